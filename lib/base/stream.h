@@ -1,0 +1,90 @@
+/* Byte streams over TCP, plain or TLS 1.2+, and listeners for them: what HTTP/2 and MQTT sessions stand on.
+ * Owns: struct stream, struct stream_listener, struct tls; sockets and SSL objects. May call: OpenSSL, libev.
+ * Loop rule: non-blocking; callbacks come from the loop, never from inside stream_write or stream_close. A stream that
+ * is closed stays allocated until the end of the turn; its owner must not touch it after on_close or stream_close.
+ *
+ * Output written in one turn leaves in one write at the end of the turn. An idle stream keeps no buffers (TLS runs with
+ * SSL_MODE_RELEASE_BUFFERS). */
+#ifndef MUSTER_BASE_STREAM_H
+#define MUSTER_BASE_STREAM_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/err.h"
+
+struct stream;
+struct stream_listener;
+struct tls;      /* a TLS context, server or client side */
+struct stream_hub; /* per loop: scratch buffers, the list of streams with output, reaping; one per process */
+
+/* Returns owned, or NULL without memory. Must outlive all streams made with it. */
+struct stream_hub *stream_hub_new(struct ev_loop *loop);
+void stream_hub_free(struct stream_hub **hub);
+struct ev_loop *stream_hub_loop(const struct stream_hub *hub);
+
+struct tls_options {
+    const char *cert_file, *key_file; /* PEM; needed on the server side */
+    const char *ca_file;              /* client side: trust this CA only (NULL: the system's) */
+    const char *alpn;                 /* one protocol, such as "h2"; NULL for none. Server: other offers are refused */
+    const char *server_name;          /* client side: SNI and name to verify; NULL: do not verify the name */
+    bool insecure;                    /* client side: do not verify at all (simulated fleet only) */
+    bool server;
+};
+/* Returns owned; NULL with one line in the log that names the file and the reason. */
+struct tls *tls_new(const struct tls_options *options);
+void tls_free(struct tls **tls);
+
+struct stream_handler {
+    /* Connected, and for TLS the handshake is done. May be NULL. */
+    void (*on_open)(struct stream *s, void *arg);
+    /* `data` is borrowed. Returns how many bytes were used up; the rest is kept and comes again in front of what follows.
+     * What is kept is bounded by stream_set_input_limit (default 64 KiB): beyond it the stream closes with ERR_LIMIT. */
+    size_t (*on_data)(struct stream *s, void *arg, const uint8_t *data, size_t len);
+    /* Pending output fell below the low watermark (a quarter of the high one) after stream_writable said false. May be NULL. */
+    void (*on_drain)(struct stream *s, void *arg);
+    /* Closed by peer, error or stream_shutdown's end; exactly once, and not after stream_close. `why` ERR_CLOSED is orderly. */
+    void (*on_close)(struct stream *s, void *arg, enum err why);
+};
+
+/* Connects to `host`:`port` (numeric address, name or, with "unix:/path", a socket). `tls` NULL for plain. `source` is a local
+ * address to bind, or NULL. Returns owned by the hub until closed; NULL when it failed at once. Borrows tls and handler. */
+struct stream *stream_connect(struct stream_hub *hub, const char *host, uint16_t port, struct tls *tls, const char *source,
+                              const struct stream_handler *handler, void *arg);
+
+/* A new connection was accepted; set its handler here with stream_set_handler, or stream_close it. For TLS the handshake
+ * comes after. */
+typedef void stream_accept_fn(struct stream *s, void *arg);
+/* Listens on "address:port" ("127.0.0.1:0" for any free port, "[::1]:7443"). Borrows tls (NULL for plain). At most 64
+ * accepts a turn. `handshake_timeout_ms` closes connections that have not finished their handshake. Out of descriptors:
+ * pauses accepting, logs once, goes on later. Returns NULL with a line in the log when it can't. */
+struct stream_listener *stream_listen(struct stream_hub *hub, const char *address, struct tls *tls, int handshake_timeout_ms,
+                                      stream_accept_fn *on_accept, void *arg);
+int stream_listener_port(const struct stream_listener *l);
+/* Stops accepting, frees; accepted streams live on. */
+void stream_listener_free(struct stream_listener **l);
+
+void stream_set_handler(struct stream *s, const struct stream_handler *handler, void *arg);
+void stream_set_input_limit(struct stream *s, size_t bytes);
+/* High watermark of pending output in bytes (default 64 KiB) for stream_writable. */
+void stream_set_output_limit(struct stream *s, size_t bytes);
+/* Copies `len` bytes to the output. Never fails at once: without memory the stream closes (on_close, ERR_NOMEM). */
+void stream_write(struct stream *s, const void *data, size_t len);
+/* False while pending output is over the high watermark. */
+bool stream_writable(const struct stream *s);
+size_t stream_pending(const struct stream *s);
+/* Stops or goes on calling on_data (back-pressure to the peer by TCP). */
+void stream_pause(struct stream *s, bool paused);
+/* Sends what is pending, then closes (TLS close_notify first); on_close comes with ERR_CLOSED. Gives up after 5 s. */
+void stream_shutdown(struct stream *s);
+/* Closes at once; no on_close. */
+void stream_close(struct stream *s);
+
+/* "127.0.0.1:51234", in a static buffer per hub. */
+const char *stream_peer(const struct stream *s);
+/* ALPN protocol agreed, "" for none. */
+const char *stream_alpn(const struct stream *s);
+
+#endif
