@@ -1,0 +1,52 @@
+#include "lib/store/state.h"
+
+#define FACT [EVENT_SUCCEED] = STATE_SUCCEEDED, [EVENT_FAIL] = STATE_FAILED, [EVENT_REJECT] = STATE_REJECTED
+
+/* Zero: no change. An outcome is a fact, wherever it meets the command; only a terminal state is deaf to it. */
+static const uint8_t transitions[STATE_COUNT][EVENT_COUNT] = {
+    [STATE_HELD] = {FACT, [EVENT_RELEASE] = STATE_QUEUED, [EVENT_EXPIRE] = STATE_EXPIRED,
+                    [EVENT_CANCEL] = STATE_CANCELED, [EVENT_SUPERSEDE] = STATE_SUPERSEDED},
+    [STATE_QUEUED] =
+        {FACT, [EVENT_ROUTE] = STATE_ROUTED, [EVENT_SEND] = STATE_SENT, [EVENT_EXPIRE] = STATE_EXPIRED,
+         [EVENT_CANCEL] = STATE_CANCELED, [EVENT_DROP] = STATE_CANCELED, [EVENT_SUPERSEDE] = STATE_SUPERSEDED},
+    [STATE_ROUTED] = {FACT, [EVENT_SEND] = STATE_SENT, [EVENT_NOT_NOW] = STATE_QUEUED, [EVENT_LOSE] = STATE_QUEUED,
+                      [EVENT_EXPIRE] = STATE_EXPIRED, [EVENT_DROP] = STATE_CANCELED},
+    [STATE_SENT] =
+        {FACT, [EVENT_NOT_NOW] = STATE_QUEUED, [EVENT_LOSE] = STATE_QUEUED, [EVENT_EXPIRE] = STATE_TIMED_OUT},
+};
+
+enum command_state state_next(enum command_state state, enum command_event event)
+{
+    if ((unsigned)state >= STATE_COUNT || (unsigned)event >= EVENT_COUNT)
+        return STATE_NONE;
+    return (enum command_state)transitions[state][event];
+}
+
+bool state_is_terminal(enum command_state state)
+{
+    return state >= STATE_SUCCEEDED && state < STATE_COUNT;
+}
+
+const char *state_name(enum command_state state)
+{
+    static const char *const names[STATE_COUNT] = {"NONE",      "HELD",      "QUEUED",   "ROUTED",
+                                                   "SENT",      "SUCCEEDED", "FAILED",   "REJECTED",
+                                                   "TIMED_OUT", "EXPIRED",   "CANCELED", "SUPERSEDED"};
+    return (unsigned)state < STATE_COUNT ? names[state] : "UNKNOWN";
+}
+
+const char *state_event_name(enum command_event event)
+{
+    static const char *const names[EVENT_COUNT] = {"RELEASE", "ROUTE", "SEND",   "SUCCEED", "FAIL", "REJECT",
+                                                   "NOT_NOW", "LOSE",  "EXPIRE", "CANCEL",  "DROP", "SUPERSEDE"};
+    return (unsigned)event < EVENT_COUNT ? names[event] : "UNKNOWN";
+}
+
+uint8_t state_merge(uint8_t older, uint8_t newer)
+{
+    unsigned a = state_attempts(older), b = state_attempts(newer);
+    enum command_state state = state_of(newer);
+    if (state_is_terminal(state_of(older)) || state == STATE_NONE || state >= STATE_COUNT)
+        state = state_of(older);
+    return state_byte(state, a > b ? a : b);
+}

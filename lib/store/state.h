@@ -1,0 +1,69 @@
+/* The states of a command and the one table of their transitions. The Redis scripts get the same table, generated from
+ * here when they are loaded; nothing else decides a transition.
+ * Owns: enum command_state, enum command_event, the table. May call: nothing. Loop rule: none, pure. */
+#ifndef MUSTER_STORE_STATE_H
+#define MUSTER_STORE_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The low four bits of a state byte; numbers as in muster.v1.CommandState; stored. */
+enum command_state {
+    STATE_NONE = 0, /* the slot is not addressed */
+    STATE_HELD,
+    STATE_QUEUED,
+    STATE_ROUTED,
+    STATE_SENT,
+    STATE_SUCCEEDED,
+    STATE_FAILED,
+    STATE_REJECTED,
+    STATE_TIMED_OUT,
+    STATE_EXPIRED,
+    STATE_CANCELED,
+    STATE_SUPERSEDED,
+    STATE_COUNT
+};
+
+enum command_event {
+    EVENT_RELEASE, /* nothing holds it any more */
+    EVENT_ROUTE,   /* given to the worker that has the device */
+    EVENT_SEND,    /* written to the connection */
+    EVENT_SUCCEED, /* the device's outcomes … */
+    EVENT_FAIL,
+    EVENT_REJECT,
+    EVENT_NOT_NOW,
+    EVENT_LOSE,   /* connection lost, worker dead, or handed back unsent */
+    EVENT_EXPIRE, /* the batch's time is over */
+    EVENT_CANCEL, /* asked to stop; what a worker holds stays until the worker drops it */
+    EVENT_DROP,   /* the worker dropped it unsent because of a cancel, or can't send it any more */
+    EVENT_SUPERSEDE,
+    EVENT_COUNT
+};
+
+#define STATE_ATTEMPTS_MAX 15
+
+/* The state after `event`, or STATE_NONE when the event changes nothing in this state. */
+enum command_state state_next(enum command_state state, enum command_event event);
+bool state_is_terminal(enum command_state state);
+/* "SUCCEEDED"; "UNKNOWN" outside the enum. */
+const char *state_name(enum command_state state);
+const char *state_event_name(enum command_event event);
+
+static inline enum command_state state_of(uint8_t byte)
+{
+    return (enum command_state)(byte & 15);
+}
+static inline unsigned state_attempts(uint8_t byte)
+{
+    return byte >> 4;
+}
+static inline uint8_t state_byte(enum command_state state, unsigned attempts)
+{
+    return (uint8_t)(state | (attempts > STATE_ATTEMPTS_MAX ? STATE_ATTEMPTS_MAX : attempts) << 4);
+}
+
+/* Joins two records of one command from sources that know no common order, the older record's byte first:
+ * a terminal state never changes; else the later one counts; attempts never shrink. */
+uint8_t state_merge(uint8_t older, uint8_t newer);
+
+#endif

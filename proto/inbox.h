@@ -1,0 +1,39 @@
+/* Items of a worker's inbox. An entry of the Redis list is one or more items, one after another.
+ * Owns: the layout. May call: lib/base/buf, lib/base/err. Loop rule: none, pure.
+ *
+ * kind (u8), then, little endian:
+ *   ROUTE     batch u64, tenant u32, block u32, n u16, n × slot u16; or n = 0xffff and a bitmap of 128 bytes
+ *   CANCEL    batch u64
+ *   TAKEOVER  tenant u32, seq u32
+ *   REVOKE    tenant u32, seq u32, issued_before_ms u64
+ * An item is a hint: whatever is lost is found again because its state byte is not terminal. */
+#ifndef MUSTER_PROTO_INBOX_H
+#define MUSTER_PROTO_INBOX_H
+
+#include <stdbool.h>
+
+#include "lib/base/buf.h"
+
+#define INBOX_BITMAP_BYTES 128
+#define INBOX_SLOTS_MAX    64 /* more slots than this go as a bitmap: 2 bytes each against 128 */
+
+enum inbox_kind {
+    INBOX_ROUTE = 1, /* commands of a batch for devices of one block */
+    INBOX_CANCEL,    /* drop what is unsent of a batch, record it, then confirm */
+    INBOX_TAKEOVER,  /* the device has connected elsewhere: close its session unless presence says it is still here */
+    INBOX_REVOKE,    /* refuse its tokens issued before a time, close sessions made with them */
+};
+
+struct inbox_item {
+    enum inbox_kind kind;
+    uint64_t batch;
+    uint32_t tenant, block, seq;
+    int64_t issued_before_ms;
+    uint8_t slots[INBOX_BITMAP_BYTES]; /* ROUTE: bitmap, least significant bit first */
+};
+
+void inbox_put(struct buf *out, const struct inbox_item *item);
+/* Takes the next item from the front of `s`. Returns 1, 0 at the end, -1 when the rest is no item. */
+int inbox_next(struct slice *s, struct inbox_item *item);
+
+#endif
