@@ -3,7 +3,9 @@
  *
  * An option named "redis-url" is the flag --redis-url VALUE (or --redis-url=VALUE), the variable MUSTER_REDIS_URL and
  * the key redis_url of the file named by --config or MUSTER_CONFIG. A flag of type bool takes no value or =true/=false,
- * and --no-NAME sets it to false. */
+ * and --no-NAME sets it to false. "--" ends the flags. In the file, keys above the first [section] are for every
+ * program; those in a section are for the program of that name only, so that one file can serve all. An unknown key is
+ * refused. */
 #ifndef MUSTER_BASE_CONFIG_H
 #define MUSTER_BASE_CONFIG_H
 
@@ -18,7 +20,7 @@ enum config_type {
 };
 
 struct config_option {
-    const char *name;          /* lower case with dashes */
+    const char *name; /* lower case with dashes */
     enum config_type type;
     void *value;               /* where it goes, by type */
     const char *default_value; /* parsed like any other; NULL for none (strings stay NULL) */
