@@ -1,0 +1,158 @@
+/* The working copy of open batches, presence, inboxes and worker leases in Redis: every atomic move there is.
+ * Owns: key names (see schema/KEYS.md), scripts of schema/redis, layouts of their arguments and replies.
+ * May call: lib/store/redis, block, state; lib/base. Loop rule: non-blocking; callbacks come from the loop, exactly
+ * once, never from inside the call. Errors as in redis.h: ERR_UNAVAILABLE may or may not have been done; every move may
+ * be repeated. */
+#ifndef MUSTER_STORE_LIVE_H
+#define MUSTER_STORE_LIVE_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/buf.h"
+#include "lib/base/err.h"
+#include "lib/store/block.h"
+
+struct live;
+
+/* Same urls as redis_new. Keeps two connections: one for moves, one for blocking takes and subscriptions, as they are
+ * used. */
+struct live *live_new(struct ev_loop *loop, const char *url);
+void live_free(struct live **live);
+bool live_up(const struct live *live);
+void live_on_change(struct live *live, void (*fn)(void *arg, bool up), void *arg);
+
+typedef void live_done_fn(void *arg, enum err err);
+typedef void live_int_fn(void *arg, enum err err, int64_t value);
+typedef void live_bytes_fn(void *arg, enum err err, struct slice value); /* ERR_NOT_FOUND when there is none */
+
+/* Where a batch stands in a block. */
+struct live_place {
+    uint32_t tenant, block;
+    uint64_t batch;
+};
+
+/* --- batches ---------------------------------------------------------------------------------------------------- */
+/* batch:<id> = encoded muster.internal.v1.BatchSpec. */
+void live_put_spec(struct live *live, uint64_t batch, struct slice spec, live_done_fn *done, void *arg);
+void live_get_spec(struct live *live, uint64_t batch, live_bytes_fn *done, void *arg);
+
+/* Script route: opens the batch in the block and gives QUEUED slots whose device is online to their workers (ROUTED).
+ * `rank` orders the batches of a block (lower first): priority * 2^48 + batch. `states` is a whole state string. Where
+ * there is one already (another router was here, or Redis is being rebuilt) the two are joined: terminal states win,
+ * what is ROUTED or SENT there stays. Fast path: the caller's idea of presence is compared, and the joined string made
+ * in C; slow path in Lua. */
+struct live_routed {
+    uint16_t worker;
+    struct bitmap slots;
+};
+typedef void live_route_fn(void *arg, enum err err, const struct live_routed *routed, size_t count);
+void live_route(struct live *live, struct live_place place, uint64_t rank, struct slice states, live_route_fn *done,
+                void *arg);
+
+/* Script record: applies events to slots. `before` and `after` have one state byte per entry: equal when the event
+ * changed nothing; both 0 when the batch is not open in the block (closed, or Redis lost it). `attempts` 0 keeps the
+ * number. */
+struct live_event {
+    uint16_t slot;
+    uint8_t event;    /* enum command_event */
+    uint8_t attempts; /* new number of deliveries, if more than recorded */
+};
+typedef void live_record_fn(void *arg, enum err err, const uint8_t *before, const uint8_t *after, size_t count);
+void live_record(struct live *live, struct live_place place, const struct live_event *events, size_t count,
+                 live_record_fn *done, void *arg);
+
+/* Script hand_back: EVENT_LOSE for slots of one batch that `worker` could not send to, unless presence says another
+ * worker has the device now (that one has them already). */
+void live_hand_back(struct live *live, struct live_place place, uint16_t worker, const struct bitmap *slots,
+                    live_done_fn *done, void *arg);
+
+/* Script apply: one event (EVENT_CANCEL, EVENT_DROP, EVENT_EXPIRE, EVENT_RELEASE) to every slot of the batch in the
+ * block, or to the slots in `only` (NULL: all). Gives the whole state string afterwards; ERR_NOT_FOUND when it is not
+ * open there. */
+void live_apply(struct live *live, struct live_place place, enum command_event event, const struct bitmap *only,
+                live_bytes_fn *done, void *arg);
+/* Script close: the batch is over in the block: out of `open`, state string gone. live_drop_spec: and its batch:<id>,
+ * cancel:<id>. */
+void live_close(struct live *live, struct live_place place, live_done_fn *done, void *arg);
+void live_drop_spec(struct live *live, uint64_t batch, live_done_fn *done, void *arg);
+
+/* State strings of one batch in many blocks, pipelined; `states[i]` is empty where there is none. */
+typedef void live_states_fn(void *arg, enum err err, const struct slice *states, size_t count);
+void live_states(struct live *live, uint32_t tenant, uint64_t batch, const uint32_t *blocks, size_t count,
+                 live_states_fn *done, void *arg);
+
+/* --- devices and workers ---------------------------------------------------------------------------------------- */
+/* Script attach: the devices of these slots are connected to `worker`. For each slot, in the order given: the worker
+ * that had it before (0: none), and its open commands in delivery order, QUEUED ones now ROUTED; HELD ones are left
+ * out. */
+struct live_pending {
+    uint64_t batch;
+    uint8_t state; /* state byte before this attach */
+};
+struct live_attached {
+    uint16_t slot;
+    uint16_t previous; /* worker */
+    const struct live_pending *pending;
+    size_t count;
+};
+typedef void live_attach_fn(void *arg, enum err err, const struct live_attached *attached, size_t count);
+void live_attach(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, const uint16_t *slots,
+                 size_t count, live_attach_fn *done, void *arg);
+/* Script detach: these devices have left `worker`: presence 0 where it still says so, and then what was ROUTED or SENT
+ * there is QUEUED again. */
+void live_detach(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, const uint16_t *slots,
+                 size_t count, live_done_fn *done, void *arg);
+/* Script reap: the same for every slot of a dead worker in the block. `value` is how many slots it had. */
+void live_reap(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, live_int_fn *done, void *arg);
+/* Presence of a block: 1,024 × u16 little endian, or empty when nobody ever was there. */
+void live_presence(struct live *live, uint32_t tenant, uint32_t block, live_bytes_fn *done, void *arg);
+
+/* Worker numbers: a lease on worker:<n>, value `instance` (up to 64 bytes, unique per life of a process).
+ * acquire gives a free number (1 … 65,535), and adds it to the set `workers`; renew is ERR_FENCED when the lease is
+ * another's, ERR_NOT_FOUND when it is gone (expired, or Redis lost it); reclaim takes the same number again if nobody
+ * has it, else ERR_FENCED. */
+void live_worker_acquire(struct live *live, const char *instance, int64_t ttl_ms, live_int_fn *done, void *arg);
+void live_worker_renew(struct live *live, uint16_t worker, const char *instance, int64_t ttl_ms, live_done_fn *done,
+                       void *arg);
+void live_worker_reclaim(struct live *live, uint16_t worker, const char *instance, int64_t ttl_ms, live_done_fn *done,
+                         void *arg);
+void live_worker_release(struct live *live, uint16_t worker, const char *instance, live_done_fn *done, void *arg);
+/* Numbers in the set `workers`, and whether each has its lease. live_worker_forget: takes a dead one out, with its
+ * inboxes, once its slots are reaped. */
+struct live_worker {
+    uint16_t number;
+    bool alive;
+};
+typedef void live_workers_fn(void *arg, enum err err, const struct live_worker *workers, size_t count);
+void live_workers(struct live *live, live_workers_fn *done, void *arg);
+void live_worker_forget(struct live *live, uint16_t worker, live_done_fn *done, void *arg);
+
+/* --- inboxes ---------------------------------------------------------------------------------------------------- */
+enum live_class { LIVE_URGENT, LIVE_NORMAL, LIVE_BULK, LIVE_CLASSES };
+/* Appends one entry (proto/inbox.h items). `value` is the number of entries now waiting in that inbox. */
+void live_inbox_push(struct live *live, uint16_t worker, enum live_class class, struct slice items, live_int_fn *done,
+                     void *arg);
+/* Takes up to `max` entries with one BLMPOP over the first `classes` inboxes (1: urgent only … 3: all), waiting up to
+ * `wait_ms`. No entries: count 0 and ERR_OK. One take at a time. The entries are gone from Redis: hints, not truth. */
+typedef void live_take_fn(void *arg, enum err err, enum live_class class, const struct slice *entries, size_t count);
+void live_inbox_take(struct live *live, uint16_t worker, int classes, int max, int64_t wait_ms, live_take_fn *done,
+                     void *arg);
+
+/* --- cancels and events ----------------------------------------------------------------------------------------- */
+/* cancel:<batch>: the workers that have confirmed that they can't send it any more. */
+void live_cancel_confirm(struct live *live, uint64_t batch, uint16_t worker, live_done_fn *done, void *arg);
+typedef void live_numbers_fn(void *arg, enum err err, const uint16_t *numbers, size_t count);
+void live_cancel_confirmed(struct live *live, uint64_t batch, live_numbers_fn *done, void *arg);
+
+/* Channel muster:events, for dispatchers: short text such as "accepted 17". Fire and forget: a hint, polls repair. */
+void live_publish(struct live *live, const char *text);
+void live_subscribe(struct live *live, void (*fn)(void *arg, struct slice text), void *arg);
+
+/* The key muster:generation holds the run_id of the Redis that was last filled from PostgreSQL. get gives 1 when it is
+ * there and is this Redis's run_id, 0 when Redis was lost or restarted since: rebuild, then set. */
+void live_generation_get(struct live *live, live_int_fn *done, void *arg);
+void live_generation_set(struct live *live, live_done_fn *done, void *arg);
+
+#endif

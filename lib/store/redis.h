@@ -1,0 +1,33 @@
+/* Redis, asynchronous: one connection with pipelining, reconnection and scripts (hiredis on libev, RESP2).
+ * Owns: struct redis. May call: lib/base, hiredis. Knows no key: see live.h. Loop rule: non-blocking. */
+#ifndef MUSTER_STORE_REDIS_H
+#define MUSTER_STORE_REDIS_H
+
+#include <ev.h>
+#include <hiredis/hiredis.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "lib/base/buf.h"
+#include "lib/base/err.h"
+
+struct redis;
+
+/* `url` is "redis://[user:password@]host:port[/db]" or "unix:///path[?db=n]". Connects in the background, again after a
+ * loss with backoff 20 ms … 1 s. Returns owned; NULL with a line in the log when the url is no url. */
+struct redis *redis_new(struct ev_loop *loop, const char *url);
+void redis_free(struct redis **redis);
+bool redis_up(const struct redis *redis);
+/* Called when redis_up changes. */
+void redis_on_change(struct redis *redis, void (*fn)(void *arg, bool up), void *arg);
+
+/* `reply` is borrowed, NULL unless ERR_OK. ERR_UNAVAILABLE: away, or lost before the answer (it may have been done);
+ * ERR_INVALID: Redis answered an error (logged); ERR_LIMIT: more than 100,000 commands under way. */
+typedef void redis_done_fn(void *arg, enum err err, const redisReply *reply);
+/* Sends a command; copies. `done` may be NULL. Comes from the loop, never from inside this call, exactly once. */
+void redis_command(struct redis *redis, int argc, const struct slice *argv, redis_done_fn *done, void *arg);
+/* Runs a script of schema/redis by file name without ".lua" by its hash; loads it when Redis does not know it. */
+void redis_script(struct redis *redis, const char *script, int keys, int argc, const struct slice *argv,
+                  redis_done_fn *done, void *arg);
+
+#endif
