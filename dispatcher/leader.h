@@ -1,0 +1,63 @@
+/* The leader: the one dispatcher at a time that moves batches on (DESIGN steps 2, 6, 7).
+ * Owns: the lease `leader`, and while it leads: the picture of all open batches, routing, folding of acknowledgements,
+ * closing, cancel, expiry, dead workers, refilling Redis. May call: lib/store, lib/base, proto. Loop rule:
+ * non-blocking.
+ *
+ * Every dispatcher has one; all contend for the lease, one leads. What the leader knows can be read again from
+ * PostgreSQL at any moment, so leading ends by forgetting, and every write is fenced by the lease's epoch.
+ *
+ * How others tell it what to do: by rows, which it looks for at least five times a second; a hint only makes it sooner.
+ *   accepted  batch with routed_ms and closed_ms NULL
+ *   cancel    batch with cancel_requested_ms set, canceled_ms and closed_ms NULL
+ *   deleted   device_cancel(tenant_id, seq): inserted in the transaction that deletes the device; every open command of
+ *             that device ends CANCELED (unless its outcome is there already), then the leader deletes the row
+ * What it tells others, as text on muster:events: "closed <batch>", "canceled <batch>", "resigned". */
+#ifndef MUSTER_DISPATCHER_LEADER_H
+#define MUSTER_DISPATCHER_LEADER_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/buf.h"
+#include "lib/store/live.h"
+#include "lib/store/pg.h"
+
+struct leader;
+
+struct leader_options {
+    const char *holder; /* who holds the lease: unique per life of a process; copied */
+    int64_t lease_ms;   /* 0: 4,000; renewed four times within it, never more often than each 100 ms */
+    int lane;           /* lane of PostgreSQL its writes go over, in order */
+};
+
+/* Figures for the metrics endpoint; counters since the start of the process, gauges 0 while another leads. */
+struct leader_figures {
+    uint64_t leading, epoch, open_batches, open_commands, log_rows, log_entries;           /* gauges */
+    uint64_t routed_blocks, routed_commands, inbox_entries, folded_blocks, folded_entries; /* counters … */
+    uint64_t closed_batches, canceled_batches, expired_batches, rebuilds, reaped_workers, reloads;
+};
+
+/* Begins to contend for the lease at once. Borrows loop, pg and live, which must live until after leader_free; what is
+ * still under way there then ends without effect. Returns owned, or NULL without memory. */
+struct leader *leader_new(struct ev_loop *loop, struct pg *pg, struct live *live, const struct leader_options *options);
+/* Stops without releasing the lease (see leader_resign). */
+void leader_free(struct leader **leader);
+
+enum leader_hint_kind { LEADER_HINT_ACCEPTED, LEADER_HINT_CANCEL, LEADER_HINT_DELETED };
+/* Something was committed. Cheap; ignored while another leads. */
+void leader_hint(struct leader *leader, enum leader_hint_kind kind, uint64_t batch);
+/* Every text of muster:events may be passed here: "accepted 17", "cancel 17", "deleted 0", "resigned"; others are
+ * ignored. */
+void leader_event(struct leader *leader, struct slice text);
+/* Redis came or went: main passes on what live_on_change and nobody else could tell it. */
+void leader_live_changed(struct leader *leader, bool up);
+
+bool leader_is_leading(const struct leader *leader);
+/* Gives the lease up so that another goes on at once, and contends no more. `done` comes once, from the loop, when the
+ * lease is released or could not be within 2 seconds. */
+void leader_resign(struct leader *leader, void (*done)(void *arg), void *arg);
+/* Borrowed for the life of the leader. */
+const struct leader_figures *leader_figures(const struct leader *leader);
+
+#endif
