@@ -1,0 +1,119 @@
+/* The table of transitions: what must hold for every state and event, and each promise by name. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "lib/store/state.h"
+
+static void terminal_states_never_change(void **unused)
+{
+    (void)unused;
+    for (int s = STATE_SUCCEEDED; s < STATE_COUNT; s++)
+        for (int e = 0; e < EVENT_COUNT; e++)
+            assert_int_equal(state_next((enum command_state)s, (enum command_event)e), STATE_NONE);
+}
+
+static void an_unaddressed_slot_has_no_transition(void **unused)
+{
+    (void)unused;
+    for (int e = 0; e < EVENT_COUNT; e++)
+        assert_int_equal(state_next(STATE_NONE, (enum command_event)e), STATE_NONE);
+}
+
+static void an_outcome_is_a_fact_in_every_open_state(void **unused)
+{
+    (void)unused;
+    for (int s = STATE_HELD; s <= STATE_SENT; s++) {
+        assert_int_equal(state_next((enum command_state)s, EVENT_SUCCEED), STATE_SUCCEEDED);
+        assert_int_equal(state_next((enum command_state)s, EVENT_FAIL), STATE_FAILED);
+        assert_int_equal(state_next((enum command_state)s, EVENT_REJECT), STATE_REJECTED);
+    }
+}
+
+static void every_open_state_ends_at_expiry(void **unused)
+{
+    (void)unused;
+    for (int s = STATE_HELD; s < STATE_SENT; s++)
+        assert_int_equal(state_next((enum command_state)s, EVENT_EXPIRE), STATE_EXPIRED);
+    assert_int_equal(state_next(STATE_SENT, EVENT_EXPIRE), STATE_TIMED_OUT);
+}
+
+static void a_cancel_spares_what_a_worker_holds(void **unused)
+{
+    (void)unused;
+    assert_int_equal(state_next(STATE_HELD, EVENT_CANCEL), STATE_CANCELED);
+    assert_int_equal(state_next(STATE_QUEUED, EVENT_CANCEL), STATE_CANCELED);
+    assert_int_equal(state_next(STATE_ROUTED, EVENT_CANCEL), STATE_NONE);
+    assert_int_equal(state_next(STATE_SENT, EVENT_CANCEL), STATE_NONE);
+    assert_int_equal(state_next(STATE_ROUTED, EVENT_DROP), STATE_CANCELED);
+    assert_int_equal(state_next(STATE_SENT, EVENT_DROP), STATE_NONE);
+}
+
+static void only_queued_becomes_routed(void **unused)
+{
+    (void)unused;
+    for (int s = 0; s < STATE_COUNT; s++)
+        assert_int_equal(state_next((enum command_state)s, EVENT_ROUTE), s == STATE_QUEUED ? STATE_ROUTED : STATE_NONE);
+}
+
+static void what_is_lost_is_queued_again(void **unused)
+{
+    (void)unused;
+    assert_int_equal(state_next(STATE_ROUTED, EVENT_LOSE), STATE_QUEUED);
+    assert_int_equal(state_next(STATE_SENT, EVENT_LOSE), STATE_QUEUED);
+    assert_int_equal(state_next(STATE_SENT, EVENT_NOT_NOW), STATE_QUEUED);
+}
+
+static void numbers_outside_the_enums_change_nothing(void **unused)
+{
+    (void)unused;
+    assert_int_equal(state_next((enum command_state)STATE_COUNT, EVENT_SUCCEED), STATE_NONE);
+    assert_int_equal(state_next((enum command_state)255, EVENT_SUCCEED), STATE_NONE);
+    assert_int_equal(state_next(STATE_SENT, (enum command_event)EVENT_COUNT), STATE_NONE);
+    assert_string_equal(state_name((enum command_state)15), "UNKNOWN");
+    assert_string_equal(state_event_name((enum command_event)99), "UNKNOWN");
+    assert_false(state_is_terminal((enum command_state)15));
+}
+
+static void attempts_stop_at_fifteen(void **unused)
+{
+    (void)unused;
+    assert_int_equal(state_attempts(state_byte(STATE_SENT, 16)), 15);
+    assert_int_equal(state_of(state_byte(STATE_SUPERSEDED, 900)), STATE_SUPERSEDED);
+}
+
+static void merging_keeps_the_first_terminal_state(void **unused)
+{
+    (void)unused;
+    for (unsigned a = 0; a < 256; a++)
+        for (unsigned b = 0; b < 256; b++) {
+            uint8_t m = state_merge((uint8_t)a, (uint8_t)b);
+            if (state_is_terminal(state_of((uint8_t)a)))
+                assert_int_equal(state_of(m), state_of((uint8_t)a));
+            else if (state_is_terminal(state_of((uint8_t)b)))
+                assert_int_equal(state_of(m), state_of((uint8_t)b));
+            assert_int_equal(state_merge(m, (uint8_t)b), m); /* repeating a record changes nothing */
+            assert_true(state_attempts(m) >= state_attempts((uint8_t)a) &&
+                        state_attempts(m) >= state_attempts((uint8_t)b));
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(terminal_states_never_change),
+        cmocka_unit_test(an_unaddressed_slot_has_no_transition),
+        cmocka_unit_test(an_outcome_is_a_fact_in_every_open_state),
+        cmocka_unit_test(every_open_state_ends_at_expiry),
+        cmocka_unit_test(a_cancel_spares_what_a_worker_holds),
+        cmocka_unit_test(only_queued_becomes_routed),
+        cmocka_unit_test(what_is_lost_is_queued_again),
+        cmocka_unit_test(numbers_outside_the_enums_change_nothing),
+        cmocka_unit_test(attempts_stop_at_fifteen),
+        cmocka_unit_test(merging_keeps_the_first_terminal_state),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
