@@ -17,7 +17,7 @@
 
 struct stream;
 struct stream_listener;
-struct tls;      /* a TLS context, server or client side */
+struct tls;        /* a TLS context, server or client side */
 struct stream_hub; /* per loop: scratch buffers, the list of streams with output, reaping; one per process */
 
 /* Returns owned, or NULL without memory. Must outlive all streams made with it. */
@@ -40,28 +40,36 @@ void tls_free(struct tls **tls);
 struct stream_handler {
     /* Connected, and for TLS the handshake is done. May be NULL. */
     void (*on_open)(struct stream *s, void *arg);
-    /* `data` is borrowed. Returns how many bytes were used up; the rest is kept and comes again in front of what follows.
-     * What is kept is bounded by stream_set_input_limit (default 64 KiB): beyond it the stream closes with ERR_LIMIT. */
+    /* `data` is borrowed. Returns how many bytes were used up; the rest is kept and comes again in front of what
+     * follows. What is kept is bounded by stream_set_input_limit (default 64 KiB): beyond it the stream closes with
+     * ERR_LIMIT. */
     size_t (*on_data)(struct stream *s, void *arg, const uint8_t *data, size_t len);
-    /* Pending output fell below the low watermark (a quarter of the high one) after stream_writable said false. May be NULL. */
+    /* Pending output fell below the low watermark (a quarter of the high one) after stream_writable said false. May be
+     * NULL. */
     void (*on_drain)(struct stream *s, void *arg);
-    /* Closed by peer, error or stream_shutdown's end; exactly once, and not after stream_close. `why` ERR_CLOSED is orderly. */
+    /* Closed by peer, error or stream_shutdown's end; exactly once, and not after stream_close. `why` ERR_CLOSED is
+     * orderly. */
     void (*on_close)(struct stream *s, void *arg, enum err why);
 };
 
-/* Connects to `host`:`port` (numeric address, name or, with "unix:/path", a socket). `tls` NULL for plain. `source` is a local
- * address to bind, or NULL. Returns owned by the hub until closed; NULL when it failed at once. Borrows tls and handler. */
-struct stream *stream_connect(struct stream_hub *hub, const char *host, uint16_t port, struct tls *tls, const char *source,
-                              const struct stream_handler *handler, void *arg);
+/* Connects to `host`:`port` (numeric address, name or, with "unix:/path", a socket). `tls` NULL for plain. `source` is
+ * a local address to bind, or NULL. Returns owned by the hub until closed; NULL when it failed at once. Borrows tls and
+ * handler. */
+struct stream *stream_connect(struct stream_hub *hub, const char *host, uint16_t port, struct tls *tls,
+                              const char *source, const struct stream_handler *handler, void *arg);
 
-/* A new connection was accepted; set its handler here with stream_set_handler, or stream_close it. For TLS the handshake
- * comes after. */
+/* A name, unlike a numeric address, is looked up with getaddrinfo, which blocks: for start-up and tools only. Connect
+ * and handshake must be done within 10 s (else ERR_TIMEOUT); refused: ERR_UNAVAILABLE; an untrusted peer: ERR_AUTH. */
+
+/* A new connection was accepted; set its handler here with stream_set_handler, or stream_close it. For TLS the
+ * handshake comes after. */
 typedef void stream_accept_fn(struct stream *s, void *arg);
-/* Listens on "address:port" ("127.0.0.1:0" for any free port, "[::1]:7443"). Borrows tls (NULL for plain). At most 64
- * accepts a turn. `handshake_timeout_ms` closes connections that have not finished their handshake. Out of descriptors:
- * pauses accepting, logs once, goes on later. Returns NULL with a line in the log when it can't. */
-struct stream_listener *stream_listen(struct stream_hub *hub, const char *address, struct tls *tls, int handshake_timeout_ms,
-                                      stream_accept_fn *on_accept, void *arg);
+/* Listens on "address:port" ("127.0.0.1:0" for any free port, "[::1]:7443") or "unix:/path" (replaces the file).
+ * Borrows tls (NULL for plain). At most 64 accepts a turn. `handshake_timeout_ms` closes connections that have not
+ * finished their handshake. Out of descriptors: pauses accepting, logs once, goes on later. Returns NULL with a line in
+ * the log when it can't. */
+struct stream_listener *stream_listen(struct stream_hub *hub, const char *address, struct tls *tls,
+                                      int handshake_timeout_ms, stream_accept_fn *on_accept, void *arg);
 int stream_listener_port(const struct stream_listener *l);
 /* Stops accepting, frees; accepted streams live on. */
 void stream_listener_free(struct stream_listener **l);
@@ -77,7 +85,9 @@ bool stream_writable(const struct stream *s);
 size_t stream_pending(const struct stream *s);
 /* Stops or goes on calling on_data (back-pressure to the peer by TCP). */
 void stream_pause(struct stream *s, bool paused);
-/* Sends what is pending, then closes (TLS close_notify first); on_close comes with ERR_CLOSED. Gives up after 5 s. */
+/* Sends what is pending, then closes (TLS close_notify first); on_close comes with ERR_CLOSED. Gives up after
+ * 5 s. No on_data and no on_drain after this; the socket is closed once the peer has closed its side, or after 1 s
+ * more. */
 void stream_shutdown(struct stream *s);
 /* Closes at once; no on_close. */
 void stream_close(struct stream *s);

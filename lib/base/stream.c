@@ -1,0 +1,570 @@
+#include "lib/base/stream.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/stream_internal.h"
+
+/* Buffers bigger than this are freed rather than pooled. */
+#define SPARE_BUF_MAX 16384
+
+/* --- buffers ---------------------------------------------------------------------------------------------------- */
+
+struct buf *stream_take_buf(struct stream_hub *hub)
+{
+    if (hub->spare_count > 0)
+        return hub->spare[--hub->spare_count];
+    return calloc(1, sizeof(struct buf));
+}
+
+void stream_return_buf(struct stream_hub *hub, struct buf **b)
+{
+    if (!*b)
+        return;
+    if ((*b)->cap <= SPARE_BUF_MAX && hub->spare_count < sizeof hub->spare / sizeof *hub->spare) {
+        buf_reset(*b);
+        hub->spare[hub->spare_count++] = *b;
+    } else {
+        buf_free(*b);
+        free(*b);
+    }
+    *b = NULL;
+}
+
+/* Appends to a lazily made buffer; false without memory. */
+static bool append(struct stream_hub *hub, struct buf **b, const void *data, size_t len)
+{
+    if (!*b && !(*b = stream_take_buf(hub)))
+        return false;
+    buf_put(*b, data, len);
+    return !(*b)->failed;
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------- */
+
+static void mark_turn(struct stream *s)
+{
+    if (list_empty(&s->turn))
+        list_append(&s->hub->turn, &s->turn);
+}
+
+static void set_events(struct stream *s, int events)
+{
+    if (events == (s->io.events & (EV_READ | EV_WRITE)) && (events == 0 || ev_is_active(&s->io)))
+        return;
+    ev_io_stop(s->hub->loop, &s->io);
+    ev_io_set(&s->io, s->io.fd, events);
+    if (events)
+        ev_io_start(s->hub->loop, &s->io);
+}
+
+/* Asks for what the state needs. EV_WRITE is asked for only after a short write, so that a turn that sends all it has
+ * costs no epoll_ctl. */
+static void update_events(struct stream *s)
+{
+    bool blocked = s->state == STREAM_CONNECTING || s->wire || (!s->tls && s->out && s->state == STREAM_OPEN);
+    bool reading = s->state == STREAM_HANDSHAKE || s->state == STREAM_LINGER || s->closing || !s->paused;
+    set_events(s, (reading && s->state != STREAM_CONNECTING ? EV_READ : 0) | (blocked ? EV_WRITE : 0));
+}
+
+static void arm_timer(struct stream_hub *hub, int64_t now)
+{
+    if (list_empty(&hub->deadlines)) {
+        ev_timer_stop(hub->loop, &hub->timer);
+        return;
+    }
+    struct stream *first = container_of(hub->deadlines.next, struct stream, link);
+    int64_t wait = first->deadline > now ? first->deadline - now : 0;
+    ev_timer_stop(hub->loop, &hub->timer);
+    ev_timer_set(&hub->timer, (double)wait / 1000 + 0.001, 0);
+    ev_timer_start(hub->loop, &hub->timer);
+}
+
+/* Timeouts differ little, so the place is found near the tail. */
+void stream_set_deadline(struct stream *s, int64_t ms_from_now)
+{
+    struct stream_hub *hub = s->hub;
+    int64_t now = clock_mono_us() / 1000;
+    s->deadline = now + ms_from_now;
+    list_remove(&s->link);
+    struct list *at = &hub->deadlines;
+    while (at->prev != &hub->deadlines && container_of(at->prev, struct stream, link)->deadline > s->deadline)
+        at = at->prev;
+    list_insert(at, &s->link);
+    if (hub->deadlines.next == &s->link || !ev_is_active(&hub->timer))
+        arm_timer(hub, now);
+}
+
+static void clear_deadline(struct stream *s)
+{
+    list_remove(&s->link);
+    list_append(&s->hub->open, &s->link);
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop, (void)revents;
+    struct stream_hub *hub = container_of(w, struct stream_hub, timer);
+    int64_t now = clock_mono_us() / 1000;
+    while (!list_empty(&hub->deadlines)) {
+        struct stream *s = container_of(hub->deadlines.next, struct stream, link);
+        if (s->deadline > now)
+            break;
+        stream_fail(s, s->state == STREAM_LINGER ? ERR_CLOSED : ERR_TIMEOUT);
+    }
+    arm_timer(hub, now);
+}
+
+void stream_close(struct stream *s)
+{
+    struct stream_hub *hub = s->hub;
+    if (s->state == STREAM_CLOSED)
+        return;
+    s->state = STREAM_CLOSED;
+    ev_io_stop(hub->loop, &s->io);
+    close(s->io.fd);
+    list_remove(&s->turn);
+    list_remove(&s->link);
+    list_append(&hub->closed, &s->link);
+    stream_return_buf(hub, &s->in);
+    stream_return_buf(hub, &s->out);
+    stream_return_buf(hub, &s->wire);
+}
+
+void stream_fail(struct stream *s, enum err why)
+{
+    if (s->state == STREAM_CLOSED)
+        return;
+    stream_close(s);
+    if (s->handler && s->handler->on_close)
+        s->handler->on_close(s, s->arg, why);
+}
+
+/* Closes at the end of the turn, for failures inside calls of the owner. */
+static void doom(struct stream *s, enum err why)
+{
+    if (!s->doomed)
+        s->doomed = (uint8_t)why;
+    mark_turn(s);
+}
+
+static void reap(struct stream_hub *hub)
+{
+    struct list *l;
+    while ((l = list_pop(&hub->closed))) {
+        struct stream *s = container_of(l, struct stream, link);
+        stream_tls_free(s);
+        free(s);
+    }
+}
+
+/* --- input ------------------------------------------------------------------------------------------------------ */
+
+/* Keeps what on_data left over. */
+static void keep_rest(struct stream *s, const uint8_t *rest, size_t len, size_t used)
+{
+    if (s->in) {
+        buf_consume(s->in, used);
+        if (buf_len(s->in) == 0)
+            stream_return_buf(s->hub, &s->in);
+    } else if (len > 0 && !append(s->hub, &s->in, rest, len)) {
+        stream_fail(s, ERR_NOMEM);
+        return;
+    }
+    if (s->in && !s->paused && buf_len(s->in) > s->in_limit)
+        stream_fail(s, ERR_LIMIT);
+}
+
+void stream_deliver(struct stream *s, const uint8_t *data, size_t len)
+{
+    if (s->closing)
+        return;
+    if (s->in || s->paused) {
+        if (len > 0 && !append(s->hub, &s->in, data, len)) {
+            stream_fail(s, ERR_NOMEM);
+            return;
+        }
+        if (!s->in || s->paused)
+            return;
+        data = buf_head(s->in);
+        len = buf_len(s->in);
+    }
+    if (len == 0)
+        return;
+    size_t used = s->handler->on_data(s, s->arg, data, len);
+    if (s->state == STREAM_CLOSED)
+        return;
+    assert(used <= len);
+    keep_rest(s, data + used, len - used, used);
+}
+
+/* Returns bytes received into hub->received; 0 when nothing came or the stream was closed. */
+static size_t receive(struct stream *s)
+{
+    ssize_t n = recv(s->io.fd, s->hub->received, sizeof s->hub->received, 0);
+    if (n > 0)
+        return (size_t)n;
+    if (n == 0)
+        stream_fail(s, ERR_CLOSED);
+    else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+        stream_fail(s, s->state == STREAM_LINGER ? ERR_CLOSED : ERR_IO);
+    return 0;
+}
+
+static void on_readable(struct stream *s)
+{
+    struct stream_hub *hub = s->hub;
+    if (s->state == STREAM_HANDSHAKE) {
+        /* The socket stays readable, and is looked at again in the next turn. */
+        if (hub->handshakes_left == 0)
+            return;
+        hub->handshakes_left--;
+    }
+    size_t n = receive(s);
+    if (n == 0 || s->state == STREAM_LINGER || (s->closing && s->state == STREAM_OPEN))
+        return;
+    if (s->tls) {
+        hub->raw = (struct slice){hub->received, n};
+        stream_tls_step(s);
+        hub->raw.len = 0;
+    } else {
+        stream_deliver(s, hub->received, n);
+    }
+}
+
+void stream_opened(struct stream *s)
+{
+    s->state = STREAM_OPEN;
+    if (s->closing) {
+        mark_turn(s);
+        return;
+    }
+    clear_deadline(s);
+    if (s->out)
+        mark_turn(s);
+    if (s->handler->on_open)
+        s->handler->on_open(s, s->arg);
+}
+
+static void on_connected(struct stream *s)
+{
+    int error = 0;
+    socklen_t len = sizeof error;
+    if (getsockopt(s->io.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error) {
+        stream_fail(s, ERR_UNAVAILABLE);
+        return;
+    }
+    if (s->tls) {
+        s->state = STREAM_HANDSHAKE;
+        update_events(s);
+        stream_tls_step(s);
+    } else {
+        stream_opened(s);
+    }
+    if (s->state != STREAM_CLOSED)
+        update_events(s);
+}
+
+static void on_io(struct ev_loop *loop, ev_io *w, int revents)
+{
+    (void)loop;
+    struct stream *s = container_of(w, struct stream, io);
+    if (s->state == STREAM_CONNECTING) {
+        on_connected(s);
+        return;
+    }
+    if (revents & EV_WRITE)
+        stream_flush(s);
+    if ((revents & EV_READ) && s->state != STREAM_CLOSED && (s->io.events & EV_READ))
+        on_readable(s);
+}
+
+/* --- output ----------------------------------------------------------------------------------------------------- */
+
+size_t stream_pending(const struct stream *s)
+{
+    return (s->out ? buf_len(s->out) : 0) + (s->wire ? buf_len(s->wire) : 0);
+}
+
+bool stream_writable(const struct stream *s)
+{
+    return stream_pending(s) <= s->out_limit;
+}
+
+void stream_write(struct stream *s, const void *data, size_t len)
+{
+    if (s->state >= STREAM_LINGER || s->closing || len == 0)
+        return;
+    if (!append(s->hub, &s->out, data, len)) {
+        doom(s, ERR_NOMEM);
+        return;
+    }
+    if (buf_len(s->out) > s->out_limit)
+        s->full = true;
+    if (s->state == STREAM_OPEN)
+        mark_turn(s);
+}
+
+/* Sends from *b until it is empty (and then returns it) or the kernel takes no more. False when the connection is
+ * broken. */
+static bool send_buf(struct stream *s, struct buf **b)
+{
+    size_t budget = STREAM_FLUSH_MAX;
+    while (*b && budget > 0) {
+        size_t len = buf_len(*b);
+        ssize_t n = send(s->io.fd, buf_head(*b), len, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno == EAGAIN || errno == EWOULDBLOCK;
+        buf_consume(*b, (size_t)n);
+        if (buf_len(*b) == 0)
+            stream_return_buf(s->hub, b);
+        else if ((size_t)n < len)
+            return true;
+        budget -= (size_t)n < budget ? (size_t)n : budget;
+    }
+    return true;
+}
+
+/* All is sent and the owner wants no more: says so to the peer, and waits a moment for it to close. */
+static void begin_linger(struct stream *s)
+{
+    if (s->ssl) {
+        stream_tls_notify_close(s);
+        if (s->wire)
+            return;
+    }
+    s->state = STREAM_LINGER;
+    stream_return_buf(s->hub, &s->in);
+    if (shutdown(s->io.fd, SHUT_WR) < 0) {
+        stream_fail(s, ERR_CLOSED);
+        return;
+    }
+    stream_set_deadline(s, STREAM_LINGER_MS);
+    update_events(s);
+}
+
+void stream_flush(struct stream *s)
+{
+    list_remove(&s->turn);
+    if (s->wire && !send_buf(s, &s->wire)) {
+        stream_fail(s, ERR_IO);
+        return;
+    }
+    if (s->state == STREAM_OPEN && s->out && !s->wire && !(s->tls ? stream_tls_flush(s) : send_buf(s, &s->out))) {
+        stream_fail(s, ERR_IO);
+        return;
+    }
+    /* What is left of TLS output though the kernel took all was over the turn's bound. */
+    if (s->tls && s->out && !s->wire && s->state == STREAM_OPEN)
+        mark_turn(s);
+    if (s->closing && s->state == STREAM_OPEN && stream_pending(s) == 0) {
+        begin_linger(s);
+        if (s->state != STREAM_OPEN)
+            return;
+    }
+    update_events(s);
+    if (s->full && stream_pending(s) <= s->out_limit / 4) {
+        s->full = false;
+        if (s->handler->on_drain && !s->closing)
+            s->handler->on_drain(s, s->arg);
+    }
+}
+
+void stream_shutdown(struct stream *s)
+{
+    if (s->closing || s->state >= STREAM_LINGER)
+        return;
+    s->closing = true;
+    s->paused = false;
+    stream_set_deadline(s, STREAM_SHUTDOWN_TIMEOUT_MS);
+    if (s->state == STREAM_OPEN)
+        mark_turn(s);
+}
+
+void stream_pause(struct stream *s, bool paused)
+{
+    if (s->state >= STREAM_LINGER || s->closing || s->paused == paused)
+        return;
+    s->paused = paused;
+    if (!paused && s->in) {
+        s->resume = true;
+        mark_turn(s);
+    }
+    update_events(s);
+}
+
+/* --- the end of a turn ------------------------------------------------------------------------------------------- */
+
+static void finish_stream(struct stream *s)
+{
+    if (s->doomed) {
+        stream_fail(s, (enum err)s->doomed);
+        return;
+    }
+    if (s->resume) {
+        s->resume = false;
+        if (!s->paused)
+            stream_deliver(s, NULL, 0);
+    }
+    if (s->state != STREAM_CLOSED)
+        stream_flush(s);
+}
+
+/* What callbacks add meanwhile waits for the next turn, so that a turn ends whatever they do. */
+static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+    (void)revents;
+    struct stream_hub *hub = container_of(w, struct stream_hub, prepare);
+    struct list todo;
+    hub->handshakes_left = STREAM_HANDSHAKES_PER_TURN;
+    list_init(&todo);
+    if (!list_empty(&hub->turn)) {
+        list_insert(&hub->turn, &todo);
+        list_remove(&hub->turn);
+    }
+    struct list *l;
+    for (unsigned n = 0; n < STREAM_FLUSHES_PER_TURN && (l = list_pop(&todo)); n++)
+        finish_stream(container_of(l, struct stream, turn));
+    while ((l = list_pop(&todo)))
+        list_append(&hub->turn, l);
+    reap(hub);
+    bool more = !list_empty(&hub->turn);
+    if (more && !ev_is_active(&hub->idle))
+        ev_idle_start(loop, &hub->idle);
+    else if (!more && ev_is_active(&hub->idle))
+        ev_idle_stop(loop, &hub->idle);
+}
+
+static void on_idle(struct ev_loop *loop, ev_idle *w, int revents)
+{
+    (void)loop, (void)w, (void)revents;
+}
+
+struct stream_hub *stream_hub_new(struct ev_loop *loop)
+{
+    struct stream_hub *hub = malloc(sizeof *hub);
+    if (!hub)
+        return NULL;
+    memset(hub, 0, offsetof(struct stream_hub, received));
+    hub->loop = loop;
+    hub->handshakes_left = STREAM_HANDSHAKES_PER_TURN;
+    list_init(&hub->open);
+    list_init(&hub->deadlines);
+    list_init(&hub->closed);
+    list_init(&hub->turn);
+    /* Last of all prepare watchers, so that what the others write leaves before the loop sleeps. */
+    ev_prepare_init(&hub->prepare, on_prepare);
+    ev_set_priority(&hub->prepare, EV_MINPRI);
+    ev_prepare_start(loop, &hub->prepare);
+    ev_unref(loop);
+    ev_idle_init(&hub->idle, on_idle);
+    ev_timer_init(&hub->timer, on_timer, 0, 0);
+    return hub;
+}
+
+void stream_hub_free(struct stream_hub **hub)
+{
+    struct stream_hub *h = *hub;
+    if (!h)
+        return;
+    while (!list_empty(&h->open))
+        stream_close(container_of(h->open.next, struct stream, link));
+    while (!list_empty(&h->deadlines))
+        stream_close(container_of(h->deadlines.next, struct stream, link));
+    reap(h);
+    ev_ref(h->loop);
+    ev_prepare_stop(h->loop, &h->prepare);
+    ev_idle_stop(h->loop, &h->idle);
+    ev_timer_stop(h->loop, &h->timer);
+    while (h->spare_count > 0) {
+        struct buf *b = h->spare[--h->spare_count];
+        buf_free(b);
+        free(b);
+    }
+    free(h);
+    *hub = NULL;
+}
+
+struct ev_loop *stream_hub_loop(const struct stream_hub *hub)
+{
+    return hub->loop;
+}
+
+struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum stream_state state, int events)
+{
+    struct stream *s = calloc(1, sizeof *s);
+    if (!s) {
+        close(fd);
+        return NULL;
+    }
+    s->hub = hub;
+    s->tls = tls;
+    s->state = (uint8_t)state;
+    s->in_limit = s->out_limit = STREAM_DEFAULT_LIMIT;
+    list_init(&s->turn);
+    list_init(&s->link);
+    list_append(&hub->open, &s->link);
+    ev_io_init(&s->io, on_io, fd, events);
+    ev_io_start(hub->loop, &s->io);
+    return s;
+}
+
+/* --- settings and facts --------------------------------------------------------------------------------------------
+ */
+
+void stream_set_handler(struct stream *s, const struct stream_handler *handler, void *arg)
+{
+    s->handler = handler;
+    s->arg = arg;
+}
+
+void stream_set_input_limit(struct stream *s, size_t bytes)
+{
+    s->in_limit = bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes;
+}
+
+void stream_set_output_limit(struct stream *s, size_t bytes)
+{
+    s->out_limit = bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes;
+}
+
+const char *stream_peer(const struct stream *s)
+{
+    struct sockaddr_storage a;
+    socklen_t len = sizeof a;
+    char host[INET6_ADDRSTRLEN], *text = s->hub->peer_text;
+    size_t size = sizeof s->hub->peer_text;
+    if (s->state == STREAM_CLOSED || getpeername(s->io.fd, (struct sockaddr *)&a, &len) < 0) {
+        snprintf(text, size, "unknown");
+    } else if (a.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&a;
+        inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+        snprintf(text, size, "%s:%d", host, ntohs(in->sin_port));
+    } else if (a.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&a;
+        inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
+        snprintf(text, size, "[%s]:%d", host, ntohs(in6->sin6_port));
+    } else {
+        snprintf(text, size, "unix");
+    }
+    return text;
+}
+
+const char *stream_alpn(const struct stream *s)
+{
+    const unsigned char *name = NULL;
+    unsigned len = 0;
+    if (s->ssl)
+        SSL_get0_alpn_selected(s->ssl, &name, &len);
+    snprintf(s->hub->alpn_text, sizeof s->hub->alpn_text, "%.*s", (int)len, name ? (const char *)name : "");
+    return s->hub->alpn_text;
+}

@@ -1,0 +1,104 @@
+/* What stream.c, stream_tls.c and stream_listener.c share; for no one else.
+ * Owns: struct stream, struct stream_hub. May call: OpenSSL, libev. Loop rule: as stream.h. */
+#ifndef MUSTER_BASE_STREAM_INTERNAL_H
+#define MUSTER_BASE_STREAM_INTERNAL_H
+
+#include <netinet/in.h>
+#include <openssl/ssl.h>
+
+#include "lib/base/buf.h"
+#include "lib/base/list.h"
+#include "lib/base/stream.h"
+
+/* One recv per stream and turn, at most this many bytes: no peer holds the loop for long. */
+#define STREAM_READ_MAX 65536
+/* A TLS record begun in an earlier turn may complete in this one: its bytes come on top (RFC 8446, 5.2). */
+#define STREAM_PLAIN_MAX (STREAM_READ_MAX + 16384 + 256)
+/* Output of one stream in one turn. */
+#define STREAM_FLUSH_MAX (256 * 1024)
+/* Streams whose output is sent in one turn; the rest go on after a look at the sockets. */
+#define STREAM_FLUSHES_PER_TURN 2048
+/* Handshake steps in one turn: each costs up to 0.4 ms, and pushes must not wait for a crowd that connects. */
+#define STREAM_HANDSHAKES_PER_TURN 32
+/* Ciphertext the kernel did not take: one record's worth, and the answers to a peer's key updates. More is an attack.
+ */
+#define STREAM_WIRE_MAX            65536
+#define STREAM_DEFAULT_LIMIT       65536
+#define STREAM_CONNECT_TIMEOUT_MS  10000
+#define STREAM_SHUTDOWN_TIMEOUT_MS 5000
+/* After the last byte and the FIN, input is thrown away for so long: closing with unread input would make the kernel
+ * send a reset, which can destroy that last byte on its way. */
+#define STREAM_LINGER_MS 1000
+
+enum stream_state {
+    STREAM_CONNECTING, /* waiting for connect(2) */
+    STREAM_HANDSHAKE,  /* TLS only */
+    STREAM_OPEN,
+    STREAM_LINGER, /* all is sent, FIN too; input is thrown away until the peer closes */
+    STREAM_CLOSED, /* stands in hub->closed until the turn ends */
+};
+
+/* An idle stream has neither `in`, `out` nor `wire`: 20,000 of these and their SSL objects must fit a small machine. */
+struct stream {
+    ev_io io;
+    struct stream_hub *hub;
+    SSL *ssl;        /* made with the first byte, so that a silent connection costs little */
+    struct tls *tls; /* NULL for plain */
+    const struct stream_handler *handler;
+    void *arg;
+    struct list link;  /* in hub->open, hub->deadlines or hub->closed */
+    struct list turn;  /* in hub->turn while there is something to do at the end of the turn */
+    struct buf *in;    /* received and not yet used up */
+    struct buf *out;   /* written and not yet sent (for TLS: not yet encrypted) */
+    struct buf *wire;  /* TLS: encrypted and not yet sent */
+    int64_t deadline;  /* ms of CLOCK_MONOTONIC, while in hub->deadlines */
+    uint32_t in_limit; /* bytes */
+    uint32_t out_limit;
+    uint8_t state;    /* enum stream_state */
+    uint8_t doomed;   /* enum err: close with this at the end of the turn */
+    bool paused : 1;  /* on_data is not called */
+    bool resume : 1;  /* there is input to hand over at the end of the turn */
+    bool full : 1;    /* output went over its limit; on_drain is due */
+    bool closing : 1; /* stream_shutdown was called */
+    bool client : 1;
+};
+
+struct stream_hub {
+    struct ev_loop *loop;
+    struct list open, deadlines, closed, turn;
+    ev_prepare prepare; /* the end of a turn */
+    ev_idle idle;       /* runs while `turn` could not be finished, so that the loop does not sleep */
+    ev_timer timer;     /* the first of `deadlines` */
+    struct slice raw;   /* what the TLS stream being read has received and OpenSSL has not taken yet */
+    unsigned handshakes_left;
+    unsigned spare_count;
+    struct buf *spare[256];
+    char peer_text[INET6_ADDRSTRLEN + 16], alpn_text[256];
+    uint8_t received[STREAM_READ_MAX];
+    uint8_t plain[STREAM_PLAIN_MAX];
+};
+
+/* Makes a stream on `fd`, which it takes (also when it fails, and then returns NULL). */
+struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum stream_state state, int events);
+/* Puts `s` among those with a deadline, ordered. */
+void stream_set_deadline(struct stream *s, int64_t ms_from_now);
+/* Closes and calls on_close. */
+void stream_fail(struct stream *s, enum err why);
+/* Has come to STREAM_OPEN. */
+void stream_opened(struct stream *s);
+/* Sends a bound amount of the pending output. */
+void stream_flush(struct stream *s);
+/* Hands input over; `data` may be empty to hand over what was kept. */
+void stream_deliver(struct stream *s, const uint8_t *data, size_t len);
+/* Pooled buffers. */
+struct buf *stream_take_buf(struct stream_hub *hub);
+void stream_return_buf(struct stream_hub *hub, struct buf **b);
+
+/* TLS: the next step with the bytes of hub->raw. Each may close `s`. */
+void stream_tls_step(struct stream *s);
+/* Encrypts and sends from s->out. Returns false when the connection is broken. */
+bool stream_tls_flush(struct stream *s);
+void stream_tls_notify_close(struct stream *s);
+void stream_tls_free(struct stream *s);
+
+#endif

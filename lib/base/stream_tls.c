@@ -1,0 +1,326 @@
+/* TLS under a stream. OpenSSL never touches the socket: its BIO reads from what the hub received in one recv, so that a
+ * record costs one system call rather than three (header, body, would-block), and it writes straight to the socket,
+ * what the kernel does not take being kept in s->wire. So OpenSSL never sees a write that would block. */
+#include <assert.h>
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "lib/base/log.h"
+#include "lib/base/stream_internal.h"
+
+struct tls {
+    SSL_CTX *ctx;
+    BIO_METHOD *wire;
+    char *server_name;
+    unsigned char alpn[256]; /* length byte and name (RFC 7301, 3.1); alpn[0] 0 for none */
+};
+
+/* --- between OpenSSL and the socket --------------------------------------------------------------------------------
+ */
+
+static int wire_read(BIO *bio, char *data, size_t len, size_t *got)
+{
+    struct stream *s = BIO_get_data(bio);
+    struct slice *raw = &s->hub->raw;
+    BIO_clear_retry_flags(bio);
+    if (raw->len == 0) {
+        BIO_set_retry_read(bio);
+        return 0;
+    }
+    *got = len < raw->len ? len : raw->len;
+    memcpy(data, raw->data, *got);
+    raw->data += *got;
+    raw->len -= *got;
+    return 1;
+}
+
+static int wire_write(BIO *bio, const char *data, size_t len, size_t *done)
+{
+    struct stream *s = BIO_get_data(bio);
+    ssize_t sent = 0;
+    BIO_clear_retry_flags(bio);
+    if (!s->wire) {
+        do {
+            sent = send(s->io.fd, data, len, MSG_NOSIGNAL);
+        } while (sent < 0 && errno == EINTR);
+        if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+            return 0;
+        if (sent < 0)
+            sent = 0;
+    }
+    size_t rest = len - (size_t)sent;
+    if (rest > 0) {
+        if (!s->wire && !(s->wire = stream_take_buf(s->hub)))
+            return 0;
+        if (buf_len(s->wire) + rest > STREAM_WIRE_MAX)
+            return 0;
+        buf_put(s->wire, data + sent, rest);
+        if (s->wire->failed)
+            return 0;
+    }
+    *done = len;
+    return 1;
+}
+
+static long wire_ctrl(BIO *bio, int cmd, long n, void *p)
+{
+    (void)bio, (void)n, (void)p;
+    return cmd == BIO_CTRL_FLUSH;
+}
+
+/* --- contexts -------------------------------------------------------------------------------------------------------
+ */
+
+static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
+                       unsigned in_len, void *arg)
+{
+    (void)ssl;
+    const struct tls *tls = arg;
+    unsigned char *chosen;
+    if (SSL_select_next_proto(&chosen, out_len, tls->alpn, tls->alpn[0] + 1U, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    *out = chosen;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* Says in the log what OpenSSL's error queue says last, and empties it. */
+static void log_openssl(const char *event, const char *file)
+{
+    char reason[256];
+    ERR_error_string_n(ERR_peek_last_error(), reason, sizeof reason);
+    log_error(event, "file=%s reason=%s", log_quote(file), log_quote(reason));
+    ERR_clear_error();
+}
+
+static bool set_up_common(struct tls *tls, const struct tls_options *o)
+{
+    SSL_CTX *ctx = tls->ctx;
+    SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_PRIORITIZE_CHACHA |
+                                 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_mode(ctx,
+                     SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    /* The cheapest that are still beyond doubt, first. */
+    if (!SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384") ||
+        !SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") || !SSL_CTX_set1_groups_list(ctx, "X25519:P-256"))
+        return false;
+    size_t n = o->alpn ? strlen(o->alpn) : 0;
+    if (n > 255)
+        return false;
+    tls->alpn[0] = (unsigned char)n;
+    if (n)
+        memcpy(tls->alpn + 1, o->alpn, n);
+    return true;
+}
+
+static bool set_up_server(struct tls *tls, const struct tls_options *o)
+{
+    if (SSL_CTX_use_certificate_chain_file(tls->ctx, o->cert_file) != 1) {
+        log_openssl("tls_certificate_unusable", o->cert_file);
+        return false;
+    }
+    if (SSL_CTX_use_PrivateKey_file(tls->ctx, o->key_file, SSL_FILETYPE_PEM) != 1 ||
+        SSL_CTX_check_private_key(tls->ctx) != 1) {
+        log_openssl("tls_key_unusable", o->key_file);
+        return false;
+    }
+    SSL_CTX_set_session_id_context(tls->ctx, (const unsigned char *)"muster", 6);
+    /* One ticket is enough for the next connection; each costs an encryption and a write. */
+    SSL_CTX_set_num_tickets(tls->ctx, 1);
+    if (tls->alpn[0])
+        SSL_CTX_set_alpn_select_cb(tls->ctx, select_alpn, tls);
+    return true;
+}
+
+static bool set_up_client(struct tls *tls, const struct tls_options *o)
+{
+    if (tls->alpn[0] && SSL_CTX_set_alpn_protos(tls->ctx, tls->alpn, tls->alpn[0] + 1U) != 0)
+        return false;
+    if (o->server_name && !(tls->server_name = strdup(o->server_name)))
+        return false;
+    if (o->insecure) {
+        SSL_CTX_set_verify(tls->ctx, SSL_VERIFY_NONE, NULL);
+        return true;
+    }
+    SSL_CTX_set_verify(tls->ctx, SSL_VERIFY_PEER, NULL);
+    int ok = o->ca_file ? SSL_CTX_load_verify_locations(tls->ctx, o->ca_file, NULL)
+                        : SSL_CTX_set_default_verify_paths(tls->ctx);
+    if (ok != 1)
+        log_openssl("tls_ca_unusable", o->ca_file ? o->ca_file : "system");
+    return ok == 1;
+}
+
+struct tls *tls_new(const struct tls_options *o)
+{
+    struct tls *tls = calloc(1, sizeof *tls);
+    if (!tls)
+        return NULL;
+    if (o->server && (!o->cert_file || !o->key_file)) {
+        log_error("tls_certificate_missing", "reason=\"a server needs a certificate and a key\"");
+        goto fail;
+    }
+    ERR_clear_error();
+    tls->ctx = SSL_CTX_new(o->server ? TLS_server_method() : TLS_client_method());
+    tls->wire = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "muster stream");
+    if (!tls->ctx || !tls->wire || !set_up_common(tls, o)) {
+        log_openssl("tls_unusable", "");
+        goto fail;
+    }
+    BIO_meth_set_read_ex(tls->wire, wire_read);
+    BIO_meth_set_write_ex(tls->wire, wire_write);
+    BIO_meth_set_ctrl(tls->wire, wire_ctrl);
+    if (!(o->server ? set_up_server(tls, o) : set_up_client(tls, o)))
+        goto fail;
+    return tls;
+fail:
+    tls_free(&tls);
+    return NULL;
+}
+
+void tls_free(struct tls **tls)
+{
+    if (!*tls)
+        return;
+    SSL_CTX_free((*tls)->ctx);
+    BIO_meth_free((*tls)->wire);
+    free((*tls)->server_name);
+    free(*tls);
+    *tls = NULL;
+}
+
+/* --- connections ----------------------------------------------------------------------------------------------------
+ */
+
+/* The name a client expects: SNI takes no addresses (RFC 6066, 3), and those are checked differently. */
+static bool set_name(SSL *ssl, const char *name)
+{
+    X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+    if (X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1)
+        return true;
+    ERR_clear_error();
+    return SSL_set_tlsext_host_name(ssl, name) == 1 && SSL_set1_host(ssl, name) == 1;
+}
+
+static bool start(struct stream *s)
+{
+    const struct tls *tls = s->tls;
+    BIO *bio = BIO_new(tls->wire);
+    SSL *ssl = bio ? SSL_new(tls->ctx) : NULL;
+    if (!ssl) {
+        BIO_free(bio);
+        return false;
+    }
+    BIO_set_data(bio, s);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(ssl, bio, bio);
+    s->ssl = ssl;
+    if (!s->client)
+        SSL_set_accept_state(ssl);
+    else
+        SSL_set_connect_state(ssl);
+    return !s->client || !tls->server_name || set_name(ssl, tls->server_name);
+}
+
+void stream_tls_free(struct stream *s)
+{
+    SSL_free(s->ssl);
+    s->ssl = NULL;
+}
+
+/* Why OpenSSL gave up. The error queue is looked at here only: a stale entry of other code's can't fell a connection.
+ */
+static enum err failure(struct stream *s)
+{
+    char reason[256];
+    ERR_error_string_n(ERR_peek_last_error(), reason, sizeof reason);
+    enum err why = ERR_PROTOCOL;
+    if (s->state == STREAM_HANDSHAKE && s->client && SSL_get_verify_result(s->ssl) != X509_V_OK) {
+        why = ERR_AUTH;
+        log_warn("tls_peer_untrusted", "peer=%s reason=%s", stream_peer(s),
+                 log_quote(X509_verify_cert_error_string(SSL_get_verify_result(s->ssl))));
+    } else {
+        log_debug("tls_failed", "peer=%s reason=%s", stream_peer(s), log_quote(reason));
+    }
+    ERR_clear_error();
+    return why;
+}
+
+/* Goes on with the handshake; true once it is done and the stream still lives. */
+static bool handshake(struct stream *s)
+{
+    if (!s->ssl && !start(s)) {
+        ERR_clear_error();
+        stream_fail(s, ERR_NOMEM);
+        return false;
+    }
+    if (SSL_do_handshake(s->ssl) == 1) {
+        stream_opened(s);
+        return s->state != STREAM_CLOSED;
+    }
+    if (!SSL_want_read(s->ssl))
+        stream_fail(s, failure(s));
+    else if (s->wire)
+        stream_flush(s);
+    return false;
+}
+
+void stream_tls_step(struct stream *s)
+{
+    struct stream_hub *hub = s->hub;
+    if (s->state == STREAM_HANDSHAKE && !handshake(s))
+        return;
+    size_t n = 0, got;
+    bool ended = false, more = hub->raw.len > 0 || SSL_pending(s->ssl) > 0;
+    enum err why = ERR_CLOSED;
+    /* Records come one a call; all of them go up in one. */
+    while (more) {
+        assert(n < sizeof hub->plain);
+        int ok = SSL_read_ex(s->ssl, hub->plain + n, sizeof hub->plain - n, &got);
+        if (ok) {
+            n += got;
+            /* When the bytes ended with this record there is no need to be told so. */
+            more = hub->raw.len > 0 || SSL_pending(s->ssl) > 0;
+        } else {
+            more = false;
+            ended = !SSL_want_read(s->ssl);
+        }
+    }
+    if (ended && !(SSL_get_shutdown(s->ssl) & SSL_RECEIVED_SHUTDOWN))
+        why = failure(s);
+    if (n > 0)
+        stream_deliver(s, hub->plain, n);
+    if (s->state == STREAM_CLOSED)
+        return;
+    if (ended)
+        stream_fail(s, why);
+    else if (s->wire)
+        stream_flush(s);
+}
+
+bool stream_tls_flush(struct stream *s)
+{
+    size_t budget = STREAM_FLUSH_MAX, done;
+    while (s->out && !s->wire && budget > 0) {
+        /* Never would-block, so anything but success is the end. */
+        if (!SSL_write_ex(s->ssl, buf_head(s->out), buf_len(s->out), &done)) {
+            ERR_clear_error();
+            return false;
+        }
+        buf_consume(s->out, done);
+        if (buf_len(s->out) == 0)
+            stream_return_buf(s->hub, &s->out);
+        budget -= done < budget ? done : budget;
+    }
+    return true;
+}
+
+void stream_tls_notify_close(struct stream *s)
+{
+    if (!(SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN) && SSL_shutdown(s->ssl) < 0)
+        ERR_clear_error();
+}
