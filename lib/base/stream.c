@@ -395,7 +395,8 @@ void stream_pause(struct stream *s, bool paused)
     if (s->state >= STREAM_LINGER || s->closing || s->paused == paused)
         return;
     s->paused = paused;
-    if (!paused && s->in) {
+    /* Inside on_data what it will leave over is not in `in` yet. */
+    if (!paused) {
         s->resume = true;
         mark_turn(s);
     }

@@ -70,6 +70,7 @@ struct stream_hub {
     ev_idle idle;       /* runs while `turn` could not be finished, so that the loop does not sleep */
     ev_timer timer;     /* the first of `deadlines` */
     struct slice raw;   /* what the TLS stream being read has received and OpenSSL has not taken yet */
+    bool starved;       /* OpenSSL has asked for more than `raw` held */
     unsigned handshakes_left;
     unsigned spare_count;
     struct buf *spare[256];

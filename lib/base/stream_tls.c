@@ -28,6 +28,7 @@ static int wire_read(BIO *bio, char *data, size_t len, size_t *got)
     struct slice *raw = &s->hub->raw;
     BIO_clear_retry_flags(bio);
     if (raw->len == 0) {
+        s->hub->starved = true;
         BIO_set_retry_read(bio);
         return 0;
     }
@@ -250,6 +251,12 @@ static enum err failure(struct stream *s)
     return why;
 }
 
+/* Whether OpenSSL's last call failed only for want of bytes. */
+static bool starved(const struct stream *s)
+{
+    return s->hub->starved && ERR_peek_error() == 0;
+}
+
 /* Goes on with the handshake; true once it is done and the stream still lives. */
 static bool handshake(struct stream *s)
 {
@@ -258,11 +265,12 @@ static bool handshake(struct stream *s)
         stream_fail(s, ERR_NOMEM);
         return false;
     }
+    s->hub->starved = false;
     if (SSL_do_handshake(s->ssl) == 1) {
         stream_opened(s);
         return s->state != STREAM_CLOSED;
     }
-    if (!SSL_want_read(s->ssl))
+    if (!starved(s))
         stream_fail(s, failure(s));
     else if (s->wire)
         stream_flush(s);
@@ -272,12 +280,16 @@ static bool handshake(struct stream *s)
 void stream_tls_step(struct stream *s)
 {
     struct stream_hub *hub = s->hub;
+    /* What other code left in the queue is not this connection's. */
+    if (ERR_peek_error() != 0)
+        ERR_clear_error();
     if (s->state == STREAM_HANDSHAKE && !handshake(s))
         return;
     size_t n = 0, got;
     bool ended = false, more = hub->raw.len > 0 || SSL_pending(s->ssl) > 0;
     enum err why = ERR_CLOSED;
     /* Records come one a call; all of them go up in one. */
+    hub->starved = false;
     while (more) {
         assert(n < sizeof hub->plain);
         int ok = SSL_read_ex(s->ssl, hub->plain + n, sizeof hub->plain - n, &got);
@@ -287,10 +299,10 @@ void stream_tls_step(struct stream *s)
             more = hub->raw.len > 0 || SSL_pending(s->ssl) > 0;
         } else {
             more = false;
-            ended = !SSL_want_read(s->ssl);
+            ended = !starved(s);
         }
     }
-    if (ended && !(SSL_get_shutdown(s->ssl) & SSL_RECEIVED_SHUTDOWN))
+    if (ended && ERR_peek_error() != 0)
         why = failure(s);
     if (n > 0)
         stream_deliver(s, hub->plain, n);
