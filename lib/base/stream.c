@@ -354,7 +354,8 @@ static void begin_linger(struct stream *s)
 
 void stream_flush(struct stream *s)
 {
-    list_remove(&s->turn);
+    if (!s->resume && !s->doomed)
+        list_remove(&s->turn);
     if (s->wire && !send_buf(s, &s->wire)) {
         stream_fail(s, ERR_IO);
         return;
