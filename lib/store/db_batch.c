@@ -1,0 +1,223 @@
+#include "lib/store/db_batch.h"
+
+#define BATCH_COLUMNS                                                                                                  \
+    "b.id, b.request_id, b.description, b.request_hash, b.command, b.priority, b.device_count, b.unknown_count,"       \
+    " b.created_ms, b.expires_ms, b.routed_ms, b.cancel_requested_ms, b.canceled_ms, b.closed_ms, b.counts"
+#define COLUMN_TOTAL   15
+#define COLUMN_UNKNOWN 16
+
+void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id)
+{
+    static const struct pg_stmt stmt = {"batch_get", "SELECT " BATCH_COLUMNS ", 1::bigint, b.unknown_ids FROM batch b"
+                                                     " WHERE b.id = $2::bigint AND b.tenant_id = $1::integer"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_int8(txn, id);
+}
+
+void db_batch_find(struct pg_txn *txn, int32_t tenant, const char *request_id)
+{
+    static const struct pg_stmt stmt = {"batch_find", "SELECT " BATCH_COLUMNS ", 1::bigint, b.unknown_ids FROM batch b"
+                                                      " WHERE b.tenant_id = $1::integer AND b.request_id = $2::text"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_text(txn, request_id);
+}
+
+void db_batch_list(struct pg_txn *txn, int32_t tenant, int64_t before, int state, int32_t limit, int64_t bytes)
+{
+    static const struct pg_stmt stmt = {
+        "batch_list",
+        "SELECT " BATCH_COLUMNS ", b.total FROM (SELECT b.*, count(*) OVER () AS total,"
+        " coalesce(sum(length(b.command)) OVER (ORDER BY b.id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),"
+        " 0) AS bytes FROM (SELECT * FROM batch WHERE tenant_id = $1::integer AND id < $2::bigint"
+        " AND CASE $3::integer WHEN 0 THEN true WHEN 1 THEN closed_ms IS NULL AND cancel_requested_ms IS NULL"
+        " WHEN 2 THEN closed_ms IS NULL AND cancel_requested_ms IS NOT NULL ELSE closed_ms IS NOT NULL END"
+        " ORDER BY id DESC LIMIT $4::integer) b) b WHERE b.bytes < $5::bigint ORDER BY b.id DESC"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_int8(txn, before);
+    pg_put_int4(txn, state);
+    pg_put_int4(txn, limit);
+    pg_put_int8(txn, bytes);
+}
+
+void db_batch_read(const struct pg_result *r, int row, struct db_batch *out)
+{
+    *out = (struct db_batch){.id = pg_int(r, row, 0),
+                             .request_id = pg_text(r, row, 1),
+                             .description = pg_text(r, row, 2),
+                             .request_hash = pg_bytes(r, row, 3),
+                             .command = pg_bytes(r, row, 4),
+                             .priority = (int16_t)pg_int(r, row, 5),
+                             .device_count = (uint32_t)pg_int(r, row, 6),
+                             .unknown_count = (uint32_t)pg_int(r, row, 7),
+                             .created_ms = pg_int(r, row, 8),
+                             .expires_ms = pg_int(r, row, 9),
+                             .routed_ms = pg_int(r, row, 10),
+                             .cancel_requested_ms = pg_int(r, row, 11),
+                             .canceled_ms = pg_int(r, row, 12),
+                             .closed_ms = pg_int(r, row, 13),
+                             .total = pg_int(r, row, COLUMN_TOTAL)};
+    int64_t counts[STATE_COUNT] = {0};
+    if (!pg_null(r, row, 14))
+        pg_int_array(r, row, 14, counts, STATE_COUNT);
+    for (unsigned s = 0; s < STATE_COUNT; s++)
+        out->counts[s] = (uint32_t)counts[s];
+}
+
+void db_batch_unknown(const struct pg_result *r, int row, void (*each)(void *arg, struct slice id), void *arg)
+{
+    if (!pg_null(r, row, COLUMN_UNKNOWN))
+        pg_bytes_array(r, row, COLUMN_UNKNOWN, each, arg);
+}
+
+void db_batch_accept(struct pg_txn *txn, const struct db_accept *b)
+{
+    static const struct pg_stmt stmt = {
+        "batch_accept", "SELECT a.created, a.batch_id FROM accept_batch($1::integer, $2::text, $3::bytea, $4::text,"
+                        " $5::bytea, $6::smallint, $7::integer, $8::integer, $9::text[], $10::bigint, $11::bigint,"
+                        " $12::integer[], $13::smallint[], $14::bytea[]) AS a"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, b->tenant);
+    pg_put_text(txn, b->request_id);
+    pg_put_bytea(txn, b->request_hash, sizeof b->request_hash);
+    pg_put_text(txn, b->description);
+    pg_put_bytea(txn, b->command.data, b->command.len);
+    pg_put_int2(txn, b->priority);
+    pg_put_int4(txn, (int32_t)b->device_count);
+    pg_put_int4(txn, (int32_t)b->unknown_count);
+    if (b->unknown_kept)
+        pg_put_text_array(txn, b->unknown_ids, b->unknown_kept);
+    else
+        pg_put_null(txn);
+    pg_put_int8(txn, b->created_ms);
+    pg_put_int8(txn, b->expires_ms);
+    pg_put_int4_array(txn, b->blocks, b->block_count);
+    pg_put_int2_array(txn, b->firsts, b->block_count);
+    pg_put_bytea_array(txn, b->targets, b->block_count);
+}
+
+void db_batch_cancel(struct pg_txn *txn, int32_t tenant, int64_t id, int64_t now_ms, int64_t key)
+{
+    static const struct pg_stmt stmt = {
+        "batch_cancel", "WITH b AS (UPDATE batch SET cancel_requested_ms = $3::bigint WHERE id = $2::bigint"
+                        " AND tenant_id = $1::integer AND cancel_requested_ms IS NULL AND closed_ms IS NULL"
+                        " RETURNING id) INSERT INTO audit (at_ms, tenant_id, key_id, action, detail)"
+                        " SELECT $3::bigint, $1::integer, $4::bigint, 'cancel_batch', b.id::text FROM b RETURNING 1"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_int8(txn, id);
+    pg_put_int8(txn, now_ms);
+    pg_put_int8(txn, key);
+}
+
+/* Entries hold numbers as their little-endian bytes, so that a search for these bytes finds every row that has the
+ * batch (or device), and now and then one that has not. */
+static void find_in_log(struct pg_txn *txn, const uint8_t *bytes, size_t n)
+{
+    static const struct pg_stmt stmt = {"log_find",
+                                        "SELECT l.at_ms, l.entries FROM ack_log l"
+                                        " WHERE position($1::bytea IN l.entries) > 0 ORDER BY l.stream, l.n"};
+    pg_txn_add(txn, &stmt);
+    pg_put_bytea(txn, bytes, n);
+}
+
+void db_batch_log(struct pg_txn *txn, int64_t batch)
+{
+    uint8_t bytes[8];
+    store_u64le(bytes, (uint64_t)batch);
+    find_in_log(txn, bytes, sizeof bytes);
+}
+
+void db_device_log(struct pg_txn *txn, uint32_t seq)
+{
+    uint8_t bytes[4];
+    store_u32le(bytes, seq);
+    find_in_log(txn, bytes, sizeof bytes);
+}
+
+void db_batch_blocks(struct pg_txn *txn, int64_t batch)
+{
+    static const struct pg_stmt stmt = {
+        "batch_blocks",
+        "SELECT coalesce(array_agg(block ORDER BY block), '{}') FROM batch_block WHERE batch_id = $1::bigint"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8(txn, batch);
+}
+
+void db_batch_states(struct pg_txn *txn, int64_t batch, const int32_t *blocks, size_t n)
+{
+    static const struct pg_stmt stmt = {"batch_states",
+                                        "SELECT block, first, targets, states, times FROM batch_block"
+                                        " WHERE batch_id = $1::bigint AND block = ANY ($2::integer[]) ORDER BY block"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8(txn, batch);
+    pg_put_int4_array(txn, blocks, n);
+}
+
+bool db_batch_block_read(const struct pg_result *r, int row, struct db_batch_block *out)
+{
+    int64_t first = pg_int(r, row, 1);
+    struct slice targets = pg_bytes(r, row, 2), states = pg_bytes(r, row, 3), times = pg_bytes(r, row, 4);
+    if (first < 0 || first >= BLOCK_SLOTS || !bitmap_untrim(&out->targets, (unsigned)first, targets))
+        return false;
+    out->block = (uint32_t)pg_int(r, row, 0);
+    out->first = (uint16_t)first;
+    out->states = states;
+    out->times = times;
+    return states.len <= 8 * targets.len && times.len <= 32 * targets.len;
+}
+
+void db_batch_results(struct pg_txn *txn, int64_t batch, const int32_t *seqs, size_t n, int64_t bytes)
+{
+    static const struct pg_stmt stmt = {
+        "batch_results",
+        "SELECT r.seq, r.result, r.total FROM (SELECT c.*, count(*) OVER () AS total, coalesce(sum(length(c.result))"
+        " OVER (ORDER BY c.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes"
+        " FROM command_result c WHERE c.batch_id = $1::bigint AND c.seq = ANY ($2::integer[])) r"
+        " WHERE r.bytes < $3::bigint ORDER BY r.seq"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8(txn, batch);
+    pg_put_int4_array(txn, seqs, n);
+    pg_put_int8(txn, bytes);
+}
+
+void db_device_commands(struct pg_txn *txn, int32_t tenant, uint32_t seq, int64_t before, int32_t limit, int64_t bytes)
+{
+    static const struct pg_stmt stmt = {
+        "device_commands",
+        "SELECT c.id, c.created_ms, c.routed_ms, c.closed_ms,"
+        " CASE WHEN length(c.states) > c.at THEN get_byte(c.states, c.at) END,"
+        " CASE WHEN length(c.times) >= 4 * c.at + 4 THEN substring(c.times FROM 4 * c.at + 1 FOR 4) END,"
+        " c.result, c.total FROM"
+        " (SELECT c.*, r.result, count(*) OVER () AS total, coalesce(sum(length(r.result)) OVER (ORDER BY c.id DESC"
+        " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes FROM"
+        " (SELECT b.id, b.created_ms, b.routed_ms, b.closed_ms, k.states, k.times, $2::integer % 1024 - k.first AS at"
+        " FROM batch_block k JOIN batch b ON b.id = k.batch_id AND b.tenant_id = $1::integer"
+        " WHERE k.block = $2::integer / 1024 AND k.batch_id < $3::bigint AND CASE WHEN $2::integer % 1024 >= k.first"
+        " AND $2::integer % 1024 < k.first + 8 * length(k.targets)"
+        " THEN get_bit(k.targets, $2::integer % 1024 - k.first) = 1 ELSE false END"
+        " ORDER BY k.batch_id DESC LIMIT $4::integer) c"
+        " LEFT JOIN command_result r ON r.batch_id = c.id AND r.seq = $2::integer) c"
+        " WHERE c.bytes < $5::bigint ORDER BY c.id DESC"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_int4(txn, (int32_t)seq);
+    pg_put_int8(txn, before);
+    pg_put_int4(txn, limit);
+    pg_put_int8(txn, bytes);
+}
+
+void db_device_command_read(const struct pg_result *r, int row, struct db_device_command *out)
+{
+    struct slice time = pg_bytes(r, row, 5);
+    *out = (struct db_device_command){.batch = pg_int(r, row, 0),
+                                      .created_ms = pg_int(r, row, 1),
+                                      .routed_ms = pg_int(r, row, 2),
+                                      .closed_ms = pg_int(r, row, 3),
+                                      .state = (uint8_t)pg_int(r, row, 4),
+                                      .time = time.len == 4 ? load_u32le(time.data) : 0,
+                                      .result = pg_bytes(r, row, 6),
+                                      .total = pg_int(r, row, 7)};
+}

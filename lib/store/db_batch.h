@@ -1,0 +1,90 @@
+/* Batches as callers see them: accepting, asking, cancelling.
+ * Owns: statements over batch, batch_block, ack_log and command_result as the dispatcher's service needs them (those of
+ * the leader are elsewhere). May call: lib/store/pg, block. Loop rule: as pg.h. Adding and reading: see db_tenant.h. */
+#ifndef MUSTER_STORE_DB_BATCH_H
+#define MUSTER_STORE_DB_BATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/store/block.h"
+#include "lib/store/pg.h"
+
+struct db_batch {
+    int64_t id;
+    const char *request_id, *description;
+    struct slice request_hash, command;
+    int16_t priority;
+    uint32_t device_count, unknown_count;
+    int64_t created_ms, expires_ms;
+    int64_t routed_ms, cancel_requested_ms, canceled_ms, closed_ms; /* 0: not yet */
+    uint32_t counts[STATE_COUNT];                                   /* once closed */
+    int64_t total; /* db_batch_list: rows there would have been without the limit of bytes */
+};
+void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id);
+void db_batch_find(struct pg_txn *txn, int32_t tenant, const char *request_id);
+/* Batches with a number below `before`, newest first: at most `limit`, fewer when their commands take more than `bytes`
+ * (then the batch that goes over is the last). `state`: muster.v1.BatchState, 0 for any. */
+void db_batch_list(struct pg_txn *txn, int32_t tenant, int64_t before, int state, int32_t limit, int64_t bytes);
+void db_batch_read(const struct pg_result *r, int row, struct db_batch *out);
+/* Calls `each` for the unknown ids kept with the batch. */
+void db_batch_unknown(const struct pg_result *r, int row, void (*each)(void *arg, struct slice id), void *arg);
+
+/* What acceptance writes; all borrowed while the call runs. */
+struct db_accept {
+    int32_t tenant;
+    const char *request_id, *description;
+    uint8_t request_hash[32];
+    struct slice command;
+    int16_t priority;
+    uint32_t device_count, unknown_count;
+    const char *const *unknown_ids; /* the first of them */
+    size_t unknown_kept;
+    int64_t created_ms, expires_ms;
+    const int32_t *blocks;
+    const int16_t *firsts;
+    const struct slice *targets; /* as bitmap_trim gives them */
+    size_t block_count;
+};
+/* One row: created (bool), id of the new batch or of the one the request id made before. */
+void db_batch_accept(struct pg_txn *txn, const struct db_accept *batch);
+
+/* Asks for a cancel unless it was asked for, or the batch is closed. A row when it was new. */
+void db_batch_cancel(struct pg_txn *txn, int32_t tenant, int64_t id, int64_t now_ms, int64_t key);
+
+/* --- what became of the commands -------------------------------------------------------------------------------- */
+/* Reading log and blocks in this order, in one transaction, misses nothing: what is folded in between is in both. */
+
+/* Rows of the log that may have entries of the batch: at_ms, entries (proto/ack_log.h). */
+void db_batch_log(struct pg_txn *txn, int64_t batch);
+/* The same for one device, whatever the batch. */
+void db_device_log(struct pg_txn *txn, uint32_t seq);
+
+struct db_batch_block {
+    uint32_t block;
+    uint16_t first;
+    struct bitmap targets;
+    struct slice states, times; /* from slot `first` on; empty while nothing is recorded */
+};
+/* One row, one int4[]: the batch's blocks in order. */
+void db_batch_blocks(struct pg_txn *txn, int64_t batch);
+/* The rows of these blocks, in order. */
+void db_batch_states(struct pg_txn *txn, int64_t batch, const int32_t *blocks, size_t n);
+/* False when the row makes no sense. */
+MUST_CHECK bool db_batch_block_read(const struct pg_result *r, int row, struct db_batch_block *out);
+
+/* Results of these devices in order of seq, fewer when they take more than `bytes`: seq, result, total. */
+void db_batch_results(struct pg_txn *txn, int64_t batch, const int32_t *seqs, size_t n, int64_t bytes);
+
+/* Batches below `before` that address the device, newest first. */
+struct db_device_command {
+    int64_t batch, created_ms, routed_ms, closed_ms;
+    uint8_t state; /* 0: as accepted */
+    uint32_t time;
+    struct slice result;
+    int64_t total; /* rows there would have been without the limit of bytes */
+};
+void db_device_commands(struct pg_txn *txn, int32_t tenant, uint32_t seq, int64_t before, int32_t limit, int64_t bytes);
+void db_device_command_read(const struct pg_result *r, int row, struct db_device_command *out);
+
+#endif

@@ -1,0 +1,74 @@
+/* Groups: the part of db_device.h that changes and lists them. */
+#include "lib/store/db_device.h"
+
+#define GROUP_COLUMNS "g.name, g.devices, g.created_ms"
+
+void db_group_get(struct pg_txn *txn, int32_t tenant, const char *name)
+{
+    db_group_find(txn, tenant, &name, 1);
+}
+
+void db_group_find(struct pg_txn *txn, int32_t tenant, const char *const *names, size_t n)
+{
+    static const struct pg_stmt stmt = {"group_find",
+                                        "SELECT " GROUP_COLUMNS " FROM device_group g WHERE g.tenant_id = $1::integer"
+                                        " AND g.name = ANY ($2::text[])"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_text_array(txn, names, n);
+}
+
+void db_group_list(struct pg_txn *txn, int32_t tenant, const char *after, int32_t limit)
+{
+    static const struct pg_stmt stmt = {"group_list",
+                                        "SELECT " GROUP_COLUMNS " FROM device_group g WHERE g.tenant_id = $1::integer"
+                                        " AND g.name > $2::text ORDER BY g.name LIMIT $3::integer"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_text(txn, after);
+    pg_put_int4(txn, limit);
+}
+
+void db_group_read(const struct pg_result *r, int row, struct db_group *out)
+{
+    *out = (struct db_group){pg_text(r, row, 0), (uint32_t)pg_int(r, row, 1), pg_int(r, row, 2)};
+}
+
+void db_group_create(struct pg_txn *txn, int32_t tenant, const char *name, const char *const *ids, size_t n,
+                     int64_t now_ms)
+{
+    static const struct pg_stmt stmt = {"group_create",
+                                        "SELECT x.made, x.devices, x.created_ms, x.unknown FROM"
+                                        " create_group($1::integer, $2::text, $3::text[], $4::bigint) AS x"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_text(txn, name);
+    pg_put_text_array(txn, ids, n);
+    pg_put_int8(txn, now_ms);
+}
+
+void db_group_change(struct pg_txn *txn, int32_t tenant, const char *name, const char *const *add, size_t n_add,
+                     const char *const *remove, size_t n_remove)
+{
+    static const struct pg_stmt stmt = {"group_change",
+                                        "SELECT x.devices, x.created_ms, x.unknown FROM"
+                                        " change_group($1::integer, $2::text, $3::text[], $4::text[]) AS x"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_text(txn, name);
+    pg_put_text_array(txn, add, n_add);
+    pg_put_text_array(txn, remove, n_remove);
+}
+
+void db_group_delete(struct pg_txn *txn, int32_t tenant, const char *name, int64_t now_ms, int64_t key)
+{
+    static const struct pg_stmt stmt = {
+        "group_delete", "WITH g AS (DELETE FROM device_group WHERE tenant_id = $1::integer AND name = $2::text"
+                        " RETURNING name) INSERT INTO audit (at_ms, tenant_id, key_id, action, detail)"
+                        " SELECT $3::bigint, $1::integer, $4::bigint, 'delete_group', g.name FROM g RETURNING 1"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_text(txn, name);
+    pg_put_int8(txn, now_ms);
+    pg_put_int8(txn, key);
+}
