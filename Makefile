@@ -4,7 +4,9 @@
 # build/ holds everything made; build/san/ the same with ASan and UBSan; build/fuzz/ the fuzz targets.
 
 PREFIX  ?= /usr/local
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 BUILD   ?= build
 PYTHON  := /usr/bin/python3
 VERSION := 0.1.0
@@ -32,6 +34,7 @@ PROTOC := protoc -Iproto -I/usr/share/grpc-proto -I/usr/include
 GEN_C  := $(PROTOS:proto/%.proto=$(BUILD)/gen/%.pb-c.c) $(GRPC_PROTOS:%.proto=$(BUILD)/gen/%.pb-c.c) \
           $(WKT_PROTOS:%.proto=$(BUILD)/gen/%.pb-c.c)
 GEN_H  := $(GEN_C:.c=.h)
+SCHEMA := $(wildcard schema/postgres/*.sql schema/redis/*.lua)
 
 # --- objects ----------------------------------------------------------------------------------------------------------
 LIB_C  := $(wildcard lib/base/*.c lib/store/*.c proto/*.c)
@@ -72,13 +75,20 @@ $(BUILD)/gen/descriptors.bin: $(PROTOS)
 $(BUILD)/gen/descriptors.o: $(BUILD)/gen/descriptors.bin
 	cd $(BUILD)/gen && ld -r -b binary -z noexecstack -o descriptors.o descriptors.bin
 
+# The folders stand for files that were removed; the .lua and .sql for changed ones.
+$(BUILD)/gen/schema.c: schema/embed.py schema/postgres schema/redis $(SCHEMA)
+	@mkdir -p $(BUILD)/gen
+	$(PYTHON) schema/embed.py $@ $(SCHEMA)
+$(BUILD)/gen/schema.o: $(BUILD)/gen/schema.c lib/store/schema_files.h
+	$(CC) $(FLAGS) -c -o $@ $<
+
 $(BUILD)/gen/%.pb-c.o: $(BUILD)/gen/%.pb-c.c | $(GEN_H)
 	$(CC) -std=gnu11 -I$(BUILD)/gen $(CFLAGS) $(SAN) -c -o $@ $<
 $(BUILD)/%.o: %.c | $(GEN_H)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $(INCS) -MMD -MP -c -o $@ $<
 
-$(LIB): $(call objects,$(LIB_C)) $(GEN_C:.c=.o) $(BUILD)/gen/descriptors.o
+$(LIB): $(call objects,$(LIB_C)) $(GEN_C:.c=.o) $(BUILD)/gen/descriptors.o $(BUILD)/gen/schema.o
 	rm -f $@ && ar rcs $@ $^
 $(BUILD)/libdispatcher.a: $(call objects,$(filter-out %/main.c,$(DISPATCHER_C)))
 	rm -f $@ && ar rcs $@ $^
