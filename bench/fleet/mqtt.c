@@ -184,7 +184,7 @@ void mqtt_put_connect(struct buf *out, const struct mqtt_login *login)
     uint8_t flags = login->password ? 0xc2 : 0x02; /* user name, password; clean session */
 
     buf_put_u8(out, MQTT_CONNECT << 4);
-    put_length(out, 10 + (login->version == 5) + 2 + id + (login->password ? 4 + id + password : 0));
+    put_length(out, 10 + (size_t)(login->version == 5) + 2 + id + (login->password ? 4 + id + password : 0));
     put_string(out, "MQTT", 4);
     buf_put_u8(out, (uint8_t)login->version);
     buf_put_u8(out, flags);

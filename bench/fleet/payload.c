@@ -12,8 +12,8 @@ enum { INFO_OS_VERSION = 1, INFO_MODEL = 2, INFO_SERIAL = 3, INFO_ITEMS = 4 };
 
 struct field {
     uint32_t number;
-    uint64_t value;      /* of a varint */
-    struct slice bytes;  /* of a length-delimited field */
+    uint64_t value;     /* of a varint */
+    struct slice bytes; /* of a length-delimited field */
 };
 
 static bool read_varint(struct slice *in, uint64_t *out)

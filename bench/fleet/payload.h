@@ -24,8 +24,8 @@ struct delivery {
 MUST_CHECK bool delivery_read(struct slice in, struct delivery *out);
 
 struct acknowledgement {
-    const uint8_t *id;       /* UUID_BYTES, borrowed */
-    const char *device;      /* for the backup reference and the serial number */
+    const uint8_t *id;  /* UUID_BYTES, borrowed */
+    const char *device; /* for the backup reference and the serial number */
     enum outcome outcome;
     enum wants wants;
     uint32_t payload_bytes; /* length of a made-up result payload; 0: none; at most 32 KiB */

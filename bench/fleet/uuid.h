@@ -10,7 +10,8 @@
 #define UUID_BYTES 16
 #define UUID_TEXT  36
 
-/* Reads exactly 36 characters, 8-4-4-4-12 hexadecimal digits of either case (RFC 9562 section 4). False for anything else. */
+/* Reads exactly 36 characters, 8-4-4-4-12 hexadecimal digits of either case (RFC 9562 section 4). False for anything
+ * else. */
 bool uuid_parse(const uint8_t *text, size_t len, uint8_t id[UUID_BYTES]);
 /* Writes 36 characters in lower case, without a NUL. */
 void uuid_write(const uint8_t id[UUID_BYTES], char text[UUID_TEXT]);

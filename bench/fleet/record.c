@@ -1,0 +1,99 @@
+#include "bench/fleet/record.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Returns owned, or NULL without memory. */
+static char *part_name(const char *file, int number)
+{
+    char *name;
+
+    return asprintf(&name, "%s.part%d", file, number) < 0 ? NULL : name;
+}
+
+static enum err failed(const char *name, enum err e)
+{
+    fprintf(stderr, "muster-fleet: --record %s: %s\n", name ? name : "", name ? strerror(errno) : "out of memory");
+    return e;
+}
+
+static const char *outcome_name(uint8_t outcome)
+{
+    static const char *const names[] = {"NONE", "SUCCEEDED", "FAILED", "REJECTED", "NOT_NOW"};
+
+    return names[outcome];
+}
+
+static void write_device(FILE *out, const struct device *d)
+{
+    char id[UUID_TEXT];
+
+    for (uint32_t i = 0; i < d->commands.size; i++) {
+        const struct command *c = &d->commands.entries[i];
+        if (c->received == 0)
+            continue;
+        uuid_write(c->id, id);
+        fprintf(out, "%s %.*s %u %u %s %d\n", d->id, UUID_TEXT, id, c->received, c->executed, outcome_name(c->outcome),
+                c->acked);
+    }
+}
+
+enum err record_write(const char *file, int number, const struct device *devices, uint32_t count)
+{
+    char *name = part_name(file, number);
+    FILE *out = name ? fopen(name, "we") : NULL;
+    enum err e = ERR_OK;
+
+    if (!out) {
+        e = failed(name, ERR_IO);
+        free(name);
+        return e;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        write_device(out, &devices[i]);
+    bool bad = ferror(out) != 0;
+    if (fclose(out) != 0 || bad)
+        e = failed(name, ERR_IO);
+    free(name);
+    return e;
+}
+
+/* Appends the part to `out` and removes it. */
+static enum err append_part(FILE *out, const char *name)
+{
+    char block[65536];
+    FILE *in = fopen(name, "re");
+    size_t n;
+
+    if (!in)
+        return ERR_IO;
+    while ((n = fread(block, 1, sizeof block, in)) > 0)
+        if (fwrite(block, 1, n, out) != n)
+            break;
+    bool bad = ferror(in) || ferror(out);
+    fclose(in);
+    unlink(name);
+    return bad ? ERR_IO : ERR_OK;
+}
+
+enum err record_join(const char *file, int processes)
+{
+    char *whole = part_name(file, processes); /* a name no part has */
+    FILE *out = whole ? fopen(whole, "we") : NULL;
+    enum err e = out ? ERR_OK : ERR_IO;
+
+    for (int i = 0; i < processes && e == ERR_OK; i++) {
+        char *part = part_name(file, i);
+        e = part ? append_part(out, part) : ERR_NOMEM;
+        free(part);
+    }
+    if (out && fclose(out) != 0)
+        e = ERR_IO;
+    if (e != ERR_OK || rename(whole, file) != 0)
+        e = failed(file, ERR_IO);
+    free(whole);
+    return e;
+}
