@@ -30,4 +30,8 @@ void redis_command(struct redis *redis, int argc, const struct slice *argv, redi
 void redis_script(struct redis *redis, const char *script, int keys, int argc, const struct slice *argv,
                   redis_done_fn *done, void *arg);
 
+/* Turns this connection into one that only listens to `channel`: `fn` is called for each message, again after a
+ * reconnect; no commands may be sent on it. */
+void redis_subscribe(struct redis *redis, const char *channel, void (*fn)(void *arg, struct slice message), void *arg);
+
 #endif

@@ -1,0 +1,336 @@
+#include "lib/store/live.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "lib/store/live_internal.h"
+
+#define EVENTS_CHANNEL "muster:events"
+#define BELIEFS_FIRST  256
+
+struct live *live_new(struct ev_loop *loop, const char *url)
+{
+    struct live *live = calloc(1, sizeof *live);
+    if (!live)
+        return NULL;
+    live->loop = loop;
+    live->url = strdup(url);
+    live->moves = live->url ? redis_new(loop, url) : NULL;
+    if (!live->moves)
+        live_free(&live);
+    return live;
+}
+
+void live_free(struct live **live)
+{
+    struct live *l = *live;
+    if (!l)
+        return;
+    redis_free(&l->moves);
+    redis_free(&l->takes);
+    redis_free(&l->events);
+    for (size_t i = 0; i < l->belief_room; i++)
+        free(l->beliefs[i].presence);
+    free(l->beliefs);
+    free(l->url);
+    free(l);
+    *live = NULL;
+}
+
+bool live_up(const struct live *live)
+{
+    return redis_up(live->moves);
+}
+
+void live_on_change(struct live *live, void (*fn)(void *arg, bool up), void *arg)
+{
+    redis_on_change(live->moves, fn, arg);
+}
+
+/* --- arguments --------------------------------------------------------------------------------------------------- */
+
+void args_raw(struct args *a, const void *data, size_t len)
+{
+    if (a->n == ARGS_MAX)
+        abort(); /* ours to bound */
+    a->v[a->n++] = (struct slice){len ? data : "", len};
+}
+
+void args_slice(struct args *a, struct slice s)
+{
+    args_raw(a, s.data, s.len);
+}
+
+void args_printf(struct args *a, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    char *at = a->scratch + a->used;
+    int n = vsnprintf(at, sizeof a->scratch - a->used, fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= sizeof a->scratch - a->used)
+        abort(); /* ours to bound */
+    a->used += (size_t)n;
+    args_raw(a, at, (size_t)n);
+}
+
+void args_block_key(struct args *a, uint32_t tenant, uint32_t block, const char *suffix)
+{
+    args_printf(a, "{t%u.b%u}:%s", tenant, block, suffix);
+}
+
+void args_state_key(struct args *a, struct live_place p)
+{
+    args_printf(a, "{t%u.b%u}:state:%llu", p.tenant, p.block, (unsigned long long)p.batch);
+}
+
+void args_slots(struct args *a, uint8_t *room, const uint16_t *slots, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        store_u16le(room + 2 * i, slots[i]);
+    args_raw(a, room, 2 * count);
+}
+
+size_t slots_of_bitmap(uint16_t *slots, const struct bitmap *m)
+{
+    size_t n = 0;
+    for (unsigned slot = bitmap_next(m, 0); slot < BLOCK_SLOTS; slot = bitmap_next(m, slot + 1))
+        slots[n++] = (uint16_t)slot;
+    return n;
+}
+
+/* --- requests ---------------------------------------------------------------------------------------------------- */
+
+struct request *request_new(struct live *live, void *arg, size_t extra)
+{
+    struct request *r = calloc(1, sizeof *r + extra);
+    if (!r) {
+        log_error("out_of_memory", "where=live");
+        abort();
+    }
+    r->live = live;
+    r->arg = arg;
+    return r;
+}
+
+void live_send(struct live *live, const struct args *a, redis_done_fn *done, struct request *r)
+{
+    redis_command(live->moves, a->n, a->v, done, r);
+}
+
+void live_run(struct live *live, const char *script, int keys, const struct args *a, redis_done_fn *done,
+              struct request *r)
+{
+    redis_script(live->moves, script, keys, a->n, a->v, done, r);
+}
+
+void reply_done(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    (void)reply;
+    if (r->fn.done)
+        r->fn.done(r->arg, err);
+    free(r);
+}
+
+void reply_integer(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    int64_t value = !err && reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
+    if (r->fn.integer)
+        r->fn.integer(r->arg, err, value);
+    free(r);
+}
+
+void reply_bytes(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    if (!err && reply->type == REDIS_REPLY_NIL)
+        err = ERR_NOT_FOUND;
+    r->fn.bytes(r->arg, err, reply_slice(reply));
+    free(r);
+}
+
+/* --- beliefs about presence -------------------------------------------------------------------------------------- */
+
+static struct live_belief *belief_find(struct live_belief *beliefs, size_t room, uint64_t key)
+{
+    size_t i = (key * 0x9e3779b97f4a7c15ull >> 20) & (room - 1);
+    while (beliefs[i].key && beliefs[i].key != key)
+        i = (i + 1) & (room - 1);
+    return &beliefs[i];
+}
+
+static bool beliefs_grow(struct live *live)
+{
+    size_t room = live->belief_room ? live->belief_room * 2 : BELIEFS_FIRST;
+    struct live_belief *grown = calloc(room, sizeof *grown);
+    if (!grown)
+        return false;
+    for (size_t i = 0; i < live->belief_room; i++)
+        if (live->beliefs[i].key)
+            *belief_find(grown, room, live->beliefs[i].key) = live->beliefs[i];
+    free(live->beliefs);
+    live->beliefs = grown;
+    live->belief_room = room;
+    return true;
+}
+
+static uint64_t belief_key(uint32_t tenant, uint32_t block)
+{
+    return ((uint64_t)tenant << 32 | block) + 1;
+}
+
+uint8_t *live_belief_get(struct live *live, uint32_t tenant, uint32_t block)
+{
+    return live->belief_room ? belief_find(live->beliefs, live->belief_room, belief_key(tenant, block))->presence
+                             : NULL;
+}
+
+void live_belief_set(struct live *live, uint32_t tenant, uint32_t block, unsigned first, unsigned count,
+                     struct slice presence)
+{
+    if (live->belief_count * 2 >= live->belief_room && !beliefs_grow(live))
+        return;
+    struct live_belief *b = belief_find(live->beliefs, live->belief_room, belief_key(tenant, block));
+    if (!b->presence) {
+        if (presence.len == 0 || !(b->presence = calloc(1, PRESENCE_BYTES)))
+            return;
+        b->key = belief_key(tenant, block);
+        live->belief_count++;
+    }
+    memset(b->presence + (size_t)first * 2, 0, (size_t)count * 2);
+    if (presence.len == (size_t)count * 2)
+        memcpy(b->presence + (size_t)first * 2, presence.data, presence.len);
+}
+
+/* --- cancels, events, generation --------------------------------------------------------------------------------- */
+
+void live_cancel_confirm(struct live *live, uint64_t batch, uint16_t worker, live_done_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.done = done;
+    args_raw(&a, "SADD", 4);
+    args_printf(&a, "cancel:%llu", (unsigned long long)batch);
+    args_printf(&a, "%u", worker);
+    live_send(live, &a, reply_done, r);
+}
+
+static void reply_numbers(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    size_t n = !err && reply->type == REDIS_REPLY_ARRAY ? reply->elements : 0;
+    uint16_t *numbers = calloc(n + 1, sizeof *numbers);
+    for (size_t i = 0; numbers && i < n; i++)
+        numbers[i] = (uint16_t)atoi(reply->element[i]->str);
+    r->fn.numbers(r->arg, numbers ? err : ERR_NOMEM, numbers, numbers ? n : 0);
+    free(numbers);
+    free(r);
+}
+
+void live_cancel_confirmed(struct live *live, uint64_t batch, live_numbers_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.numbers = done;
+    args_raw(&a, "SMEMBERS", 8);
+    args_printf(&a, "cancel:%llu", (unsigned long long)batch);
+    live_send(live, &a, reply_numbers, r);
+}
+
+void live_publish(struct live *live, const char *text)
+{
+    struct args a = {0};
+    args_raw(&a, "PUBLISH", 7);
+    args_raw(&a, EVENTS_CHANNEL, strlen(EVENTS_CHANNEL));
+    args_raw(&a, text, strlen(text));
+    redis_command(live->moves, a.n, a.v, NULL, NULL);
+}
+
+void live_subscribe(struct live *live, void (*fn)(void *arg, struct slice text), void *arg)
+{
+    if (!live->events && !(live->events = redis_new(live->loop, live->url))) {
+        log_error("out_of_memory", "where=live_subscribe");
+        abort();
+    }
+    redis_subscribe(live->events, EVENTS_CHANNEL, fn, arg);
+}
+
+/* run_id of "INFO server", or nothing. */
+static struct slice run_id(const redisReply *reply)
+{
+    struct slice text = reply_slice(reply);
+    const char *at = text.len ? strstr((const char *)text.data, "run_id:") : NULL;
+    if (!at)
+        return (struct slice){(const uint8_t *)"", 0};
+    at += strlen("run_id:");
+    return (struct slice){(const uint8_t *)at, strcspn(at, "\r\n")};
+}
+
+/* Two commands in a row on one connection: the second's reply comes with the first's kept in `extra`. */
+struct generation {
+    char id[64];
+    size_t len;
+};
+
+static void reply_generation_info(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    struct generation *g = (struct generation *)r->extra;
+    struct slice id = err ? (struct slice){(const uint8_t *)"", 0} : run_id(reply);
+    g->len = id.len < sizeof g->id ? id.len : 0;
+    memcpy(g->id, id.data, g->len);
+}
+
+static void reply_generation_get(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    struct generation *g = (struct generation *)r->extra;
+    struct slice id = reply_slice(reply);
+    r->fn.integer(r->arg, err, !err && g->len && id.len == g->len && memcmp(id.data, g->id, g->len) == 0);
+    free(r);
+}
+
+static void info_server(struct live *live, redis_done_fn *done, struct request *r)
+{
+    struct args a = {0};
+    args_raw(&a, "INFO", 4);
+    args_raw(&a, "server", 6);
+    live_send(live, &a, done, r);
+}
+
+void live_generation_get(struct live *live, live_int_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, sizeof(struct generation));
+    r->fn.integer = done;
+    info_server(live, reply_generation_info, r);
+    args_raw(&a, "GET", 3);
+    args_raw(&a, "muster:generation", 17);
+    live_send(live, &a, reply_generation_get, r);
+}
+
+static void reply_generation_set_info(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    struct args a = {0};
+    struct slice id = err ? (struct slice){(const uint8_t *)"", 0} : run_id(reply);
+    if (id.len == 0) {
+        reply_done(r, err ? err : ERR_INVALID, NULL);
+        return;
+    }
+    args_raw(&a, "SET", 3);
+    args_raw(&a, "muster:generation", 17);
+    args_slice(&a, id);
+    live_send(r->live, &a, reply_done, r);
+}
+
+void live_generation_set(struct live *live, live_done_fn *done, void *arg)
+{
+    struct request *r = request_new(live, arg, 0);
+    r->fn.done = done;
+    info_server(live, reply_generation_set_info, r);
+}

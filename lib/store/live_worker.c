@@ -1,0 +1,427 @@
+/* Moves of devices and workers: attach, detach, presence, leases, inboxes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "lib/store/live.h"
+#include "lib/store/live_internal.h"
+
+#define PENDING_BYTES  9 /* of one command in an answer of attach: batch u64, state u8 */
+#define WORKER_NUMBERS 65535u
+#define ACQUIRE_TRIES  1000u
+
+static void args_prefix(struct args *a, uint32_t tenant, uint32_t block)
+{
+    args_block_key(a, tenant, block, "state:");
+}
+
+/* --- attach, detach, reap, presence ------------------------------------------------------------------------------- */
+
+/* Fills `attached` and `pending` from the answer; false when it is malformed. */
+static bool read_attach(const redisReply *reply, struct live_attached *attached, size_t count,
+                        struct live_pending *pending)
+{
+    for (size_t k = 1; k + 1 < reply->elements; k += 2) {
+        struct slice bytes = reply_slice(reply->element[k + 1]);
+        long long i = reply->element[k]->integer;
+        if (reply->element[k]->type != REDIS_REPLY_INTEGER || i < 0 || (size_t)i >= count || bytes.len % PENDING_BYTES)
+            return false;
+        attached[i].pending = pending;
+        attached[i].count = bytes.len / PENDING_BYTES;
+        for (size_t n = 0; n < attached[i].count; n++, pending++)
+            *pending = (struct live_pending){load_u64le(bytes.data + n * PENDING_BYTES),
+                                             bytes.data[n * PENDING_BYTES + PENDING_BYTES - 1]};
+    }
+    return true;
+}
+
+static void reply_attach(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    struct live_attached *attached = (struct live_attached *)r->extra;
+    struct live_pending *pending = NULL;
+    struct slice previous = {0};
+    size_t total = 0;
+    if (!err && (reply->type != REDIS_REPLY_ARRAY || reply->elements < 1))
+        err = ERR_PROTOCOL;
+    if (!err) {
+        previous = reply_slice(reply->element[0]);
+        for (size_t k = 2; k < reply->elements; k += 2)
+            total += reply_slice(reply->element[k]).len / PENDING_BYTES;
+        pending = calloc(total + 1, sizeof *pending);
+        if (!pending)
+            err = ERR_NOMEM;
+        else if (previous.len != 2 * r->count || !read_attach(reply, attached, r->count, pending))
+            err = ERR_PROTOCOL;
+    }
+    for (size_t i = 0; !err && i < r->count; i++)
+        attached[i].previous = load_u16le(previous.data + 2 * i);
+    r->fn.attach(r->arg, err, err ? NULL : attached, err ? 0 : r->count);
+    free(pending);
+    free(r);
+}
+
+void live_attach(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, const uint16_t *slots,
+                 size_t count, live_attach_fn *done, void *arg)
+{
+    struct args a = {0};
+    uint8_t room[2 * BLOCK_SLOTS];
+    if (count > BLOCK_SLOTS)
+        abort(); /* a block has no more */
+    struct request *r = request_new(live, arg, count * sizeof(struct live_attached));
+    struct live_attached *attached = (struct live_attached *)r->extra;
+    r->fn.attach = done;
+    r->count = count;
+    for (size_t i = 0; i < count; i++)
+        attached[i].slot = slots[i];
+    args_block_key(&a, tenant, block, "presence");
+    args_block_key(&a, tenant, block, "open");
+    args_printf(&a, "%u", worker);
+    args_prefix(&a, tenant, block);
+    args_slots(&a, room, slots, count);
+    live_run(live, "attach", 2, &a, reply_attach, r);
+}
+
+void live_detach(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, const uint16_t *slots,
+                 size_t count, live_done_fn *done, void *arg)
+{
+    struct args a = {0};
+    uint8_t room[2 * BLOCK_SLOTS];
+    if (count > BLOCK_SLOTS)
+        abort(); /* a block has no more */
+    struct request *r = request_new(live, arg, 0);
+    r->fn.done = done;
+    args_block_key(&a, tenant, block, "presence");
+    args_block_key(&a, tenant, block, "open");
+    args_printf(&a, "%u", worker);
+    args_prefix(&a, tenant, block);
+    args_slots(&a, room, slots, count);
+    live_run(live, "detach", 2, &a, reply_done, r);
+}
+
+void live_reap(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, live_int_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.integer = done;
+    args_block_key(&a, tenant, block, "presence");
+    args_block_key(&a, tenant, block, "open");
+    args_printf(&a, "%u", worker);
+    args_prefix(&a, tenant, block);
+    live_run(live, "reap", 2, &a, reply_integer, r);
+}
+
+static void reply_presence(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    r->fn.bytes(r->arg, err, reply_slice(reply));
+    free(r);
+}
+
+void live_presence(struct live *live, uint32_t tenant, uint32_t block, live_bytes_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.bytes = done;
+    args_raw(&a, "GET", 3);
+    args_block_key(&a, tenant, block, "presence");
+    live_send(live, &a, reply_presence, r);
+}
+
+/* --- leases ------------------------------------------------------------------------------------------------------- */
+
+/* Drawing a number: INCR worker:next, is it in `workers` still, SET NX; the next number when it is taken. */
+struct acquire {
+    int64_t ttl_ms;
+    unsigned tries;
+    uint16_t number;
+    char instance[65];
+};
+
+static void acquire_draw(struct request *r);
+
+static void acquire_end(struct request *r, enum err err)
+{
+    struct acquire *q = (struct acquire *)r->extra;
+    r->fn.integer(r->arg, err, err ? 0 : q->number);
+    free(r);
+}
+
+static void acquire_added(void *arg, enum err err, const redisReply *reply)
+{
+    (void)reply;
+    acquire_end(arg, err);
+}
+
+static void acquire_set(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    struct acquire *q = (struct acquire *)r->extra;
+    struct args a = {0};
+    if (err) {
+        acquire_end(r, err);
+        return;
+    }
+    if (reply->type == REDIS_REPLY_NIL) {
+        acquire_draw(r);
+        return;
+    }
+    args_raw(&a, "SADD", 4);
+    args_raw(&a, "workers", 7);
+    args_printf(&a, "%u", q->number);
+    live_send(r->live, &a, acquire_added, r);
+}
+
+static void acquire_looked(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    struct acquire *q = (struct acquire *)r->extra;
+    struct args a = {0};
+    if (err) {
+        acquire_end(r, err);
+        return;
+    }
+    if (reply->type == REDIS_REPLY_INTEGER && reply->integer) {
+        acquire_draw(r); /* a dead worker's slots are not reaped yet */
+        return;
+    }
+    args_raw(&a, "SET", 3);
+    args_printf(&a, "worker:%u", q->number);
+    args_raw(&a, q->instance, strlen(q->instance));
+    args_raw(&a, "NX", 2);
+    args_raw(&a, "PX", 2);
+    args_printf(&a, "%lld", (long long)q->ttl_ms);
+    live_send(r->live, &a, acquire_set, r);
+}
+
+static void acquire_drawn(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    struct acquire *q = (struct acquire *)r->extra;
+    struct args a = {0};
+    if (!err && reply->type != REDIS_REPLY_INTEGER)
+        err = ERR_PROTOCOL;
+    if (err) {
+        acquire_end(r, err);
+        return;
+    }
+    q->number = (uint16_t)((uint64_t)(reply->integer - 1) % WORKER_NUMBERS + 1);
+    args_raw(&a, "SISMEMBER", 9);
+    args_raw(&a, "workers", 7);
+    args_printf(&a, "%u", q->number);
+    live_send(r->live, &a, acquire_looked, r);
+}
+
+static void acquire_draw(struct request *r)
+{
+    struct acquire *q = (struct acquire *)r->extra;
+    struct args a = {0};
+    if (q->tries++ == ACQUIRE_TRIES) {
+        acquire_end(r, ERR_LIMIT);
+        return;
+    }
+    args_raw(&a, "INCR", 4);
+    args_raw(&a, "worker:next", 11);
+    live_send(r->live, &a, acquire_drawn, r);
+}
+
+void live_worker_acquire(struct live *live, const char *instance, int64_t ttl_ms, live_int_fn *done, void *arg)
+{
+    struct request *r = request_new(live, arg, sizeof(struct acquire));
+    struct acquire *q = (struct acquire *)r->extra;
+    r->fn.integer = done;
+    q->ttl_ms = ttl_ms;
+    strncpy(q->instance, instance, sizeof q->instance - 1);
+    acquire_draw(r);
+}
+
+static void reply_lease(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    if (!err && reply->type == REDIS_REPLY_INTEGER)
+        err = reply->integer > 0 ? ERR_OK : reply->integer < 0 ? ERR_FENCED : ERR_NOT_FOUND;
+    r->fn.done(r->arg, err);
+    free(r);
+}
+
+static void lease_script(struct live *live, const char *script, uint16_t worker, const char *instance, int64_t ttl_ms,
+                         redis_done_fn *reply, live_done_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.done = done;
+    args_printf(&a, "worker:%u", worker);
+    args_raw(&a, instance, strlen(instance));
+    args_printf(&a, "%lld", (long long)ttl_ms);
+    live_run(live, script, 1, &a, reply, r);
+}
+
+void live_worker_renew(struct live *live, uint16_t worker, const char *instance, int64_t ttl_ms, live_done_fn *done,
+                       void *arg)
+{
+    lease_script(live, "worker_renew", worker, instance, ttl_ms, reply_lease, done, arg);
+}
+
+void live_worker_reclaim(struct live *live, uint16_t worker, const char *instance, int64_t ttl_ms, live_done_fn *done,
+                         void *arg)
+{
+    struct args a = {0};
+    args_raw(&a, "SADD", 4);
+    args_raw(&a, "workers", 7);
+    args_printf(&a, "%u", worker);
+    redis_command(live->moves, a.n, a.v, NULL, NULL);
+    lease_script(live, "worker_reclaim", worker, instance, ttl_ms, reply_lease, done, arg);
+}
+
+void live_worker_release(struct live *live, uint16_t worker, const char *instance, live_done_fn *done, void *arg)
+{
+    lease_script(live, "worker_release", worker, instance, 0, reply_done, done, arg);
+}
+
+/* All numbers, then one MGET of their leases. */
+struct numbers {
+    size_t n;
+    struct live_worker v[];
+};
+
+static void reply_leases(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    struct numbers *w = (struct numbers *)r->extra;
+    if (!err && (reply->type != REDIS_REPLY_ARRAY || reply->elements != w->n))
+        err = ERR_PROTOCOL;
+    for (size_t i = 0; !err && i < w->n; i++)
+        w->v[i].alive = reply->element[i]->type == REDIS_REPLY_STRING;
+    r->fn.workers(r->arg, err, w->v, err ? 0 : w->n);
+    free(r);
+}
+
+static void send_mget_leases(struct request *r)
+{
+    struct numbers *w = (struct numbers *)r->extra;
+    struct slice *argv = calloc(w->n + 1, sizeof *argv);
+    char(*names)[24] = calloc(w->n + 1, sizeof *names);
+    if (!argv || !names)
+        abort();
+    argv[0] = (struct slice){(const uint8_t *)"MGET", 4};
+    for (size_t i = 0; i < w->n; i++)
+        argv[i + 1] = (struct slice){(const uint8_t *)names[i],
+                                     (size_t)snprintf(names[i], sizeof names[i], "worker:%u", w->v[i].number)};
+    redis_command(r->live->moves, (int)w->n + 1, argv, reply_leases, r);
+    free(argv);
+    free(names);
+}
+
+static void reply_workers(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *first = arg;
+    size_t n = !err && reply->type == REDIS_REPLY_ARRAY ? reply->elements : 0;
+    if (err || n == 0) {
+        first->fn.workers(first->arg, err, NULL, 0);
+        free(first);
+        return;
+    }
+    struct request *r = request_new(first->live, first->arg, sizeof(struct numbers) + n * sizeof(struct live_worker));
+    struct numbers *w = (struct numbers *)r->extra;
+    r->fn = first->fn;
+    w->n = n;
+    for (size_t i = 0; i < n; i++)
+        w->v[i].number = (uint16_t)atoi(reply->element[i]->str);
+    free(first);
+    send_mget_leases(r);
+}
+
+void live_workers(struct live *live, live_workers_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.workers = done;
+    args_raw(&a, "SMEMBERS", 8);
+    args_raw(&a, "workers", 7);
+    live_send(live, &a, reply_workers, r);
+}
+
+/* --- inboxes ------------------------------------------------------------------------------------------------------ */
+
+static const char *const class_names[LIVE_CLASSES] = {"urgent", "normal", "bulk"};
+
+static void args_inbox_key(struct args *a, uint16_t worker, enum live_class class)
+{
+    args_printf(a, "{w%u}:inbox:%s", worker, class_names[class]);
+}
+
+void live_worker_forget(struct live *live, uint16_t worker, live_done_fn *done, void *arg)
+{
+    struct args inboxes = {0}, member = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.done = done;
+    args_raw(&inboxes, "DEL", 3);
+    for (int class = 0; class < LIVE_CLASSES; class ++)
+        args_inbox_key(&inboxes, worker, (enum live_class) class);
+    redis_command(live->moves, inboxes.n, inboxes.v, NULL, NULL);
+    args_raw(&member, "SREM", 4);
+    args_raw(&member, "workers", 7);
+    args_printf(&member, "%u", worker);
+    live_send(live, &member, reply_done, r);
+}
+
+void live_inbox_push(struct live *live, uint16_t worker, enum live_class class, struct slice items, live_int_fn *done,
+                     void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.integer = done;
+    args_raw(&a, "RPUSH", 5);
+    args_inbox_key(&a, worker, class);
+    args_slice(&a, items);
+    live_send(live, &a, reply_integer, r);
+}
+
+static enum live_class class_of_key(const redisReply *key)
+{
+    struct slice name = reply_slice(key);
+    const char *colon = name.len ? strrchr((const char *)name.data, ':') : NULL;
+    for (int class = 0; colon && class < LIVE_CLASSES; class ++)
+        if (strcmp(colon + 1, class_names[class]) == 0)
+            return (enum live_class) class;
+    return LIVE_NORMAL;
+}
+
+static void reply_take(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    const redisReply *list = NULL;
+    if (!err && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2)
+        list = reply->element[1];
+    size_t n = list && list->type == REDIS_REPLY_ARRAY ? list->elements : 0;
+    struct slice *entries = calloc(n + 1, sizeof *entries);
+    if (!entries)
+        abort();
+    for (size_t i = 0; i < n; i++)
+        entries[i] = reply_slice(list->element[i]);
+    r->fn.take(r->arg, err, n ? class_of_key(reply->element[0]) : LIVE_URGENT, entries, n);
+    free(entries);
+    free(r);
+}
+
+void live_inbox_take(struct live *live, uint16_t worker, int classes, int max, int64_t wait_ms, live_take_fn *done,
+                     void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.take = done;
+    if (!live->takes && !(live->takes = redis_new(live->loop, live->url))) {
+        log_error("out_of_memory", "where=live_inbox_take");
+        abort();
+    }
+    args_raw(&a, "BLMPOP", 6);
+    args_printf(&a, "%lld.%03lld", (long long)(wait_ms / 1000), (long long)(wait_ms % 1000));
+    args_printf(&a, "%d", classes);
+    for (int class = 0; class < classes && class < LIVE_CLASSES; class ++)
+        args_inbox_key(&a, worker, (enum live_class) class);
+    args_raw(&a, "LEFT", 4);
+    args_raw(&a, "COUNT", 5);
+    args_printf(&a, "%d", max);
+    redis_command(live->takes, a.n, a.v, reply_take, r);
+}
