@@ -23,6 +23,8 @@ struct grpc_client_handler {
     void (*on_message)(struct grpc_client_call *call, void *arg, const ProtobufCMessage *response);
     /* Exactly once, last; the call is freed after it. `status` is borrowed. Connection failures are UNAVAILABLE. */
     void (*on_status)(struct grpc_client_call *call, void *arg, const struct status *status);
+    /* grpc_client_pending fell to zero: the next part of a long stream may be sent. May be NULL. */
+    void (*on_drain)(struct grpc_client_call *call, void *arg);
 };
 /* Starts a call. `timeout_ms` 0: none. Returns owned by the client until on_status. NULL only without memory. */
 struct grpc_client_call *grpc_client_start(struct grpc_client *client, const char *path,
@@ -40,6 +42,7 @@ void grpc_client_cancel(struct grpc_client_call *call);
 /* Runs the hub's loop until the unary call has ended. Returns owned: the response (free with
  * protobuf_c_message_free_unpacked), or NULL with *status filled. For command-line tools only. */
 ProtobufCMessage *grpc_client_unary(struct grpc_client *client, const char *path, const ProtobufCMessage *request,
-                                    const ProtobufCMessageDescriptor *response, int64_t timeout_ms, struct status *status);
+                                    const ProtobufCMessageDescriptor *response, int64_t timeout_ms,
+                                    struct status *status);
 
 #endif

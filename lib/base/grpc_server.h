@@ -15,13 +15,14 @@
 struct grpc_server;
 struct grpc_call;
 
-/* One method. For a unary or server-streaming method `message` comes exactly once (a request without or with two messages
- * is refused by the server), and `end` is not called; for client streaming `message` comes per message and `end` after the last.
+/* One method. For a unary or server-streaming method `message` comes exactly once (a request without or with two
+ * messages is refused by the server), and `end` is not called; for client streaming `message` comes per message and
+ * `end` after the last.
  *
- * A call lives until its handler calls grpc_call_finish, exactly once, now or later, even when it was cancelled meanwhile:
- * an asynchronous answer may then be given as usual and goes nowhere. `cancelled` (may be NULL) tells early that the
- * peer has reset, gone away, or that the deadline has passed (the server has answered DEADLINE_EXCEEDED itself), so that a
- * long stream can stop; the handler must then still call grpc_call_finish. */
+ * A call lives until its handler calls grpc_call_finish, exactly once, now or later, even when it was cancelled
+ * meanwhile: an asynchronous answer may then be given as usual and goes nowhere. `cancelled` (may be NULL) tells early
+ * that the peer has reset, gone away, or that the deadline has passed (the server has answered DEADLINE_EXCEEDED
+ * itself), so that a long stream can stop; the handler must then still call grpc_call_finish. */
 struct grpc_method {
     const char *path; /* "/muster.v1.CommandService/SubmitBatch" */
     const ProtobufCMessageDescriptor *request;
@@ -35,19 +36,21 @@ struct grpc_method {
     int tag;
 };
 
-/* Runs before the first message of each call of this service, with metadata read: authentication. Returns true to go on at
- * once; false when it will decide later with grpc_call_accept or grpc_call_finish (meanwhile messages wait, within the
- * flow-control window). NULL accepts all. */
+/* Runs before the first message of each call of this service, with metadata read: authentication. Returns true to go on
+ * at once; false when it will decide later with grpc_call_accept or grpc_call_finish (meanwhile messages wait, within
+ * the flow-control window). NULL accepts all. */
 typedef bool grpc_admit_fn(struct grpc_call *call, void *service);
 
 struct grpc_server_options {
-    size_t max_message;            /* bytes of one request message; 0: 64 MiB. Beyond: RESOURCE_EXHAUSTED */
-    size_t max_header_list;        /* bytes of one header list (RFC 9113, 6.5.2); 0: 16 KiB */
-    uint32_t max_streams;          /* concurrent streams per connection; 0: 256 */
-    uint32_t max_connections;      /* 0: 4,096; beyond, new ones are closed */
-    size_t max_buffered;           /* bytes of received, not yet decoded messages over all connections; 0: 512 MiB. Beyond: RESOURCE_EXHAUSTED */
-    int64_t min_ping_interval_ms;  /* keepalive pings more often than this, three strikes: GOAWAY ENHANCE_YOUR_CALM "too_many_pings"; 0: 10 s */
-    int64_t idle_timeout_ms;       /* connections without calls are closed with GOAWAY; 0: 30 min */
+    size_t max_message;       /* bytes of one request message; 0: 64 MiB. Beyond: RESOURCE_EXHAUSTED */
+    size_t max_header_list;   /* bytes of one header list (RFC 9113, 6.5.2); 0: 16 KiB */
+    uint32_t max_streams;     /* concurrent streams per connection; 0: 256 */
+    uint32_t max_connections; /* 0: 4,096; beyond, new ones are closed */
+    size_t max_buffered;      /* bytes of received, not yet decoded messages over all connections; 0: 512 MiB. Beyond:
+                                 RESOURCE_EXHAUSTED */
+    int64_t min_ping_interval_ms; /* keepalive pings more often than this, three strikes: GOAWAY ENHANCE_YOUR_CALM
+                                     "too_many_pings"; 0: 10 s */
+    int64_t idle_timeout_ms;      /* connections without calls are closed with GOAWAY; 0: 30 min */
 };
 
 /* Returns owned, or NULL without memory. */
@@ -55,7 +58,11 @@ struct grpc_server *grpc_server_new(struct stream_hub *hub, const struct grpc_se
 /* Closes all connections at once; calls still open stay allocated until finished. */
 void grpc_server_free(struct grpc_server **server);
 /* Adds a service; `methods` ends with a NULL path; all borrowed. */
-void grpc_server_add(struct grpc_server *server, const struct grpc_method *methods, grpc_admit_fn *admit, void *service);
+void grpc_server_add(struct grpc_server *server, const struct grpc_method *methods, grpc_admit_fn *admit,
+                     void *service);
+/* Names each added service once, such as "muster.v1.CommandService", `len` bytes; for reflection. */
+void grpc_server_each_service(const struct grpc_server *server, void (*each)(void *arg, const char *name, size_t len),
+                              void *arg);
 /* Listens; TLS needs ALPN "h2"; without TLS it is HTTP/2 with prior knowledge. */
 MUST_CHECK enum err grpc_server_listen(struct grpc_server *server, const char *address, struct tls *tls);
 /* Port of the first listener. */
@@ -70,7 +77,8 @@ const struct grpc_server_stats *grpc_server_stats(const struct grpc_server *serv
 
 /* --- calls --- */
 const struct grpc_method *grpc_call_method(const struct grpc_call *call);
-/* Value of a request metadata key (lower case), or NULL; a "-bin" value comes decoded, with its length in *len (may be NULL). */
+/* Value of a request metadata key (lower case), or NULL; a "-bin" value comes decoded, with its length in *len (may be
+ * NULL). */
 const char *grpc_call_metadata(const struct grpc_call *call, const char *key, size_t *len);
 const char *grpc_call_peer(const struct grpc_call *call);
 /* Time left in milliseconds; INT64_MAX without a deadline, 0 when passed. */
@@ -88,8 +96,8 @@ void grpc_call_add_initial(struct grpc_call *call, const char *key, const void *
 void grpc_call_add_trailer(struct grpc_call *call, const char *key, const void *value, size_t len);
 /* Sends one response message; copies (encodes at once). */
 void grpc_call_send(struct grpc_call *call, const ProtobufCMessage *response);
-/* Bytes of responses not yet taken by the peer: a streaming handler must hold back while this is over its own bound, and is
- * told by `on_drain` when it fell to zero. */
+/* Bytes of responses not yet taken by the peer: a streaming handler must hold back while this is over its own bound,
+ * and is told by `on_drain` when it fell to zero. */
 size_t grpc_call_pending(const struct grpc_call *call);
 void grpc_call_on_drain(struct grpc_call *call, void (*on_drain)(struct grpc_call *call, void *service));
 /* Client streaming: stop and resume taking messages (flow control then stops the peer). */

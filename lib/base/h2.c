@@ -306,6 +306,25 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     return 0;
 }
 
+/* Client: the server went away before the request could be sent. Such a stream was never open: it is known by us only.
+ */
+static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error, void *user)
+{
+    (void)session, (void)error;
+    struct h2 *h2 = user;
+    if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
+        return 0;
+    list_for_each (l, next, &h2->streams) {
+        struct h2_stream *s = container_of(l, struct h2_stream, link);
+        if (s->id == frame->hd.stream_id) {
+            h2_detach(s);
+            h2->events->on_close(s, NGHTTP2_REFUSED_STREAM);
+            break;
+        }
+    }
+    return 0;
+}
+
 static void call_drained(struct h2 *h2)
 {
     struct list todo, *l;
@@ -369,6 +388,7 @@ static nghttp2_session_callbacks *make_callbacks(void)
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, on_data_chunk);
     nghttp2_session_callbacks_set_on_stream_close_callback(c, on_stream_close);
     nghttp2_session_callbacks_set_on_frame_send_callback(c, on_frame_send);
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(c, on_frame_not_send);
     nghttp2_session_callbacks_set_send_data_callback(c, send_content);
     return c;
 }
