@@ -1,0 +1,95 @@
+/* What Redis and PostgreSQL hand back, and what devices show: inbox entries, log entries, state strings, bitmaps,
+ * tokens, ids. The first byte chooses the decoder. Whatever is accepted must survive being written again. */
+#include <stdlib.h>
+
+#include "lib/store/block.h"
+#include "proto/ack_log.h"
+#include "proto/command_id.h"
+#include "proto/credential.h"
+#include "proto/inbox.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(bool holds)
+{
+    if (!holds)
+        abort();
+}
+
+static void fuzz_inbox(struct slice s)
+{
+    struct inbox_item item, again;
+    while (inbox_next(&s, &item) == 1) {
+        struct buf out = {0};
+        inbox_put(&out, &item);
+        struct slice back = buf_slice(&out);
+        check(inbox_next(&back, &again) == 1 && back.len == 0);
+        check(again.kind == item.kind && memcmp(again.slots, item.slots, sizeof item.slots) == 0);
+        buf_free(&out);
+    }
+}
+
+static void fuzz_ack_log(struct slice s)
+{
+    struct ack_log_group g;
+    while (ack_log_next(&s, &g) == 1) {
+        struct buf out = {0};
+        ack_log_put_group(&out, g.batch, g.tenant, g.count);
+        for (uint32_t i = 0; i < g.count; i++)
+            ack_log_put_entry(&out, ack_log_seq(&g, i), ack_log_state(&g, i));
+        check(buf_len(&out) == ACK_LOG_GROUP + (size_t)g.count * ACK_LOG_ENTRY);
+        check(memcmp(buf_head(&out) + ACK_LOG_GROUP, g.entries, (size_t)g.count * ACK_LOG_ENTRY) == 0);
+        buf_free(&out);
+    }
+}
+
+static void fuzz_states(struct slice s)
+{
+    struct state_string states;
+    if (!state_string_parse(&states, s))
+        return;
+    uint32_t counts[STATE_COUNT] = {0}, all = 0;
+    state_count(counts, states.states, states.count);
+    for (unsigned i = 0; i < STATE_COUNT; i++)
+        all += counts[i];
+    check(all <= states.count);
+    for (unsigned slot = 0; slot < BLOCK_SLOTS; slot++)
+        check(state_string_get(&states, slot) == 0 || slot >= states.first);
+}
+
+static void fuzz_bitmap(struct slice s)
+{
+    struct bitmap m, back;
+    uint16_t first;
+    if (s.len < 2 || !bitmap_untrim(&m, load_u16le(s.data), (struct slice){s.data + 2, s.len - 2}))
+        return;
+    struct slice kept = bitmap_trim(&m, &first);
+    check(bitmap_untrim(&back, first, kept) && memcmp(&m, &back, sizeof m) == 0);
+}
+
+static void fuzz_token(struct slice s)
+{
+    static const uint8_t secret[CREDENTIAL_SECRET_BYTES];
+    struct credential c;
+    if (credential_parse(&c, s))
+        (void)!credential_verify(s, (struct slice){(const uint8_t *)"d", 1}, secret);
+}
+
+static void fuzz_command_id(struct slice s)
+{
+    struct command_id id, back;
+    char text[COMMAND_ID_TEXT];
+    if (!command_id_read(&id, s.data, s.len))
+        return;
+    command_id_write(text, &id);
+    check(command_id_read(&back, text, sizeof text) && back.batch == id.batch && back.seq == id.seq);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static void (*const decoders[])(struct slice) = {fuzz_inbox,  fuzz_ack_log, fuzz_states,
+                                                     fuzz_bitmap, fuzz_token,   fuzz_command_id};
+    if (size > 0)
+        decoders[data[0] % (sizeof decoders / sizeof *decoders)]((struct slice){data + 1, size - 1});
+    return 0;
+}
