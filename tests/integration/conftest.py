@@ -1,0 +1,122 @@
+"""Fixtures of all integration tests. What they are made of is in harness/.
+
+MUSTER_BUILD names the build folder whose programs are tested (default build)."""
+import os
+import shutil
+import tempfile
+
+import pytest
+from harness.certificates import Certificates
+from harness.daemons import cli as run_cli
+from harness.services import Postgres, Redis, unprivileged
+from harness.stack import Stack
+from harness.stubs import ROOT, Stubs
+
+
+@pytest.fixture(scope="session")
+def session_folder():
+    """Short, because the paths of unix sockets are; kept when MUSTER_TEST_KEEP is set."""
+    folder = tempfile.mkdtemp(prefix="mt-")
+    os.chmod(folder, 0o711)
+    yield folder
+    if not os.environ.get("MUSTER_TEST_KEEP"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stubs(session_folder):
+    built = os.path.join(ROOT, os.environ.get("MUSTER_BUILD", "build"), "py")
+    return Stubs(built if os.path.isdir(built) else os.path.join(session_folder, "py"))
+
+
+@pytest.fixture(scope="session")
+def certificates(session_folder):
+    return Certificates(os.path.join(session_folder, "tls"))
+
+
+@pytest.fixture(scope="session")
+def postgres(session_folder):
+    """One server for the session; every stack has a database of its own in it."""
+    server = Postgres(os.path.join(session_folder, "pg"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_number():
+    """Counts the Redis servers of the session, for their folders."""
+    return iter(range(1, 1 << 30))
+
+
+def _redis(session_folder, redis_number):
+    return Redis(os.path.join(session_folder, f"redis{next(redis_number)}")).start()
+
+
+@pytest.fixture
+def redis_server(session_folder, redis_number):
+    """A Redis of the test's own."""
+    server = _redis(session_folder, redis_number)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def module_redis(session_folder, redis_number):
+    """A Redis of the module's own."""
+    server = _redis(session_folder, redis_number)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def private_servers(session_folder, redis_number):
+    """Makes (PostgreSQL, Redis) that a test may kill; they end with the session."""
+    made = []
+
+    def make():
+        number = next(redis_number)
+        pg = Postgres(os.path.join(session_folder, f"pg{number}"))
+        made.append(pg.start())
+        made.append(Redis(os.path.join(session_folder, f"redis{number}")).start())
+        return made[-2], made[-1]
+    yield make
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture
+def stack(tmp_path, postgres, redis_server, certificates, stubs):
+    """An installation of the test's own, nothing started: call stack.start()."""
+    s = Stack(tmp_path, postgres, redis_server, certificates, stubs)
+    yield s
+    s.stop()
+
+
+@pytest.fixture(scope="module")
+def module_stack(tmp_path_factory, postgres, module_redis, certificates, stubs):
+    """An installation for all tests of a module, one dispatcher and one worker."""
+    s = Stack(tmp_path_factory.mktemp("stack"), postgres, module_redis, certificates, stubs)
+    s.start()
+    yield s
+    s.stop()
+
+
+@pytest.fixture
+def make_stack(tmp_path, certificates, stubs, private_servers):
+    """Makes an installation on PostgreSQL and Redis of its own, which the test may kill."""
+    made = []
+
+    def make(**flags):
+        pg, redis = private_servers()
+        made.append(Stack(tmp_path, pg, redis, certificates, stubs, **flags))
+        return made[-1]
+    yield make
+    for s in made:
+        s.stop()
+
+
+@pytest.fixture
+def cli():
+    """Runs the command line: cli("batch", "list", env=stack.cli_env(tenant), check=0)."""
+    return run_cli

@@ -1,0 +1,11 @@
+"""What the integration tests stand on: private PostgreSQL and Redis, the daemons under test, stock clients.
+
+services.py      PostgreSQL and Redis in a folder of their own, on unix sockets
+process.py       a child process whose lines can be waited for
+daemons.py       muster-dispatcher, muster-worker, muster-fleet and the command line
+stubs.py         Python stubs of the contract, and clients with a key
+stack.py         all of it together, with tenants, devices and credentials
+device.py        a device made with paho-mqtt
+oracle.py        what became of every command: fleet's record, gRPC and SQL compared
+certificates.py  an authority and a server certificate
+"""
