@@ -1,0 +1,172 @@
+#include "dispatcher/validate.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/base/buf.h"
+
+/* 0001-01-01 and 9999-12-31, the range of google.protobuf.Timestamp. */
+#define TIMESTAMP_SECONDS_MIN (-62135596800ll)
+#define TIMESTAMP_SECONDS_MAX 253402300799ll
+#define DURATION_SECONDS_MAX  315576000000ll
+
+/* Well-formed UTF-8 (Unicode 15, table 3-7): protobuf-c leaves it to us to look, and PostgreSQL refuses the rest. */
+static bool utf8_ok(const char *text)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    while (*s) {
+        if (s[0] < 0x80) {
+            s++;
+            continue;
+        }
+        unsigned more = s[0] >= 0xF0 ? 3 : s[0] >= 0xE0 ? 2 : 1;
+        if (s[0] < 0xC2 || s[0] > 0xF4 || (s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) ||
+            (s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F))
+            return false;
+        for (unsigned i = 1; i <= more; i++)
+            if ((s[i] & 0xC0) != 0x80)
+                return false;
+        s += more + 1;
+    }
+    return true;
+}
+
+void validate_text(struct status *st, const char *field, const char *text, size_t min, size_t max)
+{
+    size_t len = strlen(text);
+    if (len < min)
+        status_violation(st, field, "is empty");
+    else if (len > max)
+        status_violation(st, field, "has %zu bytes, allowed are %zu", len, max);
+    else if (!utf8_ok(text))
+        status_violation(st, field, "is not UTF-8");
+}
+
+static void validate_name(struct status *st, const char *field, const char *name, const char *marks)
+{
+    size_t len = 0;
+    for (const char *p = name; *p; p++, len++) {
+        bool ok = (*p >= '0' && *p <= '9') || (*p >= 'A' && *p <= 'Z') || (*p >= 'a' && *p <= 'z') || strchr(marks, *p);
+        if (!ok || len == NAME_BYTES_MAX) {
+            status_violation(st, field, "must be 1 to %u bytes of [A-Za-z0-9%s]", NAME_BYTES_MAX, marks);
+            return;
+        }
+    }
+    if (!len)
+        status_violation(st, field, "is empty");
+}
+
+void validate_id(struct status *st, const char *field, const char *id)
+{
+    validate_name(st, field, id, "._:@-");
+}
+
+void validate_tenant_name(struct status *st, const char *field, const char *name)
+{
+    validate_name(st, field, name, "._-");
+}
+
+void validate_ids(struct status *st, const char *field, char *const *ids, size_t n, size_t min, size_t max)
+{
+    if (n < min || n > max) {
+        status_violation(st, field, "has %zu entries, allowed are %zu to %zu", n, min, max);
+        return;
+    }
+    /* Past the violations that are kept nobody would see more. */
+    for (size_t i = 0; i < n && st->violation_count < STATUS_VIOLATIONS_MAX; i++) {
+        struct status one = {0};
+        validate_id(&one, "", ids[i]);
+        if (one.code == STATUS_OK)
+            continue;
+        char path[96];
+        snprintf(path, sizeof path, "%s[%zu]", field, i);
+        validate_id(st, path, ids[i]);
+    }
+}
+
+void validate_enum(struct status *st, const char *field, const ProtobufCEnumDescriptor *type, int value, bool zero_ok)
+{
+    if (value == 0 && !zero_ok)
+        status_violation(st, field, "must be stated");
+    else if (!protobuf_c_enum_descriptor_get_value(type, value))
+        status_violation(st, field, "%d is no %s", value, type->short_name);
+}
+
+void validate_number(struct status *st, const char *field, int64_t number)
+{
+    if (number < 1)
+        status_violation(st, field, "must be at least 1");
+}
+
+uint32_t validate_page_size(struct status *st, uint32_t value, uint32_t default_value, uint32_t max)
+{
+    if (value > max)
+        status_violation(st, "page_size", "is %u, allowed are 1 to %u", value, max);
+    return value ? value : default_value;
+}
+
+bool validate_timestamp(int64_t *ms, const Google__Protobuf__Timestamp *t)
+{
+    if (t->seconds < TIMESTAMP_SECONDS_MIN || t->seconds > TIMESTAMP_SECONDS_MAX || t->nanos < 0 ||
+        t->nanos > 999999999)
+        return false;
+    *ms = t->seconds * 1000 + t->nanos / 1000000;
+    return true;
+}
+
+bool validate_duration(int64_t *ms, int64_t seconds, int32_t nanos)
+{
+    if (seconds < -DURATION_SECONDS_MAX || seconds > DURATION_SECONDS_MAX || nanos < -999999999 || nanos > 999999999 ||
+        (seconds > 0 && nanos < 0) || (seconds < 0 && nanos > 0))
+        return false;
+    *ms = seconds * 1000 + nanos / 1000000;
+    return true;
+}
+
+static void validate_target(struct status *st, const Muster__V1__Target *target)
+{
+    switch (target ? target->kind_case : MUSTER__V1__TARGET__KIND__NOT_SET) {
+    case MUSTER__V1__TARGET__KIND_ALL:
+        if (!target->all)
+            status_violation(st, "target.all", "must be true when it is set");
+        return;
+    case MUSTER__V1__TARGET__KIND_DEVICES:
+        validate_ids(st, "target.devices.ids", target->devices->ids, target->devices->n_ids, 1, DEVICE_IDS_MAX);
+        return;
+    case MUSTER__V1__TARGET__KIND_GROUPS:
+        validate_ids(st, "target.groups.names", target->groups->names, target->groups->n_names, 1, GROUP_NAMES_MAX);
+        return;
+    case MUSTER__V1__TARGET__KIND_PLATFORM:
+        validate_enum(st, "target.platform", &muster__v1__platform__descriptor, (int)target->platform, false);
+        return;
+    case MUSTER__V1__TARGET__KIND__NOT_SET:
+    default:
+        status_violation(st, "target", "must say whom to address");
+    }
+}
+
+static void validate_expiry(struct status *st, const Google__Protobuf__Timestamp *expires_at, int64_t now_ms)
+{
+    int64_t ms;
+    if (!expires_at)
+        return;
+    if (!validate_timestamp(&ms, expires_at))
+        status_violation(st, "expires_at", "is no time");
+    else if (ms <= now_ms)
+        status_violation(st, "expires_at", "is in the past");
+    else if (ms > now_ms + BATCH_LIFE_MAX_MS)
+        status_violation(st, "expires_at", "is more than 40 days away");
+}
+
+void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *request, int64_t now_ms)
+{
+    validate_text(st, "request_id", request->request_id, request->validate_only ? 0 : 1, REQUEST_ID_MAX);
+    if (request->command)
+        validate_command(st, request->command);
+    else
+        status_violation(st, "command", "must be set");
+    validate_target(st, request->target);
+    validate_text(st, "description", request->description, 0, BATCH_DESCRIPTION_MAX);
+    validate_enum(st, "priority", &muster__v1__priority__descriptor, (int)request->priority, true);
+    validate_expiry(st, request->expires_at, now_ms);
+}
