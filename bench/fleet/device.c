@@ -91,7 +91,7 @@ void device_set_ready(struct device *d, struct process *p)
     process_count(p, STAT_RECONNECTS, d->was_ready);
     d->was_ready = true;
     process_handshake_over(p);
-    if (!p->all_ready && p->stats->v[STAT_READY] == p->count) {
+    if (!p->all_ready && p->stats->v[STAT_CONNECTS] - p->stats->v[STAT_RECONNECTS] == p->count) {
         p->all_ready = true;
         process_notify(p);
     }

@@ -13,5 +13,6 @@ int main(int argc, char **argv)
         return 2;
     int status = supervisor_run(&options, &credentials);
     credentials_free(&credentials);
+    options_clear(&options);
     return status;
 }

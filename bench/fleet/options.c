@@ -166,6 +166,16 @@ static void take_numbers(struct options *o, const struct texts *t)
     o->exit_after = (uint64_t)t->exit_after;
 }
 
+/* All but those that the options keep. */
+static void free_texts(struct texts *t)
+{
+    char *all[] = {t->connect, t->mqtt,      t->source, t->failed, t->rejected, t->not_now,
+                   t->crash,   t->duplicate, t->silent, t->think,  t->churn};
+
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+}
+
 void options_load(struct options *o, int argc, char **argv)
 {
     struct texts t = {0};
@@ -219,4 +229,14 @@ void options_load(struct options *o, int argc, char **argv)
                 0);
     take_numbers(o, &t);
     take(o, &t);
+    free_texts(&t);
+}
+
+void options_clear(struct options *o)
+{
+    free(o->credentials);
+    free(o->ca);
+    free(o->server_name);
+    free(o->record);
+    *o = (struct options){0};
 }

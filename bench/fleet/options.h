@@ -23,13 +23,13 @@ struct options {
     /* Who and where to. */
     struct target targets[TARGETS_MAX];
     uint32_t target_count;
-    const char *credentials; /* file, or NULL: made-up ids without tokens */
+    char *credentials; /* file, or NULL: made-up ids without tokens */
     uint32_t devices;
     uint32_t offset;
     /* How to connect. */
     bool floor; /* raw records instead of MQTT */
     bool tls, insecure, resume;
-    const char *ca, *server_name;
+    char *ca, *server_name;
     int mqtt_version; /* 4 or 5 */
     uint16_t keepalive_s;
     uint32_t rate;       /* connection attempts a second, whole fleet; 0: as fast as handshakes allow */
@@ -43,13 +43,13 @@ struct options {
     struct behaviour behaviour;
     double churn; /* disconnects a second, whole fleet */
     /* Reports. */
-    const char *record;
+    char *record;
     uint64_t exit_after; /* acknowledgements with PUBACK; 0: go on */
     bool json, quiet, control;
 };
 
-/* Reads flags, environment and file; on anything wrong prints one line and exits 2. The strings live as long as the
- * process. */
+/* Reads flags, environment and file; on anything wrong prints one line and exits 2. */
 void options_load(struct options *o, int argc, char **argv);
+void options_clear(struct options *o);
 
 #endif

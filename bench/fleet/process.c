@@ -19,6 +19,9 @@
 /* Random picks of a device to disconnect before churn gives up for this time. */
 #define CHURN_PICKS 8
 
+/* Churn that fell further behind than this (the start, a stall) is not made up for. */
+#define CHURN_BEHIND_US 100000
+
 struct link_peer process_peer(struct process *p, struct device *d, struct sockaddr_in *source)
 {
     const struct options *o = p->options;
@@ -84,13 +87,8 @@ static void on_signals(struct process *p)
     }
 }
 
-static void churn(struct process *p)
+static void disconnect_one(struct process *p)
 {
-    const struct options *o = p->options;
-
-    if (p->now_us < p->next_churn_us)
-        return;
-    p->next_churn_us += (int64_t)(1e6 * o->devices / (o->churn * p->count));
     for (int i = 0; i < CHURN_PICKS; i++) {
         struct device *d = &p->devices[process_random(p) % p->count];
         if (d->state == DEVICE_READY) {
@@ -98,6 +96,19 @@ static void churn(struct process *p)
             return;
         }
     }
+}
+
+static void churn(struct process *p)
+{
+    const struct options *o = p->options;
+    int64_t gap_us = (int64_t)(1e6 * o->devices / (o->churn * p->count));
+
+    if (!p->all_ready)
+        return;
+    if (p->next_churn_us < p->now_us - CHURN_BEHIND_US)
+        p->next_churn_us = p->now_us;
+    for (; p->next_churn_us <= p->now_us; p->next_churn_us += gap_us + 1)
+        disconnect_one(p);
 }
 
 static void launch_waiting(struct process *p)
@@ -114,7 +125,7 @@ static int time_to_wait(const struct process *p)
 {
     int64_t due = timers_first(p->timers);
 
-    if (p->next_churn_us < due)
+    if (p->all_ready && p->next_churn_us < due)
         due = p->next_churn_us;
     if (due == INT64_MAX)
         return -1;

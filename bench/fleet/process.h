@@ -28,7 +28,8 @@ struct process {
     int64_t next_churn_us;
     uint32_t source_count;
     int number;
-    bool all_ready, stop;
+    bool all_ready; /* every device has been READY once; churn begins then */
+    bool stop;
     struct buf out, body; /* scratch: a turn's output, a payload */
     uint8_t *scratch;
 };

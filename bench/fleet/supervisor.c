@@ -171,7 +171,10 @@ static void check_ready(struct supervisor *s)
 {
     struct report r = {.out = stdout, .json = s->options->json};
 
-    if (s->ready || total(s).v[STAT_READY] < s->options->devices)
+    if (s->ready)
+        return;
+    struct stats sum = total(s);
+    if (sum.v[STAT_CONNECTS] - sum.v[STAT_RECONNECTS] < s->options->devices)
         return;
     s->ready = true;
     report_begin(&r, "ready");

@@ -104,5 +104,7 @@ int main(int argc, char **argv)
     int status = measure(&s, floor);
     floor_free(&floor);
     SSL_CTX_free(tls);
+    free(s.cert);
+    free(s.key);
     return status;
 }
