@@ -1,0 +1,143 @@
+#include "lib/store/db_ack_log.h"
+
+#include <stdlib.h>
+
+#include "lib/base/log.h"
+
+#define LANE 0 /* rows of a stream commit in order */
+
+static const struct pg_stmt open_stream = {
+    "ack_stream_open",
+    "INSERT INTO ack_stream (worker, created_ms) VALUES ($1::text, $2::bigint) RETURNING id",
+};
+
+static const struct pg_stmt insert_row = {
+    "ack_log_insert",
+    "INSERT INTO ack_log (stream, n, at_ms, entries) VALUES ($1::bigint, $2::bigint, $3::bigint, $4::bytea) "
+    "ON CONFLICT DO NOTHING",
+};
+
+static const struct pg_stmt insert_results = {
+    "command_result_insert",
+    "INSERT INTO command_result (batch_id, seq, result) "
+    "SELECT DISTINCT ON (b, s) b, s, r FROM unnest($1::bigint[], $2::int[], $3::bytea[]) AS x(b, s, r) "
+    "WHERE length(r) > 0 ON CONFLICT DO NOTHING",
+};
+
+static const struct pg_stmt update_devices = {
+    "device_information_update",
+    "UPDATE device d SET information = x.i FROM (SELECT DISTINCT ON (t, s) t, s, i FROM "
+    "unnest($1::int[], $2::int[], $3::bytea[]) AS x(t, s, i) WHERE length(i) > 0) AS x "
+    "WHERE d.tenant_id = x.t AND d.seq = x.s",
+};
+
+struct open_request {
+    void (*done)(void *arg, enum err err, int64_t stream);
+    void *arg;
+};
+
+static void stream_opened(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                          size_t count)
+{
+    struct open_request *r = arg;
+    (void)count;
+    if (err)
+        log_warn("ack_stream_open_failed", "error=%s message=%s", err_name(err),
+                 log_quote(error ? error->message : ""));
+    r->done(r->arg, err, err ? 0 : pg_int(results[0], 0, 0));
+    free(r);
+}
+
+void db_ack_stream_open(struct pg *pg, const char *worker, int64_t now_ms,
+                        void (*done)(void *arg, enum err err, int64_t stream), void *arg)
+{
+    struct open_request *r = malloc(sizeof *r);
+    if (!r) {
+        log_error("out_of_memory", "where=db_ack_stream_open");
+        abort();
+    }
+    *r = (struct open_request){done, arg};
+    struct pg_txn *txn = pg_txn_new(pg, LANE);
+    if (txn) {
+        pg_txn_add(txn, &open_stream);
+        pg_put_text(txn, worker);
+        pg_put_int8(txn, now_ms);
+    }
+    pg_txn_submit(txn, stream_opened, r);
+}
+
+struct flush_request {
+    void (*done)(void *arg, enum err err);
+    void *arg;
+};
+
+static void flushed(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                    size_t count)
+{
+    struct flush_request *r = arg;
+    (void)results;
+    (void)count;
+    if (err)
+        log_warn("ack_flush_failed", "error=%s sqlstate=%s message=%s", err_name(err), error ? error->sqlstate : "",
+                 log_quote(error && error->message ? error->message : ""));
+    r->done(r->arg, err);
+    free(r);
+}
+
+/* The parameters of both result statements, as columns. */
+static void add_results(struct pg_txn *txn, const struct db_result *results, size_t count)
+{
+    int64_t *batches = calloc(count, sizeof *batches);
+    int32_t *tenants = calloc(count, sizeof *tenants), *seqs = calloc(count, sizeof *seqs);
+    struct slice *bytes = calloc(count, sizeof *bytes);
+    bool any_information = false;
+    if (!batches || !tenants || !seqs || !bytes) {
+        log_error("out_of_memory", "where=db_ack_flush");
+        abort();
+    }
+    for (size_t i = 0; i < count; i++) {
+        batches[i] = (int64_t)results[i].batch;
+        tenants[i] = (int32_t)results[i].tenant;
+        seqs[i] = (int32_t)results[i].seq;
+        bytes[i] = results[i].result;
+        any_information = any_information || results[i].information.len;
+    }
+    pg_txn_add(txn, &insert_results);
+    pg_put_int8_array(txn, batches, count);
+    pg_put_int4_array(txn, seqs, count);
+    pg_put_bytea_array(txn, bytes, count);
+    if (any_information) {
+        for (size_t i = 0; i < count; i++)
+            bytes[i] = results[i].information;
+        pg_txn_add(txn, &update_devices);
+        pg_put_int4_array(txn, tenants, count);
+        pg_put_int4_array(txn, seqs, count);
+        pg_put_bytea_array(txn, bytes, count);
+    }
+    free(batches);
+    free(tenants);
+    free(seqs);
+    free(bytes);
+}
+
+void db_ack_flush(struct pg *pg, int64_t stream, int64_t n, int64_t at_ms, struct slice entries,
+                  const struct db_result *results, size_t count, void (*done)(void *arg, enum err err), void *arg)
+{
+    struct flush_request *r = malloc(sizeof *r);
+    if (!r) {
+        log_error("out_of_memory", "where=db_ack_flush");
+        abort();
+    }
+    *r = (struct flush_request){done, arg};
+    struct pg_txn *txn = pg_txn_new(pg, LANE);
+    if (txn && entries.len) {
+        pg_txn_add(txn, &insert_row);
+        pg_put_int8(txn, stream);
+        pg_put_int8(txn, n);
+        pg_put_int8(txn, at_ms);
+        pg_put_bytea(txn, entries.data, entries.len);
+    }
+    if (txn && count)
+        add_results(txn, results, count);
+    pg_txn_submit(txn, flushed, r);
+}

@@ -1,0 +1,157 @@
+#include "proto/delivery.h"
+
+/* Protocol Buffers encoding: https://protobuf.dev/programming-guides/encoding/ */
+enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
+
+static void put_varint(struct buf *out, uint64_t v)
+{
+    while (v >= 0x80) {
+        buf_put_u8(out, (uint8_t)(v | 0x80));
+        v >>= 7;
+    }
+    buf_put_u8(out, (uint8_t)v);
+}
+
+static void put_tag(struct buf *out, unsigned field, unsigned wire)
+{
+    put_varint(out, field << 3 | wire);
+}
+
+static void put_bytes(struct buf *out, unsigned field, struct slice s)
+{
+    if (s.len == 0)
+        return;
+    put_tag(out, field, WIRE_BYTES);
+    put_varint(out, s.len);
+    buf_put(out, s.data, s.len);
+}
+
+static bool read_varint(struct slice *s, uint64_t *v)
+{
+    *v = 0;
+    for (unsigned shift = 0; shift < 64; shift += 7) {
+        uint8_t byte;
+        if (!slice_u8(s, &byte))
+            return false;
+        *v |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80)
+            return true;
+    }
+    return false;
+}
+
+struct field {
+    uint64_t number, value; /* value of a varint */
+    unsigned wire;
+    struct slice bytes;
+};
+
+/* Takes the next field. Returns 1, 0 at the end, -1 when the rest is no field. */
+static int next_field(struct slice *s, struct field *f)
+{
+    uint64_t tag, len;
+    if (s->len == 0)
+        return 0;
+    *f = (struct field){0};
+    if (!read_varint(s, &tag) || tag >> 3 == 0)
+        return -1;
+    f->number = tag >> 3;
+    f->wire = (unsigned)(tag & 7);
+    switch (f->wire) {
+    case WIRE_VARINT:
+        return read_varint(s, &f->value) ? 1 : -1;
+    case WIRE_BYTES:
+        return read_varint(s, &len) && len <= s->len && slice_bytes(s, (size_t)len, &f->bytes) ? 1 : -1;
+    case WIRE_FIXED32:
+    case WIRE_FIXED64:
+        return slice_bytes(s, f->wire == WIRE_FIXED32 ? 4 : 8, &f->bytes) ? 1 : -1;
+    default:
+        return -1;
+    }
+}
+
+void delivery_put_head(uint8_t head[DELIVERY_HEAD], const struct command_id *id, unsigned attempt)
+{
+    head[0] = 1 << 3 | WIRE_BYTES;
+    head[1] = COMMAND_ID_TEXT;
+    command_id_write((char *)head + 2, id);
+    head[2 + COMMAND_ID_TEXT] = 2 << 3 | WIRE_VARINT;
+    head[3 + COMMAND_ID_TEXT] = (uint8_t)(attempt & 0x7f);
+}
+
+void delivery_put_tail(struct buf *out, int64_t expires_ms, struct slice command)
+{
+    struct buf time = {0};
+    if (expires_ms >= 1000) {
+        put_tag(&time, 1, WIRE_VARINT);
+        put_varint(&time, (uint64_t)(expires_ms / 1000));
+    }
+    if (expires_ms % 1000) {
+        put_tag(&time, 2, WIRE_VARINT);
+        put_varint(&time, (uint64_t)(expires_ms % 1000) * 1000000);
+    }
+    put_bytes(out, 3, buf_slice(&time));
+    /* A command without content (unlock with all defaults) is present all the same. */
+    put_tag(out, 4, WIRE_BYTES);
+    put_varint(out, command.len);
+    buf_put(out, command.data, command.len);
+    out->failed = out->failed || time.failed;
+    buf_free(&time);
+}
+
+static const char *check_limits(const struct acknowledgement *ack, bool has_id)
+{
+    if (!has_id)
+        return "command_id is missing or no command id";
+    if (ack->outcome < 1 || ack->outcome > 4)
+        return "outcome is missing or unknown";
+    if (ack->text.len > ACKNOWLEDGEMENT_TEXT_MAX)
+        return "text is longer than 1024 bytes";
+    if (ack->backup_reference.len > ACKNOWLEDGEMENT_BACKUP_MAX)
+        return "backup_reference is longer than 2048 bytes";
+    if (ack->payload.len > ACKNOWLEDGEMENT_PAYLOAD_MAX)
+        return "payload is longer than 32768 bytes";
+    return NULL;
+}
+
+const char *acknowledgement_read(struct acknowledgement *ack, struct slice message)
+{
+    struct slice *const bytes[] = {
+        [4] = &ack->text, [5] = &ack->information, [6] = &ack->backup_reference, [7] = &ack->payload};
+    struct field f;
+    bool has_id = false;
+    int got;
+    if (message.len > ACKNOWLEDGEMENT_MAX)
+        return "longer than 65536 bytes";
+    *ack = (struct acknowledgement){0};
+    while ((got = next_field(&message, &f)) == 1) {
+        if (f.number == 1 && f.wire == WIRE_BYTES)
+            has_id = command_id_read(&ack->id, f.bytes.data, f.bytes.len);
+        else if (f.number == 2 && f.wire == WIRE_VARINT)
+            ack->outcome = f.value <= 4 ? (int)f.value : -1;
+        else if (f.number == 3 && f.wire == WIRE_VARINT)
+            ack->code = (int32_t)f.value;
+        else if (f.number >= 4 && f.number <= 7 && f.wire == WIRE_BYTES)
+            *bytes[f.number] = f.bytes;
+        else if (f.number <= 7)
+            return "a field has the wrong wire type";
+    }
+    return got < 0 ? "not a protobuf message" : check_limits(ack, has_id);
+}
+
+bool acknowledgement_has_result(const struct acknowledgement *ack)
+{
+    return ack->code || ack->text.len || ack->information.len || ack->backup_reference.len || ack->payload.len;
+}
+
+void acknowledgement_put_result(struct buf *out, const struct acknowledgement *ack)
+{
+    if (ack->code) {
+        put_tag(out, 1, WIRE_VARINT);
+        put_varint(out, (uint64_t)(int64_t)ack->code);
+    }
+    put_bytes(out, 2, ack->text);
+    put_bytes(out, 3, ack->information);
+    put_bytes(out, 4, ack->backup_reference);
+    put_bytes(out, 5, ack->payload);
+}

@@ -1,0 +1,39 @@
+/* The two messages between a worker and a device, encoded and read without building them as structs.
+ * Owns: nothing. May call: lib/base/buf, proto/command_id. Loop rule: none, pure.
+ *
+ * A muster.v1.Delivery is a head that differs per device — command_id and attempt, always DELIVERY_HEAD bytes — and a
+ * tail that is the same for the whole batch: expires_at and command. */
+#ifndef MUSTER_PROTO_DELIVERY_H
+#define MUSTER_PROTO_DELIVERY_H
+
+#include "lib/base/buf.h"
+#include "proto/command_id.h"
+
+#define DELIVERY_HEAD (2 + COMMAND_ID_TEXT + 2) /* bytes */
+
+/* Writes the head; `attempt` is 1 … 15. */
+void delivery_put_head(uint8_t head[DELIVERY_HEAD], const struct command_id *id, unsigned attempt);
+/* Appends the tail; `command` is an encoded muster.v1.Command. */
+void delivery_put_tail(struct buf *out, int64_t expires_ms, struct slice command);
+
+/* muster.v1.Acknowledgement; slices borrow from the message, empty where absent. */
+struct acknowledgement {
+    struct command_id id;
+    int outcome; /* muster.v1.Outcome: 1 … 4 */
+    int32_t code;
+    struct slice text, information, backup_reference, payload; /* information: encoded muster.v1.DeviceInformation */
+};
+
+#define ACKNOWLEDGEMENT_MAX         65536 /* bytes of the whole message */
+#define ACKNOWLEDGEMENT_TEXT_MAX    1024  /* bytes */
+#define ACKNOWLEDGEMENT_BACKUP_MAX  2048  /* bytes */
+#define ACKNOWLEDGEMENT_PAYLOAD_MAX 32768 /* bytes */
+
+/* Returns NULL, or what is wrong with the message in a few words (a literal). Unknown fields are passed over. */
+MUST_CHECK const char *acknowledgement_read(struct acknowledgement *ack, struct slice message);
+/* Whether it says more than the outcome. */
+bool acknowledgement_has_result(const struct acknowledgement *ack);
+/* Appends an encoded muster.v1.CommandResult. */
+void acknowledgement_put_result(struct buf *out, const struct acknowledgement *ack);
+
+#endif
