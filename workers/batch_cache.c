@@ -1,0 +1,203 @@
+#include "workers/batch_cache.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "lib/store/live.h"
+#include "muster/internal/v1/batch.pb-c.h"
+#include "proto/delivery.h"
+
+#define BUCKETS 4096
+
+struct batch_cache {
+    struct live *live;
+    struct list idle;
+    unsigned idle_count;
+    struct batch *buckets[BUCKETS];
+};
+
+struct waiter {
+    batch_fn *fn;
+    void *arg;
+    uint64_t a, b;
+};
+
+struct batch_cache *batch_cache_new(struct live *live)
+{
+    struct batch_cache *cache = calloc(1, sizeof *cache);
+    if (!cache)
+        return NULL;
+    cache->live = live;
+    list_init(&cache->idle);
+    return cache;
+}
+
+static struct batch **bucket_of(struct batch_cache *cache, uint64_t id)
+{
+    return &cache->buckets[id * 0x9e3779b97f4a7c15ull >> 52];
+}
+
+struct batch *batch_cache_find(struct batch_cache *cache, uint64_t id)
+{
+    for (struct batch *b = *bucket_of(cache, id); b; b = b->next)
+        if (b->id == id)
+            return b;
+    return NULL;
+}
+
+static void batch_forget(struct batch_cache *cache, struct batch *batch)
+{
+    struct batch **at = bucket_of(cache, batch->id);
+    while (*at != batch)
+        at = &(*at)->next;
+    *at = batch->next;
+    list_remove(&batch->idle);
+    buf_free(&batch->command);
+    buf_free(&batch->tail);
+    buf_free(&batch->waiters);
+    free(batch->json);
+    free(batch);
+}
+
+void batch_cache_free(struct batch_cache **cache)
+{
+    struct batch_cache *c = *cache;
+    if (!c)
+        return;
+    for (unsigned i = 0; i < BUCKETS; i++)
+        while (c->buckets[i])
+            batch_forget(c, c->buckets[i]);
+    free(c);
+    *cache = NULL;
+}
+
+static struct batch *batch_add(struct batch_cache *cache, uint64_t id)
+{
+    struct batch *batch = calloc(1, sizeof *batch);
+    if (!batch)
+        return NULL;
+    batch->id = id;
+    batch->load = BATCH_LOADING;
+    batch->refs = 1;
+    list_init(&batch->idle);
+    batch->next = *bucket_of(cache, id);
+    *bucket_of(cache, id) = batch;
+    return batch;
+}
+
+void batch_ref(struct batch *batch)
+{
+    batch->refs++;
+}
+
+/* A canceled batch that is over here is remembered like any other: its entries may still come out of an inbox. */
+void batch_unref(struct batch_cache *cache, struct batch *batch)
+{
+    if (--batch->refs > 0)
+        return;
+    list_append(&cache->idle, &batch->idle);
+    if (++cache->idle_count > BATCH_IDLE_MAX) {
+        batch_forget(cache, container_of(cache->idle.next, struct batch, idle));
+        cache->idle_count--;
+    }
+}
+
+static void batch_reuse(struct batch_cache *cache, struct batch *batch)
+{
+    if (batch->refs++ == 0) {
+        list_remove(&batch->idle);
+        cache->idle_count--;
+    }
+}
+
+static bool batch_read(struct batch *batch, struct slice bytes)
+{
+    Muster__Internal__V1__BatchSpec *spec = muster__internal__v1__batch_spec__unpack(NULL, bytes.len, bytes.data);
+    if (!spec)
+        return false;
+    batch->tenant = spec->tenant;
+    batch->priority = (uint8_t)spec->priority;
+    batch->created_ms = spec->created_ms;
+    batch->expires_ms = spec->expires_ms;
+    buf_put(&batch->command, spec->command.data, spec->command.len);
+    delivery_put_tail(&batch->tail, batch->expires_ms, (struct slice){spec->command.data, spec->command.len});
+    muster__internal__v1__batch_spec__free_unpacked(spec, NULL);
+    return !batch->command.failed && !batch->tail.failed;
+}
+
+struct loading {
+    struct batch_cache *cache;
+    struct batch *batch;
+};
+
+static void batch_loaded(void *arg, enum err err, struct slice value)
+{
+    struct loading *l = arg;
+    struct batch *batch = l->batch;
+    struct batch_cache *cache = l->cache;
+    free(l);
+    batch->load = BATCH_MISSING;
+    if (!err && batch_read(batch, value))
+        batch->load = BATCH_READY;
+    else if (err != ERR_NOT_FOUND)
+        log_warn("batch_unreadable", "batch=%llu error=%s", (unsigned long long)batch->id, err_name(err));
+    struct buf waiters = batch->waiters;
+    batch->waiters = (struct buf){0};
+    struct waiter w;
+    for (; buf_len(&waiters) >= sizeof w; buf_consume(&waiters, sizeof w)) {
+        memcpy(&w, buf_head(&waiters), sizeof w);
+        if (batch->load == BATCH_READY)
+            batch_ref(batch);
+        w.fn(w.arg, batch->load == BATCH_READY ? batch : NULL, w.a, w.b);
+    }
+    buf_free(&waiters);
+    batch_unref(cache, batch);
+}
+
+static void batch_start_load(struct batch_cache *cache, struct batch *batch)
+{
+    struct loading *l = malloc(sizeof *l);
+    if (!l) {
+        log_error("out_of_memory", "where=batch_cache");
+        abort();
+    }
+    *l = (struct loading){cache, batch};
+    batch->load = BATCH_LOADING;
+    live_get_spec(cache->live, batch->id, batch_loaded, l);
+}
+
+void batch_cache_get(struct batch_cache *cache, uint64_t id, batch_fn *fn, void *arg, uint64_t a, uint64_t b)
+{
+    struct batch *batch = batch_cache_find(cache, id);
+    bool fresh = !batch;
+    if (fresh)
+        batch = batch_add(cache, id);
+    else
+        batch_reuse(cache, batch);
+    if (!batch) {
+        fn(arg, NULL, a, b);
+        return;
+    }
+    if (batch->load == BATCH_READY) {
+        fn(arg, batch, a, b);
+        return;
+    }
+    buf_put(&batch->waiters, &(struct waiter){fn, arg, a, b}, sizeof(struct waiter));
+    if (fresh || batch->load == BATCH_MISSING)
+        batch_start_load(cache, batch); /* keeps the reference until loaded */
+    else
+        batch->refs--;
+}
+
+struct batch *batch_cache_cancel(struct batch_cache *cache, uint64_t id)
+{
+    struct batch *batch = batch_cache_find(cache, id);
+    if (!batch && (batch = batch_add(cache, id))) {
+        batch->load = BATCH_MISSING;
+        batch_unref(cache, batch);
+    }
+    if (batch)
+        batch->canceled = true;
+    return batch;
+}

@@ -1,0 +1,57 @@
+/* What this worker knows of batches: read once from Redis, kept while sessions hold commands of it and a while longer.
+ * Owns: struct batch_cache, struct batch. May call: lib/store/live, proto. Loop rule: non-blocking. */
+#ifndef MUSTER_WORKERS_BATCH_CACHE_H
+#define MUSTER_WORKERS_BATCH_CACHE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/buf.h"
+#include "lib/base/list.h"
+
+struct live;
+struct batch_cache;
+
+enum batch_load { BATCH_LOADING, BATCH_READY, BATCH_MISSING };
+
+struct batch {
+    uint64_t id;
+    uint32_t tenant;
+    uint8_t load;     /* enum batch_load */
+    uint8_t priority; /* muster.v1.Priority */
+    bool canceled;
+    uint32_t refs;
+    int64_t created_ms, expires_ms;
+    struct buf command; /* encoded muster.v1.Command */
+    struct buf tail;    /* of the Delivery: proto/delivery.h */
+    char *json;         /* the command as JSON, made at first need by the transport; freed with the batch */
+    /* The cache's own. */
+    struct batch *next;
+    struct list idle; /* in the list of batches without references, the longest idle first */
+    struct buf waiters;
+};
+
+/* Order of delivery on a device: lower first. */
+static inline uint64_t batch_rank(const struct batch *b)
+{
+    return (uint64_t)b->priority << 48 | b->id;
+}
+
+#define BATCH_IDLE_MAX 4096 /* batches kept without references: a returning device's next batch is often one of them   \
+                             */
+
+/* Returns owned, or NULL without memory. */
+struct batch_cache *batch_cache_new(struct live *live);
+void batch_cache_free(struct batch_cache **cache);
+/* Calls `fn` with the batch, referenced, when it is known: at once or after a look-up. `batch` NULL: it is over (or
+ * Redis has lost it: then it comes again). `a` and `b` are the caller's. */
+typedef void batch_fn(void *arg, struct batch *batch, uint64_t a, uint64_t b);
+void batch_cache_get(struct batch_cache *cache, uint64_t id, batch_fn *fn, void *arg, uint64_t a, uint64_t b);
+/* The batch if it is known already, without a reference, or NULL. */
+struct batch *batch_cache_find(struct batch_cache *cache, uint64_t id);
+/* Remembers that it is canceled, known or not. Returns it, without a reference; NULL without memory. */
+struct batch *batch_cache_cancel(struct batch_cache *cache, uint64_t id);
+void batch_ref(struct batch *batch);
+void batch_unref(struct batch_cache *cache, struct batch *batch);
+
+#endif

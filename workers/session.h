@@ -1,0 +1,85 @@
+/* A connected device, whatever its transport: what it holds, what is in flight, what comes next.
+ * Owns: struct session (embedded in the transport's own), the commands it holds. May call: batch_cache, acks, attach,
+ * session_table. Loop rule: runs in callbacks of the loop; never blocks.
+ *
+ * Later transports are further files beside mqtt_session.c: they make a struct session, fill its first part, and call
+ * session_open, session_answer and session_close; the session calls back through struct transport. */
+#ifndef MUSTER_WORKERS_SESSION_H
+#define MUSTER_WORKERS_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/delivery.h"
+
+struct batch;
+struct session;
+struct worker;
+
+enum session_end {
+    SESSION_TAKEN_OVER, /* the device has connected again */
+    SESSION_REVOKED,    /* its token does not hold any more */
+    SESSION_DRAINING,   /* this worker stops */
+    SESSION_FENCED,     /* this worker has lost its lease */
+};
+
+struct transport {
+    const char *name;
+    /* Sends one command. The head is made by the session's caller; the tail is batch->tail. */
+    void (*deliver)(struct session *s, const struct batch *batch, const struct command_id *id, unsigned attempt);
+    /* The outcome that came with `token` is durable: tell the device. */
+    void (*acknowledged)(struct session *s, uint16_t token);
+    /* Close the connection; the session is already out of all tables and must not be used after. */
+    void (*close)(struct session *s, enum session_end why);
+};
+
+#define SESSION_HELD_MAX 256 /* commands one session holds; the rest stays in Redis until these are done */
+
+/* A command in a session's hands. */
+struct held {
+    struct batch *batch;
+    uint32_t sent_ms; /* CLOCK_MONOTONIC, when it was written */
+    uint8_t phase;    /* enum held_phase */
+    uint8_t attempts; /* deliveries so far */
+    bool recorded;    /* SENT is recorded */
+};
+enum held_phase { HELD_WAITING, HELD_SENT, HELD_ANSWERED };
+
+struct session {
+    /* Set by the transport before session_open. */
+    const struct transport *transport;
+    struct worker *worker;
+    int64_t issued_ms; /* of its token */
+    uint32_t tenant, seq;
+    uint8_t in_flight_max;
+    /* The session's own. */
+    uint8_t in_flight;
+    bool open, overflowed;
+    uint32_t generation;
+    uint16_t held_count, held_room;
+    struct held *held; /* by rank; &one while room is 1 */
+    struct held one;
+};
+
+/* The device can receive now: into the table (a session it had here is taken over), attached to this worker. False
+ * without memory. */
+bool session_open(struct session *s);
+/* The connection is gone: out of the table, detached; what was in its hands goes back. Harmless when it was not open.
+ */
+void session_close(struct session *s);
+
+/* Puts a command into its hands, unless it has it; takes a reference of the batch. Sends what may be sent. */
+void session_hold(struct session *s, struct batch *batch, unsigned attempts);
+/* The device's acknowledgement. `transport->acknowledged` comes with `token` when it is durable. False when the id is
+ * not this device's. */
+bool session_answer(struct session *s, const struct acknowledgement *ack, uint16_t token);
+/* An outcome of this session is durable. Called by acks. */
+void session_durable(struct session *s, uint64_t batch, uint8_t event, uint16_t token);
+/* Sends what the in-flight limit lets through; drops what is canceled or expired. */
+void session_pump(struct session *s);
+/* A cancel of the batch: what is unsent is dropped and recorded, what is sent is recorded as sent. */
+void session_cancel(struct session *s, const struct batch *batch);
+/* Records SENT of a command that has stayed unanswered, if it is still so. */
+void session_record_sent(struct session *s, uint64_t batch);
+
+#endif

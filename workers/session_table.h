@@ -1,0 +1,23 @@
+/* The sessions of this worker by (tenant, seq): a table of blocks, each with a pointer per slot.
+ * Owns: struct session_table. May call: lib/store/block. Loop rule: none. */
+#ifndef MUSTER_WORKERS_SESSION_TABLE_H
+#define MUSTER_WORKERS_SESSION_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct session;
+struct session_table;
+
+struct session_table *session_table_new(void);
+/* Sessions are not freed. */
+void session_table_free(struct session_table **table);
+struct session *session_table_get(const struct session_table *table, uint32_t tenant, uint32_t seq);
+/* Sets or, with NULL, clears; false without memory. */
+bool session_table_set(struct session_table *table, uint32_t tenant, uint32_t seq, struct session *s);
+size_t session_table_count(const struct session_table *table);
+/* Calls `fn` for every session; it may clear that session. */
+void session_table_each(struct session_table *table, void (*fn)(void *arg, struct session *s), void *arg);
+
+#endif
