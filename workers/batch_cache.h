@@ -37,8 +37,9 @@ static inline uint64_t batch_rank(const struct batch *b)
     return (uint64_t)b->priority << 48 | b->id;
 }
 
-#define BATCH_IDLE_MAX 4096 /* batches kept without references: a returning device's next batch is often one of them   \
-                             */
+#define BATCH_IDLE_MAX                                                                                                 \
+    4096 /* batches kept without references: a returning device's next batch is often one of them                      \
+          */
 
 /* Returns owned, or NULL without memory. */
 struct batch_cache *batch_cache_new(struct live *live);

@@ -1,0 +1,24 @@
+/* Presence: tells Redis which devices this worker has, a few milliseconds of them at a time and per block, and puts
+ * what is open for them into their sessions' hands. Owns: struct attach. May call: lib/store/live, batch_cache,
+ * session. Loop rule: non-blocking; repeats what fails. */
+#ifndef MUSTER_WORKERS_ATTACH_H
+#define MUSTER_WORKERS_ATTACH_H
+
+#include <stdint.h>
+
+struct attach;
+struct worker;
+
+/* Returns owned, or NULL without memory. */
+struct attach *attach_new(struct worker *worker);
+void attach_free(struct attach **attach);
+/* The device's session is in the table now. */
+void attach_add(struct attach *attach, uint32_t tenant, uint32_t seq);
+/* It is gone; unless it is back when this is carried out. */
+void attach_remove(struct attach *attach, uint32_t tenant, uint32_t seq);
+/* Attaches every session of the table: Redis has lost presence, or the worker has a new number. */
+void attach_all(struct attach *attach);
+/* Calls `fn` when all removals so far are carried out, or Redis is away. */
+void attach_settle(struct attach *attach, void (*fn)(void *arg), void *arg);
+
+#endif

@@ -1,0 +1,252 @@
+#include "workers/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+#include "lib/store/state.h"
+#include "workers/acks.h"
+#include "workers/attach.h"
+#include "workers/batch_cache.h"
+#include "workers/session_table.h"
+#include "workers/worker.h"
+
+static uint32_t mono_ms(void)
+{
+    return (uint32_t)(clock_mono_us() / 1000);
+}
+
+/* --- what it holds ------------------------------------------------------------------------------------------------ */
+
+static struct held *held_find(struct session *s, uint64_t batch)
+{
+    for (unsigned i = 0; i < s->held_count; i++)
+        if (s->held[i].batch->id == batch)
+            return &s->held[i];
+    return NULL;
+}
+
+static bool held_grow(struct session *s)
+{
+    if (s->held_room == 0) {
+        s->held = &s->one;
+        s->held_room = 1;
+        return true;
+    }
+    unsigned room = s->held_room == 1 ? 8 : s->held_room * 2u;
+    struct held *held = malloc(room * sizeof *held);
+    if (!held)
+        return false;
+    memcpy(held, s->held, s->held_count * sizeof *held);
+    if (s->held != &s->one)
+        free(s->held);
+    s->held = held;
+    s->held_room = (uint16_t)room;
+    return true;
+}
+
+/* Behind everything of the same or a lower rank; what is in flight stays where it is, in front. */
+static bool held_insert(struct session *s, struct batch *batch, unsigned attempts)
+{
+    if (s->held_count == s->held_room && !held_grow(s))
+        return false;
+    unsigned at = s->held_count;
+    while (at > 0 && s->held[at - 1].phase == HELD_WAITING && batch_rank(s->held[at - 1].batch) > batch_rank(batch))
+        at--;
+    memmove(&s->held[at + 1], &s->held[at], (s->held_count - at) * sizeof *s->held);
+    s->held[at] = (struct held){.batch = batch, .attempts = (uint8_t)attempts};
+    s->held_count++;
+    s->worker->held++;
+    return true;
+}
+
+static void held_remove(struct session *s, struct held *h)
+{
+    size_t at = (size_t)(h - s->held);
+    if (h->phase != HELD_WAITING)
+        s->in_flight--;
+    batch_unref(s->worker->batches, h->batch);
+    memmove(h, h + 1, (s->held_count - at - 1u) * sizeof *h);
+    s->held_count--;
+    s->worker->held--;
+    if (s->held_count == 0 && s->held != &s->one) {
+        free(s->held);
+        s->held = NULL;
+        s->held_room = 0;
+    }
+}
+
+static void record(struct session *s, const struct held *h, enum command_event event)
+{
+    struct ack ack = {
+        .batch = h->batch->id, .tenant = s->tenant, .seq = s->seq, .event = (uint8_t)event, .attempts = h->attempts};
+    acks_add(s->worker->acks, &ack);
+}
+
+/* --- opening and closing ------------------------------------------------------------------------------------------ */
+
+bool session_open(struct session *s)
+{
+    struct worker *w = s->worker;
+    struct session *old = session_table_get(w->sessions, s->tenant, s->seq);
+    if (old) {
+        session_close(old);
+        old->transport->close(old, SESSION_TAKEN_OVER);
+        w->stats.taken_over++;
+    }
+    if (!session_table_set(w->sessions, s->tenant, s->seq, s))
+        return false;
+    s->generation = ++w->generations ? w->generations : ++w->generations;
+    s->open = true;
+    attach_add(w->attach, s->tenant, s->seq);
+    return true;
+}
+
+void session_close(struct session *s)
+{
+    if (!s->open)
+        return;
+    s->open = false;
+    while (s->held_count > 0) {
+        struct held *h = &s->held[s->held_count - 1];
+        if (h->phase == HELD_SENT && !h->recorded)
+            record(s, h, EVENT_SEND); /* so that its attempts count */
+        held_remove(s, h);
+    }
+    if (!session_table_set(s->worker->sessions, s->tenant, s->seq, NULL))
+        abort(); /* clearing needs no memory */
+    attach_remove(s->worker->attach, s->tenant, s->seq);
+}
+
+/* --- sending ------------------------------------------------------------------------------------------------------ */
+
+static void send_held(struct session *s, struct held *h, uint32_t now)
+{
+    struct worker *w = s->worker;
+    struct command_id id = {h->batch->id, s->tenant, s->seq};
+    if (h->attempts < STATE_ATTEMPTS_MAX)
+        h->attempts++;
+    if (h->attempts == 1)
+        histogram_add(&w->stats.submit_push_us, (clock_wall_ms() - h->batch->created_ms) * 1000);
+    h->phase = HELD_SENT;
+    h->sent_ms = now;
+    s->in_flight++;
+    w->stats.pushed++;
+    s->transport->deliver(s, h->batch, &id, h->attempts);
+    worker_watch_sent(w, s, h->batch->id, now);
+}
+
+void session_pump(struct session *s)
+{
+    uint32_t now = 0;
+    int64_t wall = 0;
+    for (unsigned i = 0; i < s->held_count && s->open;) {
+        struct held *h = &s->held[i];
+        if (h->phase != HELD_WAITING) {
+            i++;
+            continue;
+        }
+        if (wall == 0) {
+            wall = clock_wall_ms();
+            now = mono_ms();
+        }
+        if (h->batch->canceled || wall >= h->batch->expires_ms) {
+            record(s, h, h->batch->canceled ? EVENT_DROP : EVENT_EXPIRE);
+            held_remove(s, h);
+            continue;
+        }
+        if (s->in_flight >= s->in_flight_max || !worker_may_send(s->worker))
+            return;
+        send_held(s, h, now);
+        i++;
+    }
+    if (s->open && s->held_count == 0 && s->overflowed) {
+        s->overflowed = false;
+        attach_add(s->worker->attach, s->tenant, s->seq);
+    }
+}
+
+void session_hold(struct session *s, struct batch *batch, unsigned attempts)
+{
+    if (held_find(s, batch->id))
+        return;
+    if (s->held_count >= SESSION_HELD_MAX) {
+        s->overflowed = true; /* attached again when these are done */
+        return;
+    }
+    batch_ref(batch);
+    if (!held_insert(s, batch, attempts)) {
+        batch_unref(s->worker->batches, batch);
+        s->overflowed = true;
+        return;
+    }
+    session_pump(s);
+}
+
+void session_cancel(struct session *s, const struct batch *batch)
+{
+    struct held *h = held_find(s, batch->id);
+    if (!h)
+        return;
+    if (h->phase == HELD_SENT && !h->recorded) {
+        h->recorded = true;
+        record(s, h, EVENT_SEND);
+    }
+    session_pump(s);
+}
+
+void session_record_sent(struct session *s, uint64_t batch)
+{
+    struct held *h = held_find(s, batch);
+    if (!h || h->phase != HELD_SENT || h->recorded)
+        return;
+    h->recorded = true;
+    record(s, h, EVENT_SEND);
+}
+
+/* --- answers ------------------------------------------------------------------------------------------------------ */
+
+bool session_answer(struct session *s, const struct acknowledgement *answer, uint16_t token)
+{
+    static const uint8_t events[] = {[1] = EVENT_SUCCEED, [2] = EVENT_FAIL, [3] = EVENT_REJECT, [4] = EVENT_NOT_NOW};
+    struct worker *w = s->worker;
+    if (answer->id.tenant != s->tenant || answer->id.seq != s->seq)
+        return false;
+    struct held *h = held_find(s, answer->id.batch);
+    struct ack ack = {.batch = answer->id.batch,
+                      .tenant = s->tenant,
+                      .seq = s->seq,
+                      .generation = s->generation,
+                      .token = token,
+                      .event = events[answer->outcome],
+                      .attempts = h ? h->attempts : 0};
+    if (h && h->phase == HELD_SENT) {
+        h->phase = HELD_ANSWERED;
+        histogram_add(&w->stats.push_ack_us, (int64_t)(mono_ms() - h->sent_ms) * 1000);
+    }
+    w->stats.answered++;
+    if (acknowledgement_has_result(answer)) {
+        struct buf result = {0};
+        acknowledgement_put_result(&result, answer);
+        acks_add_result(w->acks, &ack, buf_slice(&result), answer->information);
+        buf_free(&result);
+    } else {
+        acks_add(w->acks, &ack);
+    }
+    return true;
+}
+
+void session_durable(struct session *s, uint64_t batch, uint8_t event, uint16_t token)
+{
+    struct held *h = held_find(s, batch);
+    s->transport->acknowledged(s, token);
+    if (!s->open)
+        return;
+    if (h && (h->phase == HELD_ANSWERED || h->phase == HELD_WAITING)) {
+        held_remove(s, h);
+        if (event == EVENT_NOT_NOW)
+            worker_retry_later(s->worker, s);
+    }
+    session_pump(s);
+}

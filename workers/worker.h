@@ -1,0 +1,80 @@
+/* The worker: everything its parts share.
+ * Owns: struct worker, made in main and passed down. May call: every part of workers/. Loop rule: one loop, never
+ * blocks. */
+#ifndef MUSTER_WORKERS_WORKER_H
+#define MUSTER_WORKERS_WORKER_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/buf.h"
+#include "lib/base/metrics.h"
+
+struct acks;
+struct attach;
+struct batch_cache;
+struct credentials;
+struct inbox;
+struct lease;
+struct live;
+struct pg;
+struct session;
+struct session_table;
+struct stream_hub;
+
+struct worker_options {
+    int64_t in_flight;       /* commands sent and not answered, per device */
+    int64_t held_max;        /* commands in all sessions' hands; beyond, only urgent ones are taken from the inbox */
+    int64_t lease_ms;        /* how long the worker's number holds without renewal */
+    int64_t flush_ms;        /* how long acknowledgements collect */
+    int64_t not_now_ms;      /* when a command that was NOT_NOW is delivered again on the same connection */
+    int64_t keepalive_max_s; /* longest keepalive granted; 0: what the device asks */
+    bool answer_self;        /* measure the queue path: no sockets, every command succeeds at once */
+};
+
+struct worker_stats {
+    uint64_t pushed, answered, taken_over, fenced, refused, protocol_errors, handed_back;
+    uint64_t sessions; /* gauge, set at each scrape */
+    struct histogram push_ack_us, submit_push_us;
+};
+
+struct worker {
+    struct ev_loop *loop;
+    struct stream_hub *hub;
+    struct live *live;
+    struct pg *pg;
+    struct worker_options options;
+    char instance[64]; /* unique per life of the process: host, pid, random */
+    struct session_table *sessions;
+    struct batch_cache *batches;
+    struct acks *acks;
+    struct attach *attach;
+    struct inbox *inbox;
+    struct lease *lease;
+    struct credentials *credentials;
+    uint32_t generations; /* of sessions; 0 is never given */
+    uint64_t held;        /* commands in all sessions' hands */
+    bool draining;
+    struct watch { /* commands sent and not yet seen answered, oldest first: struct sent */
+        struct buf sent;
+        struct buf later; /* sessions to attach again: struct sent with batch 0 */
+        struct ev_timer timer;
+    } watch;
+    struct worker_stats stats;
+};
+
+/* --- watch.c --- */
+#define SENT_RECORD_MS 1000 /* a command unanswered for so long is recorded as SENT */
+void worker_watch_start(struct worker *w);
+void worker_watch_stop(struct worker *w);
+/* Records SENT when the command is still unanswered after SENT_RECORD_MS. */
+void worker_watch_sent(struct worker *w, const struct session *s, uint64_t batch, uint32_t now_ms);
+/* Attaches the session again after options.not_now_ms, to deliver what it put off. */
+void worker_retry_later(struct worker *w, const struct session *s);
+
+/* --- lease.c --- */
+/* Whether the lease holds at this moment: without it nothing may be sent. */
+bool worker_may_send(const struct worker *w);
+
+#endif
