@@ -108,6 +108,9 @@ $(BUILD)/muster-fleet: $(call objects,$(FLEET_C)) $(LIB)
 	$(link)
 $(BUILD)/muster-floor: $(call objects,$(FLOOR_C)) $(LIB)
 	$(link)
+# What tests/integration/test_grpc.py drives: the gRPC server with the interop test service.
+$(BUILD)/grpc-test-server: $(call objects,$(wildcard tests/grpc_server/*.c)) $(LIB)
+	$(link)
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(PARTS) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
