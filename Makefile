@@ -53,6 +53,7 @@ PROGRAMS := $(if $(wildcard dispatcher/main.c),$(BUILD)/muster-dispatcher) $(if 
             $(if $(wildcard bench/floor/main.c),$(BUILD)/muster-floor)
 UNIT_C := $(wildcard tests/unit/test_*.c)
 UNIT   := $(UNIT_C:tests/unit/%.c=$(BUILD)/unit/%)
+STORE  := $(patsubst tests/store/%.c,$(BUILD)/store/%,$(wildcard tests/store/test_*.c))
 
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -114,12 +115,20 @@ $(BUILD)/grpc-test-server: $(call objects,$(wildcard tests/grpc_server/*.c)) $(L
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(PARTS) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
+$(BUILD)/store/%: $(BUILD)/tests/store/%.o $(BUILD)/tests/store/servers.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
 
 -include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)
 
 .PHONY: unit
 unit: $(UNIT)
 	@set -e; for t in $(UNIT); do echo "== $$t"; $$t; done
+
+# lib/store against servers of its own.
+.PHONY: store
+store: $(STORE)
+	@set -e; for t in $(STORE); do echo "== $$t"; $$t; done
 
 .PHONY: clean
 clean:
