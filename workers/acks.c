@@ -233,6 +233,11 @@ void acks_barrier(struct acks *acks, void (*fn)(void *arg), void *arg)
     acks_pass(acks);
 }
 
+void acks_push(struct acks *acks)
+{
+    acks_pass(acks);
+}
+
 /* Sends the collected ones on their way, if there is room. */
 static void acks_pass(struct acks *acks)
 {

@@ -48,6 +48,8 @@ void acks_add(struct acks *acks, const struct ack *ack);
 /* The same with what the device said beyond the outcome: encoded muster.v1.CommandResult and
  * muster.v1.DeviceInformation (may be empty). Copies. */
 void acks_add_result(struct acks *acks, const struct ack *ack, struct slice result, struct slice information);
+/* Sends what has collected on its way now, if there is room. */
+void acks_push(struct acks *acks);
 /* Calls `fn` when everything added so far is durable; flushes at once. */
 void acks_barrier(struct acks *acks, void (*fn)(void *arg), void *arg);
 const struct acks_stats *acks_stats(const struct acks *acks);

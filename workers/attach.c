@@ -1,0 +1,250 @@
+#include "workers/attach.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "lib/store/live.h"
+#include "proto/inbox.h"
+#include "workers/acks.h"
+#include "workers/batch_cache.h"
+#include "workers/lease.h"
+#include "workers/session.h"
+#include "workers/session_table.h"
+#include "workers/worker.h"
+
+#define COLLECT_MS     3 /* devices come in crowds: one script a block for all of them */
+#define RETRY_MS       100
+#define SLOTS_PER_CALL 256 /* bounds one script's time with many batches open */
+
+/* Changes are only noted here; whether a device is attached or detached is decided by the table when they are carried
+ * out, so that the last state wins however often it came and went. */
+struct attach {
+    struct worker *worker;
+    struct buf changed; /* uint64_t tenant << 32 | seq */
+    struct ev_timer timer;
+    unsigned under_way;
+    void (*settled)(void *arg);
+    void *settled_arg;
+};
+
+struct call {
+    struct attach *attach;
+    uint32_t tenant, block;
+    bool adding;
+    size_t count;
+    uint16_t slots[SLOTS_PER_CALL];
+};
+
+static void carry_out(struct attach *attach);
+
+static void schedule(struct attach *attach, int ms)
+{
+    if (ev_is_active(&attach->timer))
+        return;
+    ev_timer_set(&attach->timer, ms / 1000.0, 0);
+    ev_timer_start(attach->worker->loop, &attach->timer);
+}
+
+static void on_timer(struct ev_loop *loop, struct ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    carry_out(w->data);
+}
+
+struct attach *attach_new(struct worker *worker)
+{
+    struct attach *attach = calloc(1, sizeof *attach);
+    if (!attach)
+        return NULL;
+    attach->worker = worker;
+    ev_timer_init(&attach->timer, on_timer, 0, 0);
+    attach->timer.data = attach;
+    return attach;
+}
+
+void attach_free(struct attach **attach)
+{
+    if (!*attach)
+        return;
+    ev_timer_stop((*attach)->worker->loop, &(*attach)->timer);
+    buf_free(&(*attach)->changed);
+    free(*attach);
+    *attach = NULL;
+}
+
+static void note(struct attach *attach, uint32_t tenant, uint32_t seq)
+{
+    uint64_t key = (uint64_t)tenant << 32 | seq;
+    buf_put(&attach->changed, &key, sizeof key);
+    if (attach->changed.failed) {
+        log_error("out_of_memory", "where=attach");
+        abort();
+    }
+}
+
+void attach_add(struct attach *attach, uint32_t tenant, uint32_t seq)
+{
+    note(attach, tenant, seq);
+    schedule(attach, COLLECT_MS);
+}
+
+void attach_remove(struct attach *attach, uint32_t tenant, uint32_t seq)
+{
+    attach_add(attach, tenant, seq);
+}
+
+static void note_session(void *arg, struct session *s)
+{
+    note(arg, s->tenant, s->seq);
+}
+
+void attach_all(struct attach *attach)
+{
+    session_table_each(attach->worker->sessions, note_session, attach);
+    schedule(attach, COLLECT_MS);
+}
+
+static void check_settled(struct attach *attach)
+{
+    if (!attach->settled || attach->under_way || (buf_len(&attach->changed) && live_up(attach->worker->live)))
+        return;
+    void (*fn)(void *) = attach->settled;
+    attach->settled = NULL;
+    fn(attach->settled_arg);
+}
+
+void attach_settle(struct attach *attach, void (*fn)(void *arg), void *arg)
+{
+    attach->settled = fn;
+    attach->settled_arg = arg;
+    carry_out(attach);
+    check_settled(attach);
+}
+
+/* --- what Redis answers ------------------------------------------------------------------------------------------- */
+
+/* `place` is tenant << 32 | seq. */
+static void give(void *arg, struct batch *batch, uint64_t place, uint64_t attempts)
+{
+    struct worker *w = arg;
+    if (!batch)
+        return;
+    struct session *s = session_table_get(w->sessions, (uint32_t)(place >> 32), (uint32_t)place);
+    if (s)
+        session_hold(s, batch, (unsigned)attempts);
+    batch_unref(w->batches, batch);
+}
+
+static void tell_previous(struct worker *w, uint16_t previous, uint32_t tenant, uint32_t seq)
+{
+    struct buf item = {0};
+    inbox_put(&item, &(struct inbox_item){.kind = INBOX_TAKEOVER, .tenant = tenant, .seq = seq});
+    if (!item.failed)
+        live_inbox_push(w->live, previous, LIVE_URGENT, buf_slice(&item), NULL, NULL);
+    buf_free(&item);
+}
+
+static void finish(struct call *call, enum err err)
+{
+    struct attach *attach = call->attach;
+    attach->under_way--;
+    if (err) {
+        for (size_t i = 0; i < call->count; i++)
+            note(attach, call->tenant, block_seq(call->block, call->slots[i]));
+        schedule(attach, RETRY_MS);
+    }
+    free(call);
+    check_settled(attach);
+}
+
+static void attached(void *arg, enum err err, const struct live_attached *slots, size_t count)
+{
+    struct call *call = arg;
+    struct worker *w = call->attach->worker;
+    for (size_t i = 0; !err && i < count; i++) {
+        uint32_t seq = block_seq(call->block, slots[i].slot);
+        if (slots[i].previous && slots[i].previous != lease_number(w->lease))
+            tell_previous(w, slots[i].previous, call->tenant, seq);
+        for (size_t k = 0; k < slots[i].count; k++)
+            batch_cache_get(w->batches, slots[i].pending[k].batch, give, w, (uint64_t)call->tenant << 32 | seq,
+                            state_attempts(slots[i].pending[k].state));
+    }
+    finish(call, err);
+}
+
+static void detached(void *arg, enum err err)
+{
+    finish(arg, err);
+}
+
+/* --- carrying out ------------------------------------------------------------------------------------------------- */
+
+static int compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void send_call(struct call *call)
+{
+    struct worker *w = call->attach->worker;
+    uint16_t number = lease_number(w->lease);
+    call->attach->under_way++;
+    if (call->adding)
+        live_attach(w->live, call->tenant, call->block, number, call->slots, call->count, attached, call);
+    else
+        live_detach(w->live, call->tenant, call->block, number, call->slots, call->count, detached, call);
+}
+
+/* Adds a slot to the call it belongs to; sends a full one, or one of another block. Returns the call now open. */
+static struct call *add_to_call(struct attach *attach, struct call *call, uint64_t key, bool adding)
+{
+    uint32_t tenant = (uint32_t)(key >> 32), seq = (uint32_t)key;
+    if (call && (call->tenant != tenant || call->block != block_of(seq) || call->count == SLOTS_PER_CALL)) {
+        send_call(call);
+        call = NULL;
+    }
+    if (!call && !(call = calloc(1, sizeof *call))) {
+        log_error("out_of_memory", "where=attach");
+        abort();
+    }
+    call->attach = attach;
+    call->tenant = tenant;
+    call->block = block_of(seq);
+    call->adding = adding;
+    call->slots[call->count++] = slot_of(seq);
+    return call;
+}
+
+static void carry_out(struct attach *attach)
+{
+    struct worker *w = attach->worker;
+    size_t n = buf_len(&attach->changed) / sizeof(uint64_t);
+    if (n == 0)
+        return;
+    if (lease_number(w->lease) == 0 || !live_up(w->live)) {
+        schedule(attach, RETRY_MS);
+        check_settled(attach);
+        return;
+    }
+    struct buf changed = attach->changed;
+    attach->changed = (struct buf){0};
+    uint64_t *keys = (uint64_t *)(void *)buf_head(&changed);
+    qsort(keys, n, sizeof *keys, compare);
+    acks_push(w->acks); /* what is recorded of a session goes before its end */
+    struct call *adding = NULL, *removing = NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0 && keys[i] == keys[i - 1])
+            continue;
+        bool there = session_table_get(w->sessions, (uint32_t)(keys[i] >> 32), (uint32_t)keys[i]) != NULL;
+        struct call **call = there ? &adding : &removing;
+        *call = add_to_call(attach, *call, keys[i], there);
+    }
+    if (adding)
+        send_call(adding);
+    if (removing)
+        send_call(removing);
+    buf_free(&changed);
+}

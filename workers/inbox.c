@@ -1,0 +1,263 @@
+#include "workers/inbox.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "lib/store/live.h"
+#include "proto/inbox.h"
+#include "workers/acks.h"
+#include "workers/batch_cache.h"
+#include "workers/credentials.h"
+#include "workers/lease.h"
+#include "workers/session.h"
+#include "workers/session_table.h"
+#include "workers/worker.h"
+
+#define TAKE_MAX          16  /* entries a take: up to 16 x 64 KiB, some hundred thousand commands */
+#define TAKE_WAIT_MS      500 /* then the bound of held commands is looked at again */
+#define TAKE_FULL_WAIT_MS 50  /* the same while only urgent work is taken */
+#define RETRY_S           0.1
+
+struct inbox {
+    struct worker *worker;
+    bool running, taking;
+    struct ev_timer retry;
+};
+
+/* A ROUTE item waiting for its batch. */
+struct routed {
+    struct worker *worker;
+    uint32_t tenant, block;
+    struct bitmap slots;
+};
+
+static void take(struct inbox *inbox);
+
+/* --- ROUTE -------------------------------------------------------------------------------------------------------- */
+
+static void record_slots(struct worker *w, const struct routed *r, uint64_t batch, enum command_event event,
+                         unsigned attempts)
+{
+    for (unsigned slot = bitmap_next(&r->slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&r->slots, slot + 1))
+        acks_add(w->acks, &(struct ack){.batch = batch,
+                                        .tenant = r->tenant,
+                                        .seq = block_seq(r->block, slot),
+                                        .event = (uint8_t)event,
+                                        .attempts = (uint8_t)attempts});
+}
+
+static void hold_slots(struct worker *w, struct routed *r, struct batch *batch)
+{
+    struct bitmap gone = {{0}};
+    bool any = false;
+    for (unsigned slot = bitmap_next(&r->slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&r->slots, slot + 1)) {
+        struct session *s = session_table_get(w->sessions, r->tenant, block_seq(r->block, slot));
+        if (s) {
+            session_hold(s, batch, 0);
+        } else {
+            bitmap_set(&gone, slot);
+            any = true;
+            w->stats.handed_back++;
+        }
+    }
+    if (any)
+        live_hand_back(w->live, (struct live_place){r->tenant, r->block, batch->id}, lease_number(w->lease), &gone,
+                       NULL, NULL);
+}
+
+static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
+{
+    struct routed *r = arg;
+    struct worker *w = r->worker;
+    (void)a;
+    (void)b;
+    if (batch) {
+        if (batch->canceled)
+            record_slots(w, r, batch->id, EVENT_DROP, 0);
+        else if (w->options.answer_self)
+            record_slots(w, r, batch->id, EVENT_SUCCEED, 1);
+        else
+            hold_slots(w, r, batch);
+        batch_unref(w->batches, batch);
+    }
+    free(r);
+}
+
+static void on_route(struct worker *w, const struct inbox_item *item)
+{
+    struct routed *r = malloc(sizeof *r);
+    if (!r) {
+        log_error("out_of_memory", "where=inbox");
+        abort();
+    }
+    *r = (struct routed){w, item->tenant, item->block, {{0}}};
+    memcpy(r->slots.bytes, item->slots, sizeof r->slots.bytes);
+    batch_cache_get(w->batches, item->batch, batch_known, r, 0, 0);
+}
+
+/* --- CANCEL ------------------------------------------------------------------------------------------------------- */
+
+struct cancel {
+    struct worker *worker;
+    uint64_t batch;
+};
+
+static void cancel_in_session(void *arg, struct session *s)
+{
+    session_cancel(s, arg);
+}
+
+static void cancel_durable(void *arg)
+{
+    struct cancel *c = arg;
+    live_cancel_confirm(c->worker->live, c->batch, lease_number(c->worker->lease), NULL, NULL);
+    free(c);
+}
+
+/* Confirmed when nothing of the batch can leave any more and all that is known of it is durable. */
+static void on_cancel(struct worker *w, uint64_t id)
+{
+    struct batch *batch = batch_cache_cancel(w->batches, id);
+    struct cancel *c = malloc(sizeof *c);
+    if (!batch || !c) {
+        log_error("out_of_memory", "where=inbox");
+        abort();
+    }
+    *c = (struct cancel){w, id};
+    session_table_each(w->sessions, cancel_in_session, batch);
+    acks_barrier(w->acks, cancel_durable, c);
+}
+
+/* --- TAKEOVER, REVOKE --------------------------------------------------------------------------------------------- */
+
+struct takeover {
+    struct worker *worker;
+    uint32_t tenant, seq, generation;
+};
+
+/* The device may have come back here meanwhile: presence decides. */
+static void presence_known(void *arg, enum err err, struct slice presence)
+{
+    struct takeover *t = arg;
+    struct worker *w = t->worker;
+    size_t at = (size_t)slot_of(t->seq) * 2;
+    struct session *s = session_table_get(w->sessions, t->tenant, t->seq);
+    if (!err && s && s->generation == t->generation && presence.len >= at + 2 &&
+        load_u16le(presence.data + at) != lease_number(w->lease)) {
+        session_close(s);
+        s->transport->close(s, SESSION_TAKEN_OVER);
+        w->stats.taken_over++;
+    }
+    free(t);
+}
+
+static void on_takeover(struct worker *w, const struct inbox_item *item)
+{
+    struct session *s = session_table_get(w->sessions, item->tenant, item->seq);
+    struct takeover *t = s ? malloc(sizeof *t) : NULL;
+    if (!t)
+        return;
+    *t = (struct takeover){w, item->tenant, item->seq, s->generation};
+    live_presence(w->live, item->tenant, block_of(item->seq), presence_known, t);
+}
+
+static void on_revoke(struct worker *w, const struct inbox_item *item)
+{
+    credentials_revoke(w->credentials, item->tenant, item->seq, item->issued_before_ms);
+    struct session *s = session_table_get(w->sessions, item->tenant, item->seq);
+    if (s && s->issued_ms < item->issued_before_ms) {
+        session_close(s);
+        s->transport->close(s, SESSION_REVOKED);
+    }
+}
+
+/* --- taking ------------------------------------------------------------------------------------------------------- */
+
+static void on_entry(struct worker *w, struct slice entry)
+{
+    struct inbox_item item;
+    int got;
+    while ((got = inbox_next(&entry, &item)) == 1) {
+        switch (item.kind) {
+        case INBOX_ROUTE:
+            on_route(w, &item);
+            break;
+        case INBOX_CANCEL:
+            on_cancel(w, item.batch);
+            break;
+        case INBOX_TAKEOVER:
+            on_takeover(w, &item);
+            break;
+        case INBOX_REVOKE:
+            on_revoke(w, &item);
+            break;
+        }
+    }
+    if (got < 0)
+        log_warn("inbox_entry_unreadable", "bytes_left=%zu", entry.len);
+}
+
+static void on_retry(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+    (void)revents;
+    ev_timer_stop(loop, timer);
+    take(timer->data);
+}
+
+static void taken(void *arg, enum err err, enum live_class class, const struct slice *entries, size_t count)
+{
+    struct inbox *inbox = arg;
+    (void)class;
+    inbox->taking = false;
+    for (size_t i = 0; i < count; i++)
+        on_entry(inbox->worker, entries[i]);
+    if (err) {
+        ev_timer_set(&inbox->retry, RETRY_S, 0);
+        ev_timer_start(inbox->worker->loop, &inbox->retry);
+    } else {
+        take(inbox);
+    }
+}
+
+static void take(struct inbox *inbox)
+{
+    struct worker *w = inbox->worker;
+    if (!inbox->running || inbox->taking || lease_number(w->lease) == 0)
+        return;
+    inbox->taking = true;
+    bool full = w->held + acks_stats(w->acks)->waiting > (uint64_t)w->options.held_max;
+    live_inbox_take(w->live, lease_number(w->lease), full ? 1 : LIVE_CLASSES, TAKE_MAX,
+                    full ? TAKE_FULL_WAIT_MS : TAKE_WAIT_MS, taken, inbox);
+}
+
+struct inbox *inbox_new(struct worker *worker)
+{
+    struct inbox *inbox = calloc(1, sizeof *inbox);
+    if (!inbox)
+        return NULL;
+    inbox->worker = worker;
+    ev_timer_init(&inbox->retry, on_retry, 0, 0);
+    inbox->retry.data = inbox;
+    return inbox;
+}
+
+void inbox_free(struct inbox **inbox)
+{
+    if (!*inbox)
+        return;
+    ev_timer_stop((*inbox)->worker->loop, &(*inbox)->retry);
+    free(*inbox);
+    *inbox = NULL;
+}
+
+void inbox_start(struct inbox *inbox)
+{
+    inbox->running = true;
+    take(inbox);
+}
+
+void inbox_stop(struct inbox *inbox)
+{
+    inbox->running = false;
+}
