@@ -120,6 +120,7 @@ static bool batch_read(struct batch *batch, struct slice bytes)
     batch->priority = (uint8_t)spec->priority;
     batch->created_ms = spec->created_ms;
     batch->expires_ms = spec->expires_ms;
+    batch->canceled = batch->canceled || spec->canceled;
     buf_put(&batch->command, spec->command.data, spec->command.len);
     delivery_put_tail(&batch->tail, batch->expires_ms, (struct slice){spec->command.data, spec->command.len});
     muster__internal__v1__batch_spec__free_unpacked(spec, NULL);

@@ -41,8 +41,9 @@ void live_get_spec(struct live *live, uint64_t batch, live_bytes_fn *done, void 
 /* Script route: opens the batch in the block and gives QUEUED slots whose device is online to their workers (ROUTED).
  * `rank` orders the batches of a block (lower first): priority * 2^48 + batch. `states` is a whole state string. Where
  * there is one already (another router was here, or Redis is being rebuilt) the two are joined: terminal states win,
- * what is ROUTED or SENT there stays. Fast path: the caller's idea of presence is compared, and the joined string made
- * in C; slow path in Lua. */
+ * what is ROUTED or SENT there stays. What is ROUTED already is given again: the hint may have been lost on its way,
+ * and a worker knows what it has. Fast path: the caller's idea of presence is compared, and the joined string made in
+ * C; slow path in Lua. */
 struct live_routed {
     uint16_t worker;
     struct bitmap slots;

@@ -77,11 +77,11 @@ struct route_kept {
     uint8_t bytes[]; /* count states before, count after, then presence of the span */
 };
 
-static enum err routes_of(struct routes *routes, unsigned first, unsigned count, const uint8_t *before,
-                          const uint8_t *after, const uint8_t *presence)
+static enum err routes_of(struct routes *routes, unsigned first, unsigned count, const uint8_t *after,
+                          const uint8_t *presence)
 {
     for (unsigned i = 0; i < count; i++)
-        if (state_of(after[i]) == STATE_ROUTED && state_of(before[i]) == STATE_QUEUED)
+        if (state_of(after[i]) == STATE_ROUTED && load_u16le(presence + (size_t)i * 2))
             if (!routes_add(routes, load_u16le(presence + (size_t)i * 2), first + i))
                 return ERR_NOMEM;
     return ERR_OK;
@@ -92,7 +92,7 @@ static enum err read_route(struct request *r, const redisReply *reply, struct ro
     const struct route_kept *kept = (const struct route_kept *)r->extra;
     size_t n = kept->count;
     if (reply->type == REDIS_REPLY_INTEGER && kept->fast)
-        return routes_of(routes, kept->first, kept->count, kept->bytes, kept->bytes + n, kept->bytes + 2 * n);
+        return routes_of(routes, kept->first, kept->count, kept->bytes + n, kept->bytes + 2 * n);
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3)
         return ERR_PROTOCOL;
     struct slice presence = reply_slice(reply->element[0]);
@@ -100,7 +100,7 @@ static enum err read_route(struct request *r, const redisReply *reply, struct ro
     if (before.len != n || after.len != n || (presence.len != 0 && presence.len != 2 * n))
         return ERR_PROTOCOL;
     live_belief_set(r->live, r->place.tenant, r->place.block, kept->first, kept->count, presence);
-    return presence.len ? routes_of(routes, kept->first, kept->count, before.data, after.data, presence.data) : ERR_OK;
+    return presence.len ? routes_of(routes, kept->first, kept->count, after.data, presence.data) : ERR_OK;
 }
 
 static void reply_route(void *arg, enum err err, const redisReply *reply)
