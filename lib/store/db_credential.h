@@ -1,28 +1,21 @@
-/* What a worker must know to verify device tokens: signing keys and revocations.
- * Owns: statements that read signing_key and revocation. May call: lib/store/pg. Loop rule: as pg.h. */
+/* What a worker needs to verify devices: signing keys and revocations.
+ * Owns: the statements. May call: lib/store/pg. Loop rule: non-blocking. */
 #ifndef MUSTER_STORE_DB_CREDENTIAL_H
 #define MUSTER_STORE_DB_CREDENTIAL_H
 
-#include <stdint.h>
-
 #include "lib/store/pg.h"
+#include "proto/credential.h"
 
 struct db_signing_key {
     uint32_t id;
-    struct slice secret; /* borrowed from the result */
+    uint8_t secret[CREDENTIAL_SECRET_BYTES];
 };
-/* Rows of all signing keys. */
-void db_credential_keys(struct pg_txn *txn);
-void db_signing_key_read(const struct pg_result *r, int row, struct db_signing_key *out);
 
-struct db_revocation {
-    int64_t id; /* grows with each change */
-    uint32_t tenant, seq;
-    int64_t issued_before_ms;
-};
-/* Rows of revocations with an id above `after`, in order of id, at most `limit`. An id may become visible after a
- * larger one (transactions commit in any order), so read some way back. */
-void db_credential_revocations(struct pg_txn *txn, int64_t after, int32_t limit);
-void db_revocation_read(const struct pg_result *r, int row, struct db_revocation *out);
+/* Reads revocations with an id greater than `after`, and all signing keys, the newest first. `revoked` comes for each
+ * revocation, then `done` once; both only from the loop. */
+void db_credential_read(struct pg *pg, int64_t after,
+                        void (*revoked)(void *arg, int64_t id, uint32_t tenant, uint32_t seq, int64_t issued_before_ms),
+                        void (*done)(void *arg, enum err err, const struct db_signing_key *keys, size_t count),
+                        void *arg);
 
 #endif
