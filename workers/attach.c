@@ -84,15 +84,10 @@ static void note(struct attach *attach, uint32_t tenant, uint32_t seq)
     }
 }
 
-void attach_add(struct attach *attach, uint32_t tenant, uint32_t seq)
+void attach_change(struct attach *attach, uint32_t tenant, uint32_t seq)
 {
     note(attach, tenant, seq);
     schedule(attach, COLLECT_MS);
-}
-
-void attach_remove(struct attach *attach, uint32_t tenant, uint32_t seq)
-{
-    attach_add(attach, tenant, seq);
 }
 
 static void note_session(void *arg, struct session *s)
@@ -238,7 +233,8 @@ static void carry_out(struct attach *attach)
     for (size_t i = 0; i < n; i++) {
         if (i > 0 && keys[i] == keys[i - 1])
             continue;
-        bool there = session_table_get(w->sessions, (uint32_t)(keys[i] >> 32), (uint32_t)keys[i]) != NULL;
+        struct session *s = session_table_get(w->sessions, (uint32_t)(keys[i] >> 32), (uint32_t)keys[i]);
+        bool there = s && s->receiving;
         struct call **call = there ? &adding : &removing;
         *call = add_to_call(attach, *call, keys[i], there);
     }

@@ -12,13 +12,11 @@ struct worker;
 /* Returns owned, or NULL without memory. */
 struct attach *attach_new(struct worker *worker);
 void attach_free(struct attach **attach);
-/* The device's session is in the table now. */
-void attach_add(struct attach *attach, uint32_t tenant, uint32_t seq);
-/* It is gone; unless it is back when this is carried out. */
-void attach_remove(struct attach *attach, uint32_t tenant, uint32_t seq);
+/* The device's session has come, gone, or can take more: what its session in the table is then counts. */
+void attach_change(struct attach *attach, uint32_t tenant, uint32_t seq);
 /* Attaches every session of the table: Redis has lost presence, or the worker has a new number. */
 void attach_all(struct attach *attach);
-/* Calls `fn` when all removals so far are carried out, or Redis is away. */
+/* Calls `fn` when all changes so far are carried out, or Redis is away. */
 void attach_settle(struct attach *attach, void (*fn)(void *arg), void *arg);
 
 #endif

@@ -99,8 +99,26 @@ bool session_open(struct session *s)
         return false;
     s->generation = ++w->generations ? w->generations : ++w->generations;
     s->open = true;
-    attach_add(w->attach, s->tenant, s->seq);
     return true;
+}
+
+static void let_go(struct session *s)
+{
+    while (s->held_count > 0) {
+        struct held *h = &s->held[s->held_count - 1];
+        if (h->phase == HELD_SENT && !h->recorded)
+            record(s, h, EVENT_SEND); /* so that its attempts count */
+        held_remove(s, h);
+    }
+}
+
+void session_receive(struct session *s, bool receiving)
+{
+    if (!receiving)
+        let_go(s);
+    s->receiving = receiving;
+    s->overflowed = false;
+    attach_change(s->worker->attach, s->tenant, s->seq);
 }
 
 void session_close(struct session *s)
@@ -108,15 +126,11 @@ void session_close(struct session *s)
     if (!s->open)
         return;
     s->open = false;
-    while (s->held_count > 0) {
-        struct held *h = &s->held[s->held_count - 1];
-        if (h->phase == HELD_SENT && !h->recorded)
-            record(s, h, EVENT_SEND); /* so that its attempts count */
-        held_remove(s, h);
-    }
+    let_go(s);
     if (!session_table_set(s->worker->sessions, s->tenant, s->seq, NULL))
         abort(); /* clearing needs no memory */
-    attach_remove(s->worker->attach, s->tenant, s->seq);
+    if (s->receiving)
+        attach_change(s->worker->attach, s->tenant, s->seq);
 }
 
 /* --- sending ------------------------------------------------------------------------------------------------------ */
@@ -163,13 +177,13 @@ void session_pump(struct session *s)
     }
     if (s->open && s->held_count == 0 && s->overflowed) {
         s->overflowed = false;
-        attach_add(s->worker->attach, s->tenant, s->seq);
+        attach_change(s->worker->attach, s->tenant, s->seq);
     }
 }
 
 void session_hold(struct session *s, struct batch *batch, unsigned attempts)
 {
-    if (held_find(s, batch->id))
+    if (!s->receiving || held_find(s, batch->id))
         return;
     if (s->held_count >= SESSION_HELD_MAX) {
         s->overflowed = true; /* attached again when these are done */

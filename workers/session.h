@@ -3,7 +3,7 @@
  * session_table. Loop rule: runs in callbacks of the loop; never blocks.
  *
  * Later transports are further files beside mqtt_session.c: they make a struct session, fill its first part, and call
- * session_open, session_answer and session_close; the session calls back through struct transport. */
+ * session_open, session_receive, session_answer and session_close; the session calls back through struct transport. */
 #ifndef MUSTER_WORKERS_SESSION_H
 #define MUSTER_WORKERS_SESSION_H
 
@@ -26,7 +26,7 @@ enum session_end {
 struct transport {
     const char *name;
     /* Sends one command. The head is made by the session's caller; the tail is batch->tail. */
-    void (*deliver)(struct session *s, const struct batch *batch, const struct command_id *id, unsigned attempt);
+    void (*deliver)(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt);
     /* The outcome that came with `token` is durable: tell the device. */
     void (*acknowledged)(struct session *s, uint16_t token);
     /* Close the connection; the session is already out of all tables and must not be used after. */
@@ -54,16 +54,17 @@ struct session {
     uint8_t in_flight_max;
     /* The session's own. */
     uint8_t in_flight;
-    bool open, overflowed;
+    bool open, receiving, overflowed;
     uint32_t generation;
     uint16_t held_count, held_room;
     struct held *held; /* by rank; &one while room is 1 */
     struct held one;
 };
 
-/* The device can receive now: into the table (a session it had here is taken over), attached to this worker. False
- * without memory. */
+/* The device is who it says: into the table; a session it had here is taken over. False without memory. */
 bool session_open(struct session *s);
+/* The device can receive commands from now on (attached to this worker), or not any more. */
+void session_receive(struct session *s, bool receiving);
 /* The connection is gone: out of the table, detached; what was in its hands goes back. Harmless when it was not open.
  */
 void session_close(struct session *s);

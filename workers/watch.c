@@ -66,7 +66,7 @@ static void on_tick(struct ev_loop *loop, struct ev_timer *timer, int revents)
             session_record_sent(s, sent.batch);
     while (next_due(w, &w->watch.later, now, w->options.not_now_ms, &sent, &s))
         if (s)
-            attach_add(w->attach, sent.tenant, sent.seq);
+            attach_change(w->attach, sent.tenant, sent.seq);
 }
 
 void worker_watch_start(struct worker *w)
