@@ -7,9 +7,10 @@
 #include "lib/base/log.h"
 #include "lib/store/db_credential.h"
 
-#define REFRESH_S  5.0
-#define KEYS_MAX   64
-#define ROOM_FIRST 1024
+#define REFRESH_S    5.0
+#define ASK_AGAIN_MS 1000 /* tokens of keys that do not exist must not make work */
+#define KEYS_MAX     64
+#define ROOM_FIRST   1024
 
 struct revoked {
     uint64_t device; /* tenant << 32 | seq, plus one; 0: free place */
@@ -25,6 +26,7 @@ struct credentials {
     size_t used, room; /* room is a power of two */
     int64_t read_to;   /* greatest revocation.id read */
     bool reading, ready;
+    int64_t asked_ms; /* when an unknown key last made it read again */
     struct ev_timer timer;
 };
 
@@ -168,6 +170,9 @@ enum credential_check credentials_check(struct credentials *c, struct slice devi
                 return CREDENTIAL_EXPIRED;
             return is_revoked(c, out) ? CREDENTIAL_REVOKED : CREDENTIAL_GOOD;
         }
-    read_on(c); /* a key made since */
-    return c->reading ? CREDENTIAL_NOT_READY : CREDENTIAL_UNKNOWN;
+    if (now_ms - c->asked_ms < ASK_AGAIN_MS)
+        return CREDENTIAL_UNKNOWN;
+    c->asked_ms = now_ms;
+    read_on(c); /* it may be a key made since: the device comes again */
+    return CREDENTIAL_NOT_READY;
 }
