@@ -421,6 +421,9 @@ static void progress(struct grpc_call *call)
     if (open && call->stream.ended && !call->paused && !call->end_told && buf_len(&call->held) == 0)
         end_of_request(call);
     charge(call);
+    /* Credit for the peer is output, too. */
+    if (call->conn)
+        grpc_server_mark_dirty(call->conn);
     call->busy--;
     settle(call);
 }
