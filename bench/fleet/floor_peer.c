@@ -30,8 +30,7 @@ enum turn floor_peer_data(struct device *d, struct process *p, struct slice *in)
         } else if (in->data[0] == 'D') {
             if (!slice_bytes(in, DONE_BYTES, &record))
                 return TURN_ON;
-            process_count(p, STAT_ACKED, 1);
-            histogram_add(&p->stats->push_puback, p->now_us - d->deadline_us);
+            stats_acked(p->stats, d->deadline_us, p->now_us);
         } else {
             return TURN_BAD;
         }

@@ -210,8 +210,7 @@ static enum turn on_puback(struct device *d, struct process *p, const struct mqt
             continue;
         if (in->reason < 0x80) {
             commands_find(&d->commands, a->id)->acked = true;
-            process_count(p, STAT_ACKED, 1);
-            histogram_add(&p->stats->push_puback, p->now_us - a->received_us);
+            stats_acked(p->stats, a->received_us, p->now_us);
         }
         *a = d->answers[--d->answer_count];
         d->in_flight--;

@@ -55,6 +55,7 @@ void report_stats(struct report *r, const struct stats *s)
 {
     for (int i = 0; i < STAT_COUNT; i++)
         report_count(r, stat_name((enum tally)i), s->v[i]);
+    report_count(r, "last_acked_us", s->last_acked_us);
 }
 
 void report_latency(struct report *r, const struct histogram *h)

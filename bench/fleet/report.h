@@ -18,7 +18,7 @@ void report_count(struct report *r, const char *key, uint64_t value);
 void report_number(struct report *r, const char *key, double value);
 /* `value` is one of our own flags: control characters and quotes are escaped for JSON. */
 void report_text(struct report *r, const char *key, const char *value);
-/* All counters. */
+/* All counters, and last_acked_us. */
 void report_stats(struct report *r, const struct stats *s);
 /* push_puback_p50_ms, _p99_ms, _p999_ms. */
 void report_latency(struct report *r, const struct histogram *h);

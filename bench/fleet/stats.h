@@ -35,9 +35,12 @@ struct stats {
     uint64_t v[STAT_COUNT];
     uint64_t dumps; /* record dumps done, including failed ones */
     uint64_t dump_failures;
+    uint64_t last_acked_us;       /* CLOCK_MONOTONIC of the last PUBACK of an acknowledgement; 0: none yet */
     struct histogram push_puback; /* delivery received → PUBACK of its acknowledgement received, µs */
 };
 
+/* An acknowledgement of a delivery received at `received_us` got its PUBACK. */
+void stats_acked(struct stats *s, int64_t received_us, int64_t now_us);
 /* Adds what `from` counts. */
 void stats_add(struct stats *into, const struct stats *from);
 

@@ -12,7 +12,7 @@
 
 struct settings {
     int64_t port, connections, rounds, window, pause_ms;
-    bool tls;
+    bool tls, step;
     char *cert, *key;
 };
 
@@ -24,6 +24,7 @@ static void load(struct settings *s, int argc, char **argv)
         {"rounds", CONFIG_INT, &s->rounds, "5", 1, 1000000, "commands to each peer"},
         {"window", CONFIG_INT, &s->window, "256", 1, 19000, "pushes unanswered at a time"},
         {"pause", CONFIG_DURATION, &s->pause_ms, "200ms", 0, 60000, "rest before each round"},
+        {"step", CONFIG_BOOL, &s->step, "false", 0, 0, "begin each round at a line on standard input; end at its end"},
         {"tls", CONFIG_BOOL, &s->tls, "true", 0, 0, "TLS 1.3; --no-tls for plain"},
         {"tls-cert", CONFIG_STRING, &s->cert, NULL, 0, 0, "PEM file; without it a throw-away ECDSA P-256 one is made"},
         {"tls-key", CONFIG_STRING, &s->key, NULL, 0, 0, "PEM file"},
@@ -63,12 +64,18 @@ static int measure(const struct settings *s, struct floor *floor)
 {
     const struct timespec pause = {s->pause_ms / 1000, s->pause_ms % 1000 * 1000000};
     struct floor_round round;
+    char line[16];
 
     printf("{\"event\":\"listening\",\"port\":%d}\n", floor_port(floor));
     fflush(stdout);
     enum err e = floor_accept(floor);
+    if (e == ERR_OK)
+        printf("{\"event\":\"ready\",\"connections\":%lld}\n", (long long)s->connections);
+    fflush(stdout);
     for (int64_t i = 1; i <= s->rounds && e == ERR_OK; i++) {
         nanosleep(&pause, NULL); /* the peers finish what they do, so that a round counts a round */
+        if (s->step && !fgets(line, sizeof line, stdin))
+            break;
         double rss = floor_rss(floor);
         e = floor_exchange(floor, &round);
         if (e == ERR_OK)
