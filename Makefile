@@ -8,6 +8,11 @@ ifeq ($(origin CC),default)
 CC      := gcc
 endif
 BUILD   ?= build
+DESTDIR ?=
+DEVICES ?= 10000
+WORKERS ?= 2
+QUICK   ?=
+FUZZ_SECONDS ?= 5
 PYTHON  := /usr/bin/python3
 VERSION := 0.1.0
 
@@ -24,6 +29,9 @@ FLAGS   = -std=gnu11 $(WARN) -D_GNU_SOURCE -DMUSTER_VERSION='"$(VERSION)"' -I. -
 INCS   := $(shell pkg-config --cflags libpq 2>/dev/null) -I/usr/include/postgresql
 LIBS   := -lnghttp2 -lssl -lcrypto -lev -lhiredis -lpq -lprotobuf-c -lsodium -ljansson -lmicrohttpd -linih -lm
 SAN    ?=
+# Say what is made, not how; V=1 shows the commands.
+Q      := $(if $(V),,@)
+say     = $(if $(V),@:,@echo '  $(1) $@')
 
 # --- generated code ---------------------------------------------------------------------------------------------------
 PROTOS := $(wildcard proto/muster/v1/*.proto proto/muster/internal/v1/*.proto proto/google/rpc/*.proto)
@@ -55,81 +63,202 @@ UNIT_C := $(wildcard tests/unit/test_*.c)
 UNIT   := $(UNIT_C:tests/unit/%.c=$(BUILD)/unit/%)
 STORE  := $(patsubst tests/store/%.c,$(BUILD)/store/%,$(wildcard tests/store/test_*.c))
 
+FUZZ_C := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ   := $(FUZZ_C:tests/fuzz/%.c=$(BUILD)/%)
+GRPC_TEST_SERVER := $(if $(wildcard tests/grpc_server/*.c),$(BUILD)/grpc-test-server)
+
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all
-all: $(PROGRAMS)
+all: $(PROGRAMS) ## build every program into build/
 
 $(BUILD)/gen/%.pb-c.c $(BUILD)/gen/%.pb-c.h: proto/%.proto
 	@mkdir -p $(BUILD)/gen
-	$(PROTOC) --c_out=$(BUILD)/gen $<
+	$(call say,PROTOC)
+	$(Q)$(PROTOC) --c_out=$(BUILD)/gen $<
 $(BUILD)/gen/%.pb-c.c $(BUILD)/gen/%.pb-c.h: /usr/share/grpc-proto/%.proto
 	@mkdir -p $(BUILD)/gen
-	$(PROTOC) --c_out=$(BUILD)/gen $<
+	$(call say,PROTOC)
+	$(Q)$(PROTOC) --c_out=$(BUILD)/gen $<
 $(BUILD)/gen/%.pb-c.c $(BUILD)/gen/%.pb-c.h: /usr/include/%.proto
 	@mkdir -p $(BUILD)/gen
-	$(PROTOC) --c_out=$(BUILD)/gen $<
+	$(call say,PROTOC)
+	$(Q)$(PROTOC) --c_out=$(BUILD)/gen $<
 # What server reflection serves: the descriptors of every public service, as one FileDescriptorSet.
 $(BUILD)/gen/descriptors.bin: $(PROTOS)
 	@mkdir -p $(BUILD)/gen
-	$(PROTOC) --include_imports --descriptor_set_out=$@ $(filter proto/muster/v1/%,$(PROTOS)) $(GRPC_PROTOS)
+	$(Q)$(PROTOC) --include_imports --descriptor_set_out=$@ $(filter proto/muster/v1/%,$(PROTOS)) $(GRPC_PROTOS)
 $(BUILD)/gen/descriptors.o: $(BUILD)/gen/descriptors.bin
-	cd $(BUILD)/gen && ld -r -b binary -z noexecstack -o descriptors.o descriptors.bin
+	$(Q)cd $(BUILD)/gen && ld -r -b binary -z noexecstack -o descriptors.o descriptors.bin
 
 # The folders stand for files that were removed; the .lua and .sql for changed ones.
 $(BUILD)/gen/schema.c: schema/embed.py schema/postgres schema/redis $(SCHEMA)
 	@mkdir -p $(BUILD)/gen
-	$(PYTHON) schema/embed.py $@ $(SCHEMA)
+	$(Q)$(PYTHON) schema/embed.py $@ $(SCHEMA)
 $(BUILD)/gen/schema.o: $(BUILD)/gen/schema.c lib/store/schema_files.h
-	$(CC) $(FLAGS) -c -o $@ $<
+	$(Q)$(CC) $(FLAGS) -c -o $@ $<
 
 $(BUILD)/gen/%.pb-c.o: $(BUILD)/gen/%.pb-c.c | $(GEN_H)
-	$(CC) -std=gnu11 -I$(BUILD)/gen $(CFLAGS) $(SAN) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) -std=gnu11 -I$(BUILD)/gen $(CFLAGS) $(SAN) -c -o $@ $<
 $(BUILD)/%.o: %.c | $(GEN_H)
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) $(INCS) -MMD -MP -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(FLAGS) $(INCS) -MMD -MP -c -o $@ $<
 
 $(LIB): $(call objects,$(LIB_C)) $(GEN_C:.c=.o) $(BUILD)/gen/descriptors.o $(BUILD)/gen/schema.o
-	rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && ar rcs $@ $^
 $(BUILD)/libdispatcher.a: $(call objects,$(filter-out %/main.c,$(DISPATCHER_C)))
-	rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && ar rcs $@ $^
 $(BUILD)/libworker.a: $(call objects,$(filter-out %/main.c,$(WORKER_C)))
-	rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && ar rcs $@ $^
 $(BUILD)/libfleet.a: $(call objects,$(filter-out %/main.c,$(FLEET_C)))
-	rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && ar rcs $@ $^
 
 link = $(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 $(BUILD)/muster-dispatcher: $(call objects,$(DISPATCHER_C)) $(LIB)
-	$(link)
+	$(call say,LD)
+	$(Q)$(link)
 $(BUILD)/muster-worker: $(call objects,$(WORKER_C)) $(LIB)
-	$(link)
+	$(call say,LD)
+	$(Q)$(link)
 $(BUILD)/muster: $(call objects,$(CLI_C)) $(LIB)
-	$(link)
+	$(call say,LD)
+	$(Q)$(link)
 $(BUILD)/muster-fleet: $(call objects,$(FLEET_C)) $(LIB)
-	$(link)
+	$(call say,LD)
+	$(Q)$(link)
 $(BUILD)/muster-floor: $(call objects,$(FLOOR_C)) $(LIB)
-	$(link)
+	$(call say,LD)
+	$(Q)$(link)
 # What tests/integration/test_grpc.py drives: the gRPC server with the interop test service.
 $(BUILD)/grpc-test-server: $(call objects,$(wildcard tests/grpc_server/*.c)) $(LIB)
-	$(link)
+	$(call say,LD)
+	$(Q)$(link)
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(PARTS) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
 $(BUILD)/store/%: $(BUILD)/tests/store/%.o $(BUILD)/tests/store/servers.o $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
+
+# Linked with an archive that was built for fuzzing: see `fuzz`.
+$(FUZZ): $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(PARTS) $(LIB)
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(SAN) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
+
+# Python stubs of the contract, for tests and examples.
+PY := $(BUILD)/py/.made
+$(PY): $(PROTOS)
+	@mkdir -p $(@D)
+	$(call say,PROTOC)
+	$(Q)$(PROTOC) --python_out=$(@D) --grpc_python_out=$(@D) --plugin=protoc-gen-grpc_python=/usr/bin/grpc_python_plugin \
+	    $(PROTOS:proto/%=%) $(GRPC_PROTOS)
+	@touch $@
 
 -include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)
 
-.PHONY: unit
-unit: $(UNIT)
-	@set -e; for t in $(UNIT); do echo "== $$t"; $$t; done
+# --- setting up -------------------------------------------------------------------------------------------------------
+.PHONY: deps
+deps: ## install the Debian packages that are missing (asks nothing; as root, or with sudo)
+	@missing=; for p in $(PACKAGES); do \
+	    [ "$$(dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null)" = installed ] || missing="$$missing $$p"; done; \
+	[ -z "$$missing" ] || { echo "installing$$missing"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	    $$sudo apt-get update -qq && \
+	    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; }
 
-# lib/store against servers of its own.
+.PHONY: install
+install: all ## install under $(DESTDIR)$(PREFIX): programs, and the contract for clients' authors
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/muster/proto/muster/v1
+	$(if $(PROGRAMS),install $(filter-out %/muster-floor,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin)
+	install -m 644 $(wildcard proto/muster/v1/*.proto) $(DESTDIR)$(PREFIX)/share/muster/proto/muster/v1
+
+.PHONY: demo
+demo: deps ## one lock command to DEVICES=10000 simulated devices on WORKERS=2 workers, and back
+	@$(MAKE) --no-print-directory all
+	$(BUILD)/muster dev --devices $(DEVICES) --workers $(WORKERS) --demo
+
+.PHONY: bench
+bench: all $(PY) ## measure the core path against its floor (QUICK=1: within 50 s)
+	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/core.py $(if $(QUICK),--quick)
+
+# --- tests ------------------------------------------------------------------------------------------------------------
+SANITIZED := SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' CFLAGS='-O1 -g'
+FUZZED    := SAN='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined' CFLAGS='-O1 -g' CC=clang
+
+.PHONY: test
+test: deps ## everything: unit and store tests under ASan and UBSan, integration, a short fuzz of each decoder
+	@$(MAKE) --no-print-directory all py grpc-test-server
+	@$(MAKE) --no-print-directory san fuzz
+	MUSTER_BUILD=$(BUILD) $(PYTHON) tests/run.py --pytest tests/integration --fuzz-seconds $(FUZZ_SECONDS) \
+	    --programs $(UNIT:$(BUILD)/%=$(BUILD)/san/%) $(STORE:$(BUILD)/%=$(BUILD)/san/%) \
+	    --fuzz $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
+
+.PHONY: unit
+unit: $(UNIT) ## unit tests, without sanitizers
+	@$(PYTHON) tests/run.py --programs $(UNIT)
+
 .PHONY: store
-store: $(STORE)
-	@set -e; for t in $(STORE); do echo "== $$t"; $$t; done
+store: $(STORE) ## lib/store against servers of its own, without sanitizers
+	@$(PYTHON) tests/run.py --programs $(STORE)
+
+.PHONY: integration
+integration: all py grpc-test-server ## the real daemons, driven by stock clients
+	MUSTER_BUILD=$(BUILD) $(PYTHON) tests/run.py --pytest tests/integration
+
+.PHONY: san
+san: ## programs and tests with ASan and UBSan, into build/san
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san $(SANITIZED) all test-programs
+
+.PHONY: fuzz
+fuzz: ## the fuzz targets, into build/fuzz (libFuzzer: run one with its corpus folder for as long as you like)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz $(FUZZED) fuzz-programs
+
+.PHONY: fuzz-short
+fuzz-short: fuzz ## each fuzz target for FUZZ_SECONDS=5
+	@$(PYTHON) tests/run.py --fuzz-seconds $(FUZZ_SECONDS) --fuzz $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
+
+.PHONY: test-programs fuzz-programs py grpc-test-server
+test-programs: $(UNIT) $(STORE) $(GRPC_TEST_SERVER)
+fuzz-programs: $(FUZZ)
+py: $(PY)
+grpc-test-server: $(GRPC_TEST_SERVER)
+
+# --- lint -------------------------------------------------------------------------------------------------------------
+OURS_C := $(ALL_C) $(UNIT_C) $(FUZZ_C) $(wildcard tests/store/*.c tests/grpc_server/*.c)
+OURS_H := $(wildcard lib/base/*.h lib/store/*.h proto/*.h dispatcher/*.h workers/*.h cli/*.h bench/fleet/*.h bench/floor/*.h \
+                     tests/store/*.h tests/unit/*.h)
+FLAGS_FOR_TOOLS = -std=gnu11 -D_GNU_SOURCE -DMUSTER_VERSION=\"$(VERSION)\" -I. -I$(BUILD)/gen $(INCS)
+
+.PHONY: lint
+lint: deps ## formats, layers, comments, cppcheck, clang-tidy, and a build with gcc and with clang
+	@$(MAKE) --no-print-directory lint-text lint-build lint-tools
+
+.PHONY: lint-text
+lint-text:
+	clang-format --dry-run -Werror $(OURS_C) $(OURS_H)
+	tests/lint/includes $(OURS_C) $(OURS_H)
+	tests/lint/comments $(filter proto/muster/%,$(PROTOS)) $(OURS_H)
+
+# The second compiler only has to like the code: without optimisation.
+.PHONY: lint-build
+lint-build:
+	@$(MAKE) --no-print-directory all test-programs
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang CFLAGS='-O0' all test-programs
+
+.PHONY: lint-tools
+lint-tools: $(GEN_H)
+	tests/lint/headers $(CC) $(FLAGS_FOR_TOOLS) -- $(OURS_H)
+	cppcheck --quiet --std=c11 --error-exitcode=1 --enable=warning,performance,portability --inline-suppr -j 2 \
+	    --suppressions-list=tests/lint/cppcheck --template=gcc -D_GNU_SOURCE -DMUSTER_VERSION='"$(VERSION)"' -I. $(OURS_C)
+	printf '%s\n' $(OURS_C) | xargs -P 2 -n 8 sh -c 'clang-tidy --quiet "$$@" -- $(FLAGS_FOR_TOOLS) 2>/dev/null' tidy
 
 .PHONY: clean
-clean:
+clean: ## remove everything made
 	rm -rf $(BUILD)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
