@@ -160,7 +160,7 @@ static int on_key(void *user, const char *section, const char *key, const char *
         return 1;
     char name[NAME_MAX_BYTES], where[512];
     size_t n = 0;
-    for (; key[n] && n < sizeof name - 1; n++)
+    for (; n < sizeof name - 1 && key[n]; n++)
         name[n] = key[n] == '_' ? '-' : key[n];
     struct config_option *o = key[n] ? NULL : find_option(l, name, n);
     if (!o)

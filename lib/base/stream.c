@@ -28,7 +28,7 @@ void stream_return_buf(struct stream_hub *hub, struct buf **b)
 {
     if (!*b)
         return;
-    if ((*b)->cap <= SPARE_BUF_MAX && hub->spare_count < sizeof hub->spare / sizeof *hub->spare) {
+    if ((*b)->cap <= SPARE_BUF_MAX && hub->spare_count < STREAM_SPARES_MAX) {
         buf_reset(*b);
         hub->spare[hub->spare_count++] = *b;
     } else {

@@ -22,7 +22,9 @@
 #define STREAM_HANDSHAKES_PER_TURN 32
 /* Ciphertext the kernel did not take: one record's worth, and the answers to a peer's key updates. More is an attack.
  */
-#define STREAM_WIRE_MAX            65536
+#define STREAM_WIRE_MAX 65536
+/* Empty buffers kept for the next writes. */
+#define STREAM_SPARES_MAX          256
 #define STREAM_DEFAULT_LIMIT       65536
 #define STREAM_CONNECT_TIMEOUT_MS  10000
 #define STREAM_SHUTDOWN_TIMEOUT_MS 5000
@@ -73,7 +75,7 @@ struct stream_hub {
     bool starved;       /* OpenSSL has asked for more than `raw` held */
     unsigned handshakes_left;
     unsigned spare_count;
-    struct buf *spare[256];
+    struct buf *spare[STREAM_SPARES_MAX];
     char peer_text[INET6_ADDRSTRLEN + 16], alpn_text[256];
     uint8_t received[STREAM_READ_MAX];
     uint8_t plain[STREAM_PLAIN_MAX];
