@@ -47,6 +47,7 @@ enum mqtt_reason {
     MQTT_BAD_USER_NAME_OR_PASSWORD = 0x86,
     MQTT_NOT_AUTHORIZED = 0x87,
     MQTT_SERVER_UNAVAILABLE = 0x88,
+    MQTT_SERVER_BUSY = 0x89,
     MQTT_SERVER_SHUTTING_DOWN = 0x8b,
     MQTT_BAD_AUTHENTICATION_METHOD = 0x8c,
     MQTT_KEEP_ALIVE_TIMEOUT = 0x8d,
@@ -163,8 +164,8 @@ struct mqtt_connack {
     const char *assigned_id;  /* NULL: the client has one */
 };
 void mqtt_encode_connack(struct buf *out, const struct mqtt_connack *c);
-/* Everything before the payload of a PUBLISH at QoS 1; the payload of `payload_len` bytes must follow. `content_type`
- * NULL for none; it is left out for 3.1.1. */
+/* Everything before the payload of a PUBLISH, at QoS 1, or QoS 0 when `packet_id` is 0; the payload of `payload_len`
+ * bytes must follow. `content_type` NULL for none; it is left out for 3.1.1. */
 void mqtt_encode_publish(struct buf *out, uint8_t version, struct slice topic, uint16_t packet_id,
                          const char *content_type, size_t payload_len);
 void mqtt_encode_puback(struct buf *out, uint8_t version, uint16_t packet_id, uint8_t reason);

@@ -109,12 +109,13 @@ void mqtt_encode_publish(struct buf *out, uint8_t version, struct slice topic, u
 {
     struct slice type = content_type ? text(content_type) : (struct slice){0};
     size_t properties = content_type ? 3 + type.len : 0;
-    size_t len = 2 + topic.len + 2 + payload_len;
+    size_t len = 2 + topic.len + (packet_id ? 2u : 0u) + payload_len;
     if (version == MQTT_5)
         len += varint_size(properties) + properties;
-    put_first(out, MQTT_KIND_PUBLISH, 1 << 1, len);
+    put_first(out, MQTT_KIND_PUBLISH, packet_id ? 1 << 1 : 0, len);
     put_string(out, topic);
-    buf_put_u16be(out, packet_id);
+    if (packet_id)
+        buf_put_u16be(out, packet_id);
     if (version != MQTT_5)
         return;
     put_varint(out, properties);

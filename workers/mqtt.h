@@ -3,7 +3,7 @@
  * proto/delivery, credentials, session. Loop rule: callbacks of streams; never blocks.
  *
  * What a device may do: subscribe to devices/<device id>/commands, publish to devices/<device id>/acks. Delivery begins
- * with the subscription. */
+ * with the subscription. Files: mqtt_server.c until CONNECT is accepted, mqtt_session.c from then on. */
 #ifndef MUSTER_WORKERS_MQTT_H
 #define MUSTER_WORKERS_MQTT_H
 
@@ -13,6 +13,7 @@
 #include "workers/session.h"
 
 struct mqtt_server;
+struct mqtt_stats;
 struct tls;
 struct worker;
 
@@ -29,9 +30,6 @@ void mqtt_server_free(struct mqtt_server **server);
 int mqtt_server_listen(struct mqtt_server *server, const char *address, struct tls *tls);
 /* Accepts nobody any more; connections before CONNECT are closed. */
 void mqtt_server_stop(struct mqtt_server *server);
-/* Keys or revocations have been read: connections that waited for them are looked at again. */
-void mqtt_server_credentials_changed(struct mqtt_server *server);
-
 struct mqtt_stats {
     uint64_t accepted, connected, refused, protocol_errors, keepalive_timeouts, connect_timeouts, pings;
     uint64_t connections; /* gauge: accepted and not closed */

@@ -1,0 +1,63 @@
+/* What mqtt_server.c and mqtt_session.c share; for no one else.
+ * Owns: struct mqtt_server, struct mqtt_session. May call: as mqtt.h. Loop rule: as mqtt.h. */
+#ifndef MUSTER_WORKERS_MQTT_INTERNAL_H
+#define MUSTER_WORKERS_MQTT_INTERNAL_H
+
+#include <ev.h>
+
+#include "lib/base/buf.h"
+#include "lib/base/list.h"
+#include "lib/base/stream.h"
+#include "proto/mqtt.h"
+#include "workers/mqtt.h"
+
+#define MQTT_LISTENERS_MAX 2 /* TLS and plain */
+#define MQTT_DEVICE_ID_MAX 128
+#define MQTT_TICK_MS       250
+
+struct mqtt_server {
+    struct worker *worker;
+    struct stream_listener *listeners[MQTT_LISTENERS_MAX];
+    unsigned listener_count;
+    struct list strangers; /* connections that may send CONNECT, the longest waiting first */
+    struct list sessions;  /* struct mqtt_session, the one whose keepalive is looked at next first */
+    struct ev_timer timer;
+    uint32_t tick;      /* count of MQTT_TICK_MS, for keepalives */
+    struct buf scratch; /* a packet being made */
+    struct mqtt_stats stats;
+};
+
+/* One a device, and there are many: keep it small. */
+struct mqtt_session {
+    struct session session;
+    struct mqtt_server *server;
+    struct stream *stream;
+    struct list link;         /* in server->sessions */
+    uint32_t seen;            /* tick of the last packet */
+    uint16_t keepalive;       /* seconds; 0: none */
+    uint16_t next_id;         /* packet id of the last PUBLISH */
+    uint16_t unacked;         /* PUBLISHes without PUBACK */
+    uint16_t receive_maximum; /* the client's: bounds `unacked` */
+    uint16_t waiting;         /* acknowledgements of the device not yet durable */
+    uint8_t version;          /* enum mqtt_version */
+    uint8_t qos;              /* of the subscription */
+    bool subscribed, json, paused;
+    uint8_t id_len;
+    char id[]; /* the device's; id_len bytes, no NUL */
+};
+
+/* A CONNECT with a good token came: makes the session and hands the stream over to it. NULL without memory. */
+struct mqtt_session *mqtt_session_new(struct mqtt_server *server, struct stream *stream,
+                                      const struct mqtt_connect *connect, const struct session *identity);
+/* Reads what follows CONNECT; as stream_handler.on_data. */
+size_t mqtt_session_data(struct stream *stream, void *arg, const uint8_t *data, size_t len);
+/* Ends the session with a DISCONNECT that says why (5.0) and closes the connection. */
+void mqtt_session_end(struct mqtt_session *m, enum mqtt_reason reason);
+/* Sends the scratch buffer. */
+void mqtt_send(struct mqtt_server *server, struct stream *stream);
+/* Sends what is pending, then closes; nobody listens any more. */
+void mqtt_bury(struct mqtt_server *server, struct stream *stream);
+/* "application/json", whatever its case and parameters. */
+bool mqtt_is_json(struct slice content_type);
+
+#endif

@@ -1,0 +1,366 @@
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+#include "workers/credentials.h"
+#include "workers/mqtt_internal.h"
+#include "workers/worker.h"
+
+#define HANDSHAKE_MS 30000 /* generous: a whole fleet may be at the door at once */
+/* A token signed with a key we don't know makes the keys be read again; after so many ticks it is refused. */
+#define KEY_TRIES_MAX 4
+#define SWEEP_MIN     256 /* sessions looked at in one tick, or an eighth of all if more */
+#define SWEEP_PART    8
+
+/* A connection before CONNECT. */
+struct stranger {
+    struct mqtt_server *server;
+    struct stream *stream;
+    struct list link; /* in server->strangers; alone during the handshake */
+    int64_t since_ms; /* CLOCK_MONOTONIC */
+    unsigned tries;   /* how often its token was looked at */
+    bool waiting;     /* for keys */
+};
+
+static int64_t mono_ms(void)
+{
+    return clock_mono_us() / 1000;
+}
+
+bool mqtt_is_json(struct slice type)
+{
+    static const char json[] = "application/json";
+    size_t len = sizeof json - 1;
+    return type.len >= len && strncasecmp((const char *)type.data, json, len) == 0 &&
+           (type.len == len || type.data[len] == ';');
+}
+
+void mqtt_send(struct mqtt_server *server, struct stream *stream)
+{
+    struct slice s = buf_slice(&server->scratch);
+    if (server->scratch.failed) {
+        log_error("out_of_memory", "where=mqtt");
+        abort();
+    }
+    stream_write(stream, s.data, s.len);
+    buf_reset(&server->scratch);
+}
+
+/* --- connections that are being closed ---------------------------------------------------------------------------- */
+
+static size_t buried_data(struct stream *stream, void *arg, const uint8_t *data, size_t len)
+{
+    (void)stream, (void)arg, (void)data;
+    return len;
+}
+
+static void buried_close(struct stream *stream, void *arg, enum err why)
+{
+    (void)stream, (void)arg, (void)why;
+}
+
+static const struct stream_handler buried_handler = {.on_data = buried_data, .on_close = buried_close};
+
+void mqtt_bury(struct mqtt_server *server, struct stream *stream)
+{
+    server->stats.connections--;
+    stream_set_handler(stream, &buried_handler, NULL);
+    stream_shutdown(stream);
+}
+
+/* --- CONNECT ------------------------------------------------------------------------------------------------------ */
+
+static void stranger_free(struct stranger *s)
+{
+    list_remove(&s->link);
+    free(s);
+}
+
+/* Answers CONNECT with a reason, if its version is known, and closes. */
+static void refuse(struct stranger *s, uint8_t version, enum mqtt_reason reason)
+{
+    struct mqtt_server *server = s->server;
+    if (version) {
+        mqtt_encode_connack(&server->scratch, &(struct mqtt_connack){.version = version, .reason = (uint8_t)reason});
+        mqtt_send(server, s->stream);
+    }
+    mqtt_bury(server, s->stream);
+    stranger_free(s);
+}
+
+static void malformed(struct stranger *s, const struct mqtt_packet *packet, uint8_t reason)
+{
+    bool connect = packet->kind == MQTT_KIND_CONNECT;
+    uint8_t version = connect ? packet->connect.version : 0;
+    log_info("mqtt_connect_malformed", "peer=%s reason=0x%02x", stream_peer(s->stream), reason);
+    s->server->stats.protocol_errors++;
+    /* MQTT 3.1 and other old ones read an answer of 3.1.1 (its 3.1.2.2). A CONNECT of 3.1.1 that is malformed gets none
+     * (its 3.1.4). */
+    if (connect && reason == MQTT_UNSUPPORTED_VERSION && version == 0)
+        version = MQTT_3_1_1;
+    else if (version == MQTT_3_1_1 && reason != MQTT_UNSUPPORTED_VERSION && reason != MQTT_CLIENT_ID_NOT_VALID)
+        version = 0;
+    refuse(s, version, (enum mqtt_reason)reason);
+}
+
+static void refuse_login(struct stranger *s, const struct mqtt_connect *c, enum credential_check check)
+{
+    struct slice name = {c->user_name.data,
+                         c->user_name.len > MQTT_DEVICE_ID_MAX ? MQTT_DEVICE_ID_MAX : c->user_name.len};
+    bool known = check == CREDENTIAL_EXPIRED || check == CREDENTIAL_REVOKED;
+    log_info("mqtt_refused", "peer=%s device=%s reason=%s", stream_peer(s->stream), log_quote_n(name.data, name.len),
+             credential_check_name(check));
+    s->server->stats.refused++;
+    refuse(s, c->version, known ? MQTT_NOT_AUTHORIZED : MQTT_BAD_USER_NAME_OR_PASSWORD);
+}
+
+/* The token's key may be one made since the keys were read: the connection waits a few ticks for them. */
+static bool wait_for_keys(struct stranger *s)
+{
+    if (credentials_ready(s->server->worker->credentials) && ++s->tries > KEY_TRIES_MAX)
+        return false;
+    s->waiting = true;
+    stream_pause(s->stream, true);
+    return true;
+}
+
+static void send_connack(struct mqtt_session *m, const struct mqtt_connect *c)
+{
+    struct mqtt_server *server = m->server;
+    char assigned[MQTT_DEVICE_ID_MAX + 1];
+    memcpy(assigned, m->id, m->id_len);
+    assigned[m->id_len] = '\0';
+    mqtt_encode_connack(&server->scratch,
+                        &(struct mqtt_connack){.version = m->version,
+                                               .receive_maximum = MQTT_ACKS_MAX,
+                                               .keepalive_s = m->keepalive != c->keepalive_s ? m->keepalive : 0,
+                                               .assigned_id = c->client_id.len ? NULL : assigned});
+    mqtt_send(server, m->stream);
+}
+
+static void welcome(struct stranger *s, const struct mqtt_connect *c, const struct credential *token)
+{
+    struct mqtt_server *server = s->server;
+    struct session identity = {
+        .worker = server->worker, .issued_ms = token->issued_ms, .tenant = token->tenant, .seq = token->seq};
+    if (server->worker->draining) {
+        refuse(s, c->version, c->version == MQTT_5 ? MQTT_SERVER_SHUTTING_DOWN : MQTT_SERVER_UNAVAILABLE);
+        return;
+    }
+    struct mqtt_session *m = mqtt_session_new(server, s->stream, c, &identity);
+    if (!m) {
+        refuse(s, c->version, MQTT_SERVER_UNAVAILABLE);
+        return;
+    }
+    stranger_free(s);
+    server->stats.connected++;
+    send_connack(m, c);
+}
+
+/* Returns false when the packet must be looked at again later. */
+static bool on_connect(struct stranger *s, const struct mqtt_connect *c)
+{
+    struct credential token;
+    enum credential_check check = CREDENTIAL_MALFORMED;
+    if (c->has_user_name && c->has_password && c->user_name.len > 0 && c->user_name.len <= MQTT_DEVICE_ID_MAX)
+        check = credentials_check(s->server->worker->credentials, c->user_name, c->password, clock_wall_ms(), &token);
+    if (check == CREDENTIAL_NOT_READY && wait_for_keys(s))
+        return false;
+    if (check == CREDENTIAL_NOT_READY)
+        check = CREDENTIAL_UNKNOWN;
+    if (check == CREDENTIAL_GOOD)
+        welcome(s, c, &token);
+    else
+        refuse_login(s, c, check);
+    return true;
+}
+
+static size_t stranger_data(struct stream *stream, void *arg, const uint8_t *data, size_t len)
+{
+    struct stranger *s = arg;
+    struct mqtt_server *server = s->server;
+    struct slice rest = {data, len};
+    struct mqtt_packet packet;
+    uint8_t reason;
+    switch (mqtt_decode(&rest, 0, &packet, &reason)) {
+    case MQTT_MORE:
+        return 0;
+    case MQTT_BAD:
+        malformed(s, &packet, reason);
+        return len;
+    case MQTT_DONE:
+        break;
+    }
+    uint64_t connected = server->stats.connected;
+    if (!on_connect(s, &packet.connect))
+        return 0;
+    if (server->stats.connected == connected || rest.len == 0)
+        return len;
+    /* What came in one piece with CONNECT is the session's, the newest. */
+    struct mqtt_session *m = container_of(server->sessions.prev, struct mqtt_session, link);
+    return len - rest.len + mqtt_session_data(stream, m, rest.data, rest.len);
+}
+
+/* --- accepting ---------------------------------------------------------------------------------------------------- */
+
+static void stranger_begin(struct stranger *s)
+{
+    s->since_ms = mono_ms();
+    list_remove(&s->link);
+    list_append(&s->server->strangers, &s->link);
+}
+
+static void stranger_open(struct stream *stream, void *arg)
+{
+    (void)stream;
+    stranger_begin(arg);
+}
+
+static void stranger_close(struct stream *stream, void *arg, enum err why)
+{
+    struct stranger *s = arg;
+    (void)stream, (void)why;
+    s->server->stats.connections--;
+    stranger_free(s);
+}
+
+static const struct stream_handler stranger_handler = {
+    .on_open = stranger_open, .on_data = stranger_data, .on_close = stranger_close};
+
+static struct stranger *on_accept(struct mqtt_server *server, struct stream *stream)
+{
+    struct stranger *s = calloc(1, sizeof *s);
+    if (!s) {
+        stream_close(stream);
+        return NULL;
+    }
+    *s = (struct stranger){.server = server, .stream = stream};
+    list_init(&s->link);
+    server->stats.accepted++;
+    server->stats.connections++;
+    stream_set_input_limit(stream, MQTT_MAX_CONNECT);
+    stream_set_handler(stream, &stranger_handler, s);
+    return s;
+}
+
+static void on_accept_tls(struct stream *stream, void *arg)
+{
+    (void)!on_accept(arg, stream);
+}
+
+static void on_accept_plain(struct stream *stream, void *arg)
+{
+    struct stranger *s = on_accept(arg, stream);
+    if (s)
+        stranger_begin(s);
+}
+
+int mqtt_server_listen(struct mqtt_server *server, const char *address, struct tls *tls)
+{
+    if (server->listener_count == MQTT_LISTENERS_MAX)
+        return -1;
+    struct stream_listener *l =
+        stream_listen(server->worker->hub, address, tls, HANDSHAKE_MS, tls ? on_accept_tls : on_accept_plain, server);
+    if (!l)
+        return -1;
+    server->listeners[server->listener_count++] = l;
+    return stream_listener_port(l);
+}
+
+/* --- the passage of time ------------------------------------------------------------------------------------------ */
+
+static void look_at_strangers(struct mqtt_server *server)
+{
+    int64_t due = mono_ms() - MQTT_CONNECT_MS;
+    list_for_each (pos, tmp, &server->strangers) {
+        struct stranger *s = container_of(pos, struct stranger, link);
+        if (s->since_ms <= due) {
+            server->stats.connect_timeouts++;
+            mqtt_bury(server, s->stream);
+            stranger_free(s);
+        } else if (s->waiting) {
+            s->waiting = false;
+            stream_pause(s->stream, false);
+        }
+    }
+}
+
+/* One and a half times the keepalive (3.1.2.10). One that is not read because its outcomes wait is not to blame. */
+static bool keepalive_over(const struct mqtt_session *m, uint32_t tick)
+{
+    uint32_t allowed = m->keepalive * (1500u / MQTT_TICK_MS);
+    return m->keepalive && !m->paused && tick - m->seen > allowed;
+}
+
+/* Looks at a part of the sessions, in turn. */
+static void look_at_sessions(struct mqtt_server *server)
+{
+    uint64_t all = server->stats.connections, n = all / SWEEP_PART > SWEEP_MIN ? all / SWEEP_PART : SWEEP_MIN;
+    for (n = n < all ? n : all; n > 0 && !list_empty(&server->sessions); n--) {
+        struct mqtt_session *m = container_of(server->sessions.next, struct mqtt_session, link);
+        list_remove(&m->link);
+        list_append(&server->sessions, &m->link);
+        if (keepalive_over(m, server->tick)) {
+            server->stats.keepalive_timeouts++;
+            mqtt_session_end(m, MQTT_KEEP_ALIVE_TIMEOUT);
+        }
+    }
+}
+
+static void on_tick(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+    struct mqtt_server *server = timer->data;
+    (void)loop, (void)revents;
+    server->tick = (uint32_t)(mono_ms() / MQTT_TICK_MS);
+    look_at_strangers(server);
+    look_at_sessions(server);
+}
+
+/* --- life --------------------------------------------------------------------------------------------------------- */
+
+struct mqtt_server *mqtt_server_new(struct worker *worker)
+{
+    struct mqtt_server *server = calloc(1, sizeof *server);
+    if (!server)
+        return NULL;
+    server->worker = worker;
+    server->tick = (uint32_t)(mono_ms() / MQTT_TICK_MS);
+    list_init(&server->strangers);
+    list_init(&server->sessions);
+    ev_timer_init(&server->timer, on_tick, MQTT_TICK_MS / 1000.0, MQTT_TICK_MS / 1000.0);
+    server->timer.data = server;
+    ev_timer_start(worker->loop, &server->timer);
+    return server;
+}
+
+void mqtt_server_stop(struct mqtt_server *server)
+{
+    while (server->listener_count > 0)
+        stream_listener_free(&server->listeners[--server->listener_count]);
+    list_for_each (pos, tmp, &server->strangers) {
+        struct stranger *s = container_of(pos, struct stranger, link);
+        mqtt_bury(server, s->stream);
+        stranger_free(s);
+    }
+}
+
+void mqtt_server_free(struct mqtt_server **server)
+{
+    struct mqtt_server *s = *server;
+    if (!s)
+        return;
+    mqtt_server_stop(s);
+    ev_timer_stop(s->worker->loop, &s->timer);
+    while (!list_empty(&s->sessions))
+        mqtt_session_end(container_of(s->sessions.next, struct mqtt_session, link), MQTT_SERVER_SHUTTING_DOWN);
+    buf_free(&s->scratch);
+    free(s);
+    *server = NULL;
+}
+
+const struct mqtt_stats *mqtt_server_stats(const struct mqtt_server *server)
+{
+    return &server->stats;
+}

@@ -1,0 +1,422 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "muster/v1/delivery.pb-c.h"
+#include "proto/json.h"
+#include "workers/batch_cache.h"
+#include "workers/mqtt_internal.h"
+#include "workers/worker.h"
+
+#define PREFIX       "devices/"
+#define COMMANDS     "/commands"
+#define ACKS         "/acks"
+#define TOPIC_MAX    (sizeof PREFIX + MQTT_DEVICE_ID_MAX + sizeof COMMANDS)
+#define JSON_TYPE    "application/json"
+#define CONTENT_TYPE "content-type" /* user property of CONNECT and SUBSCRIBE */
+
+static struct mqtt_session *of(struct session *s)
+{
+    return container_of(s, struct mqtt_session, session);
+}
+
+/* --- topics ------------------------------------------------------------------------------------------------------- */
+
+static size_t put_topic(const struct mqtt_session *m, const char *suffix, char out[TOPIC_MAX])
+{
+    return (size_t)snprintf(out, TOPIC_MAX, PREFIX "%.*s%s", m->id_len, m->id, suffix);
+}
+
+static bool is_topic(const struct mqtt_session *m, struct slice topic, const char *suffix)
+{
+    size_t prefix = sizeof PREFIX - 1, end = strlen(suffix);
+    return topic.len == prefix + m->id_len + end && memcmp(topic.data, PREFIX, prefix) == 0 &&
+           memcmp(topic.data + prefix, m->id, m->id_len) == 0 &&
+           memcmp(topic.data + prefix + m->id_len, suffix, end) == 0;
+}
+
+/* --- the transport ------------------------------------------------------------------------------------------------ */
+
+static uint16_t next_packet_id(struct mqtt_session *m)
+{
+    if (++m->next_id == 0)
+        m->next_id = 1;
+    return m->next_id;
+}
+
+/* Commands go out while the device subscribes and has PUBACKed enough. */
+static void open_window(struct mqtt_session *m)
+{
+    int64_t limit = m->session.worker->options.in_flight;
+    if (limit > UINT8_MAX)
+        limit = UINT8_MAX;
+    m->session.in_flight_max = m->subscribed && m->unacked < m->receive_maximum ? (uint8_t)limit : 0;
+}
+
+static void put_publish(struct mqtt_session *m, size_t payload_len)
+{
+    char topic[TOPIC_MAX];
+    size_t len = put_topic(m, COMMANDS, topic);
+    uint16_t id = m->qos ? next_packet_id(m) : 0;
+    mqtt_encode_publish(&m->server->scratch, m->version, (struct slice){(const uint8_t *)topic, len}, id,
+                        m->json ? JSON_TYPE : NULL, payload_len);
+    if (id) {
+        m->unacked++;
+        open_window(m);
+    }
+}
+
+/* {"expiresAt":…,"command":…}: the part of the message that all devices share. NULL without memory. */
+static char *make_json(const struct batch *batch)
+{
+    struct slice command = buf_slice(&batch->command);
+    Google__Protobuf__Timestamp expires = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+    Muster__V1__Delivery delivery = MUSTER__V1__DELIVERY__INIT;
+    expires.seconds = batch->expires_ms / 1000;
+    expires.nanos = (int32_t)(batch->expires_ms % 1000) * 1000000;
+    delivery.expires_at = &expires;
+    delivery.command = muster__v1__command__unpack(NULL, command.len, command.data);
+    char *json = delivery.command ? json_from_message(&delivery.base, false) : NULL;
+    if (delivery.command)
+        muster__v1__command__free_unpacked(delivery.command, NULL);
+    return json;
+}
+
+static void deliver_json(struct mqtt_session *m, struct batch *batch, const struct command_id *id, unsigned attempt)
+{
+    char text[COMMAND_ID_TEXT], head[128];
+    if (!batch->json && !(batch->json = make_json(batch))) {
+        log_error("batch_without_json", "batch=%llu", (unsigned long long)batch->id);
+        return; /* stays unanswered, and runs out like that of a device that cannot read it */
+    }
+    command_id_write(text, id);
+    int n = snprintf(head, sizeof head, "{\"commandId\":\"%.*s\",\"attempt\":%u,", COMMAND_ID_TEXT, text, attempt);
+    const char *tail = batch->json + 1; /* after its brace */
+    put_publish(m, (size_t)n + strlen(tail));
+    buf_put(&m->server->scratch, head, (size_t)n);
+    buf_put_str(&m->server->scratch, tail);
+    mqtt_send(m->server, m->stream);
+}
+
+static void deliver(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt)
+{
+    struct mqtt_session *m = of(s);
+    if (m->json) {
+        deliver_json(m, batch, id, attempt);
+        return;
+    }
+    struct slice tail = buf_slice(&batch->tail);
+    uint8_t head[DELIVERY_HEAD];
+    delivery_put_head(head, id, attempt);
+    put_publish(m, sizeof head + tail.len);
+    buf_put(&m->server->scratch, head, sizeof head);
+    mqtt_send(m->server, m->stream);
+    stream_write(m->stream, tail.data, tail.len);
+}
+
+/* Token 0 came at QoS 0. */
+static void acknowledged(struct session *s, uint16_t token)
+{
+    struct mqtt_session *m = of(s);
+    m->waiting--;
+    if (token) {
+        mqtt_encode_puback(&m->server->scratch, m->version, token, MQTT_SUCCESS);
+        mqtt_send(m->server, m->stream);
+    }
+    if (m->paused && m->waiting <= MQTT_ACKS_MAX / 2) {
+        m->paused = false;
+        m->seen = m->server->tick;
+        stream_pause(m->stream, false);
+    }
+}
+
+/* The connection is the server's no more: lets go of it, and of itself. */
+static void forget(struct mqtt_session *m, bool bury)
+{
+    list_remove(&m->link);
+    if (bury)
+        mqtt_bury(m->server, m->stream);
+    else
+        m->server->stats.connections--;
+    free(m);
+}
+
+static void say_disconnect(struct mqtt_session *m, enum mqtt_reason reason)
+{
+    if (m->version != MQTT_5)
+        return;
+    mqtt_encode_disconnect(&m->server->scratch, m->version, (uint8_t)reason);
+    mqtt_send(m->server, m->stream);
+}
+
+static void close_session(struct session *s, enum session_end why)
+{
+    static const enum mqtt_reason reasons[] = {[SESSION_TAKEN_OVER] = MQTT_SESSION_TAKEN_OVER,
+                                               [SESSION_REVOKED] = MQTT_NOT_AUTHORIZED,
+                                               [SESSION_DRAINING] = MQTT_SERVER_SHUTTING_DOWN,
+                                               [SESSION_FENCED] = MQTT_SERVER_BUSY};
+    say_disconnect(of(s), reasons[why]);
+    forget(of(s), true);
+}
+
+static const struct transport mqtt_transport = {
+    .name = "mqtt", .deliver = deliver, .acknowledged = acknowledged, .close = close_session};
+
+void mqtt_session_end(struct mqtt_session *m, enum mqtt_reason reason)
+{
+    session_close(&m->session);
+    say_disconnect(m, reason);
+    forget(m, true);
+}
+
+/* --- packets ------------------------------------------------------------------------------------------------------ */
+/* Handlers return false when the session is over, and gone. */
+
+static bool fail(struct mqtt_session *m, enum mqtt_reason reason, const char *what)
+{
+    log_info("mqtt_protocol_error", "peer=%s device=%.*s reason=0x%02x what=%s", stream_peer(m->stream), m->id_len,
+             m->id, (unsigned)reason, log_quote(what));
+    m->server->stats.protocol_errors++;
+    mqtt_session_end(m, reason);
+    return false;
+}
+
+/* What can't be taken: 5.0 is told why at QoS 1, else the connection ends. */
+static bool reject_publish(struct mqtt_session *m, const struct mqtt_publish *p, enum mqtt_reason reason,
+                           const char *what)
+{
+    if (m->version != MQTT_5 || p->qos == 0)
+        return fail(m, reason, what);
+    log_info("mqtt_publish_refused", "device=%.*s reason=0x%02x what=%s", m->id_len, m->id, (unsigned)reason,
+             log_quote(what));
+    mqtt_encode_puback(&m->server->scratch, m->version, p->packet_id, (uint8_t)reason);
+    mqtt_send(m->server, m->stream);
+    return true;
+}
+
+/* JSON is made protobuf, and then read as such. */
+static const char *json_to_protobuf(struct slice json, struct buf *out)
+{
+    char error[128];
+    ProtobufCMessage *message = json_to_message(&muster__v1__acknowledgement__descriptor, (const char *)json.data,
+                                                json.len, error, sizeof error);
+    if (!message)
+        return "unreadable JSON";
+    uint8_t *p = buf_reserve(out, protobuf_c_message_get_packed_size(message));
+    if (p)
+        buf_commit(out, protobuf_c_message_pack(message, p));
+    protobuf_c_message_free_unpacked(message, NULL);
+    return p ? NULL : "out of memory";
+}
+
+/* A payload of ours never begins with a brace: as protobuf that would be field 15 with a fixed width. */
+static bool says_json(const struct mqtt_publish *p)
+{
+    return mqtt_is_json(p->properties.content_type) || (p->payload.len > 0 && p->payload.data[0] == '{');
+}
+
+static bool take_answer(struct mqtt_session *m, const struct mqtt_publish *p, struct slice message)
+{
+    struct acknowledgement ack;
+    const char *wrong = acknowledgement_read(&ack, message);
+    if (wrong)
+        return reject_publish(m, p, MQTT_PAYLOAD_FORMAT_INVALID, wrong);
+    m->waiting++;
+    if (!session_answer(&m->session, &ack, p->packet_id)) {
+        m->waiting--;
+        return reject_publish(m, p, MQTT_NOT_AUTHORIZED, "command of another device");
+    }
+    return true;
+}
+
+static bool on_publish(struct mqtt_session *m, const struct mqtt_publish *p)
+{
+    if (!is_topic(m, p->topic, ACKS))
+        return reject_publish(m, p, MQTT_NOT_AUTHORIZED, "topic");
+    if (m->version == MQTT_5 && p->qos > 0 && m->waiting >= MQTT_ACKS_MAX)
+        return fail(m, MQTT_RECEIVE_MAXIMUM_EXCEEDED, "receive maximum");
+    if (!says_json(p))
+        return take_answer(m, p, p->payload);
+    struct buf protobuf = {0};
+    const char *wrong = json_to_protobuf(p->payload, &protobuf);
+    bool alive =
+        wrong ? reject_publish(m, p, MQTT_PAYLOAD_FORMAT_INVALID, wrong) : take_answer(m, p, buf_slice(&protobuf));
+    buf_free(&protobuf);
+    return alive;
+}
+
+static void on_puback(struct mqtt_session *m)
+{
+    if (m->unacked == 0)
+        return;
+    bool was_shut = m->unacked >= m->receive_maximum;
+    m->unacked--;
+    if (was_shut) {
+        open_window(m);
+        session_pump(&m->session);
+    }
+}
+
+static void look_for_json(struct mqtt_session *m, const struct mqtt_properties *properties)
+{
+    struct slice type;
+    if (mqtt_user_property(properties, CONTENT_TYPE, &type))
+        m->json = mqtt_is_json(type);
+}
+
+/* The reason to answer one filter with. */
+static enum mqtt_reason grant(struct mqtt_session *m, struct slice filter, uint8_t options)
+{
+    static const char share[] = "$share/";
+    if (is_topic(m, filter, COMMANDS)) {
+        m->subscribed = true;
+        m->qos = (options & 3) > 0;
+        return m->qos ? MQTT_GRANTED_QOS_1 : MQTT_SUCCESS;
+    }
+    if (filter.len >= sizeof share - 1 && memcmp(filter.data, share, sizeof share - 1) == 0)
+        return MQTT_SHARED_NOT_SUPPORTED;
+    if (memchr(filter.data, '#', filter.len) || memchr(filter.data, '+', filter.len))
+        return MQTT_WILDCARDS_NOT_SUPPORTED;
+    return MQTT_NOT_AUTHORIZED;
+}
+
+/* Answers each filter with the reason that `decide` gives. */
+static void answer_filters(struct mqtt_session *m, const struct mqtt_filters *f, bool subscribe, struct buf *reasons)
+{
+    struct slice rest = f->filters, filter;
+    uint8_t options = 0;
+    while (mqtt_next_filter(&rest, &filter, subscribe ? &options : NULL)) {
+        enum mqtt_reason reason = MQTT_NO_SUBSCRIPTION;
+        if (subscribe) {
+            reason = grant(m, filter, options);
+        } else if (is_topic(m, filter, COMMANDS) && m->subscribed) {
+            m->subscribed = false;
+            reason = MQTT_SUCCESS;
+        }
+        buf_put_u8(reasons, (uint8_t)reason);
+    }
+}
+
+static bool on_filters(struct mqtt_session *m, const struct mqtt_filters *f, bool subscribe)
+{
+    struct buf reasons = {0}, *scratch = &m->server->scratch;
+    if (subscribe && f->properties.present >> MQTT_SUBSCRIPTION_ID & 1)
+        return fail(m, MQTT_SUBSCRIPTION_IDS_NOT_SUPPORTED, "subscription identifier");
+    look_for_json(m, &f->properties);
+    answer_filters(m, f, subscribe, &reasons);
+    if (reasons.failed) {
+        buf_free(&reasons);
+        return fail(m, MQTT_UNSPECIFIED_ERROR, "out of memory");
+    }
+    if (subscribe)
+        mqtt_encode_suback(scratch, m->version, f->packet_id, buf_head(&reasons), buf_len(&reasons));
+    else
+        mqtt_encode_unsuback(scratch, m->version, f->packet_id, buf_head(&reasons), buf_len(&reasons));
+    buf_free(&reasons);
+    mqtt_send(m->server, m->stream);
+    open_window(m);
+    session_pump(&m->session);
+    return true;
+}
+
+static bool on_packet(struct mqtt_session *m, const struct mqtt_packet *p)
+{
+    switch (p->kind) {
+    case MQTT_KIND_PUBLISH:
+        return on_publish(m, &p->publish);
+    case MQTT_KIND_PUBACK:
+        on_puback(m);
+        return true;
+    case MQTT_KIND_SUBSCRIBE:
+    case MQTT_KIND_UNSUBSCRIBE:
+        return on_filters(m, &p->filters, p->kind == MQTT_KIND_SUBSCRIBE);
+    case MQTT_KIND_PINGREQ:
+        m->server->stats.pings++;
+        mqtt_encode_pingresp(&m->server->scratch);
+        mqtt_send(m->server, m->stream);
+        return true;
+    case MQTT_KIND_DISCONNECT:
+        session_close(&m->session);
+        forget(m, true);
+        return false;
+    default: /* AUTH: none was begun (4.12) */
+        return fail(m, MQTT_PROTOCOL_ERROR, "packet out of place");
+    }
+}
+
+size_t mqtt_session_data(struct stream *stream, void *arg, const uint8_t *data, size_t len)
+{
+    struct mqtt_session *m = arg;
+    struct slice rest = {data, len};
+    struct mqtt_packet packet;
+    uint8_t reason;
+    (void)stream;
+    m->seen = m->server->tick;
+    while (rest.len > 0) {
+        /* 3.1.1 knows no Receive Maximum: who sends more is read when these are durable. */
+        if (m->waiting >= MQTT_ACKS_MAX && m->version != MQTT_5) {
+            m->paused = true;
+            stream_pause(m->stream, true);
+            break;
+        }
+        enum mqtt_outcome outcome = mqtt_decode(&rest, m->version, &packet, &reason);
+        if (outcome == MQTT_MORE)
+            break;
+        if (outcome == MQTT_BAD) {
+            fail(m, (enum mqtt_reason)reason, "malformed");
+            return len;
+        }
+        if (!on_packet(m, &packet))
+            return len;
+    }
+    return len - rest.len;
+}
+
+static void on_close(struct stream *stream, void *arg, enum err why)
+{
+    struct mqtt_session *m = arg;
+    (void)stream, (void)why;
+    session_close(&m->session);
+    forget(m, false);
+}
+
+static const struct stream_handler session_handler = {.on_data = mqtt_session_data, .on_close = on_close};
+
+/* --- opening ------------------------------------------------------------------------------------------------------ */
+
+/* A longer keepalive than granted, or none, is shortened; 3.1.1 has no way to be told. */
+static uint16_t grant_keepalive(const struct mqtt_server *server, const struct mqtt_connect *c)
+{
+    int64_t max = server->worker->options.keepalive_max_s;
+    if (c->version != MQTT_5 || max <= 0 || max > UINT16_MAX)
+        return c->keepalive_s;
+    return c->keepalive_s == 0 || c->keepalive_s > max ? (uint16_t)max : c->keepalive_s;
+}
+
+struct mqtt_session *mqtt_session_new(struct mqtt_server *server, struct stream *stream,
+                                      const struct mqtt_connect *connect, const struct session *identity)
+{
+    struct mqtt_session *m = calloc(1, sizeof *m + connect->user_name.len);
+    if (!m)
+        return NULL;
+    m->session = *identity;
+    m->session.transport = &mqtt_transport;
+    m->server = server;
+    m->stream = stream;
+    m->seen = server->tick;
+    m->keepalive = grant_keepalive(server, connect);
+    m->receive_maximum = connect->properties.receive_maximum;
+    m->version = connect->version;
+    m->id_len = (uint8_t)connect->user_name.len;
+    memcpy(m->id, connect->user_name.data, m->id_len);
+    look_for_json(m, &connect->properties);
+    if (!session_open(&m->session)) {
+        free(m);
+        return NULL;
+    }
+    list_append(&server->sessions, &m->link);
+    stream_set_input_limit(stream, MQTT_MAX_PACKET);
+    stream_set_handler(stream, &session_handler, m);
+    return m;
+}
