@@ -1,0 +1,87 @@
+"""The table on the terminal and bench/results/core.json."""
+import json
+import os
+import platform
+import time
+
+# (title, [(label, key, format, bound or None)]); a bound is ("max" or "min", value) or ("ratio" of another key).
+TABLE = [
+    ("Accept, {registered:,} registered devices", [
+        ("SubmitBatch, durable", "accept_300k_ms", "{:,.1f} ms", ("max", 50)),
+        ("validate_only", "validate_300k_ms", "{:,.1f} ms", ("max", 50)),
+        ("CancelBatch", "cancel_300k_ms", "{:,.1f} ms", ("max", 50)),
+        ("Redis per queued command", "redis_bytes_per_queued_cmd", "{:,.2f} bytes", ("max", 6)),
+        ("PostgreSQL per queued command", "pg_bytes_per_queued_cmd", "{:,.2f} bytes", ("max", 8)),
+    ]),
+    ("Core path over TLS, {devices:,} connected devices", [
+        ("submit → last persisted ack", "core_cmd_s", "{:,.0f} commands/s", None),
+        ("floor, same simulator", "floor_cmd_s", "{:,.0f} commands/s", None),
+        ("core / floor", "core_to_floor", "{:.2f}", ("min", 0.5)),
+        ("push → ack p50", "push_ack_p50_ms", "{:,.2f} ms", None),
+        ("push → ack p99", "push_ack_p99_ms", "{:,.2f} ms", None),
+        ("push → ack p99.9", "push_ack_p999_ms", "{:,.2f} ms", None),
+        ("submit → push p50", "submit_push_p50_ms", "{:,.2f} ms", None),
+        ("submit → push p99", "submit_push_p99_ms", "{:,.2f} ms", None),
+        ("submit → push p99.9", "submit_push_p999_ms", "{:,.2f} ms", None),
+        ("worker memory per idle device", "worker_rss_per_conn", "{:,.0f} bytes", ("max", 15 * 1024)),
+    ]),
+    ("CPU per command, core path", [
+        ("dispatcher", "dispatcher_us_per_cmd", "{:,.2f} µs", None),
+        ("worker", "worker_us_per_cmd", "{:,.2f} µs", None),
+        ("Redis", "redis_us_per_cmd", "{:,.2f} µs", ("max", 1)),
+        ("PostgreSQL", "pg_us_per_cmd", "{:,.2f} µs", None),
+        ("simulator", "fleet_us_per_cmd", "{:,.2f} µs", None),
+        ("floor: server", "floor_server_us_per_cmd", "{:,.2f} µs", None),
+        ("floor: simulator", "floor_fleet_us_per_cmd", "{:,.2f} µs", None),
+    ]),
+    ("Queue path, {registered:,} devices, no sockets", [
+        ("submit → closed", "queue_cmd_s", "{:,.0f} commands/s", ("min", 500000)),
+        ("dispatcher", "queue_dispatcher_us_per_cmd", "{:,.3f} µs", None),
+        ("worker", "queue_worker_us_per_cmd", "{:,.3f} µs", None),
+        ("Redis", "queue_redis_us_per_cmd", "{:,.3f} µs", ("max", 1)),
+        ("PostgreSQL", "queue_pg_us_per_cmd", "{:,.3f} µs", ("max", 0.3)),
+    ]),
+    ("Trickle, one ack per block and batch", [
+        ("PostgreSQL CPU per ack", "trickle_pg_us_per_ack", "{:,.2f} µs", ("max", 6)),
+        ("WAL per ack", "trickle_wal_bytes_per_ack", "{:,.0f} bytes", ("max", 500)),
+        ("Redis CPU per ack", "trickle_redis_us_per_ack", "{:,.2f} µs", None),
+    ]),
+]
+
+
+def met(value, bound):
+    return value <= bound[1] if bound[0] == "max" else value >= bound[1]
+
+
+def _row(label, value, form, bound):
+    shown = form.format(value)
+    if bound is None:
+        return f"  {label:<32}{shown:>24}"
+    sign = "≤" if bound[0] == "max" else "≥"
+    return f"  {label:<32}{shown:>24}   wanted {sign} {bound[1]:,}: {'met' if met(value, bound) else 'MISSED'}"
+
+
+def table(results):
+    """The whole table as text; rows without a figure are left out."""
+    lines = []
+    for title, rows in TABLE:
+        found = [(label, results[key], form, bound) for label, key, form, bound in rows if results.get(key) is not None]
+        if found:
+            lines += ["", title.format(**results), *[_row(*row) for row in found]]
+    return "\n".join(lines)
+
+
+def _processor():
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
+        return next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), platform.machine())
+
+
+def save(results, path):
+    """Writes the results with what they were measured on; atomic."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    whole = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "cpus": os.cpu_count(), "processor": _processor(),
+             "kernel": platform.release(), **results}
+    with open(path + ".new", "w", encoding="utf-8") as f:
+        json.dump(whole, f, indent=2, ensure_ascii=False)
+        f.write("\n")
+    os.replace(path + ".new", path)
