@@ -113,15 +113,16 @@ void live_presence(struct live *live, uint32_t tenant, uint32_t block, live_byte
 /* Worker numbers: a lease on worker:<n>, value `instance` (up to 64 bytes, unique per life of a process).
  * acquire gives a free number (1 … 65,535), and adds it to the set `workers`; renew is ERR_FENCED when the lease is
  * another's, ERR_NOT_FOUND when it is gone (expired, or Redis lost it); reclaim takes the same number again if nobody
- * has it, else ERR_FENCED. */
+ * has it and nobody has called it dead, else ERR_FENCED. */
 void live_worker_acquire(struct live *live, const char *instance, int64_t ttl_ms, live_int_fn *done, void *arg);
 void live_worker_renew(struct live *live, uint16_t worker, const char *instance, int64_t ttl_ms, live_done_fn *done,
                        void *arg);
 void live_worker_reclaim(struct live *live, uint16_t worker, const char *instance, int64_t ttl_ms, live_done_fn *done,
                          void *arg);
 void live_worker_release(struct live *live, uint16_t worker, const char *instance, live_done_fn *done, void *arg);
-/* Numbers in the set `workers`, and whether each has its lease. live_worker_forget: takes a dead one out, with its
- * inboxes, once its slots are reaped. */
+/* Numbers in the set `workers`, and whether each has its lease. One that has none is fenced by being told of here: it
+ * is dead for good, its slots may be reaped, and its number comes free with live_worker_forget. live_worker_forget:
+ * takes a dead one out, with its inboxes, once its slots are reaped. */
 struct live_worker {
     uint16_t number;
     bool alive;

@@ -223,7 +223,8 @@ void live_apply(struct live *live, struct live_place place, enum command_event e
     r->fn.bytes = done;
     args_state_key(&a, place);
     args_printf(&a, "%d", (int)event);
-    args_slots(&a, room, list, only ? slots_of_bitmap(list, only) : 0);
+    if (only)
+        args_slots(&a, room, list, slots_of_bitmap(list, only));
     live_run(live, "apply", 1, &a, reply_bytes, r);
 }
 

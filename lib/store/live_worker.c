@@ -10,6 +10,7 @@
 #define PENDING_BYTES  9 /* of one command in an answer of attach: batch u64, state u8 */
 #define WORKER_NUMBERS 65535u
 #define ACQUIRE_TRIES  1000u
+#define DEAD           "" /* what worker:<n> holds once the worker has been called dead; no instance is empty */
 
 static void args_prefix(struct args *a, uint32_t tenant, uint32_t block)
 {
@@ -279,38 +280,47 @@ void live_worker_release(struct live *live, uint16_t worker, const char *instanc
     lease_script(live, "worker_release", worker, instance, 0, reply_done, done, arg);
 }
 
-/* All numbers, then one MGET of their leases. */
+/* All numbers, then for each one script that looks at the lease, pipelined. */
 struct numbers {
-    size_t n;
+    size_t n, left;
+    enum err err;
     struct live_worker v[];
 };
+struct numbers_part {
+    struct request *whole;
+    size_t index;
+};
 
-static void reply_leases(void *arg, enum err err, const redisReply *reply)
+static void reply_dead(void *arg, enum err err, const redisReply *reply)
 {
-    struct request *r = arg;
+    struct numbers_part *part = arg;
+    struct request *r = part->whole;
     struct numbers *w = (struct numbers *)r->extra;
-    if (!err && (reply->type != REDIS_REPLY_ARRAY || reply->elements != w->n))
-        err = ERR_PROTOCOL;
-    for (size_t i = 0; !err && i < w->n; i++)
-        w->v[i].alive = reply->element[i]->type == REDIS_REPLY_STRING;
-    r->fn.workers(r->arg, err, w->v, err ? 0 : w->n);
+    if (err)
+        w->err = err;
+    else
+        w->v[part->index].alive = reply->type == REDIS_REPLY_INTEGER && reply->integer == 0;
+    free(part);
+    if (--w->left > 0)
+        return;
+    r->fn.workers(r->arg, w->err, w->v, w->err ? 0 : w->n);
     free(r);
 }
 
-static void send_mget_leases(struct request *r)
+static void look_at_leases(struct request *r)
 {
     struct numbers *w = (struct numbers *)r->extra;
-    struct slice *argv = calloc(w->n + 1, sizeof *argv);
-    char(*names)[24] = calloc(w->n + 1, sizeof *names);
-    if (!argv || !names)
-        abort();
-    argv[0] = (struct slice){(const uint8_t *)"MGET", 4};
-    for (size_t i = 0; i < w->n; i++)
-        argv[i + 1] = (struct slice){(const uint8_t *)names[i],
-                                     (size_t)snprintf(names[i], sizeof names[i], "worker:%u", w->v[i].number)};
-    redis_command(r->live->moves, (int)w->n + 1, argv, reply_leases, r);
-    free(argv);
-    free(names);
+    w->left = w->n;
+    for (size_t i = 0; i < w->n; i++) {
+        struct args a = {0};
+        struct numbers_part *part = malloc(sizeof *part);
+        if (!part)
+            abort();
+        *part = (struct numbers_part){r, i};
+        args_printf(&a, "worker:%u", w->v[i].number);
+        args_raw(&a, DEAD, strlen(DEAD));
+        redis_script(r->live->moves, "worker_dead", 1, a.n, a.v, reply_dead, part);
+    }
 }
 
 static void reply_workers(void *arg, enum err err, const redisReply *reply)
@@ -329,7 +339,7 @@ static void reply_workers(void *arg, enum err err, const redisReply *reply)
     for (size_t i = 0; i < n; i++)
         w->v[i].number = (uint16_t)atoi(reply->element[i]->str);
     free(first);
-    send_mget_leases(r);
+    look_at_leases(r);
 }
 
 void live_workers(struct live *live, live_workers_fn *done, void *arg)
@@ -353,13 +363,16 @@ static void args_inbox_key(struct args *a, uint16_t worker, enum live_class clas
 
 void live_worker_forget(struct live *live, uint16_t worker, live_done_fn *done, void *arg)
 {
-    struct args inboxes = {0}, member = {0};
+    struct args inboxes = {0}, grave = {0}, member = {0};
     struct request *r = request_new(live, arg, 0);
     r->fn.done = done;
     args_raw(&inboxes, "DEL", 3);
     for (int class = 0; class < LIVE_CLASSES; class ++)
         args_inbox_key(&inboxes, worker, (enum live_class) class);
     redis_command(live->moves, inboxes.n, inboxes.v, NULL, NULL);
+    args_printf(&grave, "worker:%u", worker);
+    args_raw(&grave, DEAD, strlen(DEAD));
+    redis_script(live->moves, "worker_release", 1, grave.n, grave.v, NULL, NULL);
     args_raw(&member, "SREM", 4);
     args_raw(&member, "workers", 7);
     args_printf(&member, "%u", worker);

@@ -1,6 +1,6 @@
 -- Applies one event to every slot of a batch in a block, or to some.
 -- KEYS  state
--- ARGV  event, packed slots (u16, little endian), "" for all
+-- ARGV  event, packed slots (u16, little endian); without them: all
 -- Gives the whole state string afterwards, or nil when the batch is not open here.
 local event, slots = tonumber(ARGV[1]), ARGV[2]
 local states = redis.call("GET", KEYS[1])
@@ -9,7 +9,7 @@ if not states then
 end
 local first = byte(states, 3) + byte(states, 4) * 256
 local bytes = {byte(states, 1, -1)}
-if slots == "" then
+if not slots then
     for i = HEADER + 1, #bytes do
         bytes[i] = apply(bytes[i], event, 0)
     end

@@ -9,9 +9,24 @@ local count = #fresh - HEADER
 local presence = redis.call("GETRANGE", KEYS[1], first * 2, (first + count) * 2 - 1)
 local old = redis.call("GET", KEYS[3])
 redis.call("ZADD", KEYS[2], ARGV[2], ARGV[1])
-if not old and believed ~= "" and presence == belief then
-    redis.call("SET", KEYS[3], believed)
-    return 1
+if not old then
+    if believed ~= "" and presence == belief then
+        redis.call("SET", KEYS[3], believed)
+        return 1
+    end
+    if presence == "" then
+        redis.call("SET", KEYS[3], fresh)
+        return {presence, sub(fresh, HEADER + 1), sub(fresh, HEADER + 1)}
+    end
+elseif sub(old, 1, HEADER) ~= sub(fresh, 1, HEADER) or #old ~= #fresh then
+    -- The same slots in another span: what stands here is laid out like the newcomer.
+    local start, length = u16(old, 2), #old - HEADER
+    local batch = string.match(ARGV[1], "^%d+")
+    redis.call("ZREM", KEYS[2], batch .. ":" .. start .. ":" .. length)
+    local before = math.max(0, start - first)
+    local body = string.rep("\0", before) .. sub(old, HEADER + 1 + math.max(0, first - start))
+    body = sub(body, 1, count)
+    old = sub(fresh, 1, HEADER) .. body .. string.rep("\0", count - #body)
 end
 
 local before, after = {}, {}
