@@ -1,4 +1,5 @@
 """The gRPC test server (tests/grpc_server) and HTTP/2 by hand, for what no stock client sends."""
+import ctypes
 import os
 import socket
 import struct
@@ -18,7 +19,9 @@ class GrpcServer:
         program = os.path.join(ROOT, os.environ.get("MUSTER_BUILD", "build"), "grpc-test-server")
         self.ca = certificates.ca_bytes() if certificates else None
         tls = ["--tls-cert", certificates.cert, "--tls-key", certificates.key] if certificates else []
-        self.process = Process([program, *tls, *args], os.path.join(folder, "grpc-test-server.log"))
+        # Memory is measured: a build with ASan must not keep what was freed.
+        env = {**os.environ, "ASAN_OPTIONS": "quarantine_size_mb=1:" + os.environ.get("ASAN_OPTIONS", "")}
+        self.process = Process([program, *tls, *args], os.path.join(folder, "grpc-test-server.log"), env=env)
         line = self.process.wait_line(lambda l: l.startswith("port="))
         self.port = int(line.split("=")[1])
         self.address = f"127.0.0.1:{self.port}"
@@ -62,6 +65,40 @@ def message(payload, compressed=0):
     return struct.pack(">BI", compressed, len(payload)) + payload
 
 
+class _Field(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_void_p), ("value", ctypes.c_void_p), ("name_len", ctypes.c_size_t),
+                ("value_len", ctypes.c_size_t), ("flags", ctypes.c_uint8)]
+
+
+class Inflater:
+    """HPACK (RFC 7541) of one direction of a connection, by nghttp2's decoder."""
+    LIB = ctypes.CDLL("libnghttp2.so.14")
+
+    def __init__(self):
+        self.state = ctypes.c_void_p()
+        assert self.LIB.nghttp2_hd_inflate_new(ctypes.byref(self.state)) == 0
+        self.LIB.nghttp2_hd_inflate_hd2.restype = ctypes.c_ssize_t
+
+    def decode(self, block):
+        """A list of (name, value)."""
+        fields, data = [], ctypes.create_string_buffer(block, len(block))
+        at = 0
+        while True:
+            nv, flags = _Field(), ctypes.c_int()
+            used = self.LIB.nghttp2_hd_inflate_hd2(
+                self.state, ctypes.byref(nv), ctypes.byref(flags), ctypes.byref(data, at),
+                ctypes.c_size_t(len(block) - at), 1)
+            assert used >= 0, used
+            at += used
+            if flags.value & 2:
+                fields.append((ctypes.string_at(nv.name, nv.name_len).decode(),
+                               ctypes.string_at(nv.value, nv.value_len).decode()))
+            if flags.value & 1:
+                self.LIB.nghttp2_hd_inflate_end_headers(self.state)
+                return fields
+            assert used or flags.value & 2
+
+
 class Raw:
     """An HTTP/2 connection made of bare frames. What comes back is collected by stream."""
 
@@ -69,6 +106,8 @@ class Raw:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self.buffer = b""
         self.next_id = 1
+        self.inflater = Inflater()
+        self.fields = []  # of the header block read last
         if preface:
             self.send(PREFACE + frame(SETTINGS))
 
@@ -99,6 +138,8 @@ class Raw:
         size = int.from_bytes(self.buffer[:3], "big")
         kind, flags, stream = struct.unpack(">BBI", self.buffer[3:9])
         payload, self.buffer = self.buffer[9:9 + size], self.buffer[9 + size:]
+        if kind == HEADERS:
+            self.fields = self.inflater.decode(payload)
         return kind, flags, stream, payload
 
     def until(self, match):
@@ -109,8 +150,8 @@ class Raw:
                 return got
 
     def finish(self, stream):
-        """Everything of one stream until its end: (all HEADERS payloads joined, DATA joined, RST code or None)."""
-        headers, data = b"", b""
+        """Everything of one stream until its end: ({field: value}, DATA joined, RST code or None)."""
+        headers, data = {}, b""
         while True:
             got = self.read()
             assert got is not None, "the server has closed the connection"
@@ -118,7 +159,7 @@ class Raw:
             if number != stream:
                 continue
             if kind == HEADERS:
-                headers += payload
+                headers.update(self.fields)
             elif kind == DATA:
                 data += payload
             elif kind == RST_STREAM:
