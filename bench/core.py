@@ -20,7 +20,8 @@ def arguments():
     p.add_argument("--quick", action="store_true", help="a smaller run within 50 s")
     p.add_argument("--devices", type=int, help="connected devices (default 10,000; quick 4,000)")
     p.add_argument("--registered", type=int, default=300000, help="registered devices of the fleet-wide batches")
-    p.add_argument("--workers", type=int, default=2, help="worker processes, and server processes of the floor")
+    p.add_argument("--workers", type=int, default=2, help="worker processes")
+    p.add_argument("--floor-servers", type=int, default=1, help="server processes of the floor; one is its best on 2 cores")
     p.add_argument("--rounds", type=int, help="rounds of each measurement (default 9; quick 3)")
     p.add_argument("--only", default="accept,trickle,core,queue", help="parts to measure, separated by commas")
     p.add_argument("--output", default=os.path.join(HERE, "results", "core.json"))
@@ -67,7 +68,7 @@ def measure(a, progress):
         if "core" in parts:
             connected = s.client(s.make_tenant("connected"), timeout=120)
             tokens = s.tokens(connected, register(s, connected, "connected", a.devices))
-            results.update(sockets.measure(i, connected, tokens, a.rounds, progress))
+            results.update(sockets.measure(i, connected, tokens, a.rounds, a.floor_servers, progress))
         if "queue" in parts:
             for w in s.workers:
                 w.stop()

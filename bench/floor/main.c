@@ -22,7 +22,7 @@ static void load(struct settings *s, int argc, char **argv)
         {"port", CONFIG_INT, &s->port, "0", 0, 65535, "port on 127.0.0.1; 0: any free one, printed on standard output"},
         {"connections", CONFIG_INT, &s->connections, "10000", 1, 19000, "peers to wait for (muster-fleet --floor)"},
         {"rounds", CONFIG_INT, &s->rounds, "5", 1, 1000000, "commands to each peer"},
-        {"window", CONFIG_INT, &s->window, "256", 1, 19000, "pushes unanswered at a time"},
+        {"window", CONFIG_INT, &s->window, "1024", 1, 19000, "pushes unanswered at a time"},
         {"pause", CONFIG_DURATION, &s->pause_ms, "200ms", 0, 60000, "rest before each round"},
         {"step", CONFIG_BOOL, &s->step, "false", 0, 0, "begin each round at a line on standard input; end at its end"},
         {"tls", CONFIG_BOOL, &s->tls, "true", 0, 0, "TLS 1.3; --no-tls for plain"},

@@ -1,5 +1,5 @@
-"""The core path and the floor, round by round in turns, with the same simulator and as many server processes: what this
-machine does at the moment weighs on both alike."""
+"""The core path and the floor, round by round in turns, with the same simulator: what this machine does at the moment
+weighs on both alike."""
 import json
 import os
 import statistics
@@ -106,13 +106,13 @@ class Core:
         }
 
 
-def measure(installation, client, tokens, rounds, progress):
+def measure(installation, client, tokens, rounds, floor_servers, progress):
     """Core and floor rounds in turns, the first of each thrown away."""
     s = installation.stack
     progress(f"connecting {len(tokens):,} devices to the workers")
     core = Core(installation, client, tokens)
     progress(f"connecting {len(tokens):,} peers to the floor")
-    floor = Floor(s.certificates, len(tokens), len(s.workers))
+    floor = Floor(s.certificates, len(tokens), floor_servers)
     try:
         cores, floors, admins = [], [], [w.admin for w in s.workers]
         before = None
