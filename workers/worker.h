@@ -12,12 +12,14 @@
 #include "lib/base/metrics.h"
 
 struct acks;
+struct answer_self;
 struct attach;
 struct batch_cache;
 struct credentials;
 struct inbox;
 struct lease;
 struct live;
+struct mqtt_server;
 struct pg;
 struct session;
 struct session_table;
@@ -53,8 +55,11 @@ struct worker {
     struct inbox *inbox;
     struct lease *lease;
     struct credentials *credentials;
-    uint32_t generations; /* of sessions; 0 is never given */
-    uint64_t held;        /* commands in all sessions' hands */
+    struct mqtt_server *mqtt; /* NULL with options.answer_self, and the reverse */
+    struct answer_self *answer_self;
+    void (*stopped)(struct worker *w); /* the drain is over */
+    uint32_t generations;              /* of sessions; 0 is never given */
+    uint64_t held;                     /* commands in all sessions' hands */
     bool draining;
     struct watch { /* commands sent and not yet seen answered, oldest first: struct sent */
         struct buf sent;

@@ -1,0 +1,131 @@
+#include "workers/answer_self.h"
+
+#include <stdlib.h>
+
+#include "lib/base/log.h"
+#include "lib/store/db_block.h"
+#include "lib/store/live.h"
+#include "workers/acks.h"
+#include "workers/lease.h"
+#include "workers/worker.h"
+
+#define REFRESH_S 2.0 /* devices registered meanwhile are claimed then */
+#define RETRY_S   0.2
+
+struct answer_self {
+    struct worker *worker;
+    struct ev_timer timer;
+    bool reading, failed, ready;
+    unsigned under_way; /* claims */
+};
+
+struct claim {
+    struct answer_self *self;
+    uint32_t tenant, block;
+};
+
+static void again(struct answer_self *self, double seconds)
+{
+    ev_timer_stop(self->worker->loop, &self->timer);
+    ev_timer_set(&self->timer, seconds, 0);
+    ev_timer_start(self->worker->loop, &self->timer);
+}
+
+static void claims_done(struct answer_self *self)
+{
+    if (self->under_way > 0 || self->reading)
+        return;
+    self->ready = self->ready || !self->failed;
+    again(self, self->failed ? RETRY_S : REFRESH_S);
+}
+
+/* What was open for the devices is answered too. */
+static void claimed(void *arg, enum err err, const struct live_attached *slots, size_t count)
+{
+    struct claim *c = arg;
+    struct answer_self *self = c->self;
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < slots[i].count; k++)
+            acks_add(self->worker->acks, &(struct ack){.batch = slots[i].pending[k].batch,
+                                                       .tenant = c->tenant,
+                                                       .seq = block_seq(c->block, slots[i].slot),
+                                                       .event = EVENT_SUCCEED,
+                                                       .attempts = 1});
+    self->failed = self->failed || err;
+    self->under_way--;
+    free(c);
+    claims_done(self);
+}
+
+static void claim(struct answer_self *self, const struct db_block *b)
+{
+    struct worker *w = self->worker;
+    uint16_t slots[BLOCK_SLOTS];
+    size_t n = 0;
+    struct claim *c = malloc(sizeof *c);
+    if (!c) {
+        self->failed = true;
+        return;
+    }
+    *c = (struct claim){self, b->tenant, b->block};
+    for (unsigned slot = bitmap_next(&b->slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&b->slots, slot + 1))
+        slots[n++] = (uint16_t)slot;
+    self->under_way++;
+    live_attach(w->live, b->tenant, b->block, lease_number(w->lease), slots, n, claimed, c);
+}
+
+static void blocks_read(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                        size_t count)
+{
+    struct answer_self *self = arg;
+    (void)error, (void)count;
+    struct db_block b;
+    self->reading = false;
+    self->failed = err != ERR_OK || lease_number(self->worker->lease) == 0;
+    for (int row = 0; !self->failed && row < pg_rows(results[0]); row++)
+        if (db_block_read(results[0], row, &b))
+            claim(self, &b);
+    claims_done(self);
+}
+
+void answer_self_claim(struct answer_self *self)
+{
+    if (self->reading || self->under_way > 0)
+        return;
+    self->reading = true;
+    struct pg_txn *txn = pg_txn_new(self->worker->pg, PG_ANY_LANE);
+    if (txn)
+        db_blocks(txn);
+    pg_txn_submit(txn, blocks_read, self);
+}
+
+static void on_timer(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+    (void)loop, (void)revents;
+    answer_self_claim(timer->data);
+}
+
+struct answer_self *answer_self_new(struct worker *worker)
+{
+    struct answer_self *self = calloc(1, sizeof *self);
+    if (!self)
+        return NULL;
+    self->worker = worker;
+    ev_timer_init(&self->timer, on_timer, 0, 0);
+    self->timer.data = self;
+    return self;
+}
+
+void answer_self_free(struct answer_self **self)
+{
+    if (!*self)
+        return;
+    ev_timer_stop((*self)->worker->loop, &(*self)->timer);
+    free(*self);
+    *self = NULL;
+}
+
+bool answer_self_ready(const struct answer_self *self)
+{
+    return self->ready;
+}

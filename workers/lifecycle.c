@@ -1,0 +1,115 @@
+#include "workers/lifecycle.h"
+
+#include "lib/base/log.h"
+#include "lib/store/live.h"
+#include "lib/store/pg.h"
+#include "workers/acks.h"
+#include "workers/answer_self.h"
+#include "workers/attach.h"
+#include "workers/credentials.h"
+#include "workers/inbox.h"
+#include "workers/mqtt.h"
+#include "workers/session.h"
+#include "workers/session_table.h"
+#include "workers/worker.h"
+
+/* Tells Redis which devices are here, and takes what is routed to them. */
+static void serve(struct worker *w)
+{
+    if (w->draining)
+        return;
+    if (w->options.answer_self)
+        answer_self_claim(w->answer_self);
+    attach_all(w->attach);
+    inbox_start(w->inbox);
+}
+
+static void drop(struct session *s, enum session_end why)
+{
+    session_close(s);
+    s->transport->close(s, why);
+}
+
+static void drop_fenced(void *arg, struct session *s)
+{
+    (void)arg;
+    drop(s, SESSION_FENCED);
+}
+
+static void drop_draining(void *arg, struct session *s)
+{
+    (void)arg;
+    drop(s, SESSION_DRAINING);
+}
+
+static void fenced(struct worker *w)
+{
+    inbox_stop(w->inbox);
+    session_table_each(w->sessions, drop_fenced, NULL);
+}
+
+const struct lease_events lifecycle_events = {.on_number = serve, .on_lost = serve, .on_fenced = fenced};
+
+void lifecycle_redis_back(struct worker *w)
+{
+    if (lease_number(w->lease))
+        serve(w);
+}
+
+const char *lifecycle_ready(const struct worker *w)
+{
+    if (w->draining)
+        return "draining";
+    if (!pg_up(w->pg))
+        return "PostgreSQL is away";
+    if (!live_up(w->live))
+        return "Redis is away";
+    if (lease_number(w->lease) == 0)
+        return "no worker number";
+    if (!credentials_ready(w->credentials))
+        return "signing keys not read";
+    if (w->options.answer_self && !answer_self_ready(w->answer_self))
+        return "devices not claimed";
+    return NULL;
+}
+
+/* --- drain: each step begins when the one before is done ---------------------------------------------------------- */
+
+static void lease_released(void *arg)
+{
+    struct worker *w = arg;
+    w->stopped(w);
+}
+
+static void devices_detached(void *arg)
+{
+    struct worker *w = arg;
+    if (lease_number(w->lease))
+        lease_release(w->lease, lease_released, w);
+    else
+        lease_released(w);
+}
+
+static void sends_durable(void *arg)
+{
+    struct worker *w = arg;
+    attach_settle(w->attach, devices_detached, w);
+}
+
+static void answers_durable(void *arg)
+{
+    struct worker *w = arg;
+    log_info("draining", "step=disconnect sessions=%zu", session_table_count(w->sessions));
+    session_table_each(w->sessions, drop_draining, NULL);
+    acks_barrier(w->acks, sends_durable, w);
+}
+
+void lifecycle_drain(struct worker *w)
+{
+    w->draining = true;
+    log_info("draining", "step=stop sessions=%zu", session_table_count(w->sessions));
+    if (w->mqtt)
+        mqtt_server_stop(w->mqtt);
+    inbox_stop(w->inbox);
+    acks_barrier(w->acks, answers_durable, w);
+}
