@@ -68,17 +68,25 @@ BEGIN
     RETURN QUERY SELECT cardinality(p_ids) - v_known, v_known;
 END $$;
 
+-- Workers read revocations by id from where they are, so ids must become visible in their order: one writer at a time.
+CREATE FUNCTION revocation_lock() RETURNS void LANGUAGE sql AS $$
+    SELECT pg_advisory_xact_lock(hashtext('revocation'), 0);
+$$;
+
 -- Refuses tokens of these devices issued before now, and says from when on new ones may be issued: one millisecond after
 -- everything that may have been issued so far.
 CREATE FUNCTION revoke_tokens(p_tenant integer, p_seqs integer[], p_now_ms bigint)
 RETURNS TABLE (seq integer, issued_before_ms bigint)
-LANGUAGE sql AS $$
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM revocation_lock();
+    RETURN QUERY
     INSERT INTO revocation AS r (tenant_id, seq, issued_before_ms)
-    SELECT p_tenant, u.seq, p_now_ms + 1 FROM unnest(p_seqs) AS u (seq) ORDER BY u.seq
-    ON CONFLICT (tenant_id, seq) DO UPDATE
+    SELECT p_tenant, u.seq, p_now_ms + 1 FROM (SELECT DISTINCT unnest(p_seqs) AS seq) AS u
+    ON CONFLICT ON CONSTRAINT revocation_pkey DO UPDATE
         SET issued_before_ms = greatest(r.issued_before_ms, p_now_ms) + 1, id = DEFAULT
     RETURNING r.seq, r.issued_before_ms;
-$$;
+END $$;
 
 -- Removes a device: its number is never used again, its bits are cleared, its tokens are refused for good, and its open
 -- commands are left to the leader (device_cancel). No row when there is no such device.
@@ -104,6 +112,7 @@ BEGIN
         RETURNING m.group_id)
     UPDATE device_group g SET devices = g.devices - 1 FROM member WHERE g.id = member.group_id;
     UPDATE tenant t SET devices = t.devices - 1 WHERE t.id = p_tenant;
+    PERFORM revocation_lock();
     INSERT INTO revocation AS r (tenant_id, seq, issued_before_ms) VALUES (p_tenant, v_seq, p_forever_ms)
     ON CONFLICT ON CONSTRAINT revocation_pkey DO UPDATE SET issued_before_ms = excluded.issued_before_ms, id = DEFAULT;
     INSERT INTO device_cancel (tenant_id, seq) VALUES (p_tenant, v_seq) ON CONFLICT DO NOTHING;

@@ -1,0 +1,176 @@
+#include "dispatcher/auth.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "dispatcher/request.h"
+#include "lib/base/clock.h"
+#include "lib/base/list.h"
+#include "lib/store/api_key.h"
+#include "lib/store/db_tenant.h"
+
+#define FRESH_US 1000000
+#define BUCKETS  1024u
+#define UNKNOWN  1024u /* numbers that are no key, one place each: a flood of them only replaces one another */
+
+/* A key that is in PostgreSQL; bounded by how many the administrators have made. */
+struct key_entry {
+    struct list link;
+    struct caller caller;
+    uint8_t hash[API_KEY_HASH_BYTES];
+    bool revoked;
+    int64_t asked_us;
+};
+
+struct auth {
+    struct list buckets[BUCKETS];
+    struct {
+        int64_t id, asked_us;
+    } unknown[UNKNOWN];
+};
+
+/* A call that waits for PostgreSQL. */
+struct admission {
+    struct dispatcher *d;
+    struct grpc_call *call;
+    int64_t id, asked_us;
+    uint8_t hash[API_KEY_HASH_BYTES];
+};
+
+struct auth *auth_new(void)
+{
+    struct auth *auth = calloc(1, sizeof *auth);
+    for (unsigned i = 0; auth && i < BUCKETS; i++)
+        list_init(&auth->buckets[i]);
+    return auth;
+}
+
+void auth_free(struct auth **auth)
+{
+    for (unsigned i = 0; *auth && i < BUCKETS; i++) {
+        struct list *l;
+        while ((l = list_pop(&(*auth)->buckets[i])))
+            free(container_of(l, struct key_entry, link));
+    }
+    free(*auth);
+    *auth = NULL;
+}
+
+static struct key_entry *find(struct auth *auth, int64_t id)
+{
+    list_for_each (l, next, &auth->buckets[(uint64_t)id % BUCKETS]) {
+        struct key_entry *e = container_of(l, struct key_entry, link);
+        if (e->caller.key == id)
+            return e;
+    }
+    return NULL;
+}
+
+static void refuse(struct dispatcher *d, struct grpc_call *call, enum status_code code, const char *reason,
+                   const char *why)
+{
+    struct status st = {0};
+    d->figures.auth_refused++;
+    grpc_call_finish(call, status_set(&st, code, reason, "%s", why));
+}
+
+/* Decides with what is known of the key. Returns true when the call may go on; else it has been finished. */
+static bool decide(struct dispatcher *d, struct grpc_call *call, const struct key_entry *e, const uint8_t *hash)
+{
+    if (!e || !api_key_hash_equal(e->hash, hash) || e->revoked) {
+        refuse(d, call, STATUS_UNAUTHENTICATED, "API_KEY_INVALID", "the API key is unknown or revoked");
+        return false;
+    }
+    if (e->caller.role > grpc_call_method(call)->tag) {
+        refuse(d, call, STATUS_PERMISSION_DENIED, "ROLE_INSUFFICIENT", "the API key's role does not allow this method");
+        return false;
+    }
+    grpc_call_set_data(call, (void *)(uintptr_t)&e->caller);
+    return true;
+}
+
+/* NULL without memory. */
+static struct key_entry *remember(struct auth *auth, const struct db_key *key, int64_t asked_us)
+{
+    struct key_entry *e = find(auth, key->id);
+    if (!e) {
+        e = calloc(1, sizeof *e);
+        if (!e)
+            return NULL;
+        e->caller = (struct caller){CALL_CALLER, key->id, key->tenant, key->role};
+        list_append(&auth->buckets[(uint64_t)key->id % BUCKETS], &e->link);
+    }
+    if (asked_us >= e->asked_us) {
+        memcpy(e->hash, key->hash.data, sizeof e->hash);
+        e->revoked = key->revoked_ms != 0;
+        e->asked_us = asked_us;
+    }
+    return e;
+}
+
+static void on_key(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                   size_t count)
+{
+    (void)count;
+    struct admission *a = arg;
+    struct auth *auth = a->d->auth;
+    if (err != ERR_OK) {
+        struct status st = {0};
+        request_store_status(&st, err, error);
+        grpc_call_finish(a->call, &st);
+    } else if (pg_rows(results[0]) == 0) {
+        auth->unknown[(uint64_t)a->id % UNKNOWN].id = a->id;
+        auth->unknown[(uint64_t)a->id % UNKNOWN].asked_us = a->asked_us;
+        decide(a->d, a->call, NULL, a->hash);
+    } else {
+        struct db_key key;
+        db_key_read(results[0], 0, &key);
+        struct key_entry *e = key.hash.len == API_KEY_HASH_BYTES ? remember(auth, &key, a->asked_us) : NULL;
+        if (decide(a->d, a->call, e, a->hash))
+            grpc_call_accept(a->call);
+    }
+    free(a);
+}
+
+static void ask(struct dispatcher *d, struct grpc_call *call, int64_t id, const uint8_t *hash, int64_t now)
+{
+    struct admission *a = calloc(1, sizeof *a);
+    struct pg_txn *txn = pg_txn_new(d->pg, PG_ANY_LANE);
+    if (!a || !txn) {
+        free(a);
+        pg_txn_free(&txn);
+        refuse(d, call, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
+        return;
+    }
+    *a = (struct admission){.d = d, .call = call, .id = id, .asked_us = now};
+    memcpy(a->hash, hash, sizeof a->hash);
+    d->figures.auth_lookups++;
+    db_key_get(txn, id);
+    pg_txn_submit(txn, on_key, a);
+}
+
+bool auth_admit(struct grpc_call *call, void *service)
+{
+    struct dispatcher *d = service;
+    const char *value = grpc_call_metadata(call, "authorization", NULL);
+    uint8_t secret[API_KEY_SECRET_BYTES], hash[API_KEY_HASH_BYTES];
+    int64_t id, now = clock_mono_us();
+    if (!value) {
+        refuse(d, call, STATUS_UNAUTHENTICATED, "API_KEY_MISSING", "send an API key as authorization: Bearer <key>");
+        return false;
+    }
+    if (strncasecmp(value, "Bearer ", 7) != 0 || !api_key_read(value + 7, &id, secret)) {
+        refuse(d, call, STATUS_UNAUTHENTICATED, "API_KEY_INVALID", "the authorization is no API key");
+        return false;
+    }
+    api_key_hash(hash, secret);
+    struct key_entry *e = find(d->auth, id);
+    if (e && now - e->asked_us < FRESH_US)
+        return decide(d, call, e, hash);
+    uint64_t place = (uint64_t)id % UNKNOWN;
+    if (d->auth->unknown[place].id == id && now - d->auth->unknown[place].asked_us < FRESH_US)
+        return decide(d, call, NULL, hash);
+    ask(d, call, id, hash, now);
+    return false;
+}

@@ -1,0 +1,165 @@
+#include "dispatcher/batches.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "dispatcher/leader.h"
+#include "dispatcher/page_token.h"
+#include "dispatcher/present.h"
+#include "dispatcher/request.h"
+#include "dispatcher/validate.h"
+#include "lib/base/clock.h"
+#include "lib/store/live.h"
+
+/* GetBatch and CancelBatch differ only in the first statement and in the type of the answer. */
+struct one_batch {
+    struct request r;
+    int64_t id;
+    bool cancel;
+    struct db_batch row;
+    Muster__V1__Batch *batch; /* presented, still without progress */
+};
+
+struct view_batch batches_view(int32_t tenant, const struct db_batch *row)
+{
+    return (struct view_batch){tenant, row->id, row->created_ms, !row->closed_ms};
+}
+
+static void reply_batch(struct one_batch *o, const uint32_t *counts)
+{
+    Muster__V1__Batch *with = present_batch(&o->r.arena, &o->row, counts);
+    if (o->batch && with)
+        o->batch->progress = with->progress;
+    Muster__V1__GetBatchResponse get = MUSTER__V1__GET_BATCH_RESPONSE__INIT;
+    Muster__V1__CancelBatchResponse cancel = MUSTER__V1__CANCEL_BATCH_RESPONSE__INIT;
+    get.batch = cancel.batch = o->batch;
+    request_reply(&o->r, o->cancel ? &cancel.base : &get.base);
+}
+
+static void on_progress(void *arg, enum err err, const uint32_t counts[STATE_COUNT])
+{
+    struct one_batch *o = arg;
+    if (err != ERR_OK) {
+        request_store_failed(&o->r, err, NULL);
+        return;
+    }
+    reply_batch(o, counts);
+}
+
+/* Results: [the cancel,] the batch, its blocks. */
+static void on_batch(struct request *r, const struct pg_result *const *results)
+{
+    struct one_batch *o = (struct one_batch *)r;
+    const struct pg_result *row = results[o->cancel], *list = results[o->cancel + 1];
+    if (!pg_rows(row)) {
+        request_refuse(r, STATUS_NOT_FOUND, "BATCH_NOT_FOUND", "there is no batch %" PRId64, o->id);
+        return;
+    }
+    if (o->cancel && pg_rows(results[0])) {
+        char text[40];
+        snprintf(text, sizeof text, "cancel %" PRId64, o->id);
+        live_publish(r->d->live, text);
+        leader_hint(r->d->leader, LEADER_HINT_CANCEL, (uint64_t)o->id);
+    }
+    db_batch_read(row, 0, &o->row);
+    o->batch = present_batch(&r->arena, &o->row, NULL);
+    /* What the row points to ends with this call; the second presentation is for the numbers only. */
+    o->row.request_id = o->row.description = "";
+    o->row.command = (struct slice){0};
+    if (o->row.closed_ms) {
+        reply_batch(o, o->row.counts);
+        return;
+    }
+    size_t n = pg_int_array(list, 0, 0, NULL, 0);
+    int64_t *wide = request_alloc(r, n, sizeof *wide);
+    int32_t *blocks = request_alloc(r, n, sizeof *blocks);
+    if (!wide || !blocks) {
+        request_store_failed(r, ERR_NOMEM, NULL);
+        return;
+    }
+    pg_int_array(list, 0, 0, wide, n);
+    for (size_t i = 0; i < n; i++)
+        blocks[i] = (int32_t)wide[i];
+    struct view_batch view = batches_view(r->tenant, &o->row);
+    view_progress(r->d, &view, blocks, n, on_progress, o);
+}
+
+static void one_batch(struct grpc_call *call, void *service, int64_t id, bool cancel)
+{
+    struct one_batch *o = request_begin(call, service, sizeof *o);
+    if (!o)
+        return;
+    struct status st = {0};
+    validate_number(&st, "batch_id", id);
+    if (st.code != STATUS_OK) {
+        request_fail(&o->r, &st);
+        return;
+    }
+    o->id = id;
+    o->cancel = cancel;
+    struct pg_txn *txn = request_txn(&o->r);
+    if (cancel)
+        db_batch_cancel(txn, o->r.tenant, id, clock_wall_ms(), o->r.caller->key);
+    db_batch_get(txn, o->r.tenant, id);
+    db_batch_blocks(txn, id);
+    request_query(&o->r, txn, on_batch);
+}
+
+void get_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request)
+{
+    one_batch(call, service, ((const Muster__V1__GetBatchRequest *)request)->batch_id, false);
+}
+
+void cancel_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request)
+{
+    one_batch(call, service, ((const Muster__V1__CancelBatchRequest *)request)->batch_id, true);
+}
+
+struct batch_list {
+    struct request r;
+    uint32_t limit;
+    struct page_filter filter;
+};
+
+static void on_list(struct request *r, const struct pg_result *const *results)
+{
+    struct batch_list *l = (struct batch_list *)r;
+    size_t rows = (size_t)pg_rows(results[0]), n = rows < l->limit ? rows : l->limit;
+    Muster__V1__ListBatchesResponse out = MUSTER__V1__LIST_BATCHES_RESPONSE__INIT;
+    Muster__V1__Batch **list = request_alloc(r, n, sizeof *list);
+    char token[PAGE_TOKEN_MAX];
+    struct db_batch row = {0};
+    for (size_t i = 0; list && i < n; i++) {
+        db_batch_read(results[0], (int)i, &row);
+        list[i] = present_batch(&r->arena, &row, row.closed_ms ? row.counts : NULL);
+    }
+    if (n && row.total > (int64_t)n) {
+        page_token_write(token, &l->filter, row.id, NULL);
+        out.next_page_token = token;
+    }
+    out.batches = list;
+    out.n_batches = n;
+    request_reply(r, &out.base);
+}
+
+void list_batches(struct grpc_call *call, void *service, const ProtobufCMessage *request)
+{
+    const Muster__V1__ListBatchesRequest *in = (const Muster__V1__ListBatchesRequest *)request;
+    struct batch_list *l = request_begin(call, service, sizeof *l);
+    if (!l)
+        return;
+    struct status st = {0};
+    struct page_token token;
+    l->filter = page_filter_new(grpc_call_method(call)->path, l->r.tenant);
+    page_filter_add_int(&l->filter, (int64_t)in->state);
+    l->limit = validate_page_size(&st, in->page_size, 100, 1000);
+    validate_enum(&st, "state", &muster__v1__batch_state__descriptor, (int)in->state, true);
+    page_token_read(&token, &st, &l->filter, in->page_token, INT64_MAX);
+    if (st.code != STATUS_OK) {
+        request_fail(&l->r, &st);
+        return;
+    }
+    struct pg_txn *txn = request_txn(&l->r);
+    db_batch_list(txn, l->r.tenant, token.after, (int)in->state, (int32_t)l->limit + 1, PAGE_BYTES);
+    request_query(&l->r, txn, on_list);
+}

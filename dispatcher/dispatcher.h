@@ -1,0 +1,26 @@
+/* What the parts of one dispatcher share.
+ * Owns: nothing; main.c makes the parts and frees them. May call: the headers below. Loop rule: none. */
+#ifndef MUSTER_DISPATCHER_DISPATCHER_H
+#define MUSTER_DISPATCHER_DISPATCHER_H
+
+#include <ev.h>
+#include <stdint.h>
+
+#include "lib/base/metrics.h"
+
+struct dispatcher {
+    struct ev_loop *loop;
+    struct pg *pg;
+    struct live *live;
+    struct leader *leader;
+    struct auth *auth;
+    struct acceptor *acceptor;
+    struct watches *watches;
+    struct dispatcher_figures {
+        uint64_t batches_accepted, commands_accepted, batches_replayed, devices_imported;
+        uint64_t auth_lookups, auth_refused, watchers, progress_polls, store_errors;
+        struct histogram accept; /* request read to answer, accepted batches */
+    } figures;
+};
+
+#endif

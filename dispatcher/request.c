@@ -1,0 +1,140 @@
+#include "dispatcher/request.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+
+#define RETRY_MS 1000
+
+void *request_begin(struct grpc_call *call, void *service, size_t size)
+{
+    const struct caller *caller = grpc_call_data(call);
+    if (caller->kind == CALL_REQUEST)
+        return grpc_call_data(call);
+    struct request *r = calloc(1, size);
+    if (!r) {
+        struct status st = {0};
+        grpc_call_finish(call, status_set(&st, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory"));
+        return NULL;
+    }
+    r->kind = CALL_REQUEST;
+    r->d = service;
+    r->call = call;
+    r->caller = caller;
+    r->tenant = caller->tenant;
+    grpc_call_set_data(call, r);
+    return r;
+}
+
+struct pg_txn *request_txn(struct request *r)
+{
+    return pg_txn_new(r->d->pg, PG_ANY_LANE);
+}
+
+static void on_results(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                       size_t count)
+{
+    (void)count;
+    struct request *r = arg;
+    if (err == ERR_OK)
+        r->next(r, results);
+    else
+        request_store_failed(r, err, error);
+}
+
+void request_query(struct request *r, struct pg_txn *txn, request_next_fn *next)
+{
+    if (!txn) {
+        request_store_failed(r, ERR_NOMEM, NULL);
+        return;
+    }
+    r->next = next;
+    pg_txn_submit(txn, on_results, r);
+}
+
+static void finish(struct request *r, const struct status *st)
+{
+    struct grpc_call *call = r->call;
+    arena_free(&r->arena);
+    free(r);
+    grpc_call_set_data(call, NULL);
+    grpc_call_finish(call, st);
+}
+
+void request_reply(struct request *r, const ProtobufCMessage *response)
+{
+    if (r->arena.failed) {
+        request_refuse(r, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
+        return;
+    }
+    grpc_call_send(r->call, response);
+    finish(r, NULL);
+}
+
+void request_done(struct request *r)
+{
+    finish(r, NULL);
+}
+
+void request_fail(struct request *r, const struct status *st)
+{
+    finish(r, st);
+}
+
+void request_refuse(struct request *r, enum status_code code, const char *reason, const char *fmt, ...)
+{
+    char text[STATUS_MESSAGE_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    struct status st = {0};
+    request_fail(r, status_set(&st, code, reason, "%s", text));
+}
+
+/* Classes of SQLSTATE (PostgreSQL, appendix A) that pass: connection, resources, intervention, read-only, conflicts. */
+static bool passes(const char *sqlstate)
+{
+    return !strncmp(sqlstate, "08", 2) || !strncmp(sqlstate, "53", 2) || !strncmp(sqlstate, "57", 2) ||
+           !strncmp(sqlstate, "40", 2) || !strcmp(sqlstate, "25006") || !strcmp(sqlstate, "55P03");
+}
+
+void request_store_status(struct status *st, enum err err, const struct pg_error *error)
+{
+    bool refused = err == ERR_INVALID && error;
+    if (err == ERR_LIMIT || err == ERR_NOMEM) {
+        status_set(st, STATUS_UNAVAILABLE, "OVERLOADED", "too much is under way");
+        st->retry_ms = RETRY_MS;
+    } else if (refused && (!strcmp(error->sqlstate, "22021") || !strcmp(error->sqlstate, "22P05"))) {
+        status_set(st, STATUS_INVALID_ARGUMENT, "INVALID_FIELD", "a text of the request can't be stored");
+    } else if (refused && !passes(error->sqlstate)) {
+        log_error("store_refused", "sqlstate=%s message=%s", error->sqlstate, log_quote(error->message));
+        status_set(st, STATUS_INTERNAL, "STORE_REFUSED", "the store refused the request");
+    } else {
+        status_set(st, STATUS_UNAVAILABLE, "STORE_UNAVAILABLE", "PostgreSQL is not available");
+        st->retry_ms = RETRY_MS;
+    }
+}
+
+void request_store_failed(struct request *r, enum err err, const struct pg_error *error)
+{
+    struct status st = {0};
+    r->d->figures.store_errors++;
+    request_store_status(&st, err, error);
+    request_fail(r, &st);
+}
+
+void *request_alloc(struct request *r, size_t n, size_t size)
+{
+    size_t bytes;
+    void *p = __builtin_mul_overflow(n, size, &bytes) ? NULL : arena_alloc(&r->arena, bytes ? bytes : 1);
+    if (p)
+        memset(p, 0, bytes);
+    else
+        r->arena.failed = true;
+    return p;
+}

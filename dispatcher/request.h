@@ -1,0 +1,53 @@
+/* One call being handled: the one shape of all handlers.
+ * Owns: struct request. May call: lib/store, lib/base. Loop rule: non-blocking.
+ *
+ * A handler's state is a struct that begins with a struct request. It is made by request_begin when the message comes,
+ * goes from step to step with request_query, and ends with exactly one of request_reply, request_done, request_fail and
+ * request_refuse, which free it. Errors of PostgreSQL end it without a word of the handler's. */
+#ifndef MUSTER_DISPATCHER_REQUEST_H
+#define MUSTER_DISPATCHER_REQUEST_H
+
+#include "dispatcher/auth.h"
+#include "dispatcher/dispatcher.h"
+#include "lib/base/arena.h"
+#include "lib/base/grpc_server.h"
+#include "lib/store/pg.h"
+
+struct request;
+/* `results` has one entry per statement; borrowed for the call. */
+typedef void request_next_fn(struct request *r, const struct pg_result *const *results);
+
+struct request {
+    enum call_data_kind kind; /* CALL_REQUEST */
+    struct dispatcher *d;
+    struct grpc_call *call;
+    const struct caller *caller;
+    int32_t tenant;     /* the caller's */
+    struct arena arena; /* memory that lives as long as the request */
+    request_next_fn *next;
+};
+
+/* Returns the request of this call, made with `size` bytes (zeroed) when it is the first time; NULL when it could not
+ * be made: the call is finished then. */
+void *request_begin(struct grpc_call *call, void *service, size_t size);
+/* A transaction for request_query; may be NULL, which all takers take. */
+struct pg_txn *request_txn(struct request *r);
+/* Takes txn, and goes on in `next` when it is committed. One at a time. */
+void request_query(struct request *r, struct pg_txn *txn, request_next_fn *next);
+
+void request_reply(struct request *r, const ProtobufCMessage *response);
+/* OK without (another) message. */
+void request_done(struct request *r);
+void request_fail(struct request *r, const struct status *st);
+void request_refuse(struct request *r, enum status_code code, const char *reason, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+/* request_fail with what a failed store means to the caller. */
+void request_store_failed(struct request *r, enum err err, const struct pg_error *error);
+/* The same as a status: away → UNAVAILABLE with the reason STORE_UNAVAILABLE, full → OVERLOADED. `error` may be NULL.
+ */
+void request_store_status(struct status *st, enum err err, const struct pg_error *error);
+
+/* Zeroed memory of the request for `n` things; NULL (and arena.failed) without memory. */
+void *request_alloc(struct request *r, size_t n, size_t size);
+
+#endif

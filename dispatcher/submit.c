@@ -1,0 +1,336 @@
+#include "dispatcher/submit.h"
+
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "dispatcher/accept.h"
+#include "dispatcher/leader.h"
+#include "dispatcher/present.h"
+#include "dispatcher/request.h"
+#include "dispatcher/resolve.h"
+#include "dispatcher/validate.h"
+#include "lib/base/clock.h"
+#include "lib/store/live.h"
+
+struct submit {
+    struct request r;
+    const Muster__V1__SubmitBatchRequest *in;
+    int64_t began_us;
+    struct resolution res;
+    struct accept_job job;
+};
+
+/* --- what the request asks for ---------------------------------------------------------------------------------- */
+
+static void hash_message(crypto_hash_sha256_state *h, struct request *r, const ProtobufCMessage *m)
+{
+    uint8_t len[8];
+    size_t n = m ? protobuf_c_message_get_packed_size(m) : 0;
+    store_u64le(len, n);
+    crypto_hash_sha256_update(h, len, sizeof len);
+    uint8_t *bytes = n ? request_alloc(r, 1, n) : NULL;
+    if (bytes) {
+        protobuf_c_message_pack(m, bytes);
+        crypto_hash_sha256_update(h, bytes, n);
+    }
+}
+
+/* Over everything that decides what the batch does, each part behind its length. */
+static void hash_request(struct submit *s, uint8_t hash[32])
+{
+    crypto_hash_sha256_state h;
+    uint8_t fixed[16] = {0};
+    crypto_hash_sha256_init(&h);
+    hash_message(&h, &s->r, &s->in->command->base);
+    hash_message(&h, &s->r, &s->in->target->base);
+    hash_message(&h, &s->r, s->in->expires_at ? &s->in->expires_at->base : NULL);
+    store_u32le(fixed, (uint32_t)s->in->priority);
+    fixed[4] = s->in->require_all_known != 0;
+    fixed[5] = s->in->expires_at != NULL;
+    store_u64le(fixed + 8, strlen(s->in->description));
+    crypto_hash_sha256_update(&h, fixed, sizeof fixed);
+    crypto_hash_sha256_update(&h, (const uint8_t *)s->in->description, strlen(s->in->description));
+    crypto_hash_sha256_final(&h, hash);
+}
+
+static int16_t priority_of(const Muster__V1__SubmitBatchRequest *in)
+{
+    if (in->priority)
+        return (int16_t)in->priority;
+    switch (in->command->kind_case) {
+    case MUSTER__V1__COMMAND__KIND_LOCK:
+    case MUSTER__V1__COMMAND__KIND_UNLOCK:
+    case MUSTER__V1__COMMAND__KIND_WIPE:
+        return MUSTER__V1__PRIORITY__PRIORITY_URGENT;
+    default:
+        return MUSTER__V1__PRIORITY__PRIORITY_NORMAL;
+    }
+}
+
+/* Fills the job but for the target. False without memory. */
+static bool describe(struct submit *s)
+{
+    struct db_accept *b = &s->job.batch;
+    size_t n = muster__v1__command__get_packed_size(s->in->command);
+    uint8_t *command = request_alloc(&s->r, 1, n);
+    if (!command)
+        return false;
+    muster__v1__command__pack(s->in->command, command);
+    b->tenant = s->r.tenant;
+    b->request_id = s->in->request_id;
+    b->description = s->in->description;
+    b->command = (struct slice){command, n};
+    b->priority = priority_of(s->in);
+    b->created_ms = clock_wall_ms();
+    b->expires_ms = b->created_ms + BATCH_LIFE_DEFAULT_MS;
+    if (s->in->expires_at && !validate_timestamp(&b->expires_ms, s->in->expires_at))
+        return false;
+    hash_request(s, b->request_hash);
+    return !s->r.arena.failed;
+}
+
+/* The set as the arrays acceptance takes. False without memory. */
+static bool describe_target(struct submit *s)
+{
+    struct db_accept *b = &s->job.batch;
+    size_t n = s->res.set.count;
+    int32_t *blocks = request_alloc(&s->r, n, sizeof *blocks);
+    int16_t *firsts = request_alloc(&s->r, n, sizeof *firsts);
+    struct slice *targets = request_alloc(&s->r, n, sizeof *targets);
+    if (!blocks || !firsts || !targets)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t first;
+        blocks[i] = (int32_t)s->res.set.blocks[i].block;
+        targets[i] = bitmap_trim(&s->res.set.blocks[i].slots, &first);
+        firsts[i] = (int16_t)first;
+    }
+    b->blocks = blocks;
+    b->firsts = firsts;
+    b->targets = targets;
+    b->block_count = n;
+    b->device_count = target_set_count(&s->res.set);
+    b->unknown_count = s->res.unknown_count;
+    b->unknown_ids = s->res.unknown;
+    b->unknown_kept = s->res.unknown_kept;
+    return true;
+}
+
+/* --- answers ---------------------------------------------------------------------------------------------------- */
+
+/* All ends pass here: the resolution has memory of its own. */
+static void reply(struct submit *s, const Muster__V1__SubmitBatchResponse *out)
+{
+    resolution_free(&s->res);
+    request_reply(&s->r, &out->base);
+}
+
+static void fail(struct submit *s, const struct status *st)
+{
+    resolution_free(&s->res);
+    request_fail(&s->r, st);
+}
+
+static void refuse(struct submit *s, enum status_code code, const char *reason, const char *why)
+{
+    struct status st = {0};
+    fail(s, status_set(&st, code, reason, "%s", why));
+}
+
+static void no_memory(struct submit *s)
+{
+    refuse(s, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
+}
+
+/* The batch as it is in the moment of acceptance. */
+static Muster__V1__Batch *present_accepted(struct submit *s)
+{
+    const struct db_accept *b = &s->job.batch;
+    uint32_t counts[STATE_COUNT] = {[STATE_QUEUED] = b->device_count};
+    struct db_batch row = {.id = s->job.id,
+                           .request_id = b->request_id,
+                           .description = b->description,
+                           .command = b->command,
+                           .priority = b->priority,
+                           .device_count = b->device_count};
+    if (!s->in->validate_only) {
+        row.created_ms = b->created_ms;
+        row.expires_ms = b->expires_ms;
+    }
+    return present_batch(&s->r.arena, &row, s->in->validate_only ? NULL : counts);
+}
+
+static void answer_accepted(struct submit *s)
+{
+    Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
+    out.batch = present_accepted(s);
+    out.unknown_count = s->res.unknown_count;
+    out.n_unknown_device_ids = s->res.unknown_kept;
+    out.unknown_device_ids = (char **)(uintptr_t)s->res.unknown;
+    reply(s, &out);
+}
+
+static void answer_validated(struct submit *s)
+{
+    Muster__V1__PlatformCount counts[RESOLVE_PLATFORMS], *list[RESOLVE_PLATFORMS];
+    Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
+    for (int p = 0; p < RESOLVE_PLATFORMS; p++) {
+        if (!s->res.platforms[p])
+            continue;
+        muster__v1__platform_count__init(&counts[p]);
+        counts[p].platform = (Muster__V1__Platform)p;
+        counts[p].devices = s->res.platforms[p];
+        list[out.n_platforms++] = &counts[p];
+    }
+    out.platforms = list;
+    out.batch = present_accepted(s);
+    out.unknown_count = s->res.unknown_count;
+    out.n_unknown_device_ids = s->res.unknown_kept;
+    out.unknown_device_ids = (char **)(uintptr_t)s->res.unknown;
+    reply(s, &out);
+}
+
+struct id_list {
+    struct arena *arena;
+    char *ids[RESOLVE_UNKNOWN_KEPT];
+    size_t n;
+};
+
+static void keep_id(void *arg, struct slice id)
+{
+    struct id_list *list = arg;
+    char *text = list->n < RESOLVE_UNKNOWN_KEPT ? arena_copy(list->arena, id.data, id.len) : NULL;
+    if (text)
+        list->ids[list->n++] = text;
+}
+
+/* The first answer again, from what the first request left behind. */
+static void answer_replayed(struct submit *s, const struct pg_result *result)
+{
+    struct db_batch row;
+    db_batch_read(result, 0, &row);
+    if (row.request_hash.len != 32 || sodium_memcmp(row.request_hash.data, s->job.batch.request_hash, 32) != 0) {
+        refuse(s, STATUS_ALREADY_EXISTS, "REQUEST_ID_REUSED", "the request id stands for another request");
+        return;
+    }
+    uint32_t counts[STATE_COUNT] = {[STATE_QUEUED] = row.device_count};
+    struct id_list unknown = {.arena = &s->r.arena};
+    db_batch_unknown(result, 0, keep_id, &unknown);
+    row.cancel_requested_ms = row.canceled_ms = row.closed_ms = 0;
+    Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
+    out.batch = present_batch(&s->r.arena, &row, counts);
+    out.unknown_count = row.unknown_count;
+    out.unknown_device_ids = unknown.ids;
+    out.n_unknown_device_ids = unknown.n;
+    out.replayed = 1;
+    s->r.d->figures.batches_replayed++;
+    reply(s, &out);
+}
+
+/* --- the steps -------------------------------------------------------------------------------------------------- */
+
+static void on_other(struct request *r, const struct pg_result *const *results)
+{
+    struct submit *s = (struct submit *)r;
+    if (pg_rows(results[0]))
+        answer_replayed(s, results[0]);
+    else
+        refuse(s, STATUS_ABORTED, "REQUEST_ID_REUSED", "the batch with this request id has gone");
+}
+
+static void announce(struct submit *s)
+{
+    struct dispatcher *d = s->r.d;
+    char text[40];
+    snprintf(text, sizeof text, "accepted %" PRId64, s->job.id);
+    live_publish(d->live, text);
+    leader_hint(d->leader, LEADER_HINT_ACCEPTED, (uint64_t)s->job.id);
+    d->figures.batches_accepted++;
+    d->figures.commands_accepted += s->job.batch.device_count;
+    histogram_add(&d->figures.accept, clock_mono_us() - s->began_us);
+}
+
+static void on_accepted(struct accept_job *job, enum err err, const struct pg_error *error)
+{
+    struct submit *s = container_of(job, struct submit, job);
+    if (err != ERR_OK) {
+        struct status st = {0};
+        request_store_status(&st, err, error);
+        fail(s, &st);
+    } else if (job->created) {
+        announce(s);
+        answer_accepted(s);
+    } else {
+        /* Another request with this id was accepted between our two looks. */
+        resolution_free(&s->res);
+        struct pg_txn *txn = request_txn(&s->r);
+        db_batch_find(txn, s->r.tenant, s->in->request_id);
+        request_query(&s->r, txn, on_other);
+    }
+}
+
+static bool unknown_refused(struct submit *s, struct status *st)
+{
+    if (!s->in->require_all_known || !s->res.unknown_count)
+        return false;
+    for (size_t i = 0; i < s->res.unknown_kept; i++)
+        status_violation(st, "target.devices.ids", "%s is not registered", s->res.unknown[i]);
+    status_set(st, STATUS_INVALID_ARGUMENT, "UNKNOWN_DEVICES", "%u of the devices listed are not registered",
+               s->res.unknown_count);
+    status_metadata(st, "unknown_count", "%u", s->res.unknown_count);
+    return true;
+}
+
+/* Results: of the request id (unless validate_only), then of the resolution. */
+static void on_resolved(struct request *r, const struct pg_result *const *results)
+{
+    struct submit *s = (struct submit *)r;
+    struct status st = {0};
+    if (!s->in->validate_only && pg_rows(results[0])) {
+        answer_replayed(s, results[0]);
+    } else if (!resolution_read(&s->res, results, &st) || !describe_target(s)) {
+        no_memory(s);
+    } else if (st.code != STATUS_OK || unknown_refused(s, &st)) {
+        fail(s, &st);
+    } else if (!s->job.batch.device_count) {
+        refuse(s, STATUS_FAILED_PRECONDITION, "EMPTY_TARGET", "the target addresses no device");
+    } else if (s->in->validate_only) {
+        answer_validated(s);
+    } else {
+        s->job.done = on_accepted;
+        acceptor_submit(r->d->acceptor, &s->job);
+    }
+}
+
+void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request)
+{
+    struct submit *s = request_begin(call, service, sizeof *s);
+    if (!s)
+        return;
+    struct status st = {0};
+    s->in = (const Muster__V1__SubmitBatchRequest *)request;
+    s->began_us = clock_mono_us();
+    validate_submit(&st, s->in, clock_wall_ms());
+    if (st.code != STATUS_OK) {
+        fail(s, &st);
+        return;
+    }
+    grpc_call_take_request(call);
+    if (!describe(s)) {
+        no_memory(s);
+        return;
+    }
+    s->res.target = s->in->target;
+    s->res.per_platform = s->in->validate_only;
+    struct pg_txn *txn = request_txn(&s->r);
+    if (!s->in->validate_only)
+        db_batch_find(txn, s->r.tenant, s->in->request_id);
+    if (resolution_ask(&s->res, txn, s->in->validate_only ? 0 : 1, s->r.tenant, &s->r.arena)) {
+        request_query(&s->r, txn, on_resolved);
+    } else {
+        pg_txn_free(&txn);
+        no_memory(s);
+    }
+}
