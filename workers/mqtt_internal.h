@@ -41,7 +41,7 @@ struct mqtt_session {
     uint16_t waiting;         /* acknowledgements of the device not yet durable */
     uint8_t version;          /* enum mqtt_version */
     uint8_t qos;              /* of the subscription */
-    bool subscribed, json, paused;
+    bool json, paused;
     uint8_t id_len;
     char id[]; /* the device's; id_len bytes, no NUL */
 };

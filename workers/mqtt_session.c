@@ -45,13 +45,13 @@ static uint16_t next_packet_id(struct mqtt_session *m)
     return m->next_id;
 }
 
-/* Commands go out while the device subscribes and has PUBACKed enough. */
+/* Commands go out while the device has PUBACKed enough of them. */
 static void open_window(struct mqtt_session *m)
 {
     int64_t limit = m->session.worker->options.in_flight;
     if (limit > UINT8_MAX)
         limit = UINT8_MAX;
-    m->session.in_flight_max = m->subscribed && m->unacked < m->receive_maximum ? (uint8_t)limit : 0;
+    m->session.in_flight_max = m->unacked < m->receive_maximum ? (uint8_t)limit : 0;
 }
 
 static void put_publish(struct mqtt_session *m, size_t payload_len)
@@ -270,7 +270,7 @@ static enum mqtt_reason grant(struct mqtt_session *m, struct slice filter, uint8
 {
     static const char share[] = "$share/";
     if (is_topic(m, filter, COMMANDS)) {
-        m->subscribed = true;
+        session_receive(&m->session, true);
         m->qos = (options & 3) > 0;
         return m->qos ? MQTT_GRANTED_QOS_1 : MQTT_SUCCESS;
     }
@@ -281,7 +281,7 @@ static enum mqtt_reason grant(struct mqtt_session *m, struct slice filter, uint8
     return MQTT_NOT_AUTHORIZED;
 }
 
-/* Answers each filter with the reason that `decide` gives. */
+/* A reason for each filter. */
 static void answer_filters(struct mqtt_session *m, const struct mqtt_filters *f, bool subscribe, struct buf *reasons)
 {
     struct slice rest = f->filters, filter;
@@ -290,8 +290,8 @@ static void answer_filters(struct mqtt_session *m, const struct mqtt_filters *f,
         enum mqtt_reason reason = MQTT_NO_SUBSCRIPTION;
         if (subscribe) {
             reason = grant(m, filter, options);
-        } else if (is_topic(m, filter, COMMANDS) && m->subscribed) {
-            m->subscribed = false;
+        } else if (is_topic(m, filter, COMMANDS) && m->session.receiving) {
+            session_receive(&m->session, false);
             reason = MQTT_SUCCESS;
         }
         buf_put_u8(reasons, (uint8_t)reason);
@@ -315,8 +315,6 @@ static bool on_filters(struct mqtt_session *m, const struct mqtt_filters *f, boo
         mqtt_encode_unsuback(scratch, m->version, f->packet_id, buf_head(&reasons), buf_len(&reasons));
     buf_free(&reasons);
     mqtt_send(m->server, m->stream);
-    open_window(m);
-    session_pump(&m->session);
     return true;
 }
 
@@ -411,6 +409,7 @@ struct mqtt_session *mqtt_session_new(struct mqtt_server *server, struct stream 
     m->id_len = (uint8_t)connect->user_name.len;
     memcpy(m->id, connect->user_name.data, m->id_len);
     look_for_json(m, &connect->properties);
+    open_window(m);
     if (!session_open(&m->session)) {
         free(m);
         return NULL;
