@@ -1,0 +1,40 @@
+/* The subcommands of `muster`; main.c has the table. Each parses its arguments, does its work and returns an exit
+ * status. Owns: nothing. May call: everything of cli/. Loop rule: calls run the loop until they have ended. */
+#ifndef MUSTER_CLI_COMMANDS_H
+#define MUSTER_CLI_COMMANDS_H
+
+#include "cli/args.h"
+
+int migrate_run(struct invocation *inv);
+
+int tenant_bootstrap(struct invocation *inv);
+int tenant_create(struct invocation *inv);
+int tenant_list(struct invocation *inv);
+
+int key_create(struct invocation *inv);
+int key_list(struct invocation *inv);
+int key_revoke(struct invocation *inv);
+
+int device_import(struct invocation *inv);
+int device_get(struct invocation *inv);
+int device_list(struct invocation *inv);
+int device_delete(struct invocation *inv);
+int device_commands(struct invocation *inv);
+int device_credentials(struct invocation *inv);
+
+int group_create(struct invocation *inv);
+int group_update(struct invocation *inv);
+int group_list(struct invocation *inv);
+int group_delete(struct invocation *inv);
+
+int batch_submit(struct invocation *inv);
+int batch_get(struct invocation *inv);
+int batch_list(struct invocation *inv);
+int batch_watch(struct invocation *inv);
+int batch_cancel(struct invocation *inv);
+int batch_commands(struct invocation *inv);
+int command_get(struct invocation *inv);
+
+int dev_run(struct invocation *inv);
+
+#endif

@@ -1,0 +1,129 @@
+/* muster device import: CSV lines "id,platform" or JSON lines {"id": …, "platform": …}. */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "cli/commands.h"
+#include "cli/device_rows.h"
+#include "cli/input.h"
+#include "cli/show.h"
+
+struct source {
+    const struct invocation *inv;
+    const char *path;
+    size_t line;
+    Muster__V1__Platform fallback; /* for rows that name no platform */
+};
+
+static Muster__V1__Platform platform_of(const struct source *src, const char *text)
+{
+    int value = 0;
+
+    if (!text || !*text)
+        return src->fallback;
+    if (!show_read_enum(&muster__v1__platform__descriptor, text, &value))
+        args_refuse(src->inv, "%s: entry %zu: platform \"%.64s\" is none of %s", src->path, src->line, text,
+                    show_enum_choices(&muster__v1__platform__descriptor));
+    return (Muster__V1__Platform)value;
+}
+
+static void read_json(const struct source *src, const char *line, struct device_row *row)
+{
+    json_error_t error;
+    json_t *object = json_loads(line, JSON_REJECT_DUPLICATES, &error);
+    const char *id = json_string_value(json_object_get(object, "id"));
+
+    if (!object || !id)
+        args_refuse(src->inv, "%s: entry %zu: is no JSON object with a text \"id\"", src->path, src->line);
+    row->id = strdup(id);
+    if (!row->id)
+        abort();
+    row->platform = platform_of(src, json_string_value(json_object_get(object, "platform")));
+    json_decref(object);
+}
+
+static void read_csv(const struct source *src, char *line, struct device_row *row)
+{
+    char *id = strsep(&line, ","), *platform = line ? strsep(&line, ",") : NULL;
+
+    if (line || !*id)
+        args_refuse(src->inv, "%s: entry %zu: is not id,platform", src->path, src->line);
+    row->id = strdup(id);
+    if (!row->id)
+        abort();
+    row->platform = platform_of(src, platform ? platform + strspn(platform, " \t") : NULL);
+}
+
+/* Returns owned rows. */
+static struct device_row *read_rows(struct source *src, char *text, size_t *count)
+{
+    size_t lines;
+    char **line = input_lines(text, &lines);
+    struct device_row *rows = calloc(lines + 1, sizeof *rows);
+
+    if (!rows)
+        abort();
+    *count = 0;
+    for (size_t i = 0; i < lines; i++) {
+        src->line = i + 1;
+        if (i == 0 && (strcasecmp(line[i], "id,platform") == 0 || strcasecmp(line[i], "id") == 0))
+            continue;
+        if (line[i][0] == '{')
+            read_json(src, line[i], &rows[(*count)++]);
+        else
+            read_csv(src, line[i], &rows[(*count)++]);
+    }
+    free(line);
+    return rows;
+}
+
+static int import_rows(struct invocation *inv, const struct device_row *rows, size_t count)
+{
+    struct session s;
+
+    if (session_open(&s, &inv->common) != ERR_OK)
+        return EXIT_USAGE;
+    Muster__V1__ImportDevicesResponse *answer = device_rows_import(&s, rows, count);
+    if (answer && inv->common.json)
+        show_json(&answer->base);
+    else if (answer)
+        printf("%u created, %u updated\n", answer->created, answer->updated);
+    int status = answer ? EXIT_DONE : EXIT_RPC_FAIL;
+    session_free_message((ProtobufCMessage *)answer);
+    session_close(&s);
+    return status;
+}
+
+int device_import(struct invocation *inv)
+{
+    const char *platform = NULL;
+    const struct arg_flag flags[] = {
+        {"platform", ARG_TEXT, &platform, "PLATFORM", "for entries that name none", 0, 0},
+        {0},
+    };
+    struct args a = {.positional = "[FILE]",
+                     .max = 1,
+                     .flags = flags,
+                     .notes =
+                         "FILE has lines id,platform (a heading id,platform is passed over) or JSON objects\n"
+                         "{\"id\": \"…\", \"platform\": \"ios\"}, one a line; without FILE standard input is read.\n"
+                         "Platforms: ios, ipados, macos, tvos, android, windows."};
+    struct source src = {.inv = inv};
+    struct buf text = {0};
+    size_t count;
+
+    args_parse(inv, &a);
+    src.path = "--platform";
+    src.fallback = platform_of(&src, platform);
+    src.path = a.words.count ? a.words.items[0] : "-";
+    input_file(inv, src.path, &text);
+    struct device_row *rows = read_rows(&src, (char *)buf_head(&text), &count);
+    int status = import_rows(inv, rows, count);
+    for (size_t i = 0; i < count; i++)
+        free(rows[i].id);
+    free(rows);
+    buf_free(&text);
+    return status;
+}

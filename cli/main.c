@@ -1,0 +1,93 @@
+/* muster: the command line. One table of subcommands; each is a function in the file of its subject. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/commands.h"
+
+static const struct subcommand {
+    const char *group, *verb; /* verb "" for a command of one word */
+    int (*run)(struct invocation *inv);
+    const char *summary;
+} subcommands[] = {
+    {"migrate", "", migrate_run, "Brings the database's schema up to date (straight in PostgreSQL)."},
+    {"dev", "", dev_run, "Runs a private installation with a simulated fleet until Ctrl-C."},
+    {"tenant", "bootstrap", tenant_bootstrap, "Makes a tenant and its first admin key (straight in PostgreSQL)."},
+    {"tenant", "create", tenant_create, "Makes a tenant."},
+    {"tenant", "list", tenant_list, "Lists tenants."},
+    {"key", "create", key_create, "Makes an API key; its secret is shown only now."},
+    {"key", "list", key_list, "Lists a tenant's API keys."},
+    {"key", "revoke", key_revoke, "Ends an API key."},
+    {"device", "import", device_import, "Registers devices from CSV or JSON lines."},
+    {"device", "get", device_get, "Shows one device."},
+    {"device", "list", device_list, "Lists devices."},
+    {"device", "delete", device_delete, "Removes devices."},
+    {"device", "commands", device_commands, "Lists the commands of one device, newest first."},
+    {"device", "credentials", device_credentials, "Makes tokens; prints lines \"<device id> <token>\"."},
+    {"group", "create", group_create, "Makes a group of devices."},
+    {"group", "update", group_update, "Adds members to a group and removes some."},
+    {"group", "list", group_list, "Lists groups."},
+    {"group", "delete", group_delete, "Removes a group; its devices stay."},
+    {"batch", "submit", batch_submit, "Submits one command for many devices."},
+    {"batch", "get", batch_get, "Shows one batch."},
+    {"batch", "list", batch_list, "Lists batches, newest first."},
+    {"batch", "watch", batch_watch, "Shows a batch's progress until it is closed."},
+    {"batch", "cancel", batch_cancel, "Asks that nothing more of a batch be sent."},
+    {"batch", "commands", batch_commands, "Lists a batch's commands, one per device."},
+    {"command", "get", command_get, "Shows one command."},
+};
+#define SUBCOMMANDS (sizeof subcommands / sizeof subcommands[0])
+
+static int usage(FILE *out)
+{
+    fprintf(out, "Usage: muster COMMAND [flags] [arguments]\nCommands fleets of devices.\n\n");
+    for (size_t i = 0; i < SUBCOMMANDS; i++)
+        fprintf(out, "  %-7s %-12s %s\n", subcommands[i].group, subcommands[i].verb, subcommands[i].summary);
+    fprintf(out, "\nmuster COMMAND --help lists the flags of one.\n"
+                 "Exit status: 0 done (a watched batch: all succeeded), 1 otherwise, 2 wrong usage, 3 error of the "
+                 "service.\n");
+    return out == stdout ? EXIT_DONE : EXIT_USAGE;
+}
+
+static int run(const struct subcommand *c, int argc, char **argv)
+{
+    char name[64];
+    int words = *c->verb ? 2 : 1;
+    struct invocation inv = {
+        .command = name, .summary = c->summary, .argc = argc - 1 - words, .argv = argv + 1 + words};
+
+    snprintf(name, sizeof name, "muster %s%s%s", c->group, *c->verb ? " " : "", c->verb);
+    /* A pipe that is closed ends the output, not the program: what was begun is finished. */
+    signal(SIGPIPE, SIG_IGN);
+    int status = c->run(&inv);
+    common_free(&inv.common);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == EXIT_DONE)
+        status = EXIT_NOT_ALL;
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    bool known_group = false;
+
+    if (argc < 2)
+        return usage(stderr);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
+        return usage(stdout);
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("muster %s\n", MUSTER_VERSION);
+        return EXIT_DONE;
+    }
+    for (size_t i = 0; i < SUBCOMMANDS; i++) {
+        if (strcmp(argv[1], subcommands[i].group) != 0)
+            continue;
+        known_group = true;
+        if (!*subcommands[i].verb || (argc > 2 && strcmp(argv[2], subcommands[i].verb) == 0))
+            return run(&subcommands[i], argc, argv);
+    }
+    if (known_group && argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0))
+        return usage(stdout);
+    fprintf(stderr, "muster: unknown command %s%s%s (muster --help lists them)\n", argv[1],
+            known_group && argc > 2 ? " " : "", known_group && argc > 2 ? argv[2] : "");
+    return EXIT_USAGE;
+}
