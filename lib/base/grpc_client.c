@@ -58,15 +58,22 @@ static void on_flush(struct ev_loop *loop, ev_prepare *w, int revents)
     (void)revents;
     struct grpc_client *client = container_of(w, struct grpc_client, flush);
     struct list *l;
-    ev_idle_stop(loop, &client->awake);
+    bool ending = false;
     client->flushing = true;
     while ((l = list_pop(&client->dirty)))
         pump(container_of(l, struct client_conn, dirty));
-    while ((l = list_pop(&client->lost)))
+    while ((l = list_pop(&client->lost))) {
+        ending = true;
         client_call_end(container_of(l, struct grpc_client_call, lost));
+    }
     client->flushing = false;
+    /* Who runs the loop once at a time, waiting for a status, must not sleep after it came. */
     if (client->doomed)
         grpc_client_free(&client);
+    else if (ending)
+        keep_awake(client);
+    else
+        ev_idle_stop(loop, &client->awake);
 }
 
 static void on_awake(struct ev_loop *loop, ev_idle *w, int revents)
