@@ -1,0 +1,27 @@
+/* Cancels: from the request to the moment when nothing of the batch can be sent any more.
+ * Owns: struct canceler: the cancels under way and their steps. May call: lib/store/live, dispatcher/leader_walk,
+ * leader_spec, route, leader_write, leader_reign. Loop rule: non-blocking.
+ *
+ * drain    routing stops, what is under way ends. A batch that Redis never saw is canceled here and done.
+ * spec     batch:<id> says that it is canceled: for workers that begin later, or have forgotten the batch
+ * apply    EVENT_CANCEL: what is QUEUED ends
+ * tell     CANCEL goes to every worker alive: it drops what it has and has not sent
+ * confirm  until each of them has confirmed or lost its lease
+ * drop     EVENT_DROP: what is ROUTED, or QUEUED again, ends. What is SENT goes on to its own end.
+ * Then the blocks are stored and canceled_ms is set. Each step may be repeated; after a loss of Redis all are. */
+#ifndef MUSTER_DISPATCHER_CANCEL_H
+#define MUSTER_DISPATCHER_CANCEL_H
+
+#include "dispatcher/leader_reign.h"
+
+#define CANCELS_AT_ONCE 64 /* the others wait: each asks Redis twenty times a second */
+
+struct canceler *canceler_new(struct reign *r);
+void canceler_free(struct canceler **c);
+/* A cancel of the batch is requested; nothing when it is under way or done. */
+void cancel_requested(struct reign *r, uint64_t batch);
+/* Redis was filled again: what was told there is gone. */
+void cancel_restart(struct reign *r);
+void cancel_tick(struct reign *r);
+
+#endif

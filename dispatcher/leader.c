@@ -1,0 +1,337 @@
+#include "dispatcher/leader.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatcher/leader_fold.h"
+#include "dispatcher/leader_reign.h"
+#include "dispatcher/rebuild.h"
+#include "dispatcher/sweep.h"
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+#include "lib/store/db_lease.h"
+
+#define LEASE_NAME        "leader"
+#define LEASE_MS          4000
+#define RENEW_MS_MIN      100
+#define CONTEND_MS        1000 /* between tries while another leads */
+#define CONTEND_JITTER_MS 200  /* so that followers do not come all at once */
+#define MARGIN_PERCENT    15   /* of the lease: it counts as over so much before PostgreSQL says so */
+#define RESIGN_MS         2000
+
+enum leader_state {
+    LEADER_FOLLOWS,  /* tries at each timer */
+    LEADER_ACQUIRES, /* a try is under way */
+    LEADER_LEADS,    /* has the lease; a renewal may be under way */
+    LEADER_RELEASES, /* gives the lease back, then follows */
+    LEADER_RESIGNED, /* never again */
+};
+
+struct leader {
+    struct ev_loop *loop;
+    struct pg *pg;
+    struct live *live;
+    char *holder;
+    int64_t lease_ms;
+    int lane;
+    enum leader_state state;
+    bool again; /* try at once when the try under way is over */
+    int64_t epoch;
+    int64_t deadline_us; /* the lease is ours until then, whatever happens */
+    struct lease_call *call;
+    ev_timer timer; /* the next try or renewal */
+    ev_timer end;   /* the deadline; of a resignation too */
+    struct reign *reign;
+    void (*resigned)(void *arg);
+    void *resigned_arg;
+    struct leader_figures figures;
+};
+
+/* A call to PostgreSQL under way; `leader` is NULL when it has gone or wants no answer. */
+struct lease_call {
+    struct leader *leader;
+    int64_t began_us;
+};
+
+static void contend(struct leader *l);
+
+static struct lease_call *call_new(struct leader *l)
+{
+    struct lease_call *call = malloc(sizeof *call);
+    if (!call)
+        abort();
+    *call = (struct lease_call){l, clock_mono_us()};
+    l->call = call;
+    return call;
+}
+
+static struct leader *call_done(struct lease_call *call, int64_t *began_us)
+{
+    struct leader *l = call->leader;
+    *began_us = call->began_us;
+    free(call);
+    if (l)
+        l->call = NULL;
+    return l;
+}
+
+static void call_drop(struct leader *l)
+{
+    if (l->call)
+        l->call->leader = NULL;
+    l->call = NULL;
+}
+
+static struct lease_fence fence_of(const struct leader *l)
+{
+    return (struct lease_fence){LEASE_NAME, l->holder, l->epoch};
+}
+
+static void start_timer(struct leader *l, int64_t ms)
+{
+    ev_timer_stop(l->loop, &l->timer);
+    ev_timer_set(&l->timer, (double)(ms > 1 ? ms : 1) / 1000., 0);
+    ev_timer_start(l->loop, &l->timer);
+}
+
+static void follow(struct leader *l, int64_t try_ms)
+{
+    l->state = LEADER_FOLLOWS;
+    start_timer(l, try_ms);
+}
+
+/* --- leading ----------------------------------------------------------------------------------------------------- */
+static void stop_reign(struct leader *l)
+{
+    ev_timer_stop(l->loop, &l->timer);
+    ev_timer_stop(l->loop, &l->end);
+    reign_end(&l->reign);
+    call_drop(l);
+    l->figures.leading = 0;
+}
+
+static void released(void *arg, enum err err, int64_t value)
+{
+    int64_t began_us;
+    struct leader *l = call_done(arg, &began_us);
+    (void)value;
+    if (!l)
+        return;
+    if (l->state == LEADER_RELEASES) {
+        follow(l, err ? l->lease_ms : CONTEND_JITTER_MS);
+        return;
+    }
+    ev_timer_stop(l->loop, &l->end);
+    if (!err)
+        live_publish(l->live, "resigned");
+    if (l->resigned) {
+        void (*done)(void *) = l->resigned;
+        l->resigned = NULL;
+        done(l->resigned_arg);
+    }
+}
+
+/* The picture can't be trusted any more. It is read anew only under a new epoch: what of the old one is still on its
+ * way to PostgreSQL is then refused, or done before the reading begins. */
+static void reign_failed(void *arg)
+{
+    struct leader *l = arg;
+    struct lease_fence fence = fence_of(l);
+    l->figures.reloads++;
+    stop_reign(l);
+    l->state = LEADER_RELEASES;
+    db_lease_release(l->pg, l->lane, &fence, released, call_new(l));
+}
+
+static void deadline(struct ev_loop *loop, ev_timer *t, int events)
+{
+    struct leader *l = container_of(t, struct leader, end);
+    (void)loop, (void)events;
+    if (l->state == LEADER_RESIGNED) {
+        call_drop(l);
+        if (l->resigned) {
+            void (*done)(void *) = l->resigned;
+            l->resigned = NULL;
+            done(l->resigned_arg);
+        }
+        return;
+    }
+    log_warn("lease_lost", "epoch=%lld reason=not_renewed", (long long)l->epoch);
+    stop_reign(l);
+    follow(l, CONTEND_JITTER_MS);
+}
+
+/* The lease holds from the moment the request was sent. */
+static void set_deadline(struct leader *l, int64_t began_us)
+{
+    l->deadline_us = began_us + l->lease_ms * 10 * (100 - MARGIN_PERCENT);
+    ev_timer_stop(l->loop, &l->end);
+    ev_timer_set(&l->end, (double)(l->deadline_us - clock_mono_us()) / 1e6, 0);
+    ev_timer_start(l->loop, &l->end);
+}
+
+static int64_t renew_ms(const struct leader *l)
+{
+    return l->lease_ms / 4 > RENEW_MS_MIN ? l->lease_ms / 4 : RENEW_MS_MIN;
+}
+
+static void renewed(void *arg, enum err err, int64_t value)
+{
+    int64_t began_us;
+    struct leader *l = call_done(arg, &began_us);
+    if (!l || l->state != LEADER_LEADS)
+        return;
+    if (!err && !value) {
+        log_warn("lease_lost", "epoch=%lld reason=taken", (long long)l->epoch);
+        stop_reign(l);
+        follow(l, CONTEND_MS);
+        return;
+    }
+    if (!err)
+        set_deadline(l, began_us);
+    start_timer(l, err ? RENEW_MS_MIN : renew_ms(l));
+}
+
+static void acquired(void *arg, enum err err, int64_t epoch)
+{
+    int64_t began_us;
+    struct leader *l = call_done(arg, &began_us);
+    if (!l || l->state != LEADER_ACQUIRES)
+        return;
+    if (err || !epoch) {
+        bool again = l->again && !err;
+        l->again = false;
+        follow(l, again ? 1 : CONTEND_MS + rand() % CONTEND_JITTER_MS);
+        return;
+    }
+    l->state = LEADER_LEADS;
+    l->epoch = epoch;
+    struct lease_fence fence = fence_of(l);
+    l->reign = reign_new(l->loop, l->pg, l->live, &fence, l->lane, &l->figures, reign_failed, l);
+    if (!l->reign)
+        abort();
+    l->figures.leading = 1;
+    l->figures.epoch = (uint64_t)epoch;
+    set_deadline(l, began_us);
+    start_timer(l, renew_ms(l));
+    log_info("leading", "epoch=%lld", (long long)epoch);
+}
+
+/* --- contending -------------------------------------------------------------------------------------------------- */
+static void contend(struct leader *l)
+{
+    l->state = LEADER_ACQUIRES;
+    l->again = false;
+    db_lease_acquire(l->pg, PG_ANY_LANE, LEASE_NAME, l->holder, l->lease_ms, acquired, call_new(l));
+}
+
+static void timer(struct ev_loop *loop, ev_timer *t, int events)
+{
+    struct leader *l = container_of(t, struct leader, timer);
+    (void)loop, (void)events;
+    if (l->state == LEADER_FOLLOWS)
+        contend(l);
+    else if (l->state == LEADER_LEADS && !l->call) {
+        struct lease_fence fence = fence_of(l);
+        db_lease_renew(l->pg, &fence, l->lease_ms, renewed, call_new(l));
+    }
+}
+
+struct leader *leader_new(struct ev_loop *loop, struct pg *pg, struct live *live, const struct leader_options *options)
+{
+    struct leader *l = calloc(1, sizeof *l);
+    if (!l)
+        return NULL;
+    l->loop = loop;
+    l->pg = pg;
+    l->live = live;
+    l->lease_ms = options->lease_ms ? options->lease_ms : LEASE_MS;
+    l->lane = options->lane;
+    ev_timer_init(&l->timer, timer, 1., 0);
+    ev_timer_init(&l->end, deadline, 1., 0);
+    l->holder = strdup(options->holder);
+    if (!l->holder) {
+        leader_free(&l);
+        return NULL;
+    }
+    follow(l, 1);
+    return l;
+}
+
+void leader_free(struct leader **leader)
+{
+    struct leader *l = *leader;
+    *leader = NULL;
+    if (!l)
+        return;
+    stop_reign(l);
+    free(l->holder);
+    free(l);
+}
+
+/* --- hints ------------------------------------------------------------------------------------------------------- */
+void leader_hint(struct leader *l, enum leader_hint_kind kind, uint64_t batch)
+{
+    (void)batch; /* one look finds all there is */
+    if (!l->reign || !l->reign->loaded)
+        return;
+    if (kind == LEADER_HINT_DELETED)
+        sweep(l->reign);
+    else
+        folder_wake(l->reign);
+}
+
+static bool begins(struct slice text, const char *word)
+{
+    size_t n = strlen(word);
+    return text.len >= n && memcmp(text.data, word, n) == 0;
+}
+
+void leader_event(struct leader *l, struct slice text)
+{
+    if (begins(text, "accepted "))
+        leader_hint(l, LEADER_HINT_ACCEPTED, 0);
+    else if (begins(text, "cancel "))
+        leader_hint(l, LEADER_HINT_CANCEL, 0);
+    else if (begins(text, "deleted "))
+        leader_hint(l, LEADER_HINT_DELETED, 0);
+    else if (begins(text, "resigned")) {
+        l->again = true;
+        if (l->state == LEADER_FOLLOWS)
+            start_timer(l, 1);
+    }
+}
+
+void leader_live_changed(struct leader *l, bool up)
+{
+    if (!l->reign)
+        return;
+    if (up)
+        rebuild_check(l->reign);
+    else
+        rebuild_lost(l->reign);
+}
+
+bool leader_is_leading(const struct leader *l)
+{
+    return l->reign != NULL;
+}
+
+void leader_resign(struct leader *l, void (*done)(void *arg), void *arg)
+{
+    bool leads = l->state == LEADER_LEADS;
+    struct lease_fence fence = fence_of(l);
+    stop_reign(l);
+    l->state = LEADER_RESIGNED;
+    l->resigned = done;
+    l->resigned_arg = arg;
+    ev_timer_set(&l->end, leads ? RESIGN_MS / 1000. : 0, 0);
+    ev_timer_start(l->loop, &l->end);
+    if (leads)
+        db_lease_release(l->pg, l->lane, &fence, released, call_new(l));
+}
+
+const struct leader_figures *leader_figures(const struct leader *l)
+{
+    return &l->figures;
+}

@@ -1,0 +1,252 @@
+#include "dispatcher/leader_fold.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "dispatcher/cancel.h"
+#include "dispatcher/leader_load.h"
+#include "dispatcher/leader_write.h"
+#include "dispatcher/rebuild.h"
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+#include "lib/store/db_open.h"
+
+#define SCAN_BATCHES  1000  /* never routed batches in one answer */
+#define SCAN_LAG_MS   10000 /* a batch may become visible so much later than one with a higher number */
+#define SCAN_WHOLE_MS 30000 /* how often all are looked at, whatever came late */
+#define CANCELS_MAX   1000
+
+struct folder {
+    bool polling, wanted, first; /* a poll is under way; another is wanted at once; the log was never read to its end */
+    bool begun;                  /* batches are loaded: polls make sense */
+    bool more;                   /* the last answer was full */
+    int64_t next_poll_us;
+    struct buf rows;    /* struct log_head, entries; one after another */
+    struct buf unknown; /* batches named there that nobody knows */
+    /* Where the scan for never routed batches begins: what is not above was seen SCAN_LAG_MS ago or is found by the
+     * next whole scan. */
+    uint64_t floor, highest, next_floor;
+    int64_t floor_ms, whole_ms;
+};
+
+struct log_head {
+    uint64_t stream, n;
+    int64_t at_ms;
+    uint64_t len;
+};
+
+struct folder *folder_new(struct reign *r)
+{
+    (void)r;
+    struct folder *f = calloc(1, sizeof *f);
+    if (f)
+        f->first = true;
+    return f;
+}
+
+void folder_free(struct folder **f)
+{
+    if (!*f)
+        return;
+    buf_free(&(*f)->rows);
+    buf_free(&(*f)->unknown);
+    free(*f);
+    *f = NULL;
+}
+
+static void poll_end(struct reign *r)
+{
+    struct folder *f = r->folder;
+    bool news = buf_len(&f->rows) > 0;
+    f->polling = false;
+    buf_reset(&f->rows);
+    f->next_poll_us = clock_mono_us() + (news ? FOLD_BUSY_MS : FOLD_IDLE_MS) * 1000;
+    if (f->first && !news) {
+        f->first = false;
+        r->loaded = true;
+        log_info("leader_loaded", "batches=%zu commands=%llu log_rows=%llu", r->set.batches,
+                 (unsigned long long)r->set.remaining, (unsigned long long)r->log.rows);
+        rebuild_check(r);
+    }
+    write_pump(r);
+    if (f->wanted || f->more || f->first)
+        f->next_poll_us = 0;
+    if (f->next_poll_us == 0)
+        folder_tick(r);
+}
+
+/* --- the log's rows ---------------------------------------------------------------------------------------------- */
+static void take_rows(struct reign *r)
+{
+    struct folder *f = r->folder;
+    int64_t now = clock_wall_ms();
+    for (struct slice s = buf_slice(&f->rows); s.len;) {
+        struct log_head h;
+        memcpy(&h, s.data, sizeof h);
+        struct slice entries = {s.data + sizeof h, h.len};
+        s.data += sizeof h + h.len;
+        s.len -= sizeof h + h.len;
+        if (!fold_take(&r->log, &r->set, h.stream, h.n, h.at_ms, entries, now))
+            log_error("ack_log_unreadable", "stream=%llu n=%llu", (unsigned long long)h.stream,
+                      (unsigned long long)h.n);
+    }
+    if (r->log.failed || r->set.failed)
+        reign_fail(r, "fold", ERR_NOMEM);
+    else
+        poll_end(r);
+}
+
+/* Batches of the log that are in no list: asks PostgreSQL whether they are open. */
+static void find_unknown(struct reign *r)
+{
+    struct folder *f = r->folder;
+    buf_reset(&f->unknown);
+    for (struct slice s = buf_slice(&f->rows); s.len;) {
+        struct log_head h;
+        memcpy(&h, s.data, sizeof h);
+        fold_unknown(&r->set, (struct slice){s.data + sizeof h, h.len}, &f->unknown);
+        s.data += sizeof h + h.len;
+        s.len -= sizeof h + h.len;
+    }
+    size_t n = buf_len(&f->unknown) / 8;
+    if (f->unknown.failed)
+        reign_fail(r, "fold", ERR_NOMEM);
+    else if (n)
+        loader_some(r, (const int64_t *)(void *)buf_head(&f->unknown), n, take_rows);
+    else
+        take_rows(r);
+}
+
+static void keep_rows(struct folder *f, const struct pg_result *result)
+{
+    buf_reset(&f->rows);
+    f->more = false;
+    uint64_t stream = 0;
+    int of_stream = 0;
+    for (int i = 0; i < pg_rows(result); i++) {
+        struct slice entries = pg_bytes(result, i, 3);
+        struct log_head h = {(uint64_t)pg_int(result, i, 0), (uint64_t)pg_int(result, i, 1), pg_int(result, i, 2),
+                             entries.len};
+        buf_put(&f->rows, &h, sizeof h);
+        buf_put(&f->rows, entries.data, entries.len);
+        of_stream = h.stream == stream ? of_stream + 1 : 1;
+        stream = h.stream;
+        if (of_stream == FOLD_STREAM_ROWS)
+            f->more = true;
+    }
+}
+
+/* --- never routed batches ---------------------------------------------------------------------------------------- */
+/* Moves the floor: to the highest number seen SCAN_LAG_MS ago, and to nothing for a whole scan now and then. */
+static void move_floor(struct folder *f)
+{
+    int64_t now = clock_mono_us() / 1000;
+    if (now - f->floor_ms >= SCAN_LAG_MS) {
+        f->floor = f->next_floor;
+        f->next_floor = f->highest;
+        f->floor_ms = now;
+    }
+    if (now - f->whole_ms >= SCAN_WHOLE_MS) {
+        f->floor = 0;
+        f->whole_ms = now;
+    }
+}
+
+/* Keeps the unknown ones at the front of `rows`; returns their number. */
+static size_t new_batches(struct reign *r, const struct pg_result *result, struct db_open *rows)
+{
+    struct folder *f = r->folder;
+    size_t n = 0;
+    int count = pg_rows(result);
+    for (int i = 0; i < count; i++) {
+        struct db_open row;
+        db_open_read(result, i, &row);
+        if (row.id > f->highest)
+            f->highest = row.id;
+        if (!open_set_find(&r->set, row.id) && !open_set_is_closed(&r->set, row.id))
+            rows[n++] = row;
+        if (i == count - 1 && count == SCAN_BATCHES) {
+            f->floor = row.id; /* there are more behind it */
+            f->wanted = true;
+        }
+    }
+    return n;
+}
+
+static void got_poll(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                     size_t count)
+{
+    struct reign *r = arg;
+    (void)error, (void)count;
+    if (!reign_back(r))
+        return;
+    struct folder *f = r->folder;
+    if (err) {
+        f->polling = false;
+        f->next_poll_us = clock_mono_us() + FOLD_IDLE_MS * 1000;
+        return;
+    }
+    keep_rows(f, results[0]);
+    move_floor(f);
+    struct db_open *rows = malloc(SCAN_BATCHES * sizeof *rows);
+    if (!rows || f->rows.failed) {
+        free(rows);
+        reign_fail(r, "poll", ERR_NOMEM);
+        return;
+    }
+    size_t n = new_batches(r, results[1], rows);
+    for (int i = 0; i < pg_rows(results[2]); i++)
+        cancel_requested(r, (uint64_t)pg_int(results[2], i, 0));
+    if (n)
+        loader_take(r, rows, n, find_unknown);
+    else
+        find_unknown(r);
+    free(rows);
+}
+
+static void poll(struct reign *r)
+{
+    struct folder *f = r->folder;
+    int64_t streams[FOLD_STREAMS], ns[FOLD_STREAMS];
+    size_t n = fold_cursors(&r->log, streams, ns, FOLD_STREAMS);
+    f->polling = true;
+    f->wanted = false;
+    struct pg_txn *txn = pg_txn_new(r->pg, PG_ANY_LANE);
+    if (txn) {
+        /* The log first: every batch it names is then visible to the next statement. */
+        db_open_log(txn, streams, ns, n, FOLD_STREAM_ROWS);
+        db_open_unrouted(txn, f->floor, SCAN_BATCHES);
+        db_open_canceling(txn, CANCELS_MAX);
+    }
+    pg_txn_submit(txn, got_poll, reign_hold(r));
+}
+
+static void batches_loaded(struct reign *r)
+{
+    r->folder->begun = true;
+    poll(r);
+}
+
+void folder_begin(struct reign *r)
+{
+    loader_all(r, batches_loaded);
+}
+
+void folder_wake(struct reign *r)
+{
+    r->folder->wanted = true;
+    r->folder->next_poll_us = 0;
+    if (r->loaded)
+        folder_tick(r);
+}
+
+void folder_tick(struct reign *r)
+{
+    struct folder *f = r->folder;
+    if (!f->begun)
+        return;
+    fold_age(&r->log, clock_wall_ms());
+    write_pump(r);
+    if (!f->polling && clock_mono_us() >= f->next_poll_us)
+        poll(r);
+}

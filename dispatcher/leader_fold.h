@@ -1,0 +1,22 @@
+/* Reads the acknowledgement log and what else PostgreSQL has for the leader: new batches, cancels.
+ * Owns: struct folder: one poll under way at a time. May call: lib/store/db_open, dispatcher/fold, leader_load,
+ * leader_write, cancel, leader_reign. Loop rule: non-blocking. */
+#ifndef MUSTER_DISPATCHER_LEADER_FOLD_H
+#define MUSTER_DISPATCHER_LEADER_FOLD_H
+
+#include "dispatcher/leader_reign.h"
+
+#define FOLD_BUSY_MS     50   /* between polls while the log has news: a poll costs about 0.1 ms of PostgreSQL */
+#define FOLD_IDLE_MS     200  /* and while it has none */
+#define FOLD_STREAM_ROWS 64   /* rows of a stream in one answer */
+#define FOLD_STREAMS     1024 /* streams with news in one answer */
+
+struct folder *folder_new(struct reign *r);
+void folder_free(struct folder **f);
+/* The picture's batches are loaded: reads the whole log, then sets r->loaded. */
+void folder_begin(struct reign *r);
+/* There is something to read: at once. */
+void folder_wake(struct reign *r);
+void folder_tick(struct reign *r);
+
+#endif

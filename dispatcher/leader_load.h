@@ -1,0 +1,22 @@
+/* Brings open batches with their blocks into the leader's picture.
+ * Owns: struct loader. May call: lib/store/db_open, dispatcher/leader_reign. Loop rule: non-blocking. */
+#ifndef MUSTER_DISPATCHER_LEADER_LOAD_H
+#define MUSTER_DISPATCHER_LEADER_LOAD_H
+
+#include "dispatcher/leader_reign.h"
+#include "lib/store/db_open.h"
+
+struct loader *loader_new(struct reign *r);
+void loader_free(struct loader **l);
+
+/* `done` comes from the loop when they are in the picture; on a failure the reign fails or PostgreSQL is asked again.
+ * One load at a time. */
+typedef void load_done_fn(struct reign *r);
+/* Every batch that is not closed. */
+void loader_all(struct reign *r, load_done_fn *done);
+/* Those of the given numbers that are not closed; the others are noted as closed. */
+void loader_some(struct reign *r, const int64_t *ids, size_t n, load_done_fn *done);
+/* These, whose rows are known; known batches are passed over. */
+void loader_take(struct reign *r, const struct db_open *rows, size_t n, load_done_fn *done);
+
+#endif

@@ -1,0 +1,168 @@
+#include "dispatcher/leader_reign.h"
+
+#include <stdlib.h>
+
+#include "dispatcher/cancel.h"
+#include "dispatcher/expire.h"
+#include "dispatcher/leader_clear.h"
+#include "dispatcher/leader_fold.h"
+#include "dispatcher/leader_load.h"
+#include "dispatcher/leader_walk.h"
+#include "dispatcher/leader_write.h"
+#include "dispatcher/rebuild.h"
+#include "dispatcher/route.h"
+#include "dispatcher/sweep.h"
+#include "lib/base/log.h"
+
+#define TICKS_PER_SECOND (1000 / REIGN_TICK_MS)
+
+static void show(struct reign *r)
+{
+    struct leader_figures *f = r->figures;
+    f->open_batches = r->set.batches;
+    f->open_commands = r->set.remaining;
+    f->log_rows = r->log.rows;
+    f->log_entries = r->log.live;
+}
+
+static void report_failure(struct reign *r)
+{
+    void (*on_failed)(void *) = r->on_failed;
+    r->on_failed = NULL;
+    if (on_failed)
+        on_failed(r->arg);
+}
+
+static void tick(struct ev_loop *loop, ev_timer *t, int events)
+{
+    struct reign *r = container_of(t, struct reign, tick);
+    (void)loop, (void)events;
+    if (r->failed || r->log.failed || r->set.failed) {
+        report_failure(r); /* which ends the reign */
+        return;
+    }
+    bool second = r->ticks++ % TICKS_PER_SECOND == 0;
+    if (!live_up(r->live) && (r->live_ready || r->rebuilding))
+        rebuild_lost(r);
+    if (live_up(r->live) && (second || !r->live_ready))
+        rebuild_check(r);
+    folder_tick(r);
+    router_tick(r);
+    walker_tick(r);
+    clearer_tick(r);
+    cancel_tick(r);
+    expire_tick(r);
+    if (second)
+        sweep(r);
+    show(r);
+}
+
+struct reign *reign_new(struct ev_loop *loop, struct pg *pg, struct live *live, const struct lease_fence *fence,
+                        int lane, struct leader_figures *figures, void (*on_failed)(void *arg), void *arg)
+{
+    struct reign *r = calloc(1, sizeof *r);
+    if (!r)
+        return NULL;
+    r->loop = loop;
+    r->pg = pg;
+    r->live = live;
+    r->fence = *fence;
+    r->lane = lane;
+    r->figures = figures;
+    r->on_failed = on_failed;
+    r->arg = arg;
+    open_set_init(&r->set);
+    fold_init(&r->log);
+    queue_init(&r->queue);
+    list_init(&r->handed);
+    list_init(&r->clearing);
+    list_init(&r->closing);
+    ev_timer_init(&r->tick, tick, REIGN_TICK_MS / 1000., REIGN_TICK_MS / 1000.);
+    if (!(r->loader = loader_new(r)) || !(r->router = router_new(r)) || !(r->folder = folder_new(r)) ||
+        !(r->walker = walker_new(r)) || !(r->canceler = canceler_new(r)) || !(r->sweeper = sweeper_new(r)) ||
+        !(r->rebuilder = rebuilder_new(r)) || !(r->clearer = clearer_new(r)) || !(r->writer = writer_new(r))) {
+        reign_end(&r);
+        return NULL;
+    }
+    ev_timer_start(loop, &r->tick);
+    folder_begin(r);
+    return r;
+}
+
+void reign_end(struct reign **reign)
+{
+    struct reign *r = *reign;
+    *reign = NULL;
+    if (!r)
+        return;
+    r->over = true;
+    ev_timer_stop(r->loop, &r->tick);
+    loader_free(&r->loader);
+    router_free(&r->router);
+    folder_free(&r->folder);
+    walker_free(&r->walker);
+    canceler_free(&r->canceler);
+    sweeper_free(&r->sweeper);
+    rebuilder_free(&r->rebuilder);
+    clearer_free(&r->clearer);
+    writer_free(&r->writer);
+    queue_free(&r->queue);
+    fold_free(&r->log);
+    open_set_free(&r->set);
+    buf_free(&r->canceled);
+    buf_free(&r->undeleted);
+    show(r);
+    if (!r->refs)
+        free(r);
+}
+
+bool reign_back(struct reign *r)
+{
+    r->refs--;
+    if (!r->over)
+        return true;
+    if (!r->refs)
+        free(r);
+    return false;
+}
+
+/* Only noted here: whoever calls goes on with what is there, until the next tick ends it. */
+void reign_fail(struct reign *r, const char *why, enum err err)
+{
+    if (!r->failed)
+        log_warn("leader_starts_over", "why=%s err=%s", why, err_name(err));
+    r->failed = true;
+}
+
+void reign_loaded_batch(struct reign *r, struct open_batch *batch)
+{
+    if (batch->expires_ms < r->set.next_expiry_ms)
+        r->set.next_expiry_ms = batch->expires_ms;
+    if (!batch->unsettled)
+        reign_check_complete(r, batch);
+    else if (!batch->routed && !batch->canceling)
+        router_add(r, batch);
+    router_pump(r);
+}
+
+void reign_idle(struct reign *r, struct open_batch *batch)
+{
+    batch->busy--;
+    reign_check_complete(r, batch);
+}
+
+void reign_check_complete(struct reign *r, struct open_batch *batch)
+{
+    if (batch->busy || batch->unsettled || batch->stage != OPEN_RUNNING || batch->rebuild)
+        return;
+    queue_remove(&r->queue, batch);
+    list_remove(&batch->work);
+    if (batch->touched) {
+        batch->stage = OPEN_CLEARING;
+        clear_batch(r, batch);
+    } else {
+        batch->stage = OPEN_CLOSING;
+        list_append(&r->closing, &batch->work);
+        write_pump(r);
+    }
+}

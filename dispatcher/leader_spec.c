@@ -1,0 +1,94 @@
+#include "dispatcher/leader_spec.h"
+
+#include <stdlib.h>
+
+#include "lib/store/db_open.h"
+#include "muster/internal/v1/batch.pb-c.h"
+
+struct spec_job {
+    struct reign *reign;
+    spec_sent_fn *sent;
+    spec_written_fn *written;
+    size_t count;
+    struct open_batch *batches[];
+};
+
+struct spec_write {
+    struct reign *reign;
+    spec_written_fn *written;
+    struct open_batch *batch;
+};
+
+static void spec_done(void *arg, enum err err)
+{
+    struct spec_write w = *(struct spec_write *)arg;
+    free(arg);
+    if (!reign_back(w.reign))
+        return;
+    if (w.written)
+        w.written(w.reign, w.batch, err);
+    reign_idle(w.reign, w.batch);
+}
+
+static void write_spec(struct reign *r, struct open_batch *batch, struct slice command, spec_written_fn *written)
+{
+    Muster__Internal__V1__BatchSpec spec = MUSTER__INTERNAL__V1__BATCH_SPEC__INIT;
+    spec.batch_id = (int64_t)batch->id;
+    spec.tenant = batch->tenant;
+    spec.priority = batch->priority;
+    spec.command = (ProtobufCBinaryData){command.len, (uint8_t *)(uintptr_t)command.data};
+    spec.created_ms = batch->created_ms;
+    spec.expires_ms = batch->expires_ms;
+    spec.canceled = batch->canceling;
+    size_t len = muster__internal__v1__batch_spec__get_packed_size(&spec);
+    uint8_t *bytes = malloc(len);
+    struct spec_write *w = malloc(sizeof *w);
+    if (!bytes || !w)
+        abort(); /* a fresh process does better than one that has lost a reply */
+    muster__internal__v1__batch_spec__pack(&spec, bytes);
+    *w = (struct spec_write){reign_hold(r), written, batch};
+    reign_busy(batch);
+    live_put_spec(r->live, batch->id, (struct slice){bytes, len}, spec_done, w);
+    free(bytes);
+}
+
+static void got_commands(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                         size_t count)
+{
+    struct spec_job *job = arg;
+    struct reign *r = job->reign;
+    (void)error, (void)count;
+    if (!reign_back(r)) {
+        free(job);
+        return;
+    }
+    for (int i = 0; !err && i < pg_rows(results[0]); i++) {
+        struct open_batch *batch = open_set_find(&r->set, (uint64_t)pg_int(results[0], i, 0));
+        if (batch)
+            write_spec(r, batch, pg_bytes(results[0], i, 1), job->written);
+    }
+    job->sent(r, job->batches, job->count, err);
+    for (size_t i = 0; i < job->count; i++)
+        reign_idle(r, job->batches[i]);
+    free(job);
+}
+
+void spec_put(struct reign *r, struct open_batch *const *batches, size_t n, spec_sent_fn *sent,
+              spec_written_fn *written)
+{
+    struct spec_job *job = malloc(sizeof *job + n * sizeof *batches);
+    int64_t *ids = malloc((n + 1) * sizeof *ids);
+    if (!job || !ids)
+        abort();
+    *job = (struct spec_job){reign_hold(r), sent, written, n};
+    for (size_t i = 0; i < n; i++) {
+        job->batches[i] = batches[i];
+        ids[i] = (int64_t)batches[i]->id;
+        reign_busy(batches[i]);
+    }
+    struct pg_txn *txn = pg_txn_new(r->pg, r->lane);
+    if (txn)
+        db_open_commands(txn, ids, n);
+    pg_txn_submit(txn, got_commands, job);
+    free(ids);
+}

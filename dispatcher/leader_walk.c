@@ -1,0 +1,161 @@
+#include "dispatcher/leader_walk.h"
+
+#include <stdlib.h>
+
+#include "dispatcher/rebuild.h"
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+
+struct walker {
+    struct list waiting;
+    unsigned under_way;
+    bool backoff; /* a move failed: the rest waits for the next tick */
+};
+
+struct walk_move {
+    struct list link;
+    struct reign *reign;
+    struct open_block *block;
+    enum command_event event;
+    bool some;
+    struct bitmap only;
+    walk_done_fn *done;
+};
+
+struct walker *walker_new(struct reign *r)
+{
+    (void)r;
+    struct walker *w = calloc(1, sizeof *w);
+    if (w)
+        list_init(&w->waiting);
+    return w;
+}
+
+void walker_free(struct walker **w)
+{
+    if (!*w)
+        return;
+    list_for_each (l, tmp, &(*w)->waiting) {
+        list_remove(l);
+        free(container_of(l, struct walk_move, link));
+    }
+    free(*w);
+    *w = NULL;
+}
+
+static void finish(struct reign *r, struct walk_move *m)
+{
+    struct open_batch *batch = m->block->batch;
+    fold_changed(&r->log, m->block, true, clock_wall_ms());
+    if (m->done)
+        m->done(r, batch);
+    reign_idle(r, batch);
+    free(m);
+}
+
+static void again(struct reign *r, struct walk_move *m)
+{
+    list_append(&r->walker->waiting, &m->link);
+    r->walker->backoff = true;
+}
+
+/* The block is not open in Redis. When Redis holds what it should, then it never was: only PostgreSQL knows it. */
+static void got_generation(void *arg, enum err err, int64_t value)
+{
+    struct walk_move *m = arg;
+    struct reign *r = m->reign;
+    if (!reign_back(r)) {
+        free(m);
+        return;
+    }
+    r->walker->under_way--;
+    if (err || !value) {
+        if (!err)
+            rebuild_begin(r);
+        again(r, m);
+        return;
+    }
+    open_block_apply(&r->set, m->block, m->event, m->some ? &m->only : NULL, clock_wall_ms());
+    finish(r, m);
+    walker_pump(r);
+}
+
+static void applied(void *arg, enum err err, struct slice value)
+{
+    struct walk_move *m = arg;
+    struct reign *r = m->reign;
+    struct state_string states;
+    if (!reign_back(r)) {
+        free(m);
+        return;
+    }
+    if (err == ERR_NOT_FOUND) {
+        reign_hold(r);
+        live_generation_get(r->live, got_generation, m);
+        return;
+    }
+    r->walker->under_way--;
+    if (err || !state_string_parse(&states, value)) {
+        if (!err)
+            log_error("state_string_unreadable", "batch=%llu block=%u", (unsigned long long)m->block->batch->id,
+                      m->block->block);
+        again(r, m);
+        return;
+    }
+    open_block_merge_string(&r->set, m->block, &states, clock_wall_ms());
+    finish(r, m);
+    walker_pump(r);
+}
+
+void walker_pump(struct reign *r)
+{
+    struct walker *w = r->walker;
+    while (!w->backoff && w->under_way < WALK_MOVES && reign_live(r) && !list_empty(&w->waiting)) {
+        struct walk_move *m = container_of(list_pop(&w->waiting), struct walk_move, link);
+        w->under_way++;
+        m->reign = reign_hold(r);
+        live_apply(r->live, block_place(m->block), m->event, m->some ? &m->only : NULL, applied, m);
+    }
+}
+
+void walker_tick(struct reign *r)
+{
+    r->walker->backoff = false;
+    walker_pump(r);
+}
+
+void walk_block(struct reign *r, struct open_block *b, enum command_event event, const struct bitmap *only,
+                walk_done_fn *done)
+{
+    struct walk_move *m = calloc(1, sizeof *m);
+    if (!m)
+        abort();
+    m->block = b;
+    m->event = event;
+    m->some = only != NULL;
+    if (only)
+        m->only = *only;
+    m->done = done;
+    reign_busy(b->batch);
+    list_append(&r->walker->waiting, &m->link);
+}
+
+unsigned walk_batch(struct reign *r, struct open_batch *batch, enum command_event event, walk_done_fn *done)
+{
+    unsigned n = 0;
+    for (uint32_t i = 0; i < batch->block_count; i++)
+        if (batch->blocks[i].remaining) {
+            walk_block(r, &batch->blocks[i], event, NULL, done);
+            n++;
+        }
+    walker_pump(r);
+    return n;
+}
+
+void walk_unknown(struct reign *r, struct open_batch *batch, enum command_event event)
+{
+    int64_t now = clock_wall_ms();
+    for (uint32_t i = 0; i < batch->block_count; i++)
+        if (open_block_apply(&r->set, &batch->blocks[i], event, NULL, now))
+            fold_changed(&r->log, &batch->blocks[i], true, now);
+}

@@ -1,0 +1,27 @@
+/* Writes what the leader has decided: one fenced transaction at a time with blocks to store, rows of the log that have
+ * become superfluous, batches to mark routed, canceled or closed.
+ * Owns: struct writer. May call: lib/store/db_open, db_lease, live (to publish), dispatcher/fold, leader_reign. Loop
+ * rule: non-blocking. When the fate of a write is not known, the reign fails and all is read again. */
+#ifndef MUSTER_DISPATCHER_LEADER_WRITE_H
+#define MUSTER_DISPATCHER_LEADER_WRITE_H
+
+#include "dispatcher/leader_reign.h"
+
+#define WRITE_PACE_MS 20   /* between writes: what comes in between shares one commit */
+#define WRITE_BLOCKS  256  /* blocks in one write: up to 1.3 MB */
+#define WRITE_BATCHES 1000 /* batches in one write, of each kind */
+#define WRITE_ROUTED_MS                                                                                                \
+    250 /* routed_ms may be late by so much: many a batch is closed by then, which saves the write */
+
+struct writer *writer_new(struct reign *r);
+void writer_free(struct writer **w);
+/* Writes if there is something to write and it is time. */
+void write_pump(struct reign *r);
+/* Stops in Redis nothing of the batch any more: canceled_ms is to be set, after its blocks are stored. */
+void write_canceled(struct reign *r, struct open_batch *batch);
+/* The device has no open commands any more. */
+void write_undeleted(struct reign *r, uint32_t tenant, uint32_t seq);
+/* Streams of workers that have long gone; now and then. */
+void write_forget_streams(struct reign *r);
+
+#endif

@@ -1,0 +1,360 @@
+#include "dispatcher/open_batch.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BUCKETS_MIN 256
+
+void open_set_init(struct open_set *set)
+{
+    memset(set, 0, sizeof *set);
+    set->next_expiry_ms = INT64_MAX;
+}
+
+static void batch_free(struct open_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->block_count; i++) {
+        free(batch->blocks[i].cells);
+        free(batch->blocks[i].refs);
+    }
+    free(batch->targets);
+    free(batch);
+}
+
+void open_set_free(struct open_set *set)
+{
+    for (size_t i = 0; i < set->bucket_count; i++)
+        for (struct open_batch *b = set->buckets[i], *next; b; b = next) {
+            next = b->next;
+            batch_free(b);
+        }
+    free(set->buckets);
+    open_set_init(set);
+}
+
+static struct open_batch **bucket(const struct open_set *set, uint64_t id)
+{
+    return &set->buckets[id & (set->bucket_count - 1)];
+}
+
+struct open_batch *open_set_find(const struct open_set *set, uint64_t id)
+{
+    if (!set->bucket_count)
+        return NULL;
+    struct open_batch *b = *bucket(set, id);
+    while (b && b->id != id)
+        b = b->next;
+    return b;
+}
+
+void open_set_each(const struct open_set *set, void (*each)(void *arg, struct open_batch *batch), void *arg)
+{
+    for (size_t i = 0; i < set->bucket_count; i++)
+        for (struct open_batch *b = set->buckets[i]; b; b = b->next)
+            each(arg, b);
+}
+
+static bool grow(struct open_set *set)
+{
+    struct open_set bigger = {.bucket_count = set->bucket_count ? set->bucket_count * 2 : BUCKETS_MIN};
+    bigger.buckets = calloc(bigger.bucket_count, sizeof *bigger.buckets);
+    if (!bigger.buckets)
+        return false;
+    for (size_t i = 0; i < set->bucket_count; i++)
+        for (struct open_batch *b = set->buckets[i], *next; b; b = next) {
+            next = b->next;
+            b->next = *bucket(&bigger, b->id);
+            *bucket(&bigger, b->id) = b;
+        }
+    free(set->buckets);
+    set->buckets = bigger.buckets;
+    set->bucket_count = bigger.bucket_count;
+    return true;
+}
+
+struct open_batch *open_set_add(struct open_set *set, uint64_t id, uint32_t blocks, size_t target_bytes)
+{
+    assert(!open_set_find(set, id));
+    struct open_batch *batch = NULL;
+    if (set->batches >= set->bucket_count && !grow(set))
+        goto fail;
+    batch = calloc(1, sizeof *batch + blocks * sizeof *batch->blocks);
+    if (!batch || !(batch->targets = malloc(target_bytes ? target_bytes : 1)))
+        goto fail;
+    batch->id = id;
+    list_init(&batch->queue);
+    list_init(&batch->work);
+    batch->next = *bucket(set, id);
+    *bucket(set, id) = batch;
+    set->batches++;
+    return batch;
+fail:
+    free(batch);
+    set->failed = true;
+    return NULL;
+}
+
+void open_set_remove(struct open_set *set, struct open_batch *batch)
+{
+    assert(!batch->busy);
+    struct open_batch **at = bucket(set, batch->id);
+    while (*at != batch)
+        at = &(*at)->next;
+    *at = batch->next;
+    set->batches--;
+    set->remaining -= batch->remaining;
+    open_set_note_closed(set, batch->id);
+    list_remove(&batch->queue);
+    list_remove(&batch->work);
+    for (uint32_t i = 0; i < batch->block_count; i++)
+        list_remove(&batch->blocks[i].link);
+    batch_free(batch);
+}
+
+void open_set_note_closed(struct open_set *set, uint64_t id)
+{
+    set->closed[id % OPEN_CLOSED_MEMORY] = id;
+}
+
+bool open_set_is_closed(const struct open_set *set, uint64_t id)
+{
+    return set->closed[id % OPEN_CLOSED_MEMORY] == id;
+}
+
+/* --- cells ------------------------------------------------------------------------------------------------------ */
+static uint8_t *cell_times(const struct open_block *b)
+{
+    return b->cells + b->span;
+}
+
+static uint8_t *cell_changed(const struct open_block *b)
+{
+    return b->cells + b->span + 4 * (size_t)b->span;
+}
+
+bool open_block_targets(const struct open_block *b, unsigned slot)
+{
+    unsigned i = slot - b->first;
+    return slot >= b->first && i < b->span && b->targets[i / 8] >> i % 8 & 1;
+}
+
+static bool make_cells(struct open_set *set, struct open_block *b)
+{
+    if (b->cells)
+        return true;
+    b->cells = calloc(1, (size_t)b->span * 5 + b->span / 8);
+    if (!b->cells) {
+        set->failed = true;
+        return false;
+    }
+    for (unsigned i = 0; i < b->span; i++)
+        if (open_block_targets(b, b->first + i))
+            b->cells[i] = state_byte(STATE_QUEUED, 0);
+    return true;
+}
+
+uint8_t open_block_state(const struct open_block *b, unsigned slot)
+{
+    if (!open_block_targets(b, slot))
+        return 0;
+    return b->cells ? b->cells[slot - b->first] : state_byte(STATE_QUEUED, 0);
+}
+
+static unsigned count_targets(const uint8_t *targets, size_t n)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < n; i++)
+        count += (unsigned)__builtin_popcount(targets[i]);
+    return count;
+}
+
+/* Counts what is not terminal in stored states; also clears what the bitmap does not address. */
+static unsigned count_remaining(struct open_block *b)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < b->span; i++) {
+        if (!open_block_targets(b, b->first + i))
+            b->cells[i] = 0;
+        else if (!state_is_terminal(state_of(b->cells[i])))
+            n++;
+    }
+    return n;
+}
+
+bool open_batch_put(struct open_set *set, struct open_batch *batch, uint32_t block, unsigned first,
+                    struct slice targets, struct slice states)
+{
+    struct open_block *b = &batch->blocks[batch->block_count];
+    size_t span = targets.len * 8;
+    if (!targets.len || first % 8 || first + span > BLOCK_SLOTS || (states.len && states.len != span) ||
+        (batch->block_count && b[-1].block >= block))
+        return false;
+    uint8_t *copy = batch->block_count ? (uint8_t *)(uintptr_t)b[-1].targets + b[-1].span / 8 : batch->targets;
+    memcpy(copy, targets.data, targets.len);
+    *b = (struct open_block){
+        .batch = batch, .block = block, .first = (uint16_t)first, .span = (uint16_t)span, .targets = copy};
+    list_init(&b->link);
+    b->remaining = (uint16_t)count_targets(copy, targets.len);
+    if (states.len) {
+        if (!make_cells(set, b))
+            return false;
+        memcpy(b->cells, states.data, span);
+        b->remaining = (uint16_t)count_remaining(b);
+    }
+    batch->block_count++;
+    batch->unsettled++;
+    batch->remaining += b->remaining;
+    set->remaining += b->remaining;
+    if (!b->remaining && b->cells)
+        open_block_settle(b);
+    return true;
+}
+
+void open_block_put_times(struct open_block *b, struct slice times)
+{
+    if (b->cells && times.len == 4 * (size_t)b->span)
+        memcpy(cell_times(b), times.data, times.len);
+}
+
+struct open_block *open_batch_block(struct open_batch *batch, uint32_t block)
+{
+    uint32_t low = 0, high = batch->block_count;
+    /* A batch to all has every block: then the first guess is right. */
+    if (block < high && batch->blocks[block].block == block)
+        return &batch->blocks[block];
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (batch->blocks[mid].block < block)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < batch->block_count && batch->blocks[low].block == block ? &batch->blocks[low] : NULL;
+}
+
+/* Milliseconds since the batch was accepted; never 0, which says that there is no time. */
+static uint32_t relative_ms(const struct open_batch *batch, int64_t at_ms)
+{
+    int64_t t = at_ms - batch->created_ms;
+    return t < 1 ? 1 : t > UINT32_MAX ? UINT32_MAX : (uint32_t)t;
+}
+
+static void set_cell(struct open_set *set, struct open_block *b, unsigned i, uint8_t old, uint8_t state, int64_t at_ms)
+{
+    uint8_t *changed = cell_changed(b);
+    b->cells[i] = state;
+    store_u32le(cell_times(b) + 4 * (size_t)i, relative_ms(b->batch, at_ms));
+    if (!(changed[i / 8] >> i % 8 & 1)) {
+        changed[i / 8] = (uint8_t)(changed[i / 8] | 1u << i % 8);
+        b->dirty++;
+    }
+    if (state_is_terminal(state_of(state)) && !state_is_terminal(state_of(old))) {
+        b->remaining--;
+        b->batch->remaining--;
+        set->remaining--;
+    }
+}
+
+bool open_block_merge(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms)
+{
+    if (b->settled || !open_block_targets(b, slot))
+        return false;
+    uint8_t old = open_block_state(b, slot), new = state_merge(old, state);
+    if (new == old || !make_cells(set, b))
+        return false;
+    set_cell(set, b, slot - b->first, old, new, at_ms);
+    return true;
+}
+
+unsigned open_block_merge_string(struct open_set *set, struct open_block *b, const struct state_string *s,
+                                 int64_t at_ms)
+{
+    unsigned changes = 0;
+    for (unsigned i = 0; i < s->count; i++) {
+        uint8_t state = s->states[i];
+        if (state_of(state) == STATE_ROUTED)
+            state = state_byte(STATE_QUEUED, state_attempts(state));
+        changes += open_block_merge(set, b, s->first + i, state, at_ms);
+    }
+    return changes;
+}
+
+unsigned open_block_apply(struct open_set *set, struct open_block *b, enum command_event event,
+                          const struct bitmap *only, int64_t at_ms)
+{
+    unsigned changes = 0;
+    for (unsigned slot = b->first; slot < (unsigned)b->first + b->span; slot++) {
+        uint8_t old = only && !bitmap_test(only, slot) ? 0 : open_block_state(b, slot);
+        enum command_state next = state_next(state_of(old), event);
+        if (next != STATE_NONE)
+            changes += open_block_merge(set, b, slot, state_byte(next, state_attempts(old)), at_ms);
+    }
+    return changes;
+}
+
+void open_block_string(const struct open_block *b, struct buf *out, bool keep_sent)
+{
+    struct bitmap targets = {{0}};
+    memcpy(targets.bytes + b->first / 8, b->targets, b->span / 8);
+    size_t start = buf_len(out);
+    state_string_put(out, &targets, state_byte(STATE_QUEUED, 0));
+    if (!b->cells || out->failed)
+        return;
+    unsigned first = bitmap_next(&targets, 0);
+    uint8_t *p = buf_head(out) + start + STATE_STRING_HEADER;
+    for (unsigned slot = first; slot < BLOCK_SLOTS; slot = bitmap_next(&targets, slot + 1)) {
+        uint8_t state = b->cells[slot - b->first];
+        if (state_of(state) == STATE_ROUTED || (state_of(state) == STATE_SENT && !keep_sent))
+            state = state_byte(STATE_QUEUED, state_attempts(state));
+        p[slot - first] = state;
+    }
+}
+
+struct slice open_block_states(const struct open_block *b)
+{
+    return (struct slice){b->cells, b->span};
+}
+
+struct slice open_block_times(const struct open_block *b)
+{
+    return (struct slice){cell_times(b), 4 * (size_t)b->span};
+}
+
+bool open_block_is_dirty(const struct open_block *b, unsigned slot)
+{
+    unsigned i = slot - b->first;
+    return b->cells && slot >= b->first && i < b->span && cell_changed(b)[i / 8] >> i % 8 & 1;
+}
+
+unsigned open_block_next_dirty(const struct open_block *b, unsigned from)
+{
+    const uint8_t *changed = b->cells ? cell_changed(b) : NULL;
+    for (unsigned i = from > b->first ? from - b->first : 0; changed && i < b->span; i++)
+        if (changed[i / 8] >> i % 8 & 1)
+            return b->first + i;
+    return BLOCK_SLOTS;
+}
+
+int64_t open_block_time(const struct open_block *b, unsigned slot)
+{
+    return b->batch->created_ms + load_u32le(cell_times(b) + 4 * (size_t)(slot - b->first));
+}
+
+void open_block_clean(struct open_block *b)
+{
+    if (b->cells)
+        memset(cell_changed(b), 0, b->span / 8);
+    b->dirty = 0;
+}
+
+void open_block_settle(struct open_block *b)
+{
+    assert(!b->settled && !b->remaining && !b->dirty);
+    state_count(b->batch->counts, b->cells, b->span);
+    b->batch->counts[STATE_NONE] = 0;
+    free(b->cells);
+    b->cells = NULL;
+    b->settled = true;
+    b->batch->unsettled--;
+}

@@ -1,0 +1,134 @@
+/* The leader's picture of open batches: for each block which commands are terminal, and what PostgreSQL's blocks do not
+ * know yet.
+ * Owns: struct open_set, open_batch, open_block. May call: lib/store/block, state; lib/base. Loop rule: none, pure.
+ *
+ * A block costs memory for its states and times only from its first recorded command until it is complete. */
+#ifndef MUSTER_DISPATCHER_OPEN_BATCH_H
+#define MUSTER_DISPATCHER_OPEN_BATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/list.h"
+#include "lib/store/block.h"
+
+struct log_row; /* dispatcher/fold.h */
+
+/* How many entries of a row of the log wait for this block to be folded. */
+struct open_ref {
+    struct log_row *row;
+    uint32_t entries;
+};
+
+struct open_block {
+    struct list link; /* one of fold.h's lists, or alone */
+    struct open_batch *batch;
+    uint32_t block;
+    uint16_t first, span;   /* slots first … first + span - 1, multiples of 8, as stored */
+    uint16_t remaining;     /* commands that are not terminal */
+    uint16_t dirty;         /* commands changed since the last fold */
+    bool due;               /* stands in the list of those to fold now */
+    bool settled;           /* complete, stored and counted */
+    int64_t changed_ms;     /* last change, and */
+    int64_t dirty_ms;       /* first one since the last fold */
+    const uint8_t *targets; /* span / 8 bytes */
+    uint8_t *cells;         /* states, times, bitmap of the changed ones; NULL: all QUEUED */
+    struct open_ref *refs;  /* rows of the log that wait for the fold */
+    uint32_t ref_count, ref_cap;
+};
+
+/* What a batch is waiting for to be closed. */
+enum open_stage {
+    OPEN_RUNNING,  /* commands that are not terminal, or blocks not yet stored */
+    OPEN_CLEARING, /* complete and stored; its Redis keys are being deleted */
+    OPEN_CLOSING,  /* to be marked closed by the next write */
+};
+
+struct open_batch {
+    struct open_batch *next; /* of its hash bucket */
+    struct list queue;       /* of dispatcher/leader_queue.h, or alone */
+    struct list work;        /* of the module that has something to do with it, or alone */
+    uint64_t id;
+    uint32_t tenant;
+    uint8_t priority; /* muster.v1.Priority: 1 urgent … 3 bulk */
+    int64_t created_ms, expires_ms;
+    uint32_t command_bytes;
+    enum open_stage stage;
+    bool routed;                      /* durably: routed_ms is set */
+    bool handed;                      /* all blocks are in Redis and pushed, since the last loss of Redis */
+    bool touched;                     /* Redis may know it */
+    bool spec;                        /* batch:<id> is written, or on its way in front of everything else */
+    bool rebuild;                     /* to be routed again because Redis was lost */
+    bool canceling, canceled, ending; /* cancel requested; confirmed; expiry under way */
+    bool cancel_begun;                /* dispatcher/cancel.h is at it */
+    uint32_t busy;                    /* moves in flight that name it: it must not go away */
+    uint32_t route_next, routing;     /* next block to route; blocks in flight */
+    bool route_failed;                /* some move of the routing failed: once more */
+    uint32_t remaining;               /* commands that are not terminal */
+    uint32_t unsettled;               /* blocks not yet settled */
+    uint32_t counts[STATE_COUNT];     /* of settled blocks */
+    uint8_t *targets;                 /* owned: bitmaps of all blocks */
+    uint32_t block_count;
+    struct open_block blocks[]; /* by number */
+};
+
+#define OPEN_CLOSED_MEMORY 8192 /* batches remembered as closed, so that late entries are not looked up again */
+
+struct open_set {
+    struct open_batch **buckets;
+    size_t bucket_count, batches;
+    uint64_t remaining;     /* commands of all batches that are not terminal */
+    int64_t next_expiry_ms; /* no batch that is not ending expires before; INT64_MAX: none */
+    bool failed;            /* sticky: memory ran out, the picture is no longer whole */
+    uint64_t closed[OPEN_CLOSED_MEMORY];
+};
+
+void open_set_init(struct open_set *set);
+void open_set_free(struct open_set *set);
+struct open_batch *open_set_find(const struct open_set *set, uint64_t id);
+/* Calls `each` for every batch; it must not add or remove any. */
+void open_set_each(const struct open_set *set, void (*each)(void *arg, struct open_batch *batch), void *arg);
+/* Adds a batch of `blocks` blocks with `target_bytes` bytes of bitmaps in all. The caller fills in what it knows of the
+ * batch. NULL without memory, and then the set has failed. */
+struct open_batch *open_set_add(struct open_set *set, uint64_t id, uint32_t blocks, size_t target_bytes);
+/* Frees the batch; it is remembered as closed. */
+void open_set_remove(struct open_set *set, struct open_batch *batch);
+void open_set_note_closed(struct open_set *set, uint64_t id);
+bool open_set_is_closed(const struct open_set *set, uint64_t id);
+
+/* The batch's next block, in order of number: what batch_block says. `states` empty: as accepted. False when the
+ * columns make no sense, or memory ran out. A block that is complete is settled at once. */
+MUST_CHECK bool open_batch_put(struct open_set *set, struct open_batch *batch, uint32_t block, unsigned first,
+                               struct slice targets, struct slice states);
+/* Times of a block with states, as stored; ignored when the length is wrong. */
+void open_block_put_times(struct open_block *b, struct slice times);
+/* NULL when the batch is not in the block. */
+struct open_block *open_batch_block(struct open_batch *batch, uint32_t block);
+
+/* Joins what another source says of a command at `at_ms`. True when that is news; then the command is dirty. */
+bool open_block_merge(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms);
+/* The same with a whole state string of Redis; what is ROUTED there counts as QUEUED. Returns the number of changes. */
+unsigned open_block_merge_string(struct open_set *set, struct open_block *b, const struct state_string *s,
+                                 int64_t at_ms);
+/* Makes an event happen to all commands (or those in `only`) without Redis. Returns the number of changes. */
+unsigned open_block_apply(struct open_set *set, struct open_block *b, enum command_event event,
+                          const struct bitmap *only, int64_t at_ms);
+/* State byte of an addressed command, else 0. */
+uint8_t open_block_state(const struct open_block *b, unsigned slot);
+bool open_block_targets(const struct open_block *b, unsigned slot);
+/* Appends the state string to open the block in Redis with: what a worker had is QUEUED again, except that what was
+ * sent stays SENT with `keep_sent`. */
+void open_block_string(const struct open_block *b, struct buf *out, bool keep_sent);
+/* What to store: span bytes of states, 4 * span bytes of times. Cells must be there. */
+struct slice open_block_states(const struct open_block *b);
+struct slice open_block_times(const struct open_block *b);
+bool open_block_is_dirty(const struct open_block *b, unsigned slot);
+/* Slot of the next dirty command at or after `from`, or BLOCK_SLOTS; and its time. */
+unsigned open_block_next_dirty(const struct open_block *b, unsigned from);
+int64_t open_block_time(const struct open_block *b, unsigned slot);
+/* Forgets which commands are dirty (they are stored, or about to be). */
+void open_block_clean(struct open_block *b);
+/* The block is complete and stored: counts it, frees the cells. */
+void open_block_settle(struct open_block *b);
+
+#endif

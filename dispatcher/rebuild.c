@@ -1,0 +1,119 @@
+#include "dispatcher/rebuild.h"
+
+#include <stdlib.h>
+
+#include "dispatcher/cancel.h"
+#include "dispatcher/route.h"
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+
+struct rebuilder {
+    bool asking, setting;
+    int64_t began_us;
+};
+
+struct rebuilder *rebuilder_new(struct reign *r)
+{
+    (void)r;
+    return calloc(1, sizeof(struct rebuilder));
+}
+
+void rebuilder_free(struct rebuilder **b)
+{
+    free(*b);
+    *b = NULL;
+}
+
+static void ready(struct reign *r)
+{
+    r->rebuilding = false;
+    r->live_ready = true;
+    cancel_restart(r);
+    router_pump(r);
+}
+
+static void generation_set(void *arg, enum err err)
+{
+    struct reign *r = arg;
+    if (!reign_back(r))
+        return;
+    r->rebuilder->setting = false;
+    if (err || !r->rebuilding || r->rebuild_left) {
+        r->rebuilding = false; /* asked again at the next check */
+        return;
+    }
+    log_info("redis_rebuilt", "ms=%lld open=%llu", (long long)(clock_mono_us() - r->rebuilder->began_us) / 1000,
+             (unsigned long long)r->set.remaining);
+    r->figures->rebuilds++;
+    ready(r);
+}
+
+static void check_done(struct reign *r)
+{
+    if (!r->rebuilding || r->rebuild_left || r->rebuilder->setting)
+        return;
+    r->rebuilder->setting = true;
+    live_generation_set(r->live, generation_set, reign_hold(r));
+}
+
+static void mark(void *arg, struct open_batch *batch)
+{
+    struct reign *r = arg;
+    if (batch->stage != OPEN_RUNNING || !batch->touched || (!batch->unsettled && !batch->rebuild))
+        return;
+    batch->rebuild = true;
+    r->rebuild_left++;
+    router_again(r, batch);
+}
+
+void rebuild_begin(struct reign *r)
+{
+    if (r->rebuilding || !r->loaded)
+        return;
+    log_warn("redis_lost", "open_batches=%zu open_commands=%llu", r->set.batches, (unsigned long long)r->set.remaining);
+    r->live_ready = false;
+    r->rebuilding = true;
+    r->rebuild_left = 0;
+    r->rebuilder->began_us = clock_mono_us();
+    open_set_each(&r->set, mark, r);
+    router_pump(r);
+    check_done(r);
+}
+
+void rebuild_routed(struct reign *r, struct open_batch *batch)
+{
+    if (!batch->rebuild)
+        return;
+    batch->rebuild = false;
+    if (r->rebuild_left)
+        r->rebuild_left--;
+    check_done(r);
+}
+
+void rebuild_lost(struct reign *r)
+{
+    r->live_ready = false;
+    r->rebuilding = false;
+}
+
+static void got_generation(void *arg, enum err err, int64_t value)
+{
+    struct reign *r = arg;
+    if (!reign_back(r))
+        return;
+    r->rebuilder->asking = false;
+    if (err || r->rebuilding)
+        return;
+    if (!value)
+        rebuild_begin(r);
+    else if (!r->live_ready)
+        ready(r);
+}
+
+void rebuild_check(struct reign *r)
+{
+    if (!r->loaded || r->rebuilding || r->rebuilder->asking || !live_up(r->live))
+        return;
+    r->rebuilder->asking = true;
+    live_generation_get(r->live, got_generation, reign_hold(r));
+}

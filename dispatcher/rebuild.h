@@ -1,0 +1,20 @@
+/* Fills Redis again from the leader's picture when it was lost, and says whether it can be worked with.
+ * Owns: struct rebuilder, reign's live_ready and rebuilding. May call: lib/store/live, dispatcher/route, leader_reign.
+ * Loop rule: non-blocking. The work itself is routing: every open batch that Redis may have known is routed again. */
+#ifndef MUSTER_DISPATCHER_REBUILD_H
+#define MUSTER_DISPATCHER_REBUILD_H
+
+#include "dispatcher/leader_reign.h"
+
+struct rebuilder *rebuilder_new(struct reign *r);
+void rebuilder_free(struct rebuilder **b);
+/* Asks whether this is the Redis that was filled: each second, when it is back, and when the picture is loaded. */
+void rebuild_check(struct reign *r);
+/* Redis has turned out not to hold what it should. */
+void rebuild_begin(struct reign *r);
+/* A batch that was to be routed again is in Redis. */
+void rebuild_routed(struct reign *r, struct open_batch *batch);
+/* Redis is away. */
+void rebuild_lost(struct reign *r);
+
+#endif

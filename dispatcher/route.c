@@ -1,0 +1,342 @@
+#include "dispatcher/route.h"
+
+#include <stdlib.h>
+
+#include "dispatcher/leader_spec.h"
+#include "dispatcher/rebuild.h"
+#include "lib/base/clock.h"
+#include "proto/inbox.h"
+
+#define SPECS_BATCHES 1000      /* read at a time, */
+#define SPECS_BYTES   (4 << 20) /* and bytes of their commands */
+
+struct router {
+    struct reign *reign;
+    unsigned under_way;
+    bool specs_under_way;
+    bool backoff;                    /* a move failed: the rest waits for the next tick */
+    int64_t paused_us[LIVE_CLASSES]; /* the class waits until then */
+    struct list outboxes;            /* being collected */
+    struct list unpushed;            /* whose push failed */
+    ev_timer flush;
+};
+
+/* What is collected for one inbox, then on its way there. */
+struct outbox {
+    struct list link;
+    struct reign *reign;
+    uint16_t worker;
+    enum live_class class;
+    struct buf items;
+    struct buf batches; /* struct open_batch *, each busy once */
+};
+
+struct route_move {
+    struct reign *reign;
+    struct open_block *block;
+};
+
+static void outbox_free(struct outbox *o)
+{
+    buf_free(&o->items);
+    buf_free(&o->batches);
+    free(o);
+}
+
+static void flush_timer(struct ev_loop *loop, ev_timer *t, int events);
+
+struct router *router_new(struct reign *r)
+{
+    struct router *router = calloc(1, sizeof *router);
+    if (!router)
+        return NULL;
+    router->reign = r;
+    list_init(&router->outboxes);
+    list_init(&router->unpushed);
+    ev_timer_init(&router->flush, flush_timer, ROUTE_ENTRY_MS / 1000., 0);
+    return router;
+}
+
+void router_free(struct router **router)
+{
+    struct router *x = *router;
+    if (!x)
+        return;
+    ev_timer_stop(x->reign->loop, &x->flush);
+    struct list *lists[] = {&x->outboxes, &x->unpushed};
+    for (int i = 0; i < 2; i++)
+        list_for_each (l, tmp, lists[i]) {
+            list_remove(l);
+            outbox_free(container_of(l, struct outbox, link));
+        }
+    free(x);
+    *router = NULL;
+}
+
+/* --- a batch's way ---------------------------------------------------------------------------------------------- */
+void router_add(struct reign *r, struct open_batch *batch)
+{
+    queue_add(&r->queue, batch);
+}
+
+void router_again(struct reign *r, struct open_batch *batch)
+{
+    batch->route_next = 0;
+    batch->spec = false;
+    batch->handed = false;
+    if (!batch->routing)
+        batch->route_failed = false;
+    queue_add(&r->queue, batch);
+}
+
+void router_remove(struct reign *r, struct open_batch *batch)
+{
+    queue_remove(&r->queue, batch);
+    batch->route_next = batch->block_count;
+}
+
+static void fail_batch(struct reign *r, struct open_batch *batch)
+{
+    batch->route_failed = true;
+    r->router->backoff = true;
+}
+
+/* When nothing of the batch is under way any more: handed over, or once more. */
+static void check_handed(struct reign *r, struct open_batch *batch)
+{
+    if (batch->routing || !list_empty(&batch->queue) || batch->handed)
+        return;
+    if (batch->route_failed) {
+        batch->route_failed = false;
+        if ((!batch->canceling && !batch->ending) || batch->rebuild)
+            router_again(r, batch);
+        return;
+    }
+    if (batch->route_next < batch->block_count)
+        return;
+    batch->handed = true;
+    rebuild_routed(r, batch);
+    if (!batch->routed && batch->stage == OPEN_RUNNING && list_empty(&batch->work))
+        list_append(&r->handed, &batch->work);
+}
+
+static void step_begin(struct open_batch *batch)
+{
+    batch->routing++;
+    reign_busy(batch);
+}
+
+static void step_end(struct reign *r, struct open_batch *batch)
+{
+    batch->routing--;
+    check_handed(r, batch);
+    reign_idle(r, batch);
+}
+
+/* --- inboxes ---------------------------------------------------------------------------------------------------- */
+static void push(struct reign *r, struct outbox *o);
+
+static void pushed(void *arg, enum err err, int64_t waiting)
+{
+    struct outbox *o = arg;
+    struct reign *r = o->reign;
+    if (!reign_back(r)) {
+        outbox_free(o);
+        return;
+    }
+    if (err) {
+        list_append(&r->router->unpushed, &o->link);
+        return;
+    }
+    r->figures->inbox_entries++;
+    if (waiting > ROUTE_INBOX_MAX)
+        r->router->paused_us[o->class] = clock_mono_us() + ROUTE_PAUSE_MS * 1000;
+    struct open_batch **batches = (struct open_batch **)(void *)buf_head(&o->batches);
+    for (size_t i = 0, n = buf_len(&o->batches) / sizeof *batches; i < n; i++)
+        step_end(r, batches[i]);
+    outbox_free(o);
+    router_pump(r);
+}
+
+static void push(struct reign *r, struct outbox *o)
+{
+    list_remove(&o->link);
+    o->reign = reign_hold(r);
+    live_inbox_push(r->live, o->worker, o->class, buf_slice(&o->items), pushed, o);
+}
+
+static void push_all(struct reign *r)
+{
+    ev_timer_stop(r->loop, &r->router->flush);
+    list_for_each (l, tmp, &r->router->outboxes)
+        push(r, container_of(l, struct outbox, link));
+}
+
+static void flush_timer(struct ev_loop *loop, ev_timer *t, int events)
+{
+    (void)loop, (void)events;
+    push_all(container_of(t, struct router, flush)->reign);
+}
+
+static struct outbox *get_outbox(struct router *router, uint16_t worker, enum live_class class)
+{
+    for (struct list *l = router->outboxes.next; l != &router->outboxes; l = l->next) {
+        struct outbox *o = container_of(l, struct outbox, link);
+        if (o->worker == worker && o->class == class)
+            return o;
+    }
+    struct outbox *o = calloc(1, sizeof *o);
+    if (!o)
+        abort();
+    o->worker = worker;
+    o->class = class;
+    list_append(&router->outboxes, &o->link);
+    return o;
+}
+
+static void collect(struct reign *r, const struct open_block *b, const struct live_routed *routed)
+{
+    struct router *router = r->router;
+    struct open_batch *batch = b->batch;
+    struct outbox *o = get_outbox(router, routed->worker, batch_class(batch));
+    struct inbox_item item = {.kind = INBOX_ROUTE, .batch = batch->id, .tenant = batch->tenant, .block = b->block};
+    memcpy(item.slots, routed->slots.bytes, sizeof item.slots);
+    inbox_put(&o->items, &item);
+    struct open_batch *last = NULL;
+    if (buf_len(&o->batches))
+        memcpy(&last, buf_head(&o->batches) + buf_len(&o->batches) - sizeof last, sizeof last);
+    if (last != batch) {
+        buf_put(&o->batches, &batch, sizeof batch);
+        step_begin(batch);
+    }
+    if (o->items.failed || o->batches.failed)
+        abort();
+    r->figures->routed_commands += bitmap_count(&routed->slots);
+    if (buf_len(&o->items) >= ROUTE_ENTRY_BYTES)
+        push(r, o);
+    else if (!ev_is_active(&router->flush)) {
+        ev_timer_set(&router->flush, ROUTE_ENTRY_MS / 1000., 0);
+        ev_timer_start(r->loop, &router->flush);
+    }
+}
+
+void router_push_cancel(struct reign *r, uint64_t batch, uint16_t worker, live_int_fn *done, void *arg)
+{
+    struct buf items = {0};
+    inbox_put(&items, &(struct inbox_item){.kind = INBOX_CANCEL, .batch = batch});
+    if (items.failed)
+        abort();
+    live_inbox_push(r->live, worker, LIVE_URGENT, buf_slice(&items), done, arg);
+    buf_free(&items);
+}
+
+/* --- blocks ----------------------------------------------------------------------------------------------------- */
+static void routed(void *arg, enum err err, const struct live_routed *routes, size_t count)
+{
+    struct route_move m = *(struct route_move *)arg;
+    free(arg);
+    if (!reign_back(m.reign))
+        return;
+    struct reign *r = m.reign;
+    r->router->under_way--;
+    if (err)
+        fail_batch(r, m.block->batch);
+    for (size_t i = 0; !err && i < count; i++)
+        collect(r, m.block, &routes[i]);
+    r->figures->routed_blocks++;
+    step_end(r, m.block->batch);
+    router_pump(r);
+    if (!r->router->under_way)
+        push_all(r);
+}
+
+static void route_block(struct reign *r, struct open_block *b)
+{
+    struct buf states = {0};
+    struct route_move *m = malloc(sizeof *m);
+    open_block_string(b, &states, b->batch->canceled);
+    if (!m || states.failed)
+        abort();
+    *m = (struct route_move){reign_hold(r), b};
+    b->batch->touched = true;
+    r->router->under_way++;
+    step_begin(b->batch);
+    live_route(r->live, block_place(b), ((uint64_t)b->batch->priority << 48) + b->batch->id, buf_slice(&states), routed,
+               m);
+    buf_free(&states);
+}
+
+/* --- specs ------------------------------------------------------------------------------------------------------- */
+static void spec_written(struct reign *r, struct open_batch *batch, enum err err)
+{
+    if (err)
+        fail_batch(r, batch);
+    step_end(r, batch);
+}
+
+static void specs_sent(struct reign *r, struct open_batch *const *batches, size_t n, enum err err)
+{
+    r->router->specs_under_way = false;
+    if (err) {
+        r->router->backoff = true;
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        batches[i]->spec = true;
+        batches[i]->touched = true;
+        step_begin(batches[i]); /* until it is written */
+    }
+    router_pump(r);
+}
+
+static unsigned open_classes(const struct router *router)
+{
+    unsigned classes = 0;
+    int64_t now = clock_mono_us();
+    for (unsigned i = 0; i < LIVE_CLASSES; i++)
+        if (router->paused_us[i] <= now)
+            classes |= 1u << i;
+    return classes;
+}
+
+static void read_specs(struct reign *r, unsigned classes)
+{
+    struct open_batch *batches[SPECS_BATCHES];
+    if (r->router->specs_under_way || !r->queue.batches)
+        return;
+    size_t n = queue_specless(&r->queue, classes, batches, SPECS_BATCHES, SPECS_BYTES);
+    if (!n)
+        return;
+    r->router->specs_under_way = true;
+    spec_put(r, batches, n, specs_sent, spec_written);
+}
+
+void router_pump(struct reign *r)
+{
+    struct router *router = r->router;
+    if (!r->loaded || !live_up(r->live) || !(r->live_ready || r->rebuilding) || router->backoff ||
+        !list_empty(&router->unpushed))
+        return;
+    unsigned classes = open_classes(router);
+    while (router->under_way < ROUTE_MOVES) {
+        struct open_batch *finished;
+        struct open_block *b = queue_pick(&r->queue, classes, &finished);
+        if (b)
+            route_block(r, b);
+        else if (finished) {
+            check_handed(r, finished);
+            reign_check_complete(r, finished);
+        } else
+            break;
+    }
+    read_specs(r, classes);
+}
+
+void router_tick(struct reign *r)
+{
+    r->router->backoff = false;
+    if (live_up(r->live))
+        list_for_each (l, tmp, &r->router->unpushed)
+            push(r, container_of(l, struct outbox, link));
+    router_pump(r);
+}

@@ -1,0 +1,32 @@
+/* Routing: from the leader's picture into Redis and the workers' inboxes (DESIGN step 2).
+ * Owns: struct router: moves under way, what is collected for inboxes. May call: lib/store/live, proto/inbox,
+ * dispatcher/leader_queue, leader_spec, rebuild, leader_reign. Loop rule: non-blocking.
+ *
+ * A batch is handed over when its spec and all its blocks are in Redis and every hint is in its inbox; only then
+ * routed_ms is set. Whatever fails on the way, the whole batch is routed again: blocks that are there already join. */
+#ifndef MUSTER_DISPATCHER_ROUTE_H
+#define MUSTER_DISPATCHER_ROUTE_H
+
+#include "dispatcher/leader_reign.h"
+
+#define ROUTE_MOVES       64    /* blocks under way: hides the round trip, keeps an urgent batch's wait below 20 ms */
+#define ROUTE_ENTRY_BYTES 65536 /* an inbox entry is pushed when it has so many, */
+#define ROUTE_ENTRY_MS    3     /* or is so old */
+#define ROUTE_INBOX_MAX   32    /* entries waiting in an inbox; beyond, its class waits */
+#define ROUTE_PAUSE_MS    50    /* for so long */
+
+struct router *router_new(struct reign *r);
+void router_free(struct router **router);
+/* A batch is to be routed: from its first block on, also when it was before. */
+void router_add(struct reign *r, struct open_batch *batch);
+void router_again(struct reign *r, struct open_batch *batch);
+/* It is not to be routed any further; blocks under way end as they do. */
+void router_remove(struct reign *r, struct open_batch *batch);
+/* Goes on as far as it may. _tick: also with what failed. */
+void router_pump(struct reign *r);
+void router_tick(struct reign *r);
+
+/* Pushes CANCEL of the batch to the urgent inbox of a worker; `done` as live_inbox_push. */
+void router_push_cancel(struct reign *r, uint64_t batch, uint16_t worker, live_int_fn *done, void *arg);
+
+#endif
