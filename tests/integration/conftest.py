@@ -102,6 +102,15 @@ def module_stack(tmp_path_factory, postgres, module_redis, certificates, stubs):
     s.stop()
 
 
+@pytest.fixture(scope="module")
+def module_stack_without_worker(tmp_path_factory, postgres, module_redis, certificates, stubs):
+    """The same with a dispatcher only."""
+    s = Stack(tmp_path_factory.mktemp("stack"), postgres, module_redis, certificates, stubs)
+    s.start(workers=0)
+    yield s
+    s.stop()
+
+
 @pytest.fixture
 def make_stack(tmp_path, certificates, stubs, private_servers):
     """Makes an installation on PostgreSQL and Redis of its own, which the test may kill."""

@@ -1,0 +1,214 @@
+"""SubmitBatch: targets, idempotence, validation, and that the answer is durable and quick."""
+import concurrent.futures
+import time
+
+import grpc
+import pytest
+
+IDS = [f"s-{i:05d}" for i in range(3000)]
+
+
+@pytest.fixture(scope="module")
+def api(module_stack_without_worker):
+    return module_stack_without_worker
+
+
+@pytest.fixture(scope="module")
+def client(api):
+    """A tenant with 3,000 devices, 500 of each platform, and two groups."""
+    c = api.client(api.make_tenant())
+    api.import_devices(c, IDS)
+    c.devices.CreateGroup(api.pb.CreateGroupRequest(name="low", device_ids=IDS[:100]))
+    c.devices.CreateGroup(api.pb.CreateGroupRequest(name="mid", device_ids=IDS[50:1100]))
+    return c
+
+
+def refused(api, code, reason, call):
+    with pytest.raises(grpc.RpcError) as e:
+        call()
+    assert e.value.code() == code, e.value
+    got, violations = api.stubs.details(e.value)
+    assert got == reason
+    return violations
+
+
+def targets(api, batch_id):
+    """The seqs a batch addresses, from the truth."""
+    seqs = []
+    for block, first, bits in api.sql("SELECT block, first, targets FROM batch_block WHERE batch_id = %s ORDER BY block",
+                                      batch_id):
+        assert first % 8 == 0 and bytes(bits)[-1] and bytes(bits)[0]
+        seqs += [block * 1024 + first + 8 * i + k for i, byte in enumerate(bytes(bits)) for k in range(8) if byte >> k & 1]
+    return seqs
+
+
+def test_all(api, client):
+    b = api.submit(client).batch
+    assert b.device_count == 3000 and b.progress.queued == 3000 and b.state == api.pb.BATCH_STATE_OPEN
+    assert targets(api, b.id) == list(range(3000))
+
+
+def test_platform(api, client):
+    b = api.submit(client, target=api.pb.Target(platform=api.pb.PLATFORM_TVOS)).batch
+    assert targets(api, b.id) == list(range(3, 3000, 6))
+
+
+def test_groups_overlap(api, client):
+    b = api.submit(client, target=api.pb.Target(groups=api.pb.GroupNames(names=["mid", "low", "mid"]))).batch
+    assert b.device_count == 1100 and targets(api, b.id) == list(range(1100))
+
+
+def test_ids_repeated_and_unknown(api, client):
+    ids = [IDS[2047], "nobody", IDS[0], IDS[2047], "nobody", "nothing"]
+    a = api.submit(client, target=api.pb.Target(devices=api.pb.DeviceIds(ids=ids)))
+    assert a.batch.device_count == 2 and targets(api, a.batch.id) == [0, 2047]
+    assert a.unknown_count == 2 and list(a.unknown_device_ids) == ["nobody", "nothing"]
+
+
+def test_unknown_ids_are_named_up_to_a_hundred(api, client):
+    ids = [IDS[7]] + [f"no-{i}" for i in range(250)]
+    a = api.submit(client, target=api.pb.Target(devices=api.pb.DeviceIds(ids=ids)), request_id="hundred")
+    assert a.unknown_count == 250 and list(a.unknown_device_ids) == ids[1:101]
+    again = api.submit(client, target=api.pb.Target(devices=api.pb.DeviceIds(ids=ids)), request_id="hundred")
+    assert again.replayed
+    again.replayed = False
+    assert again == a
+
+
+def test_require_all_known(api, client):
+    before = api.sql("SELECT count(*) FROM batch")
+    fields = refused(api, grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_DEVICES", lambda: api.submit(
+        client, target=api.pb.Target(devices=api.pb.DeviceIds(ids=[IDS[0], "nobody"])), require_all_known=True))
+    assert "nobody" in fields["target.devices.ids"]
+    assert api.sql("SELECT count(*) FROM batch") == before
+
+
+def test_empty_targets(api, client):
+    pb = api.pb
+    client.devices.CreateGroup(pb.CreateGroupRequest(name="nobody"))
+    empty = api.client(api.make_tenant())
+    for c, target in ((empty, pb.Target(all=True)), (empty, pb.Target(platform=1)),
+                      (client, pb.Target(groups=pb.GroupNames(names=["nobody"]))),
+                      (client, pb.Target(devices=pb.DeviceIds(ids=["a", "b"])))):
+        for validate_only in (False, True):
+            refused(api, grpc.StatusCode.FAILED_PRECONDITION, "EMPTY_TARGET",
+                    lambda c=c, t=target, v=validate_only: api.submit(c, target=t, validate_only=v))
+
+
+def test_validate_only(api, client):
+    pb = api.pb
+    before = api.sql("SELECT count(*) FROM batch")
+    a = api.submit(client, validate_only=True, request_id="")
+    assert a.batch.id == 0 and a.batch.device_count == 3000 and not a.batch.HasField("created_at")
+    assert {p.platform: p.devices for p in a.platforms} == {p: 500 for p in range(1, 7)}
+    a = api.submit(client, validate_only=True, target=pb.Target(groups=pb.GroupNames(names=["low"])))
+    assert sum(p.devices for p in a.platforms) == 100
+    a = api.submit(client, validate_only=True, target=pb.Target(platform=2))
+    assert [(p.platform, p.devices) for p in a.platforms] == [(2, 500)]
+    a = api.submit(client, validate_only=True, target=pb.Target(devices=pb.DeviceIds(ids=[IDS[0], IDS[6], IDS[1], "x"])))
+    assert {p.platform: p.devices for p in a.platforms} == {1: 2, 2: 1} and a.unknown_count == 1
+    assert api.sql("SELECT count(*) FROM batch") == before
+
+
+def test_the_same_request_twice(api, client):
+    first = api.submit(client, request_id="twice", description="d")
+    again = api.submit(client, request_id="twice", description="d")
+    assert again.replayed and not first.replayed
+    again.replayed = False
+    assert again == first
+    assert api.sql("SELECT count(*) FROM batch WHERE request_id = 'twice'") == [(1,)]
+
+
+def test_the_same_request_id_for_something_else(api, client):
+    pb = api.pb
+    api.submit(client, request_id="else")
+    soon = int(time.time()) + 3600
+    for other in ({"description": "other"}, {"priority": pb.PRIORITY_BULK}, {"require_all_known": True},
+                  {"command": pb.Command(unlock=pb.UnlockCommand())}, {"target": pb.Target(platform=1)},
+                  {"expires_at": {"seconds": soon}}):
+        refused(api, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED",
+                lambda o=other: api.submit(client, request_id="else", **o))
+
+
+def test_the_same_request_many_times_at_once(api, client):
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda i: api.submit(client, request_id=f"at-once-{i % 4}"), range(64)))
+    assert len({a.batch.id for a in answers}) == 4
+    assert sum(not a.replayed for a in answers) == 4
+
+
+def test_default_priority_and_expiry(api, client):
+    pb = api.pb
+    for command, priority in ((pb.Command(lock=pb.LockCommand()), pb.PRIORITY_URGENT),
+                              (pb.Command(unlock=pb.UnlockCommand()), pb.PRIORITY_URGENT),
+                              (pb.Command(wipe=pb.WipeCommand()), pb.PRIORITY_URGENT),
+                              (pb.Command(restart=pb.RestartCommand()), pb.PRIORITY_NORMAL),
+                              (pb.Command(custom=pb.CustomCommand(type="a.b")), pb.PRIORITY_NORMAL)):
+        b = api.submit(client, command=command).batch
+        assert b.priority == priority and b.command == command
+        assert b.expires_at.ToMilliseconds() - b.created_at.ToMilliseconds() == 7 * 86400 * 1000
+    b = api.submit(client, priority=pb.PRIORITY_BULK).batch
+    assert b.priority == pb.PRIORITY_BULK
+
+
+def test_every_kind_of_command_comes_back_as_it_was(api, client):
+    pb = api.pb
+    for command in (pb.Command(configure=pb.ConfigureCommand(profile_id="p", profile=b"\0\1")),
+                    pb.Command(restrict_functions=pb.RestrictCommand(restrictions=[pb.Restriction(function=1)])),
+                    pb.Command(query_information=pb.QueryInformationCommand(items=["os_version"])),
+                    pb.Command(install_application=pb.InstallApplicationCommand(application_id="a", sha256=b"x" * 32)),
+                    pb.Command(remove_application=pb.RemoveApplicationCommand(application_id="a")),
+                    pb.Command(back_up=pb.BackUpCommand(destination="s3://x")),
+                    pb.Command(restore=pb.RestoreCommand(backup_reference="r")),
+                    pb.Command(restart=pb.RestartCommand(grace={"seconds": 60})),
+                    pb.Command(custom=pb.CustomCommand(type="com.example/x", payload=bytes(range(256)) * 200))):
+        b = api.submit(client, command=command, target=pb.Target(devices=pb.DeviceIds(ids=[IDS[0]]))).batch
+        assert b.command == command
+        assert client.commands.GetBatch(pb.GetBatchRequest(batch_id=b.id)).batch.command == command
+
+
+def test_all_violations_at_once(api, client):
+    pb = api.pb
+    fields = refused(api, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", lambda: client.commands.SubmitBatch(
+        pb.SubmitBatchRequest(command=pb.Command(lock=pb.LockCommand(message="x" * 513)), priority=9,
+                              target=pb.Target(platform=77), description="d" * 1025, expires_at={"seconds": 1})))
+    assert set(fields) == {"request_id", "command.lock.message", "priority", "target.platform", "description", "expires_at"}
+
+
+@pytest.mark.parametrize("field, make", [
+    ("command", lambda pb: {"command": pb.Command(custom=pb.CustomCommand(type="x", payload=bytes(65536)))}),
+    ("command", lambda pb: {"command": pb.Command()}),
+    ("target", lambda pb: {"target": pb.Target()}),
+    ("target.all", lambda pb: {"target": pb.Target(all=False)}),
+    ("target.devices.ids", lambda pb: {"target": pb.Target(devices=pb.DeviceIds())}),
+    ("target.devices.ids[1]", lambda pb: {"target": pb.Target(devices=pb.DeviceIds(ids=["a", "b c"]))}),
+    ("target.groups.names", lambda pb: {"target": pb.Target(groups=pb.GroupNames(names=["g"] * 65))}),
+    ("request_id", lambda pb: {"request_id": "x" * 129}),
+    ("expires_at", lambda pb: {"expires_at": {"seconds": int(time.time()) - 1}}),
+    ("expires_at", lambda pb: {"expires_at": {"seconds": int(time.time()) + 41 * 86400}}),
+    ("command.restart.grace", lambda pb: {"command": pb.Command(restart=pb.RestartCommand(grace={"seconds": 3601}))}),
+])
+def test_bad_fields(api, client, field, make):
+    fields = refused(api, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", lambda: api.submit(client, **make(api.pb)))
+    assert set(fields) == {field}
+
+
+def test_largest_command(api, client):
+    pb = api.pb
+    command = pb.Command(custom=pb.CustomCommand(type="x", payload=bytes(65536 - 13)))
+    spare = 65536 - command.ByteSize()
+    command.custom.payload = bytes(65536 - 13 + spare)
+    assert command.ByteSize() == 65536
+    assert api.submit(client, command=command).batch.command == command
+
+
+def test_many_callers_at_once(api, client):
+    """Every answered batch is there, whole."""
+    pb = api.pb
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        futures = [pool.submit(api.submit, client, target=pb.Target(devices=pb.DeviceIds(ids=[IDS[i]])))
+                   for i in range(400)]
+        made = {f.result().batch.id: i for i, f in enumerate(futures)}
+    assert len(made) == 400
+    for batch_id, i in made.items():
+        assert targets(api, batch_id) == [i]
