@@ -282,8 +282,13 @@ static void on_io(struct ev_loop *loop, ev_io *w, int revents)
     }
     if (revents & EV_WRITE)
         stream_flush(s);
-    if ((revents & EV_READ) && s->state != STREAM_CLOSED && (s->io.events & EV_READ))
-        on_readable(s);
+    if (!(revents & EV_READ) || s->state == STREAM_CLOSED || !(s->io.events & EV_READ))
+        return;
+    on_readable(s);
+    /* What it answered to its own input leaves while it is still in the processor's cache (measured: a tenth of the
+     * whole round trip with 2,000 connections); a stream is read once a turn, so it is one write all the same. */
+    if (s->out && s->state == STREAM_OPEN && !s->resume && !s->doomed)
+        stream_flush(s);
 }
 
 /* --- output ----------------------------------------------------------------------------------------------------- */

@@ -3,8 +3,8 @@
  * Loop rule: non-blocking; callbacks come from the loop, never from inside stream_write or stream_close. A stream that
  * is closed stays allocated until the end of the turn; its owner must not touch it after on_close or stream_close.
  *
- * Output written in one turn leaves in one write at the end of the turn. An idle stream keeps no buffers (TLS runs with
- * SSL_MODE_RELEASE_BUFFERS). */
+ * Output written in one turn leaves in one write at the end of the turn; what a stream is given inside its own on_data
+ * leaves when that returns. An idle stream keeps no buffers (TLS runs with SSL_MODE_RELEASE_BUFFERS). */
 #ifndef MUSTER_BASE_STREAM_H
 #define MUSTER_BASE_STREAM_H
 

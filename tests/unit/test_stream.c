@@ -336,6 +336,27 @@ static void test_tls_facts(void **state)
     assert_int_equal(SSL_version(w->client.stream->ssl), TLS1_3_VERSION);
 }
 
+/* New keys in the middle of a connection, asked for by either side (RFC 8446, 4.6.3). */
+static void test_tls_key_update(void **state)
+{
+    struct world *w = *state;
+    use_tls(w);
+    listen_on(w, "127.0.0.1:0", 5000);
+    w->server.echo = true;
+    connect_client(w);
+    run_until_open(w);
+    for (size_t round = 1; round <= 20; round++) {
+        struct stream *asking = round % 2 ? w->client.stream : w->server.stream;
+        assert_int_equal(SSL_key_update(asking->ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+        w->client.to_send = 1000;
+        w->client.want = round * 1000;
+        pump(&w->client);
+        while (buf_len(&w->client.got) < w->client.want)
+            run(w);
+    }
+    assert_pattern(&w->client.got, 20000);
+}
+
 /* Relays between two plain streams in pieces of 1 to 7 bytes, one a turn, so that records are cut everywhere. */
 struct relay {
     struct world *world;
@@ -649,6 +670,7 @@ int main(void)
         WORLD_TEST(test_tls_echo),
         WORLD_TEST(test_tls_large),
         WORLD_TEST(test_tls_facts),
+        WORLD_TEST(test_tls_key_update),
         WORLD_TEST(test_tls_cut_everywhere),
         WORLD_TEST(test_leftovers_come_again),
         WORLD_TEST(test_input_limit),
