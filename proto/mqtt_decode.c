@@ -112,6 +112,7 @@ static enum mqtt_reason parse_publish(struct slice *body, uint8_t flags, uint8_t
     m->dup = flags & 8;
     m->retain = flags & 1;
     m->qos = flags >> 1 & 3;
+    m->packet_id = 0;
     if (m->qos == 3 || (m->qos == 0 && m->dup))
         return MQTT_MALFORMED_PACKET;
     if (m->qos == 2)
