@@ -1,0 +1,322 @@
+/* muster-dispatcher: accepts batches over gRPC, answers for them, and leads when it holds the lease. */
+#include <inttypes.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dispatcher/accept.h"
+#include "dispatcher/auth.h"
+#include "dispatcher/dispatcher.h"
+#include "dispatcher/leader.h"
+#include "dispatcher/service_admin.h"
+#include "dispatcher/service_command.h"
+#include "dispatcher/service_device.h"
+#include "dispatcher/watch.h"
+#include "lib/base/config.h"
+#include "lib/base/grpc_health.h"
+#include "lib/base/grpc_reflection.h"
+#include "lib/base/list.h"
+#include "lib/base/log.h"
+#include "lib/store/live.h"
+#include "lib/store/pg.h"
+
+#define LANE_LEADER 0 /* those of acceptance follow, see accept.c */
+
+struct process {
+    struct dispatcher d;
+    struct stream_hub *hub;
+    struct tls *tls_context;
+    struct grpc_server *server;
+    struct grpc_health *health;
+    struct grpc_reflection *reflection;
+    struct metrics *metrics;
+    ev_signal on_term, on_int;
+    bool ready_logged, draining;
+    int ending; /* what a drain still waits for */
+    /* settings */
+    char *postgres, *redis, *listen, *tls_cert, *tls_key, *admin_listen, *log_level;
+    int64_t drain_ms, connections;
+    bool migrate, tls;
+};
+
+static const char *const services[] = {"", "muster.v1.CommandService", "muster.v1.DeviceService",
+                                       "muster.v1.AdminService"};
+
+/* --- settings ------------------------------------------------------------------------------------------------------
+ */
+
+static void load_settings(struct process *p, int argc, char **argv)
+{
+    struct config_option options[] = {
+        {"postgres", CONFIG_STRING, &p->postgres, "", 0, 0, "libpq connection string or URI of PostgreSQL"},
+        {"postgres-connections", CONFIG_INT, &p->connections, "6", 4, 64, "connections to PostgreSQL"},
+        {"redis", CONFIG_STRING, &p->redis, "redis://127.0.0.1:6379", 0, 0, "Redis: redis://host:port or unix:///path"},
+        {"listen", CONFIG_STRING, &p->listen, "127.0.0.1:7443", 0, 0, "address:port for gRPC, port 0 for any free one"},
+        {"tls", CONFIG_BOOL, &p->tls, "true", 0, 0, "TLS for gRPC; --no-tls is for tests and trusted proxies"},
+        {"tls-cert", CONFIG_STRING, &p->tls_cert, NULL, 0, 0, "PEM file with the server's certificate chain"},
+        {"tls-key", CONFIG_STRING, &p->tls_key, NULL, 0, 0, "PEM file with its key"},
+        {"admin-listen", CONFIG_STRING, &p->admin_listen, "127.0.0.1:9443", 0, 0,
+         "address:port for /metrics, /livez and /readyz"},
+        {"migrate", CONFIG_BOOL, &p->migrate, "true", 0, 0, "apply missing migrations at start"},
+        {"drain-timeout", CONFIG_DURATION, &p->drain_ms, "10s", 0, 3600000, "time open calls get on SIGTERM"},
+        {"log-level", CONFIG_STRING, &p->log_level, "info", 0, 0, "debug, info, warn or error"},
+        {0},
+    };
+    config_load("muster-dispatcher", "Accepts batches of commands over gRPC and leads them to their devices.", options,
+                argc, argv, 0);
+    enum log_level level;
+    if (log_level_parse(p->log_level, &level) != 0) {
+        fprintf(stderr, "muster-dispatcher: --log-level: %s is none of debug, info, warn, error\n", p->log_level);
+        exit(2);
+    }
+    if (p->tls && (!p->tls_cert || !p->tls_key)) {
+        fprintf(stderr, "muster-dispatcher: --tls-cert and --tls-key are needed, or --no-tls\n");
+        exit(2);
+    }
+    log_init("muster-dispatcher", level);
+}
+
+static void free_settings(struct process *p)
+{
+    char **strings[] = {&p->postgres, &p->redis,        &p->listen,   &p->tls_cert,
+                        &p->tls_key,  &p->admin_listen, &p->log_level};
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
+        free(*strings[i]);
+}
+
+static bool migrate(const struct process *p)
+{
+    char error[512];
+    int applied = 0;
+    if (!p->migrate)
+        return true;
+    enum err err = pg_migrate(p->postgres, error, sizeof error, &applied);
+    if (err != ERR_OK)
+        log_error("migrate_failed", "error=%s why=%s", err_name(err), log_quote(error));
+    return err == ERR_OK;
+}
+
+/* --- stores --------------------------------------------------------------------------------------------------------
+ */
+
+static void on_postgres(void *arg, bool up)
+{
+    struct process *p = arg;
+    log_info("postgres", "up=%s", up ? "true" : "false");
+    for (size_t i = 0; i < sizeof services / sizeof *services && !p->draining; i++)
+        grpc_health_set(p->health, services[i], up);
+    if (!up || p->ready_logged)
+        return;
+    p->ready_logged = true;
+    char host[128];
+    snprintf(host, sizeof host, "%s", p->listen);
+    char *colon = strrchr(host, ':');
+    if (colon)
+        *colon = 0;
+    char admin[128];
+    snprintf(admin, sizeof admin, "%s", p->admin_listen);
+    colon = strrchr(admin, ':');
+    if (colon)
+        *colon = 0;
+    log_info("ready", "listen=%s:%d admin=%s:%d tls=%s", host, grpc_server_port(p->server), admin,
+             metrics_port(p->metrics), p->tls ? "true" : "false");
+}
+
+static void on_redis(void *arg, bool up)
+{
+    struct process *p = arg;
+    log_info("redis", "up=%s", up ? "true" : "false");
+    leader_live_changed(p->d.leader, up);
+}
+
+static void on_event(void *arg, struct slice text)
+{
+    struct process *p = arg;
+    leader_event(p->d.leader, text);
+    watches_event(p->d.watches, text);
+}
+
+/* Unique per life of a process. */
+static void holder_name(char *out, size_t size)
+{
+    char host[64];
+    if (gethostname(host, sizeof host) != 0)
+        snprintf(host, sizeof host, "unknown");
+    host[sizeof host - 1] = 0;
+    snprintf(out, size, "%s:%d:%08" PRIx32, host, (int)getpid(), randombytes_random());
+}
+
+static bool start_stores(struct process *p)
+{
+    struct dispatcher *d = &p->d;
+    char holder[128];
+    holder_name(holder, sizeof holder);
+    struct pg_options pg = {
+        .conninfo = p->postgres, .connections = (int)p->connections, .application = "muster-dispatcher"};
+    struct leader_options leader = {.holder = holder, .lane = LANE_LEADER};
+    d->pg = pg_new(d->loop, &pg);
+    d->live = live_new(d->loop, p->redis);
+    if (!d->pg || !d->live)
+        return false;
+    d->auth = auth_new();
+    d->acceptor = acceptor_new(d->pg);
+    d->watches = watches_new(d);
+    d->leader = leader_new(d->loop, d->pg, d->live, &leader);
+    if (!d->auth || !d->acceptor || !d->watches || !d->leader)
+        return false;
+    pg_on_change(d->pg, on_postgres, p);
+    live_on_change(d->live, on_redis, p);
+    live_subscribe(d->live, on_event, p);
+    return true;
+}
+
+/* --- gRPC ----------------------------------------------------------------------------------------------------------
+ */
+
+static bool start_server(struct process *p)
+{
+    struct tls_options tls = {.cert_file = p->tls_cert, .key_file = p->tls_key, .alpn = "h2", .server = true};
+    p->tls_context = p->tls ? tls_new(&tls) : NULL;
+    p->server = grpc_server_new(p->hub, NULL);
+    if (!p->server || (p->tls && !p->tls_context))
+        return false;
+    grpc_server_add(p->server, service_command_methods, auth_admit, &p->d);
+    grpc_server_add(p->server, service_device_methods, auth_admit, &p->d);
+    grpc_server_add(p->server, service_admin_methods, auth_admit, &p->d);
+    p->health = grpc_health_new(p->server);
+    p->reflection = grpc_reflection_new(p->server, grpc_reflection_builtin());
+    return p->health && p->reflection && grpc_server_listen(p->server, p->listen, p->tls_context) == ERR_OK;
+}
+
+static const char *not_ready(void *arg)
+{
+    const struct process *p = arg;
+    return p->draining ? "draining" : pg_up(p->d.pg) ? NULL : "PostgreSQL is not available";
+}
+
+static bool start_metrics(struct process *p)
+{
+    const struct grpc_server_stats *s = grpc_server_stats(p->server);
+    const struct dispatcher_figures *f = &p->d.figures;
+    const struct leader_figures *l = leader_figures(p->d.leader);
+    const struct {
+        enum metric_type type;
+        const char *name, *help;
+        const uint64_t *value;
+    } table[] = {
+        {METRIC_COUNTER, "batches_accepted_total", "Batches made durable", &f->batches_accepted},
+        {METRIC_COUNTER, "commands_accepted_total", "Commands of these batches", &f->commands_accepted},
+        {METRIC_COUNTER, "batches_replayed_total", "Requests answered from an earlier one", &f->batches_replayed},
+        {METRIC_COUNTER, "devices_imported_total", "Devices registered anew", &f->devices_imported},
+        {METRIC_COUNTER, "auth_lookups_total", "API keys asked for in PostgreSQL", &f->auth_lookups},
+        {METRIC_COUNTER, "auth_refused_total", "Calls refused for their API key", &f->auth_refused},
+        {METRIC_COUNTER, "store_errors_total", "Calls that failed because of a store", &f->store_errors},
+        {METRIC_COUNTER, "progress_polls_total", "Times the progress of a batch was counted", &f->progress_polls},
+        {METRIC_GAUGE, "watchers", "Open WatchBatch streams", &f->watchers},
+        {METRIC_GAUGE, "connections", "gRPC connections", &s->connections},
+        {METRIC_GAUGE, "calls", "gRPC calls under way", &s->calls},
+        {METRIC_COUNTER, "calls_total", "gRPC calls", &s->calls_total},
+        {METRIC_COUNTER, "calls_failed_total", "gRPC calls not ended with OK", &s->calls_failed},
+        {METRIC_COUNTER, "grpc_bytes_in_total", "Bytes received by gRPC connections", &s->bytes_in},
+        {METRIC_COUNTER, "grpc_bytes_out_total", "Bytes sent by gRPC connections", &s->bytes_out},
+        {METRIC_GAUGE, "leading", "1 while this dispatcher is the leader", &l->leading},
+        {METRIC_GAUGE, "open_batches", "Batches not closed, known to the leader", &l->open_batches},
+        {METRIC_GAUGE, "open_commands", "Commands not terminal, known to the leader", &l->open_commands},
+        {METRIC_GAUGE, "log_rows", "Rows of the acknowledgement log not yet folded", &l->log_rows},
+        {METRIC_COUNTER, "routed_blocks_total", "Blocks of batches handed to Redis", &l->routed_blocks},
+        {METRIC_COUNTER, "routed_commands_total", "Commands given to workers", &l->routed_commands},
+        {METRIC_COUNTER, "folded_blocks_total", "Blocks written with final states", &l->folded_blocks},
+        {METRIC_COUNTER, "folded_entries_total", "Log entries folded into blocks", &l->folded_entries},
+        {METRIC_COUNTER, "closed_batches_total", "Batches whose last command became terminal", &l->closed_batches},
+        {METRIC_COUNTER, "canceled_batches_total", "Cancels confirmed", &l->canceled_batches},
+        {METRIC_COUNTER, "expired_batches_total", "Batches ended by their expiry", &l->expired_batches},
+        {METRIC_COUNTER, "rebuilds_total", "Times Redis was filled again from PostgreSQL", &l->rebuilds},
+        {METRIC_COUNTER, "reaped_workers_total", "Dead workers whose devices were freed", &l->reaped_workers},
+    };
+    p->metrics = metrics_new("muster_dispatcher");
+    if (!p->metrics)
+        return false;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        metrics_add(p->metrics, table[i].type, table[i].name, NULL, table[i].help, table[i].value);
+    metrics_add_histogram(p->metrics, "accept_seconds", "From a SubmitBatch request to its durable answer", &f->accept);
+    return metrics_listen(p->metrics, p->d.loop, p->admin_listen, not_ready, p) == ERR_OK;
+}
+
+/* --- the end -------------------------------------------------------------------------------------------------------
+ */
+
+static void on_ended(void *arg)
+{
+    struct process *p = arg;
+    if (--p->ending == 0)
+        ev_break(p->d.loop, EVBREAK_ALL);
+}
+
+static void on_signal(struct ev_loop *loop, ev_signal *w, int revents)
+{
+    (void)revents;
+    struct process *p = w->data;
+    if (p->draining) {
+        ev_break(loop, EVBREAK_ALL);
+        return;
+    }
+    log_info("draining", "signal=%d", w->signum);
+    p->draining = true;
+    p->ending = 2;
+    grpc_health_shutdown(p->health);
+    watches_end(p->d.watches);
+    leader_resign(p->d.leader, on_ended, p);
+    grpc_server_drain(p->server, p->drain_ms, on_ended, p);
+}
+
+static void watch_signals(struct process *p)
+{
+    signal(SIGPIPE, SIG_IGN);
+    ev_signal_init(&p->on_term, on_signal, SIGTERM);
+    ev_signal_init(&p->on_int, on_signal, SIGINT);
+    p->on_term.data = p->on_int.data = p;
+    ev_signal_start(p->d.loop, &p->on_term);
+    ev_signal_start(p->d.loop, &p->on_int);
+}
+
+/* Parts go before what they stand on; what is still under way in a store ends there without effect. */
+static void free_all(struct process *p)
+{
+    metrics_free(&p->metrics);
+    grpc_server_free(&p->server);
+    leader_free(&p->d.leader);
+    live_free(&p->d.live);
+    pg_free(&p->d.pg);
+    grpc_reflection_free(&p->reflection);
+    grpc_health_free(&p->health);
+    watches_free(&p->d.watches);
+    acceptor_free(&p->d.acceptor);
+    auth_free(&p->d.auth);
+    tls_free(&p->tls_context);
+    stream_hub_free(&p->hub);
+    free_settings(p);
+}
+
+int main(int argc, char **argv)
+{
+    struct process process = {0};
+    struct process *p = &process;
+    load_settings(p, argc, argv);
+    if (sodium_init() < 0 || !migrate(p))
+        return 1;
+    p->d.loop = ev_default_loop(0);
+    p->hub = p->d.loop ? stream_hub_new(p->d.loop) : NULL;
+    bool ok = p->hub && start_server(p) && start_stores(p) && start_metrics(p);
+    if (ok) {
+        watch_signals(p);
+        ev_run(p->d.loop, 0);
+        log_info("stopped", "calls_total=%" PRIu64, grpc_server_stats(p->server)->calls_total);
+    } else {
+        log_error("start_failed", "listen=%s", p->listen);
+    }
+    free_all(p);
+    return ok ? 0 : 1;
+}
