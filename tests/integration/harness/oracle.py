@@ -11,8 +11,8 @@ def states_by_grpc(stack, client, batch_id):
 
 
 def states_by_sql(stack, batch_id):
-    """{device id: state name}, from the view that expands the packed states."""
-    return dict(stack.sql("SELECT device_id, state FROM command WHERE batch_id = %s", batch_id))
+    """{device id: state name}, from the function that expands the packed states."""
+    return dict(stack.sql("SELECT device_id, state FROM commands(%s)", batch_id))
 
 
 def check(stack, client, batch_ids, record, terminal=True):

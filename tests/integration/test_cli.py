@@ -1,0 +1,438 @@
+"""The command line: usage, every subcommand against a real dispatcher, watching, and muster dev."""
+import json
+import os
+import pty
+import re
+import secrets
+import select
+import signal
+import subprocess
+
+import pytest
+from harness.daemons import cli, program
+from harness.process import Process
+from harness.stack import READ_ONLY, have
+
+pytestmark = pytest.mark.skipif(not have("muster"), reason="muster is not built")
+SERVED = pytest.mark.skipif(not have("muster-dispatcher"), reason="muster-dispatcher is not built")
+ALL = pytest.mark.skipif(not have("muster-dispatcher", "muster-worker", "muster-fleet"), reason="not all is built")
+
+DONE, NOT_ALL, USAGE, RPC = 0, 1, 2, 3
+
+SUBCOMMANDS = [line.split() for line in """migrate
+dev
+tenant bootstrap
+tenant create
+tenant list
+key create
+key list
+key revoke
+device import
+device get
+device list
+device delete
+device commands
+device credentials
+group create
+group update
+group list
+group delete
+batch submit
+batch get
+batch list
+batch watch
+batch cancel
+batch commands
+command get""".splitlines()]
+
+
+def lines(text):
+    """JSON objects, one a line."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# --- usage, without any server ---
+
+@pytest.mark.parametrize("words", SUBCOMMANDS, ids=" ".join)
+def test_every_subcommand_has_help_and_refuses_unknown_flags(words):
+    shown = cli(*words, "--help", check=DONE)
+    assert shown.stdout.startswith("Usage: muster " + " ".join(words)) and "--json" in shown.stdout
+    wrong = cli(*words, "--no-such-flag", check=USAGE)
+    assert wrong.stderr.count("\n") == 1 and "--no-such-flag" in wrong.stderr and wrong.stdout == ""
+
+
+def test_the_table_of_subcommands_is_complete():
+    shown = cli("--help", check=DONE).stdout
+    listed = re.findall(r"^  (\w+)\s{1,7}(\w*)\s+[A-Z]", shown, re.M)
+    assert [[w for w in pair if w] for pair in listed] == SUBCOMMANDS
+
+
+@pytest.mark.parametrize("args, said", [
+    ([], "Usage"),
+    (["nonsense"], "unknown command nonsense"),
+    (["batch", "nonsense"], "unknown command batch nonsense"),
+    (["batch", "get"], "needs BATCH"),
+    (["batch", "get", "seven"], "not a positive number"),
+    (["batch", "get", "1", "2"], "unexpected argument 2"),
+    (["batch", "get", "1", "--timeout", "soon"], "--timeout"),
+    (["batch", "get", "1", "--ca", "/does/not/exist"], "/does/not/exist"),
+    (["batch", "list", "--limit", "0"], "--limit"),
+    (["batch", "list", "--state", "sideways"], "open, canceling, closed"),
+    (["batch", "submit", "--all"], "needs --type"),
+    (["batch", "submit", "--type", "dance", "--all"], "--type dance"),
+    (["batch", "submit", "--type", "lock"], "exactly one of --all"),
+    (["batch", "submit", "--type", "lock", "--all", "--platform", "ios"], "exactly one of --all"),
+    (["batch", "submit", "--type", "wipe", "--passcode", "1", "--all"], "--passcode does not go with --type wipe"),
+    (["batch", "submit", "--type", "restrict", "--forbid", "camera,teleport", "--all"], "teleport"),
+    (["batch", "submit", "--type", "configure", "--profile-id", "x", "--profile", "@/no/file", "--all"], "/no/file"),
+    (["batch", "submit", "--type", "install", "--app", "x", "--sha256", "12", "--all"], "--sha256"),
+    (["batch", "submit", "--type", "lock", "--all", "--expires", "tomorrow"], "--expires"),
+    (["batch", "submit", "--type", "lock", "--all", "--priority", "high"], "urgent, normal, bulk"),
+    (["key", "create", "acme", "--role", "king"], "admin, operator, read-only"),
+    (["device", "credentials"], "DEVICE"),
+    (["dev", "--devices", "0"], "--devices"),
+    (["migrate"], "--postgres"),
+])
+def test_wrong_usage_is_one_line_and_status_2(args, said):
+    done = cli(*args, check=USAGE)
+    assert said in done.stderr
+    assert not args or done.stderr.count("\n") == 1
+
+
+def test_an_import_that_is_no_import_is_refused_before_anything_is_sent(tmp_path):
+    bad = tmp_path / "devices"
+    for text, said in (("a,ios,more\n", "entry 1"), ("a,ios\nb,palm\n", "entry 2"), ('{"platform": "ios"}\n', "entry 1"),
+                       ('{"id": 7}\n', "entry 1"), ("{\n", "entry 1")):
+        bad.write_text(text)
+        done = cli("device", "import", bad, check=USAGE)
+        assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_nobody_there_is_status_3():
+    done = cli("batch", "list", "--plaintext", "--target", "127.0.0.1:1", check=RPC)
+    assert "UNAVAILABLE" in done.stderr
+    told = json.loads(cli("batch", "list", "--plaintext", "--target", "127.0.0.1:1", "--json", check=RPC).stderr)
+    assert told["code"] == "UNAVAILABLE"
+
+
+# --- straight in PostgreSQL ---
+
+def test_migrate_and_bootstrap(stack):
+    env = stack.cli_env()
+    assert "migrations applied" in cli("migrate", env=env, check=DONE).stdout
+    assert cli("migrate", "--json", env=env, check=DONE).stdout == '{"applied":0}\n'
+    first = cli("tenant", "bootstrap", "acme", env=env, check=DONE).stdout.strip()
+    again = cli("tenant", "bootstrap", "acme", env=env, check=DONE).stdout.strip()
+    assert re.fullmatch(r"muster_\d+_[0-9a-f]{64}", first) and first != again
+    assert stack.sql("SELECT count(*) FROM tenant") == [(1,)]
+    assert stack.sql("SELECT role, length(secret_hash) FROM api_key") == [(1, 32), (1, 32)]
+    assert stack.sql("SELECT count(*) FROM audit WHERE action = 'bootstrap'") == [(2,)]
+    refused = cli("tenant", "bootstrap", "no spaces", env=env, check=NOT_ALL)
+    assert "no spaces" in refused.stderr
+    away = cli("migrate", "--postgres", "host=/does/not/exist dbname=x", check=NOT_ALL)
+    assert away.stderr.count("\n") == 1
+
+
+# --- against a dispatcher ---
+
+@pytest.fixture(scope="module")
+def env(module_stack):
+    """Environment of an admin of a tenant with a name of its own."""
+    tenant = module_stack.make_tenant("acme")
+    return dict(module_stack.cli_env(tenant), TENANT=tenant.name)
+
+
+@pytest.fixture
+def tenant_env(module_stack):
+    return module_stack.cli_env(module_stack.make_tenant(f"t-{secrets.token_hex(4)}"))
+
+
+@SERVED
+def test_tenants_and_keys(module_stack, env):
+    cli("tenant", "create", "globex", env=env, check=DONE)
+    exists = cli("tenant", "create", "globex", env=env, check=RPC)
+    assert "ALREADY_EXISTS (TENANT_EXISTS)" in exists.stderr
+    listed = cli("tenant", "list", env=env, check=DONE).stdout
+    assert "globex" in listed and "acme" in listed
+    key = cli("key", "create", "globex", "--role", "read-only", "--description", "eyes", env=env, check=DONE).stdout.strip()
+    mine = dict(env, MUSTER_API_KEY=key)
+    cli("batch", "list", env=mine, check=DONE)
+    refused = cli("batch", "submit", "--type", "lock", "--all", env=mine, check=RPC)
+    assert "PERMISSION_DENIED (ROLE_INSUFFICIENT)" in refused.stderr
+    number = key.split("_")[1]
+    (answer,) = lines(cli("key", "list", "globex", "--json", env=env, check=DONE).stdout)
+    assert [(k["id"], k["role"], k["description"]) for k in answer["keys"]] == [(number, "ROLE_READ_ONLY", "eyes")]
+    assert "secret" not in json.dumps(answer)
+    cli("key", "revoke", number, env=env, check=DONE)
+    assert "muster_" not in cli("key", "list", "globex", env=env, check=DONE).stdout
+    assert READ_ONLY == module_stack.sql("SELECT role FROM api_key WHERE id = %s AND revoked_ms IS NOT NULL", number)[0][0]
+
+
+@SERVED
+def test_errors_have_code_reason_message_and_fields(env):
+    wrong = dict(env, MUSTER_API_KEY="muster_1_" + "0" * 64)
+    done = cli("batch", "list", env=wrong, check=RPC)
+    assert re.match(r"muster: UNAUTHENTICATED \(API_KEY_INVALID\): .+\n", done.stderr)
+    assert "NOT_FOUND (BATCH_NOT_FOUND)" in cli("batch", "get", 999999999, env=env, check=RPC).stderr
+    assert "NOT_FOUND" in cli("command", "get", "00000000-0000-8000-8000-000000000000", env=env, check=RPC).stderr
+    long = cli("batch", "submit", "--type", "lock", "--message", "x" * 600, "--all", env=env, check=RPC)
+    assert "INVALID_ARGUMENT (INVALID_FIELD)" in long.stderr and "\n  command.lock.message: " in long.stderr
+    told = json.loads(cli("batch", "submit", "--type", "lock", "--message", "x" * 600, "--all", "--json", env=env,
+                          check=RPC).stderr)
+    assert told["fieldViolations"][0]["field"] == "command.lock.message"
+
+
+@SERVED
+def test_devices(tenant_env, tmp_path):
+    env = tenant_env
+    csv = tmp_path / "devices.csv"
+    csv.write_text("id,platform\n" + "".join(f"phone-{i},ios\n" for i in range(1200)) + "pc-1, windows\r\n\nthing\n")
+    assert cli("device", "import", csv, env=env, check=DONE).stdout == "1202 created, 0 updated\n"
+    more = '{"id": "pc-1", "platform": "PLATFORM_WINDOWS"}\n{"id": "tab-1", "platform": "ipados"}\n'
+    assert cli("device", "import", "--json", env=env, stdin=more, check=DONE).stdout == '{"created":1,"updated":1}\n'
+    listed = cli("device", "list", "--json", env=env, check=DONE).stdout
+    devices = [d for page in lines(listed) for d in page["devices"]]
+    assert len(lines(listed)) == 2 and len(devices) == 1203
+    assert [d["id"] for d in devices[:2]] == ["phone-0", "phone-1"]
+    assert len(cli("device", "list", "--limit", 7, env=env, check=DONE).stdout.splitlines()) == 8
+    assert "tab-1" in cli("device", "list", "--platform", "ipados", env=env, check=DONE).stdout
+    shown = cli("device", "get", "pc-1", env=env, check=DONE).stdout
+    assert "WINDOWS" in shown and "OFFLINE" in shown
+    tokens = cli("device", "credentials", "phone-0", "phone-1", "--lifetime", "2h", env=env, check=DONE).stdout
+    assert re.fullmatch(r"phone-0 mt1\.\S+\nphone-1 mt1\.\S+\n", tokens)
+    many = cli("device", "credentials", "--devices-file", "-", env=env, stdin="phone-5\nphone-6\n", check=DONE).stdout
+    assert many.count("\n") == 2
+    cli("device", "delete", "phone-0", "phone-1", env=env, check=DONE)
+    assert "NOT_FOUND (DEVICE_NOT_FOUND)" in cli("device", "get", "phone-0", env=env, check=RPC).stderr
+
+
+@SERVED
+def test_groups(tenant_env, tmp_path):
+    env = tenant_env
+    cli("device", "import", env=env, stdin="".join(f"d{i},android\n" for i in range(20)), check=DONE)
+    ids = tmp_path / "ids"
+    ids.write_text("d0\nd1\nd2\n")
+    cli("group", "create", "sales", "--devices-file", ids, "--device", "d3", env=env, check=DONE)
+    assert "ALREADY_EXISTS (GROUP_EXISTS)" in cli("group", "create", "sales", env=env, check=RPC).stderr
+    updated = cli("group", "update", "sales", "--add", "d4", "--add", "d5", "--remove", "d0", "--json", env=env, check=DONE)
+    assert json.loads(updated.stdout)["group"]["deviceCount"] == 5
+    assert "sales" in cli("group", "list", env=env, check=DONE).stdout
+    dry = cli("batch", "submit", "--type", "restart", "--group", "sales", "--validate-only", "--json", env=env, check=DONE)
+    assert json.loads(dry.stdout)["batch"]["deviceCount"] == 5
+    cli("group", "delete", "sales", env=env, check=DONE)
+    gone = cli("batch", "submit", "--type", "restart", "--group", "sales", env=env, check=RPC)
+    assert "GROUP_NOT_FOUND" in gone.stderr
+
+
+@SERVED
+@pytest.mark.parametrize("flags, kind, content", [
+    (["lock", "--message", "m", "--phone-number", "1", "--passcode", "2"], "lock",
+     {"message": "m", "phoneNumber": "1", "passcode": "2"}),
+    (["unlock", "--clear-passcode"], "unlock", {"clearPasscode": True}),
+    (["wipe", "--preserve-data-plan", "--wipe-external-storage"], "wipe",
+     {"preserveDataPlan": True, "wipeExternalStorage": True}),
+    (["configure", "--profile-id", "p", "--profile", "abc"], "configure", {"profileId": "p", "profile": "YWJj"}),
+    (["restrict", "--allow", "usb", "--forbid", "camera,screen-capture"], "restrictFunctions", {"restrictions": [
+        {"function": "FUNCTION_USB", "allowed": True}, {"function": "FUNCTION_CAMERA"},
+        {"function": "FUNCTION_SCREEN_CAPTURE"}]}),
+    (["query", "--item", "os_version"], "queryInformation", {"items": ["os_version"]}),
+    (["install", "--app", "a", "--version", "1", "--url", "https://x", "--sha256", "00" * 32], "installApplication",
+     {"applicationId": "a", "version": "1", "url": "https://x", "sha256": "A" * 43 + "="}),
+    (["remove", "--app", "a"], "removeApplication", {"applicationId": "a"}),
+    (["back-up", "--destination", "s3"], "backUp", {"destination": "s3"}),
+    (["restore", "--backup-reference", "r"], "restore", {"backupReference": "r"}),
+    (["restart", "--grace", "90s"], "restart", {"grace": "90s"}),
+    (["custom", "--custom-type", "com.example.blink", "--payload", "@-"], "custom",
+     {"type": "com.example.blink", "payload": "AAEC"}),
+], ids=lambda p: p[0] if isinstance(p, list) else "")
+def test_every_type_of_command(env, tenant_env, flags, kind, content):
+    cli("device", "import", env=tenant_env, stdin="a,ios\nb,android\n", check=DONE)
+    done = cli("batch", "submit", "--type", *flags, "--device", "a", "--device", "nobody", "--expires", "2h", "--priority",
+               "bulk", "--description", "words", "--json", env=tenant_env, stdin="\x00\x01\x02", check=DONE)
+    answer = json.loads(done.stdout)
+    batch = answer["batch"]
+    assert batch["command"] == {kind: content}
+    assert (batch["deviceCount"], batch["priority"], batch["description"]) == (1, "PRIORITY_BULK", "words")
+    assert (answer["unknownCount"], answer["unknownDeviceIds"]) == (1, ["nobody"])
+    shown = cli("batch", "get", batch["id"], env=tenant_env, check=DONE).stdout
+    assert shown.startswith(f"batch {batch['id']}: ") and "1 QUEUED" in shown
+
+
+@SERVED
+def test_batches(tenant_env):
+    env = tenant_env
+    cli("device", "import", env=env, stdin="a,ios\nb,android\nc,ios\n", check=DONE)
+    args = ["batch", "submit", "--type", "lock", "--platform", "ios", "--request-id", "once", "--json"]
+    first, second = (json.loads(cli(*args, env=env, check=DONE).stdout) for _ in range(2))
+    assert first["batch"]["id"] == second["batch"]["id"] and second["replayed"]
+    other = cli("batch", "submit", "--type", "unlock", "--platform", "ios", "--request-id", "once", env=env, check=RPC)
+    assert "ALREADY_EXISTS (REQUEST_ID_REUSED)" in other.stderr
+    number = first["batch"]["id"]
+    assert number in cli("batch", "list", "--state", "open", env=env, check=DONE).stdout
+    commands = json.loads(cli("batch", "commands", number, "--json", env=env, check=DONE).stdout)["commands"]
+    assert [(c["deviceId"], c["state"]) for c in commands] == [("a", "COMMAND_STATE_QUEUED"), ("c", "COMMAND_STATE_QUEUED")]
+    assert commands[0]["commandId"] in cli("device", "commands", "a", env=env, check=DONE).stdout
+    shown = cli("command", "get", commands[0]["commandId"], env=env, check=DONE).stdout
+    assert "QUEUED" in shown and f"batch        {number}" in shown
+    cli("batch", "cancel", number, env=env, check=DONE)
+    watched = cli("batch", "watch", number, env=env, check=NOT_ALL)
+    assert "2 CANCELED" in watched.stdout
+    assert len(cli("batch", "commands", number, "--state", "canceled", env=env, check=DONE).stdout.splitlines()) == 3
+    nobody = cli("batch", "submit", "--type", "lock", "--platform", "tvos", env=env, check=RPC)
+    assert "FAILED_PRECONDITION (EMPTY_TARGET)" in nobody.stderr
+
+
+# --- with a fleet ---
+
+@pytest.fixture
+def fleet_env(module_stack):
+    """(environment, starts a fleet of n devices with flags)"""
+    tenant = module_stack.make_tenant(f"f-{secrets.token_hex(4)}")
+    client = module_stack.client(tenant)
+
+    def start(count, *flags):
+        fleet = module_stack.start_fleet(module_stack.make_devices(client, count), *flags)
+        return fleet
+    yield module_stack.cli_env(tenant), start
+    for fleet in module_stack.fleets:
+        fleet.stop()
+
+
+@ALL
+def test_submit_and_watch_until_all_succeeded(fleet_env):
+    env, start = fleet_env
+    start(200)
+    done = cli("batch", "submit", "--type", "lock", "--all", "--watch", env=env, check=DONE)
+    assert re.search(r"^batch \d+: 200 devices, 200 SUCCEEDED, [\d.]+ s, \d+ commands/s$", done.stdout, re.M)
+    assert "200/200" in done.stderr.splitlines()[-1] and "\r" not in done.stderr
+    messages = lines(cli("batch", "submit", "--type", "query", "--all", "--watch", "--json", env=env, check=DONE).stdout)
+    assert messages[-1]["batch"]["state"] == "BATCH_STATE_CLOSED"
+    assert messages[-1]["batch"]["progress"] == {"succeeded": 200}
+    assert "os version" in cli("device", "get", "device-000000", env=env, check=DONE).stdout
+
+
+@ALL
+def test_the_exit_status_says_when_not_all_succeeded(fleet_env):
+    env, start = fleet_env
+    start(50, "--failed", "1")
+    done = cli("batch", "submit", "--type", "lock", "--all", "--watch", env=env, check=NOT_ALL)
+    assert "50 FAILED" in done.stdout
+
+
+@ALL
+def test_the_bar_on_a_terminal(fleet_env):
+    env, start = fleet_env
+    start(100, "--think", "300ms")
+    master, slave = pty.openpty()
+    child = subprocess.Popen([program("muster"), "batch", "submit", "--type", "lock", "--all", "--watch"],
+                             env=dict(os.environ, **env), stdout=subprocess.DEVNULL, stderr=slave)
+    os.close(slave)
+    drawn = b""
+    try:
+        while chunk := os.read(master, 4096):
+            drawn += chunk
+    except OSError:
+        pass  # the terminal is gone with its last writer
+    os.close(master)
+    assert child.wait(60) == DONE
+    bars = drawn.decode().split("\r")
+    assert len(bars) > 2 and re.match(r"\[#+\] 100% 100/100 ", bars[-2])
+    assert all(len(re.sub(r"\x1b\[K|\n", "", bar)) < 80 for bar in bars)
+
+
+# --- muster dev ---
+
+def left_behind(marker):
+    """Command lines of processes that still use the folder."""
+    out = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in out.splitlines() if marker in line]
+
+
+def private_tmp():
+    """A short folder for TMPDIR that PostgreSQL's user may pass through."""
+    folder = f"/tmp/md-{secrets.token_hex(4)}"
+    os.mkdir(folder)
+    os.chmod(folder, 0o711)
+    return folder
+
+
+@ALL
+def test_demo_ends_by_itself_and_leaves_nothing_behind():
+    folder = private_tmp()
+    done = cli("dev", "--demo", "--devices", 300, "--dispatchers", 2, env={"TMPDIR": folder}, check=DONE)
+    assert re.search(r"^batch 1: 300 devices, 300 SUCCEEDED, [\d.]+ s, \d+ commands/s$", done.stdout.strip().splitlines()[-1])
+    assert os.listdir(folder) == [] and left_behind(folder) == []
+    os.rmdir(folder)
+
+
+@ALL
+def test_demo_says_when_not_all_succeeded():
+    folder = private_tmp()
+    done = cli("dev", "--demo", "--devices", 40, "--", "--rejected", "1", env={"TMPDIR": folder}, check=NOT_ALL)
+    assert "40 REJECTED" in done.stdout
+    assert os.listdir(folder) == []
+    os.rmdir(folder)
+
+
+def sourced(path):
+    """What a shell has after sourcing the file."""
+    out = subprocess.run(["sh", "-c", f". {path} && env"], capture_output=True, text=True, check=True).stdout
+    return {k: v for k, v in (line.split("=", 1) for line in out.splitlines()) if k.startswith("MUSTER_")}
+
+
+def start_dev(tmp_path, folder, *flags):
+    dev = Process([program("muster"), "dev", "--devices", "60", *flags], tmp_path / "dev.log",
+                  env=dict(os.environ, TMPDIR=folder))
+    dev.wait_line(lambda l: "Muster is up" in l, 120)
+    return dev
+
+
+@ALL
+def test_dev_keeps_its_data_and_is_reached_by_the_file_it_writes(tmp_path):
+    folder = private_tmp()
+    data, env_file = os.path.join(folder, "data"), os.path.join(folder, "env")
+    dev = start_dev(tmp_path, folder, "--data", data, "--env", env_file)
+    env = sourced(env_file)
+    cli("batch", "submit", "--type", "lock", "--all", "--watch", env=env, check=DONE)
+    assert len(env["MUSTER_WORKERS"].split(",")) == 2
+    dev.signal(signal.SIGINT)
+    assert dev.wait(90) == DONE
+    assert left_behind(folder) == [] and sorted(os.listdir(folder)) == ["data", "env"]
+    dev = start_dev(tmp_path, folder, "--data", data)
+    env = sourced(os.path.join(data, "env"))
+    assert "60 SUCCEEDED" in cli("batch", "get", 1, env=env, check=DONE).stdout
+    dev.signal(signal.SIGTERM)
+    assert dev.wait(90) == DONE
+    assert left_behind(folder) == []
+    subprocess.run(["rm", "-rf", folder], check=True)
+
+
+@ALL
+def test_dev_reports_a_process_that_dies(tmp_path):
+    folder = private_tmp()
+    env_file = os.path.join(folder, "env")
+    dev = start_dev(tmp_path, folder, "--env", env_file)
+    os.kill(int(sourced(env_file)["MUSTER_WORKER_PIDS"].split(",")[1]), signal.SIGKILL)
+    assert dev.wait(90) == NOT_ALL
+    assert "muster dev: worker-2 was killed by signal 9" in dev.lines
+    assert os.listdir(folder) == ["env"] and left_behind(folder) == []
+    subprocess.run(["rm", "-rf", folder], check=True)
+
+
+@ALL
+def test_the_children_of_a_killed_dev_die_with_it(tmp_path):
+    folder = private_tmp()
+    dev = start_dev(tmp_path, folder)
+    children = [int(p) for p in subprocess.run(["ps", "--ppid", str(dev.pid), "-o", "pid="], capture_output=True, text=True,
+                                               check=True).stdout.split()]
+    assert len(children) == 6
+    watched = [os.pidfd_open(p) for p in children]
+    dev.kill()
+    waiting = set(watched)
+    while waiting:
+        ready, _, _ = select.select(waiting, [], [], 60)
+        assert ready, "children outlive muster dev"
+        waiting -= set(ready)
+    for fd in watched:
+        os.close(fd)
+    subprocess.run(["rm", "-rf", folder], check=True)
