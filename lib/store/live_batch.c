@@ -1,4 +1,5 @@
 /* Moves of batches: specs, route, record, hand back, apply, close, states. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,6 +7,8 @@
 #include "lib/store/live_internal.h"
 
 #define FAST_ROUTE_MIN 64 /* slots; a shorter span costs less in Lua than its presence on the wire */
+#define MEMBER_MAX     25
+#define RECORD_FEW     24 /* FEW of prelude.lua: up to so many events go sorted, and come back as single bytes */
 
 void live_put_spec(struct live *live, uint64_t batch, struct slice spec, live_done_fn *done, void *arg)
 {
@@ -39,6 +42,14 @@ void live_drop_spec(struct live *live, uint64_t batch, live_done_fn *done, void 
     live_send(live, &a, reply_done, r);
 }
 
+/* As apply() of prelude.lua. */
+static uint8_t next_byte(uint8_t old, enum command_event event, unsigned attempts)
+{
+    enum command_state next = state_next(state_of(old), event);
+    unsigned tries = state_attempts(old);
+    return next ? state_byte(next, attempts > tries ? attempts : tries) : old;
+}
+
 /* --- route ------------------------------------------------------------------------------------------------------- */
 
 /* Collects routed slots by worker. A block's devices are on few workers: a linear search, the last hit first. */
@@ -70,11 +81,11 @@ static bool routes_add(struct routes *routes, uint16_t worker, unsigned slot)
     return true;
 }
 
-/* What a route request keeps: the span, and the states before and after on the belief (fast path). */
+/* What a route request keeps: the span, and on the fast path the belief and what follows from it. */
 struct route_kept {
     uint16_t first, count;
     bool fast;
-    uint8_t bytes[]; /* count states before, count after, then presence of the span */
+    uint8_t bytes[]; /* count states after, then presence of the span */
 };
 
 static enum err routes_of(struct routes *routes, unsigned first, unsigned count, const uint8_t *after,
@@ -92,12 +103,12 @@ static enum err read_route(struct request *r, const redisReply *reply, struct ro
     const struct route_kept *kept = (const struct route_kept *)r->extra;
     size_t n = kept->count;
     if (reply->type == REDIS_REPLY_INTEGER && kept->fast)
-        return routes_of(routes, kept->first, kept->count, kept->bytes + n, kept->bytes + 2 * n);
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3)
+        return routes_of(routes, kept->first, kept->count, kept->bytes, kept->bytes + n);
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2)
         return ERR_PROTOCOL;
     struct slice presence = reply_slice(reply->element[0]);
-    struct slice before = reply_slice(reply->element[1]), after = reply_slice(reply->element[2]);
-    if (before.len != n || after.len != n || (presence.len != 0 && presence.len != 2 * n))
+    struct slice after = reply_slice(reply->element[1]);
+    if (after.len != n || (presence.len != 0 && presence.len != 2 * n))
         return ERR_PROTOCOL;
     live_belief_set(r->live, r->place.tenant, r->place.block, kept->first, kept->count, presence);
     return presence.len ? routes_of(routes, kept->first, kept->count, after.data, presence.data) : ERR_OK;
@@ -120,16 +131,21 @@ static bool believe(struct live *live, struct live_place place, const struct sta
     const uint8_t *presence = s->count < FAST_ROUTE_MIN ? NULL : live_belief_get(live, place.tenant, place.block);
     if (!presence)
         return false;
-    uint8_t *before = kept->bytes, *after = before + s->count, *there = after + s->count;
+    uint8_t *after = kept->bytes, *there = after + s->count;
     memcpy(there, presence + (size_t)s->first * 2, (size_t)s->count * 2);
-    memcpy(before, s->states, s->count);
-    for (unsigned i = 0; i < s->count; i++) {
-        enum command_state next = STATE_NONE;
-        if (there[2 * i] | there[2 * i + 1])
-            next = state_of(before[i]) == STATE_QUEUED ? state_next(STATE_QUEUED, EVENT_ROUTE) : STATE_NONE;
-        after[i] = next ? state_byte(next, state_attempts(before[i])) : before[i];
-    }
+    memcpy(after, s->states, s->count);
+    for (unsigned i = 0; i < s->count; i++)
+        if (state_of(after[i]) == STATE_QUEUED && (there[2 * i] | there[2 * i + 1]))
+            after[i] = next_byte(after[i], EVENT_ROUTE, 0);
     return true;
+}
+
+/* Member of `open`: first slot and number of slots (u16, little endian), then the batch's number in decimal. */
+static size_t put_member(char *out, uint64_t batch, const struct state_string *s)
+{
+    store_u16le((uint8_t *)out, s->first);
+    store_u16le((uint8_t *)out + 2, s->count);
+    return 4 + (size_t)snprintf(out + 4, MEMBER_MAX - 4, "%llu", (unsigned long long)batch);
 }
 
 void live_route(struct live *live, struct live_place place, uint64_t rank, struct slice states, live_route_fn *done,
@@ -138,9 +154,10 @@ void live_route(struct live *live, struct live_place place, uint64_t rank, struc
     struct args a = {0};
     struct state_string s;
     struct buf believed = {0};
+    char member[MEMBER_MAX];
     if (!state_string_parse(&s, states))
         abort(); /* the caller made it */
-    struct request *r = request_new(live, arg, sizeof(struct route_kept) + (size_t)s.count * 4);
+    struct request *r = request_new(live, arg, sizeof(struct route_kept) + (size_t)s.count * 3);
     struct route_kept *kept = (struct route_kept *)r->extra;
     r->fn.route = done;
     r->place = place;
@@ -149,17 +166,17 @@ void live_route(struct live *live, struct live_place place, uint64_t rank, struc
     kept->fast = believe(live, place, &s, kept);
     if (kept->fast) {
         buf_put(&believed, states.data, STATE_STRING_HEADER);
-        buf_put(&believed, kept->bytes + s.count, s.count);
+        buf_put(&believed, kept->bytes, s.count);
         if (believed.failed)
             kept->fast = false;
     }
     args_block_key(&a, place.tenant, place.block, "presence");
     args_block_key(&a, place.tenant, place.block, "open");
     args_state_key(&a, place);
-    args_printf(&a, "%llu:%u:%u", (unsigned long long)place.batch, s.first, s.count);
+    args_raw(&a, member, put_member(member, place.batch, &s));
     args_printf(&a, "%llu", (unsigned long long)rank);
     args_printf(&a, "%u", s.first);
-    args_raw(&a, kept->bytes + 2 * (size_t)s.count, kept->fast ? 2 * (size_t)s.count : 0);
+    args_raw(&a, kept->bytes + s.count, kept->fast ? 2 * (size_t)s.count : 0);
     args_raw(&a, buf_slice(&believed).data, kept->fast ? buf_len(&believed) : 0);
     args_slice(&a, states);
     live_run(live, "route", 3, &a, reply_route, r);
@@ -168,16 +185,55 @@ void live_route(struct live *live, struct live_place place, uint64_t rank, struc
 
 /* --- record, hand back, apply, close ------------------------------------------------------------------------------ */
 
+static uint16_t packed_slot(const uint8_t *event)
+{
+    return load_u16le(event);
+}
+
+/* Copies packed events sorted by slot, those of one slot in their order. */
+static void sort_events(uint8_t *to, const uint8_t *from, size_t count)
+{
+    for (size_t i = 0; i < count; i++, from += 4) {
+        size_t at = i;
+        for (; at > 0 && packed_slot(to + 4 * (at - 1)) > packed_slot(from); at--)
+            memcpy(to + 4 * at, to + 4 * (at - 1), 4);
+        memcpy(to + 4 * at, from, 4);
+    }
+}
+
+/* What stood there before the script, by slot; only slots that have an event are filled. False when malformed. */
+static bool read_before(uint8_t now[BLOCK_SLOTS], const struct request *r, struct slice bytes)
+{
+    struct state_string s = {0};
+    uint8_t sorted[4 * RECORD_FEW];
+    bool few = r->count <= RECORD_FEW;
+    if (few && bytes.len && bytes.len != r->count)
+        return false;
+    if (!few && bytes.len && !state_string_parse(&s, bytes))
+        return false;
+    if (few)
+        sort_events(sorted, r->extra, r->count);
+    for (size_t i = 0; i < r->count; i++) {
+        uint16_t slot = packed_slot((few ? sorted : r->extra) + 4 * i);
+        now[slot % BLOCK_SLOTS] = few && bytes.len ? bytes.data[i] : state_string_get(&s, slot);
+    }
+    return true;
+}
+
+/* Makes the script's transitions again. */
 static void reply_record(void *arg, enum err err, const redisReply *reply)
 {
     struct request *r = arg;
-    struct slice bytes = reply_slice(reply);
-    if (!err && bytes.len != 2 * r->count)
+    uint8_t now[BLOCK_SLOTS], *before = r->extra + 4 * r->count, *after = before + r->count;
+    if (!err && !read_before(now, r, reply_slice(reply)))
         err = ERR_PROTOCOL;
-    if (err)
-        r->fn.record(r->arg, err, NULL, NULL, 0);
-    else
-        r->fn.record(r->arg, ERR_OK, bytes.data, bytes.data + r->count, r->count);
+    for (size_t i = 0; i < r->count && !err; i++) {
+        const uint8_t *event = r->extra + 4 * i;
+        uint8_t *byte = &now[packed_slot(event) % BLOCK_SLOTS];
+        before[i] = *byte;
+        after[i] = *byte = next_byte(*byte, (enum command_event)event[2], event[3]);
+    }
+    r->fn.record(r->arg, err, err ? NULL : before, err ? NULL : after, err ? 0 : r->count);
     free(r);
 }
 
@@ -185,7 +241,8 @@ void live_record(struct live *live, struct live_place place, const struct live_e
                  live_record_fn *done, void *arg)
 {
     struct args a = {0};
-    struct request *r = request_new(live, arg, count * 4);
+    uint8_t sorted[4 * RECORD_FEW];
+    struct request *r = request_new(live, arg, count * 6); /* events, states before, states after */
     r->fn.record = done;
     r->count = count;
     for (size_t i = 0; i < count; i++) {
@@ -194,7 +251,9 @@ void live_record(struct live *live, struct live_place place, const struct live_e
         r->extra[4 * i + 3] = events[i].attempts;
     }
     args_state_key(&a, place);
-    args_raw(&a, r->extra, count * 4);
+    if (count <= RECORD_FEW)
+        sort_events(sorted, r->extra, count);
+    args_raw(&a, count <= RECORD_FEW ? sorted : r->extra, count * 4);
     live_run(live, "record", 1, &a, reply_record, r);
 }
 

@@ -7,7 +7,9 @@
 #include "lib/store/schema_files.h"
 #include "lib/store/state.h"
 
-#define PRELUDE "prelude.lua"
+#define PRELUDE       "prelude.lua"       /* in front of every script */
+#define PRELUDE_BLOCK "prelude_block.lua" /* and of those that say so */
+#define NEEDS_BLOCK   "-- Needs prelude_block."
 
 /* The table of transitions as a Lua string: EVENT_COUNT bytes a state, each the next state or 0. */
 static void put_transitions(struct buf *out)
@@ -31,17 +33,15 @@ static void hash_text(char out[SCRIPT_HASH + 1], const struct buf *text)
     out[SCRIPT_HASH] = 0;
 }
 
-static const struct schema_file *find_prelude(void)
+static void put_file(struct buf *out, const char *name)
 {
     for (const struct schema_file *f = schema_scripts; f->name; f++)
-        if (strcmp(f->name, PRELUDE) == 0)
-            return f;
-    return NULL;
+        if (strcmp(f->name, name) == 0)
+            buf_put(out, f->text, f->len);
 }
 
 bool redis_scripts_make(struct redis_scripts *s)
 {
-    const struct schema_file *prelude = find_prelude();
     int n = 0;
     while (schema_scripts[n].name)
         n++;
@@ -49,14 +49,15 @@ bool redis_scripts_make(struct redis_scripts *s)
     if (!s->v)
         return false;
     for (const struct schema_file *f = schema_scripts; f->name; f++) {
-        if (f == prelude)
+        if (strcmp(f->name, PRELUDE) == 0 || strcmp(f->name, PRELUDE_BLOCK) == 0)
             continue;
         struct redis_script *script = &s->v[s->count++];
         script->name = f->name;
         script->name_len = strcspn(f->name, ".");
         put_transitions(&script->text);
-        if (prelude)
-            buf_put(&script->text, prelude->text, prelude->len);
+        put_file(&script->text, PRELUDE);
+        if (strstr(f->text, NEEDS_BLOCK))
+            put_file(&script->text, PRELUDE_BLOCK);
         buf_put(&script->text, f->text, f->len);
         if (script->text.failed)
             return false;

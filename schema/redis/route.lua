@@ -1,9 +1,9 @@
 -- Opens a batch in a block and gives its QUEUED commands to the workers that hold the devices.
 -- KEYS  presence, open, state
--- ARGV  member of `open`, its score, first slot, presence of the span as the caller knows it ("" for nobody or unknown),
+-- ARGV  member of `open`, its score in `open`, first slot, presence of the span as the caller knows it ("" for nobody or unknown),
 --       state string made on that belief ("" for none), state string without any routing
--- Gives 1 when the belief was right and nothing stood there before; else {presence of the span, states before
--- routing, states after} (without headers): what was QUEUED before and is ROUTED after is routed by this call.
+-- Gives 1 when the belief was right and nothing stood there before; else {presence of the span, states after} (without
+-- header): what is ROUTED after and has a worker is, or was before, given to it.
 local first, belief, believed, fresh = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local count = #fresh - HEADER
 local presence = redis.call("GETRANGE", KEYS[1], first * 2, (first + count) * 2 - 1)
@@ -16,45 +16,38 @@ if not old then
     end
     if presence == "" then
         redis.call("SET", KEYS[3], fresh)
-        return {presence, sub(fresh, HEADER + 1), sub(fresh, HEADER + 1)}
+        return {presence, sub(fresh, HEADER + 1)}
     end
 elseif sub(old, 1, HEADER) ~= sub(fresh, 1, HEADER) or #old ~= #fresh then
     -- The same slots in another span: what stands here is laid out like the newcomer.
-    local start, length = u16(old, 2), #old - HEADER
-    local batch = string.match(ARGV[1], "^%d+")
-    redis.call("ZREM", KEYS[2], batch .. ":" .. start .. ":" .. length)
-    local before = math.max(0, start - first)
-    local body = string.rep("\0", before) .. sub(old, HEADER + 1 + math.max(0, first - start))
+    local low, high = byte(old, 3, 4)
+    local start, length = low + high * 256, #old - HEADER
+    local size = char(length % 256, (length - length % 256) / 256)
+    redis.call("ZREM", KEYS[2], char(low, high) .. size .. sub(ARGV[1], 5))
+    local body = string.rep("\0", math.max(0, start - first)) .. sub(old, HEADER + 1 + math.max(0, first - start))
     body = sub(body, 1, count)
     old = sub(fresh, 1, HEADER) .. body .. string.rep("\0", count - #body)
 end
 
-local before, after = {}, {}
-local unchanged = not old
-for i = 1, count do
-    local state = byte(fresh, HEADER + i)
-    if old then
-        -- What stands here knows more, unless the newcomer says that it is over.
-        local known = byte(old, HEADER + i) or 0
-        if known % 16 ~= 0 and (state % 16 < FIRST_TERMINAL or known % 16 >= FIRST_TERMINAL) then
-            state = known
+local all, there = {byte(fresh, 1, -1)}, {byte(presence, 1, -1)}
+if old then
+    -- What stands here knows more, unless the newcomer says that it is over.
+    local standing = {byte(old, 1, -1)}
+    for at = HEADER + 1, HEADER + count do
+        local known = standing[at]
+        if known % 16 ~= 0 and (all[at] % 16 < FIRST_TERMINAL or known % 16 >= FIRST_TERMINAL) then
+            all[at] = known
         end
     end
-    before[i] = state
-    if presence ~= "" and state % 16 == QUEUED then
-        local low, high = byte(presence, i * 2 - 1, i * 2)
-        if low + high > 0 then
-            state = apply(state, ROUTE, 0)
-            unchanged = false
+end
+if there[1] then
+    for i = 1, count do
+        local state = all[HEADER + i]
+        if state % 16 == QUEUED and there[2 * i - 1] + there[2 * i] > 0 then
+            all[HEADER + i] = apply(state, ROUTE, 0)
         end
     end
-    after[i] = state
 end
-if unchanged then
-    redis.call("SET", KEYS[3], fresh)
-    local states = sub(fresh, HEADER + 1)
-    return {presence, states, states}
-end
-before, after = char(unpack(before)), char(unpack(after))
-redis.call("SET", KEYS[3], sub(fresh, 1, HEADER) .. after)
-return {presence, before, after}
+local after = char(unpack(all))
+redis.call("SET", KEYS[3], after)
+return {presence, sub(after, HEADER + 1)}
