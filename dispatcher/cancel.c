@@ -221,7 +221,8 @@ static void got_workers(void *arg, enum err err, const struct live_worker *worke
     x->workers = malloc((count + 1) * sizeof *workers);
     if (!x->workers)
         abort();
-    memcpy(x->workers, workers, count * sizeof *workers);
+    if (count)
+        memcpy(x->workers, workers, count * sizeof *workers);
     x->worker_count = count;
     list_for_each (l, tmp, &x->cancels) {
         struct cancel *c = container_of(l, struct cancel, link);
