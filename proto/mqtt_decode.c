@@ -47,7 +47,7 @@ static enum mqtt_reason parse_will(struct slice *body, const struct mqtt_connect
 
 static enum mqtt_reason parse_connect_flags(uint8_t flags, struct mqtt_connect *c)
 {
-    unsigned will_qos = (flags & CONNECT_WILL_QOS) >> 3;
+    unsigned will_qos = (unsigned)(flags & CONNECT_WILL_QOS) >> 3;
     if (flags & 1 || will_qos == 3)
         return MQTT_MALFORMED_PACKET;
     if (!(flags & CONNECT_WILL) && flags & (CONNECT_WILL_QOS | CONNECT_WILL_RETAIN))
