@@ -109,7 +109,8 @@ static bool set_up_common(struct tls *tls, const struct tls_options *o)
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     /* The cheapest that are still beyond doubt, first. */
     if (!SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384") ||
-        !SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") || !SSL_CTX_set1_groups_list(ctx, "X25519:P-256"))
+        !SSL_CTX_set_cipher_list(ctx, "ECDHE+AES128+AESGCM:ECDHE+CHACHA20:ECDHE+AESGCM") ||
+        !SSL_CTX_set1_groups_list(ctx, "X25519:P-256"))
         return false;
     size_t n = o->alpn ? strlen(o->alpn) : 0;
     if (n > 255)
