@@ -1,0 +1,276 @@
+"""Asking for batches and commands, watching, cancelling: with a leader, and with devices where there is something to tell."""
+import threading
+import time
+
+import grpc
+import pytest
+
+
+@pytest.fixture(scope="module")
+def api(module_stack):
+    return module_stack
+
+
+@pytest.fixture
+def client(api):
+    return api.client(api.make_tenant())
+
+
+def refused(api, code, reason, call):
+    with pytest.raises(grpc.RpcError) as e:
+        call()
+    assert e.value.code() == code, e.value
+    got, violations = api.stubs.details(e.value)
+    assert got == reason
+    return violations
+
+
+def outcome(pb, kind, **fields):
+    return lambda d: pb.Acknowledgement(command_id=d.command_id, outcome=kind, **fields)
+
+
+def wait_online(client, pb, device_id):
+    """The SUBACK does not wait for Redis."""
+    end = time.monotonic() + 20
+    while client.devices.GetDevice(pb.GetDeviceRequest(device_id=device_id)).device.connection != pb.CONNECTION_ONLINE:
+        assert time.monotonic() < end
+
+
+def progress(batch):
+    return {f.name: v for f, v in batch.progress.ListFields()}
+
+
+def test_list_batches(api, client):
+    pb = api.pb
+    api.import_devices(client, ["a"])
+    made = [api.submit(client, description=f"n{i}").batch.id for i in range(7)]
+    assert made == sorted(made)
+    out, token = [], ""
+    while True:
+        a = client.commands.ListBatches(pb.ListBatchesRequest(page_size=3, page_token=token))
+        assert len(a.batches) <= 3
+        out += a.batches
+        token = a.next_page_token
+        if not token:
+            break
+    assert [b.id for b in out] == made[::-1] and [b.description for b in out] == [f"n{i}" for i in range(6, -1, -1)]
+    assert not any(b.HasField("progress") for b in out)
+    client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=made[2]))
+    closed = api.watch(client, made[2])
+    assert progress(closed) == {"canceled": 1}
+    listed = client.commands.ListBatches(pb.ListBatchesRequest(state=pb.BATCH_STATE_CLOSED)).batches
+    assert [b.id for b in listed] == [made[2]] and progress(listed[0]) == {"canceled": 1}
+    listed = client.commands.ListBatches(pb.ListBatchesRequest(state=pb.BATCH_STATE_OPEN)).batches
+    assert [b.id for b in listed] == [m for m in made[::-1] if m != made[2]]
+
+
+def test_a_page_ends_before_it_is_too_large(api, client):
+    pb = api.pb
+    api.import_devices(client, ["a"])
+    command = pb.Command(custom=pb.CustomCommand(type="x", payload=bytes(65000)))
+    made = [api.submit(client, command=command).batch.id for _ in range(70)]
+    out, token, pages = [], "", 0
+    while True:
+        a = client.commands.ListBatches(pb.ListBatchesRequest(page_size=1000, page_token=token))
+        assert a.ByteSize() < 4 * 1024 * 1024
+        out += [b.id for b in a.batches]
+        token, pages = a.next_page_token, pages + 1
+        if not token:
+            break
+    assert out == made[::-1] and pages > 1
+
+
+def test_unknown_batch(api, client):
+    pb = api.pb
+    for call in (lambda: client.commands.GetBatch(pb.GetBatchRequest(batch_id=2**47)),
+                 lambda: client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=2**47)),
+                 lambda: client.commands.ListCommands(pb.ListCommandsRequest(batch_id=2**47)),
+                 lambda: list(client.commands.WatchBatch(pb.WatchBatchRequest(batch_id=2**47)))):
+        refused(api, grpc.StatusCode.NOT_FOUND, "BATCH_NOT_FOUND", call)
+    for call in (lambda: client.commands.GetBatch(pb.GetBatchRequest()),
+                 lambda: client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=-1)),
+                 lambda: list(client.commands.WatchBatch(pb.WatchBatchRequest()))):
+        assert set(refused(api, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", call)) == {"batch_id"}
+    assert set(refused(api, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", lambda: list(
+        client.commands.WatchBatch(pb.WatchBatchRequest(batch_id=1, interval_ms=99))))) == {"interval_ms"}
+
+
+def test_states_and_results_of_commands(api, client):
+    pb = api.pb
+    kinds = {"good": outcome(pb, pb.OUTCOME_SUCCEEDED, backup_reference="ref"),
+             "bad": outcome(pb, pb.OUTCOME_FAILED, code=7, text="gr\u00fc\u00dfe"),
+             "ugly": outcome(pb, pb.OUTCOME_REJECTED),
+             "silent": None}
+    ids = ["away", *kinds]
+    api.import_devices(client, ids)
+    tokens = api.tokens(client, ids)
+    devices = [api.device(d, tokens[d], answer=answer) for d, answer in kinds.items()]
+    try:
+        for d in devices:
+            d.connect(api.workers[0].address)
+        b = api.submit(client, command=pb.Command(back_up=pb.BackUpCommand())).batch
+        seen = api.watch(client, b.id, until=lambda x: progress(x) == {
+            "queued": 1, "sent": 1, "succeeded": 1, "failed": 1, "rejected": 1})
+        assert seen.state == pb.BATCH_STATE_OPEN and seen.device_count == 5
+        commands = {c.device_id: c for c in api.list_commands(client, b.id)}
+        assert list(commands) == ids
+        assert [c.state for c in commands.values()] == [
+            pb.COMMAND_STATE_QUEUED, pb.COMMAND_STATE_SUCCEEDED, pb.COMMAND_STATE_FAILED, pb.COMMAND_STATE_REJECTED,
+            pb.COMMAND_STATE_SENT]
+        assert commands["good"].result.backup_reference == "ref" and commands["good"].attempts == 1
+        assert (commands["bad"].result.code, commands["bad"].result.text) == (7, "gr\u00fc\u00dfe")
+        assert not commands["ugly"].HasField("result") and not commands["away"].HasField("updated_at")
+        assert commands["good"].updated_at.ToMilliseconds() >= b.created_at.ToMilliseconds()
+        for device, c in commands.items():
+            assert client.commands.GetCommand(pb.GetCommandRequest(command_id=c.command_id)).command == c
+            history = client.devices.ListDeviceCommands(pb.ListDeviceCommandsRequest(device_id=device)).commands
+            assert list(history) == [c]
+        only = api.list_commands(client, b.id, states=[pb.COMMAND_STATE_FAILED, pb.COMMAND_STATE_SENT])
+        assert [c.device_id for c in only] == ["bad", "silent"]
+        client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=b.id))
+        seen = api.watch(client, b.id, until=lambda x: x.HasField("canceled_at"))
+        assert seen.state == pb.BATCH_STATE_CANCELING
+        assert progress(seen) == {"canceled": 1, "sent": 1, "succeeded": 1, "failed": 1, "rejected": 1}
+    finally:
+        for d in devices:
+            d.close()
+
+
+def test_closed_batch(api, client):
+    pb = api.pb
+    api.import_devices(client, ["a", "b"])
+    tokens = api.tokens(client, ["a", "b"])
+    devices = [api.device(d, t, answer=outcome(pb, pb.OUTCOME_SUCCEEDED)) for d, t in tokens.items()]
+    try:
+        for d in devices:
+            d.connect(api.workers[0].address)
+        for d in devices:
+            wait_online(client, pb, d.id)
+        b = api.submit(client).batch
+        messages = [m.batch for m in client.commands.WatchBatch(pb.WatchBatchRequest(batch_id=b.id, interval_ms=100))]
+        closed = messages[-1]
+        assert closed.state == pb.BATCH_STATE_CLOSED and progress(closed) == {"succeeded": 2} and closed.HasField("closed_at")
+        assert all(sum(progress(m).values()) == 2 for m in messages)
+        assert client.commands.GetBatch(pb.GetBatchRequest(batch_id=b.id)).batch == closed
+        # Too late: it stays as it is.
+        assert client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=b.id)).batch == closed
+        # Watching what is over: one message, the end.
+        again = [m.batch for m in client.commands.WatchBatch(pb.WatchBatchRequest(batch_id=b.id))]
+        assert again == [closed]
+        assert [c.state for c in api.list_commands(client, b.id)] == [pb.COMMAND_STATE_SUCCEEDED] * 2
+        # The answer to the first request stays what it was.
+        first = api.submit(client, request_id=b.request_id)
+        assert first.replayed and first.batch == b
+    finally:
+        for d in devices:
+            d.close()
+
+
+def test_pages_of_commands(api, client):
+    pb, ids = api.pb, [f"p{i:04d}" for i in range(2600)]
+    api.import_devices(client, ids)
+    b = api.submit(client).batch
+    client.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id=ids[1500]))
+    out, token = [], ""
+    while True:
+        a = client.commands.ListCommands(pb.ListCommandsRequest(batch_id=b.id, page_size=999, page_token=token))
+        out += a.commands
+        token = a.next_page_token
+        if not token:
+            break
+        assert len(a.commands) == 999
+    assert [c.device_id for c in out] == ids
+    assert len({c.command_id for c in out}) == len(ids)
+    a = client.commands.ListCommands(pb.ListCommandsRequest(batch_id=b.id, page_size=2600))
+    assert len(a.commands) == 2600 and not a.next_page_token
+    a = client.commands.ListCommands(pb.ListCommandsRequest(batch_id=b.id, states=[pb.COMMAND_STATE_FAILED]))
+    assert not a.commands and not a.next_page_token
+
+
+def test_a_deleted_devices_commands_end(api, client):
+    pb = api.pb
+    api.import_devices(client, ["stay", "go"])
+    b = api.submit(client).batch
+    client.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id="go"))
+    seen = api.watch(client, b.id, until=lambda x: progress(x).get("canceled") == 1)
+    assert progress(seen) == {"queued": 1, "canceled": 1}
+
+
+def test_history_of_a_device(api, client):
+    pb = api.pb
+    api.import_devices(client, ["a", "b"])
+    made = [api.submit(client, target=pb.Target(devices=pb.DeviceIds(ids=["a"] if i % 3 else ["b"]))).batch.id
+            for i in range(12)]
+    mine = [m for i, m in enumerate(made) if i % 3]
+    out, token = [], ""
+    while True:
+        a = client.devices.ListDeviceCommands(pb.ListDeviceCommandsRequest(device_id="a", page_size=3, page_token=token))
+        out += a.commands
+        token = a.next_page_token
+        if not token:
+            break
+    assert [c.batch_id for c in out] == mine[::-1] and {c.device_id for c in out} == {"a"}
+
+
+def test_bad_command_ids(api, client):
+    pb = api.pb
+    for bad in ("", "x", "0" * 36, "00000000-0000-4000-8000-000000000000", "\u00e4" * 18):
+        assert set(refused(api, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", lambda b=bad: client.commands.GetCommand(
+            pb.GetCommandRequest(command_id=b)))) == {"command_id"}
+
+
+def test_many_watchers_cost_one_look(api, client):
+    """However many watch a batch, it is looked at as often as for one."""
+    pb = api.pb
+    api.import_devices(client, ["a", "b"])
+    b = api.submit(client).batch
+    firsts, ends = threading.Barrier(13), []
+
+    def run():
+        last = None
+        for n, m in enumerate(client.commands.WatchBatch(pb.WatchBatchRequest(batch_id=b.id, interval_ms=200))):
+            last = m.batch
+            if n == 0:
+                firsts.wait(20)
+        ends.append(last)
+    threads = [threading.Thread(target=run) for _ in range(12)]
+    for t in threads:
+        t.start()
+    firsts.wait(20)
+
+    def polls():
+        return metric(api, "muster_dispatcher_progress_polls_total")
+    assert metric(api, "muster_dispatcher_watchers") >= 12
+    start, since = polls(), time.monotonic()
+    while time.monotonic() - since < 1.0:
+        assert polls() - start <= (time.monotonic() - since) / 0.2 + 3
+    client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=b.id))
+    for t in threads:
+        t.join(30)
+    assert len(ends) == 12 and all(e.state == pb.BATCH_STATE_CLOSED for e in ends)
+
+
+def metric(api, name):
+    import urllib.request
+    with urllib.request.urlopen(f"http://{api.dispatchers[0].admin}/metrics", timeout=10) as answer:
+        for line in answer.read().decode().splitlines():
+            if line.split(" ")[0] == name:
+                return float(line.split(" ")[1])
+    raise AssertionError(f"no metric {name}")
+
+
+def test_a_watch_that_is_cancelled_is_forgotten(api, client):
+    pb = api.pb
+    api.import_devices(client, ["a"])
+    b = api.submit(client).batch
+    calls = [client.commands.WatchBatch(pb.WatchBatchRequest(batch_id=b.id)) for _ in range(5)]
+    for c in calls:
+        next(c)
+    for c in calls:
+        c.cancel()
+    end = time.monotonic() + 10
+    while metric(api, "muster_dispatcher_watchers") > 0:
+        assert time.monotonic() < end
+    with pytest.raises(grpc.RpcError) as e:
+        list(client.commands.WatchBatch(pb.WatchBatchRequest(batch_id=b.id), timeout=0.3))
+    assert e.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
