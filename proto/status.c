@@ -21,7 +21,11 @@ static const char *const code_names[] = {
 
 /* Every reason and metadata key the servers give, so that a decoded status may point to a literal. */
 static const char *const known_reasons[] = {
-    "INVALID_FIELD",
+    "INVALID_FIELD",      "API_KEY_INVALID",   "API_KEY_MISSING",   "BATCH_NOT_FOUND", "COMMAND_NOT_FOUND",
+    "DEADLINE",           "DEVICE_NOT_FOUND",  "DRAINING",          "EMPTY_TARGET",    "GROUP_EXISTS",
+    "GROUP_NOT_FOUND",    "KEY_NOT_FOUND",     "MESSAGE_TOO_LARGE", "METHOD_UNKNOWN",  "OVERLOADED",
+    "PAGE_TOKEN_INVALID", "REQUEST_ID_REUSED", "ROLE_INSUFFICIENT", "STORE_REFUSED",   "STORE_UNAVAILABLE",
+    "TENANT_EXISTS",      "TENANT_NOT_FOUND",  "UNKNOWN_DEVICES",   "group",           "unknown_count",
 };
 
 const char *status_code_name(enum status_code code)
