@@ -43,7 +43,10 @@ BEGIN
            array_agg(u.platform) FILTER (WHERE d.platform <> u.platform)
     INTO v_known, v_seqs, v_old, v_new
     FROM unnest(p_ids, p_platforms) AS u (id, platform)
-    JOIN device d ON d.tenant_id = p_tenant AND d.id = u.id AND d.deleted_ms IS NULL;
+    -- One look-up by index for each id, whatever the planner believes of a table that grows under it: LIMIT keeps it from
+    -- making a join of this.
+    CROSS JOIN LATERAL (SELECT x.seq, x.platform FROM device x
+                        WHERE x.tenant_id = p_tenant AND x.id = u.id AND x.deleted_ms IS NULL LIMIT 1) d;
     IF v_seqs IS NOT NULL THEN
         UPDATE device d SET platform = u.platform FROM unnest(v_seqs, v_new) AS u (seq, platform)
         WHERE d.tenant_id = p_tenant AND d.seq = u.seq;
