@@ -70,7 +70,8 @@ void rebuild_begin(struct reign *r)
 {
     if (r->rebuilding || !r->loaded)
         return;
-    log_warn("redis_empty", "open_batches=%zu open_commands=%llu", r->set.batches, (unsigned long long)r->set.remaining);
+    log_warn("redis_empty", "open_batches=%zu open_commands=%llu", r->set.batches,
+             (unsigned long long)r->set.remaining);
     r->live_ready = false;
     r->rebuilding = true;
     r->rebuild_left = 0;

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 struct list {
     struct list *next, *prev;
@@ -49,7 +49,7 @@ static inline struct list *list_pop(struct list *head)
 }
 
 /* The current entry may be removed in the body; `tmp` is a second cursor. */
-#define list_for_each(pos, tmp, head) \
+#define list_for_each(pos, tmp, head)                                                                                  \
     for (struct list *pos = (head)->next, *tmp = pos->next; pos != (head); pos = tmp, tmp = pos->next)
 
 #endif

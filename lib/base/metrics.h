@@ -43,8 +43,8 @@ void metrics_write(struct metrics *m, struct buf *out);
 /* Answers /readyz: NULL when ready, else why not in a few words. */
 typedef const char *metrics_ready_fn(void *arg);
 /* Listens on `address` ("127.0.0.1:9100", port 0 for any free one). metrics_port tells the port. */
-MUST_CHECK enum err metrics_listen(struct metrics *m, struct ev_loop *loop, const char *address, metrics_ready_fn *ready,
-                                   void *arg);
+MUST_CHECK enum err metrics_listen(struct metrics *m, struct ev_loop *loop, const char *address,
+                                   metrics_ready_fn *ready, void *arg);
 int metrics_port(const struct metrics *m);
 
 #endif
