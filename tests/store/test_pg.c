@@ -361,11 +361,11 @@ static void the_server_goes_and_returns(void **state)
     assert_false(down);
     double start = seconds();
     assert_int_equal(ask_one(f).err, ERR_UNAVAILABLE);
-    assert_true(seconds() - start < 2);
+    assert_true(seconds() - start < 5);
     start = seconds();
     for (int i = 0; i < 100; i++)
         assert_int_equal(ask_one(f).err, ERR_UNAVAILABLE);
-    assert_true(seconds() - start < 1.5);
+    assert_true(seconds() - start < 5);
     servers_start_postgres(&f->servers);
     wait_for(f, &down);
     assert_true(pg_up(f->pg));
