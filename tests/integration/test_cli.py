@@ -174,7 +174,7 @@ def test_errors_have_code_reason_message_and_fields(env):
     done = cli("batch", "list", env=wrong, check=RPC)
     assert re.match(r"muster: UNAUTHENTICATED \(API_KEY_INVALID\): .+\n", done.stderr)
     assert "NOT_FOUND (BATCH_NOT_FOUND)" in cli("batch", "get", 999999999, env=env, check=RPC).stderr
-    assert "NOT_FOUND" in cli("command", "get", "00000000-0000-8000-8000-000000000000", env=env, check=RPC).stderr
+    assert "NOT_FOUND" in cli("command", "get", "00000000-03e7-8000-8000-000100000000", env=env, check=RPC).stderr
     long = cli("batch", "submit", "--type", "lock", "--message", "x" * 600, "--all", env=env, check=RPC)
     assert "INVALID_ARGUMENT (INVALID_FIELD)" in long.stderr and "\n  command.lock.message: " in long.stderr
     told = json.loads(cli("batch", "submit", "--type", "lock", "--message", "x" * 600, "--all", "--json", env=env,
