@@ -45,7 +45,7 @@ bool show_read_enum(const ProtobufCEnumDescriptor *d, const char *text, int *val
     char upper[64];
     size_t n = 0;
 
-    for (; text[n] && n < sizeof upper - 1; n++)
+    for (; n < sizeof upper - 1 && text[n]; n++)
         upper[n] = text[n] == '-' ? '_' : (char)toupper((unsigned char)text[n]);
     upper[n] = '\0';
     for (unsigned i = 0; i < d->n_values && !text[n]; i++) {

@@ -350,7 +350,7 @@ static void attach(struct fixture *f, struct model *m)
 {
     uint16_t slots[BLOCK_SLOTS], worker = (uint16_t)(1 + below(f, WORKERS));
     unsigned n = some_slots(f, slots);
-    struct model_batch *order[BATCHES];
+    struct model_batch *order[BATCHES] = {NULL};
     size_t open = 0;
     for (int i = 0; i < BATCHES; i++)
         if (m->batches[i].open)

@@ -134,11 +134,11 @@ static void test_target(void **state)
     target.kind_case = MUSTER__V1__TARGET__KIND_PLATFORM;
     target.platform = MUSTER__V1__PLATFORM__PLATFORM_WINDOWS;
     good();
-    target.platform = 7;
+    target.platform = (Muster__V1__Platform)7;
     bad("target.platform");
-    target.platform = 0;
+    target.platform = MUSTER__V1__PLATFORM__PLATFORM_UNSPECIFIED;
     bad("target.platform");
-    target.platform = -1;
+    target.platform = (Muster__V1__Platform)-1;
     bad("target.platform");
 
     Muster__V1__DeviceIds ids = MUSTER__V1__DEVICE_IDS__INIT;
