@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <libpq-fe.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -128,6 +129,11 @@ void servers_start_postgres(struct servers *s)
     char *argv[] = {BIN "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off", NULL};
     s->postgres_pid = start(user, log, argv);
     wait_for_socket(socket_path, s->postgres_pid);
+    /* It listens before it has recovered. */
+    for (int i = 0; i < 3000 && PQping(s->postgres) != PQPING_OK; i++)
+        nanosleep(&(struct timespec){0, 10000000}, NULL);
+    if (PQping(s->postgres) != PQPING_OK)
+        die("postgres does not start");
 }
 
 void servers_stop_postgres(struct servers *s)
