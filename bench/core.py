@@ -18,7 +18,7 @@ from measure.installation import Installation  # noqa: E402
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--quick", action="store_true", help="a smaller run within 50 s")
-    p.add_argument("--devices", type=int, help="connected devices (default 10,000; quick 4,000)")
+    p.add_argument("--devices", type=int, help="connected devices (default 10,000; quick 3,000)")
     p.add_argument("--registered", type=int, default=300000, help="registered devices of the fleet-wide batches")
     p.add_argument("--workers", type=int, default=2, help="worker processes")
     p.add_argument("--floor-servers", type=int, default=1, help="server processes of the floor; one is its best on 2 cores")
@@ -27,7 +27,7 @@ def arguments():
     p.add_argument("--output", default=os.path.join(HERE, "results", "core.json"))
     p.add_argument("--keep", action="store_true", help="keep the folder with logs and data")
     a = p.parse_args()
-    a.devices = a.devices or (4000 if a.quick else 10000)
+    a.devices = a.devices or (3000 if a.quick else 10000)
     a.rounds = a.rounds or (3 if a.quick else 9)
     return a
 
@@ -64,7 +64,7 @@ def measure(a, progress):
             progress("accepting, validating, cancelling")
             results.update(accept.measure(i, whole, a.registered, a.rounds))
         if "trickle" in parts:
-            results.update(trickle.measure(i, whole, ids, 20 if a.quick else 50, progress))
+            results.update(trickle.measure(i, whole, ids, 32 if a.quick else 96, progress))
         if "core" in parts:
             connected = s.client(s.make_tenant("connected"), timeout=120)
             tokens = s.tokens(connected, register(s, connected, "connected", a.devices))

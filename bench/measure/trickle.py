@@ -1,21 +1,26 @@
-"""Acknowledgements that come one per block and batch: one device in each block, many batches waiting for it. The devices
-connect when all is queued and answer one batch after the other, so accepting and routing are not in the figures."""
+"""Acknowledgements that come one per block and batch: each batch addresses one device in each block, and many such batches
+wait, for different devices. These connect when all is queued, so accepting and routing are not in the figures."""
 import time
 
-# Devices of a block; one in each block connects.
 BLOCK = 1024
+
+# Different devices of each block; the batches address them in turn.
+SLOTS = 8
 
 
 def measure(installation, client, ids, batches, progress):
     """`ids` are the registered devices in the order of their seq; none is connected."""
     s, pb = installation.stack, installation.stack.pb
-    chosen = ids[::BLOCK]
-    tokens = s.tokens(client, chosen)
-    progress(f"trickle: {batches} batches to one device in each of {len(chosen)} blocks")
-    queued = [s.submit(client, target=pb.Target(devices=pb.DeviceIds(ids=chosen))).batch.id for _ in range(batches)]
+    groups = [ids[slot::BLOCK] for slot in range(SLOTS)]
+    tokens = s.tokens(client, [i for group in groups for i in group])
+    progress(f"trickle: {batches} batches, each to one device in each of {len(groups[0])} blocks")
+    queued, wanted = [], 0
+    for n in range(batches):
+        target = groups[n % SLOTS]
+        queued.append(s.submit(client, target=pb.Target(devices=pb.DeviceIds(ids=target))).batch.id)
+        wanted += len(target)
     installation.wait_batches("routed_ms", queued)
     time.sleep(1.0)  # what accepting and routing leave to the background is done
-    wanted = len(chosen) * batches
     wal, meter = installation.wal_bytes(), installation.meter()
     began = time.monotonic()
     fleet = s.start_fleet(tokens, "--quiet", wait=False)
