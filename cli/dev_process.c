@@ -12,8 +12,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
 /* Lines of a log shown when its process failed. */
 #define LOG_TAIL_BYTES 2000
 
