@@ -233,7 +233,7 @@ size_t fold_forget(struct fold_log *log, int64_t *streams, int64_t *ns, size_t m
 /* --- writing the log anew --------------------------------------------------------------------------------------- */
 bool fold_compact_pays(const struct fold_log *log)
 {
-    return log->bytes > FOLD_COMPACT_COST && log->live * FOLD_ENTRY_COST < log->bytes / 2;
+    return log->live && log->bytes > FOLD_COMPACT_COST && log->live * FOLD_ENTRY_COST < log->bytes / 2;
 }
 
 struct waiting {

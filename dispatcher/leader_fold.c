@@ -20,7 +20,9 @@ struct folder {
     bool polling, wanted, first; /* a poll is under way; another is wanted at once; the log was never read to its end */
     bool begun;                  /* batches are loaded: polls make sense */
     bool more;                   /* the last answer was full */
-    int64_t next_poll_us;
+    int64_t next_poll_us, last_poll_us;
+    struct reign *reign;
+    ev_timer paced;
     struct buf rows;    /* struct log_head, entries; one after another */
     struct buf unknown; /* batches named there that nobody knows */
     /* Where the scan for never routed batches begins: what is not above was seen SCAN_LAG_MS ago or is found by the
@@ -35,12 +37,20 @@ struct log_head {
     uint64_t len;
 };
 
+static void paced_timer(struct ev_loop *loop, ev_timer *t, int events)
+{
+    (void)loop, (void)events;
+    folder_tick(container_of(t, struct folder, paced)->reign);
+}
+
 struct folder *folder_new(struct reign *r)
 {
-    (void)r;
     struct folder *f = calloc(1, sizeof *f);
-    if (f)
-        f->first = true;
+    if (!f)
+        return NULL;
+    f->first = true;
+    f->reign = r;
+    ev_timer_init(&f->paced, paced_timer, FOLD_HINT_MS / 1000., 0);
     return f;
 }
 
@@ -48,10 +58,27 @@ void folder_free(struct folder **f)
 {
     if (!*f)
         return;
+    ev_timer_stop((*f)->reign->loop, &(*f)->paced);
     buf_free(&(*f)->rows);
     buf_free(&(*f)->unknown);
     free(*f);
     *f = NULL;
+}
+
+static void poll(struct reign *r);
+
+/* A hint: at once, or FOLD_HINT_MS after the last poll. */
+static void poll_soon(struct reign *r)
+{
+    struct folder *f = r->folder;
+    int64_t wait_us = f->last_poll_us + FOLD_HINT_MS * 1000 - clock_mono_us();
+    f->next_poll_us = f->last_poll_us + FOLD_HINT_MS * 1000;
+    if (wait_us <= 0) {
+        poll(r);
+    } else if (!ev_is_active(&f->paced)) {
+        ev_timer_set(&f->paced, (double)wait_us / 1e6, 0);
+        ev_timer_start(r->loop, &f->paced);
+    }
 }
 
 static void poll_end(struct reign *r)
@@ -69,10 +96,10 @@ static void poll_end(struct reign *r)
         rebuild_check(r);
     }
     write_pump(r);
-    if (f->wanted || f->more || f->first)
-        f->next_poll_us = 0;
-    if (f->next_poll_us == 0)
-        folder_tick(r);
+    if (f->more || f->first)
+        poll(r);
+    else if (f->wanted)
+        poll_soon(r);
 }
 
 /* --- the log's rows ---------------------------------------------------------------------------------------------- */
@@ -211,6 +238,7 @@ static void poll(struct reign *r)
     size_t n = fold_cursors(&r->log, streams, ns, FOLD_STREAMS);
     f->polling = true;
     f->wanted = false;
+    f->last_poll_us = clock_mono_us();
     struct pg_txn *txn = pg_txn_new(r->pg, PG_ANY_LANE);
     if (txn) {
         /* The log first: every batch it names is then visible to the next statement. */
@@ -234,10 +262,10 @@ void folder_begin(struct reign *r)
 
 void folder_wake(struct reign *r)
 {
-    r->folder->wanted = true;
-    r->folder->next_poll_us = 0;
-    if (r->loaded)
-        folder_tick(r);
+    struct folder *f = r->folder;
+    f->wanted = true;
+    if (r->loaded && !f->polling)
+        poll_soon(r);
 }
 
 void folder_tick(struct reign *r)

@@ -8,6 +8,7 @@
 
 #define FOLD_BUSY_MS     50   /* between polls while the log has news: a poll costs about 0.1 ms of PostgreSQL */
 #define FOLD_IDLE_MS     200  /* and while it has none */
+#define FOLD_HINT_MS     5    /* least time between polls that hints cause: what comes in between shares one */
 #define FOLD_STREAM_ROWS 64   /* rows of a stream in one answer */
 #define FOLD_STREAMS     1024 /* streams with news in one answer */
 

@@ -143,7 +143,10 @@ size_t queue_specless(struct route_queue *q, unsigned classes, struct open_batch
             continue;
         list_for_each (l, tmp, &q->classes[i]) {
             struct queue_tenant *t = container_of(l, struct queue_tenant, link);
+            size_t of_tenant = 0;
             list_for_each (m, tmp2, &t->batches) {
+                if (of_tenant == (max + 3) / 4)
+                    break;
                 struct open_batch *batch = container_of(m, struct open_batch, queue);
                 if (batch->spec)
                     continue;
@@ -151,6 +154,7 @@ size_t queue_specless(struct route_queue *q, unsigned classes, struct open_batch
                     return n;
                 bytes -= batch->command_bytes < bytes ? batch->command_bytes : bytes;
                 out[n++] = batch;
+                of_tenant++;
             }
         }
     }

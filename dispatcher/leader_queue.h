@@ -23,7 +23,8 @@ void queue_remove(struct route_queue *q, struct open_batch *batch);
  * there is none. Advances route_next; a batch whose last block was given leaves the queue. Blocks without open commands
  * are passed over; when none is left, the batch leaves the queue and *finished gets it. */
 struct open_block *queue_pick(struct route_queue *q, unsigned classes, struct open_batch **finished);
-/* Batches that stand near the front and have no `spec` yet: at most `max`, and at most `bytes` of commands. */
+/* Batches that stand near the front and have no `spec` yet: at most `max`, a quarter of them of one
+ * tenant, and at most `bytes` of commands. */
 size_t queue_specless(struct route_queue *q, unsigned classes, struct open_batch **out, size_t max, size_t bytes);
 
 #endif

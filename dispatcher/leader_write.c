@@ -175,6 +175,21 @@ static void put_undeleted(struct reign *r, struct write_job *job, struct pg_txn 
     job->anything = true;
 }
 
+static void put_forget(struct reign *r, struct write_job *job, struct pg_txn *txn)
+{
+    int64_t streams[FORGET_STREAMS], ns[FORGET_STREAMS];
+    size_t n = fold_forget(&r->log, streams, ns, FORGET_STREAMS);
+    if (n) {
+        db_open_forget_log(txn, streams, ns, n);
+        job->anything = true;
+    }
+    if (r->writer->forget_streams) {
+        r->writer->forget_streams = false;
+        db_open_forget_streams(txn, clock_wall_ms() - STREAM_LIFE_MS);
+        job->anything = true;
+    }
+}
+
 struct anew {
     struct buf at_ms, lengths, bytes;
 };
@@ -216,26 +231,12 @@ static void put_compacted(struct reign *r, struct write_job *job, struct pg_txn 
     if (n)
         db_open_append(txn, w->own_stream, w->own_n + 1, (int64_t *)(void *)buf_head(&a.at_ms), entries, n);
     w->own_n += n;
+    put_forget(r, job, txn);
     log_info("log_compacted", "rows=%" PRIu64 " into=%zu entries=%" PRIu64, rows, n, r->log.live);
     free(entries);
     buf_free(&a.at_ms);
     buf_free(&a.lengths);
     buf_free(&a.bytes);
-}
-
-static void put_forget(struct reign *r, struct write_job *job, struct pg_txn *txn)
-{
-    int64_t streams[FORGET_STREAMS], ns[FORGET_STREAMS];
-    size_t n = fold_forget(&r->log, streams, ns, FORGET_STREAMS);
-    if (n) {
-        db_open_forget_log(txn, streams, ns, n);
-        job->anything = true;
-    }
-    if (r->writer->forget_streams) {
-        r->writer->forget_streams = false;
-        db_open_forget_streams(txn, clock_wall_ms() - STREAM_LIFE_MS);
-        job->anything = true;
-    }
 }
 
 /* --- what is committed ------------------------------------------------------------------------------------------- */
@@ -294,7 +295,7 @@ static void written(void *arg, enum err err, const struct pg_error *error, const
         reign_fail(r, db_lease_fenced(err, error) ? "fenced" : "write", err);
     } else {
         if (job->new_stream)
-            r->writer->own_stream = (uint64_t)pg_int(results[count - 1], 0, 0);
+            r->writer->own_stream = (uint64_t)pg_int(results[count - 1], 0, 0); /* the last statement */
         committed(r, job);
         write_pump(r);
     }
@@ -330,9 +331,8 @@ void write_pump(struct reign *r)
     put_undeleted(r, job, txn);
     put_routed(r, job, txn);
     put_closed(r, job, txn);
+    put_forget(r, job, txn);
     put_compacted(r, job, txn);
-    if (!job->new_stream)
-        put_forget(r, job, txn);
     if (!job->anything) {
         pg_txn_free(&txn);
         free(job);
