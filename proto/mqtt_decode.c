@@ -10,7 +10,7 @@ typedef enum mqtt_reason parse_fn(struct slice *body, uint8_t flags, uint8_t ver
 /* --- CONNECT (3.1) ------------------------------------------------------------------------------------------------ */
 #define CONNECT_CLEAN_START 0x02
 #define CONNECT_WILL        0x04
-#define CONNECT_WILL_QOS    0x18
+#define CONNECT_WILL_QOS    0x18 /* bits 3 and 4 */
 #define CONNECT_WILL_RETAIN 0x20
 #define CONNECT_PASSWORD    0x40
 #define CONNECT_USER_NAME   0x80

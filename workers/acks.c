@@ -451,6 +451,12 @@ static void flush_stored(void *arg, enum err err)
     flush_durable(f);
 }
 
+/* A result is kept when its outcome is the command's end; NOT_NOW is none, and what came too late neither. */
+static bool result_counts(const struct flush *f, uint32_t index)
+{
+    return f->after[index] && state_of(f->after[index]) == state_of_event(f->v[index].event);
+}
+
 static size_t collect_results(const struct flush *f, struct db_result *results)
 {
     const struct said *said = (const struct said *)(const void *)buf_head(&f->said);
@@ -458,11 +464,12 @@ static size_t collect_results(const struct flush *f, struct db_result *results)
     size_t n = buf_len(&f->said) / sizeof *said;
     for (size_t i = 0; i < n; i++) {
         const struct ack *ack = &f->v[said[i].index];
-        results[i] = (struct db_result){ack->batch,
-                                        ack->tenant,
-                                        ack->seq,
-                                        {bytes + said[i].result_at, said[i].result_len},
-                                        {bytes + said[i].information_at, said[i].information_len}};
+        results[i] =
+            (struct db_result){ack->batch,
+                               ack->tenant,
+                               ack->seq,
+                               {bytes + said[i].result_at, result_counts(f, said[i].index) ? said[i].result_len : 0},
+                               {bytes + said[i].information_at, said[i].information_len}};
     }
     return n;
 }

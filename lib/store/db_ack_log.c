@@ -17,18 +17,26 @@ static const struct pg_stmt insert_row = {
     "ON CONFLICT DO NOTHING",
 };
 
+/* A device can name any batch in an acknowledgement: only results of commands that were meant for it are kept, and of
+ * each the first. */
 static const struct pg_stmt insert_results = {
     "command_result_insert",
     "INSERT INTO command_result (batch_id, seq, result) "
-    "SELECT DISTINCT ON (b, s) b, s, r FROM unnest($1::bigint[], $2::int[], $3::bytea[]) AS x(b, s, r) "
-    "WHERE length(r) > 0 ON CONFLICT DO NOTHING",
+    "SELECT DISTINCT ON (x.b, x.s) x.b, x.s, x.r "
+    "FROM unnest($1::bigint[], $2::int[], $3::int[], $4::bytea[]) WITH ORDINALITY AS x(b, t, s, r, n) "
+    "JOIN batch ON batch.id = x.b AND batch.tenant_id = x.t "
+    "JOIN batch_block k ON k.batch_id = x.b AND k.block = x.s / 1024 "
+    "WHERE length(x.r) > 0 AND CASE WHEN x.s % 1024 BETWEEN k.first AND k.first + 8 * length(k.targets) - 1 "
+    "THEN get_bit(k.targets, x.s % 1024 - k.first) = 1 ELSE false END "
+    "ORDER BY x.b, x.s, x.n ON CONFLICT DO NOTHING",
 };
 
+/* What a device said last. */
 static const struct pg_stmt update_devices = {
     "device_information_update",
     "UPDATE device d SET information = x.i FROM (SELECT DISTINCT ON (t, s) t, s, i FROM "
-    "unnest($1::int[], $2::int[], $3::bytea[]) AS x(t, s, i) WHERE length(i) > 0) AS x "
-    "WHERE d.tenant_id = x.t AND d.seq = x.s",
+    "unnest($1::int[], $2::int[], $3::bytea[]) WITH ORDINALITY AS x(t, s, i, n) WHERE length(i) > 0 "
+    "ORDER BY t, s, n DESC) AS x WHERE d.tenant_id = x.t AND d.seq = x.s AND d.deleted_ms IS NULL",
 };
 
 struct open_request {
@@ -104,6 +112,7 @@ static void add_results(struct pg_txn *txn, const struct db_result *results, siz
     }
     pg_txn_add(txn, &insert_results);
     pg_put_int8_array(txn, batches, count);
+    pg_put_int4_array(txn, tenants, count);
     pg_put_int4_array(txn, seqs, count);
     pg_put_bytea_array(txn, bytes, count);
     if (any_information) {

@@ -87,7 +87,7 @@ class HandRouter:
             states[s - seqs[0]] = QUEUED
         place = self.place(seqs[0])
         self.redis.set(f"{place}:state:{batch}", struct.pack("<BBH", 1, 0, seqs[0] % BLOCK) + bytes(states))
-        self.redis.zadd(f"{place}:open", {f"{batch}:{seqs[0] % BLOCK}:{count}": priority * 2 ** 48 + batch})
+        self.redis.zadd(f"{place}:open", {struct.pack("<HH", seqs[0] % BLOCK, count) + b"%d" % batch: priority * 2 ** 48 + batch})
         return batch
 
     def put_spec(self, batch, command, priority, created, expires):
