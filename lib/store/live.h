@@ -137,7 +137,8 @@ enum live_class { LIVE_URGENT, LIVE_NORMAL, LIVE_BULK, LIVE_CLASSES };
 void live_inbox_push(struct live *live, uint16_t worker, enum live_class class, struct slice items, live_int_fn *done,
                      void *arg);
 /* Takes up to `max` entries with one BLMPOP over the first `classes` inboxes (1: urgent only … 3: all), waiting up to
- * `wait_ms`. No entries: count 0 and ERR_OK. One take at a time. The entries are gone from Redis: hints, not truth. */
+ * `wait_ms` (5,000 at most). No entries: count 0 and ERR_OK. One take at a time. The entries are gone from Redis:
+ * hints, not truth. */
 typedef void live_take_fn(void *arg, enum err err, enum live_class class, const struct slice *entries, size_t count);
 void live_inbox_take(struct live *live, uint16_t worker, int classes, int max, int64_t wait_ms, live_take_fn *done,
                      void *arg);

@@ -9,6 +9,7 @@
 
 #define PENDING_BYTES  9 /* of one command in an answer of attach: batch u64, state u8 */
 #define WORKER_NUMBERS 65535u
+#define TAKE_WAIT_MAX  5000 /* ms; a Redis silent for longer may be lost (redis.c) */
 #define ACQUIRE_TRIES  1000u
 #define DEAD           "" /* what worker:<n> holds once the worker has been called dead; no instance is empty */
 
@@ -424,6 +425,8 @@ void live_inbox_take(struct live *live, uint16_t worker, int classes, int max, i
     struct args a = {0};
     struct request *r = request_new(live, arg, 0);
     r->fn.take = done;
+    if (wait_ms > TAKE_WAIT_MAX)
+        wait_ms = TAKE_WAIT_MAX;
     if (!live->takes && !(live->takes = redis_new(live->loop, live->url))) {
         log_error("out_of_memory", "where=live_inbox_take");
         abort();

@@ -176,7 +176,7 @@ static void connect_step(struct pg_conn *conn)
     }
 }
 
-/* --- sending ----------------------------------------------------------------------------------------------------- */
+/* --- sending ------------------------------------------------------------------------------------------------------ */
 
 static struct pg_prepared *find_prepared(struct pg_conn *conn, const struct pg_stmt *stmt)
 {
@@ -309,7 +309,7 @@ void pg_conn_send(struct pg_conn *conn)
     flush(conn);
 }
 
-/* --- results ----------------------------------------------------------------------------------------------------- */
+/* --- results ------------------------------------------------------------------------------------------------------ */
 
 /* What an SQLSTATE (appendix A of PostgreSQL's manual) means to a caller. */
 static enum err classify(const char *sqlstate)

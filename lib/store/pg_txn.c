@@ -237,7 +237,7 @@ void pg_put_bytea_array(struct pg_txn *txn, const struct slice *v, size_t n)
     end_param(txn, p);
 }
 
-/* --- results ----------------------------------------------------------------------------------------------------- */
+/* --- results ------------------------------------------------------------------------------------------------------ */
 
 static const PGresult *raw(const struct pg_result *r)
 {

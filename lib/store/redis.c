@@ -18,149 +18,13 @@
 #define WRITE_AT_ONCE (64 * 1024) /* bytes collected in a turn until they are written before its end */
 #define READ_MAX      (64 * 1024) /* bytes read in one go */
 #define READS_A_TURN  8
+#define ANSWER_LIMIT  10.0 /* seconds without a word from a Redis that owes an answer, until it counts as lost */
+#define ANSWER_LOOK   2.0
 #define READER_KEEPS  (1024 * 1024) /* bytes of the reader's memory that are not given back when it is empty */
 
 #define SCRIPT_ARGS_MAX 61
 
-/* A command that waits for its reply. The bytes of the request stay in `out` until then, so that a script which Redis
- * does not know can be sent again. */
-struct pending {
-    redis_done_fn *done; /* NULL: nobody asks */
-    void *arg;
-    struct redis_script *script; /* NULL for a plain command */
-    uint32_t size;               /* bytes of the request */
-    bool handshake;              /* AUTH, SELECT, SCRIPT LOAD: sent by us */
-    bool loads;                  /* SCRIPT LOAD of `script` */
-    bool again;                  /* has been sent again already */
-};
-
-struct failure {
-    redis_done_fn *done;
-    void *arg;
-    enum err err;
-};
-
-struct redis {
-    struct ev_loop *loop;
-    struct redis_address address;
-    struct redis_scripts scripts;
-    redisContext *c; /* NULL when down */
-    bool connected, up;
-    double backoff;
-    ev_io io;
-    ev_timer timer;     /* next attempt, or limit of the attempt */
-    ev_prepare flusher; /* writes what the turn has collected */
-    ev_timer soon;      /* delivers failures */
-    struct buf out;     /* requests without reply: the first `sent` bytes are written */
-    size_t sent;
-    struct pending *ring; /* of `ring_room`, a power of two */
-    size_t ring_first, ring_count, ring_room;
-    struct failure *failures;
-    size_t failure_count, failure_room;
-    void (*change)(void *arg, bool up);
-    void *change_arg;
-    char *channel; /* not NULL: a subscription */
-    void (*message)(void *arg, struct slice message);
-    void *message_arg;
-    int depth;
-    bool dead;
-};
-
-/* --- the pieces: ring of pending commands, failures ----------------------------------------------------------------
- */
-
-static bool ring_push(struct redis *redis, struct pending p)
-{
-    if (redis->ring_count == redis->ring_room) {
-        size_t room = redis->ring_room ? redis->ring_room * 2 : 256;
-        struct pending *ring = malloc(room * sizeof *ring);
-        if (!ring)
-            return false;
-        for (size_t i = 0; i < redis->ring_count; i++)
-            ring[i] = redis->ring[(redis->ring_first + i) & (redis->ring_room - 1)];
-        free(redis->ring);
-        redis->ring = ring;
-        redis->ring_room = room;
-        redis->ring_first = 0;
-    }
-    redis->ring[(redis->ring_first + redis->ring_count++) & (redis->ring_room - 1)] = p;
-    return true;
-}
-
-static struct pending ring_pop(struct redis *redis)
-{
-    struct pending p = redis->ring[redis->ring_first];
-    redis->ring_first = (redis->ring_first + 1) & (redis->ring_room - 1);
-    redis->ring_count--;
-    return p;
-}
-
-/* Answers with the next turn. */
-static void fail_soon(struct redis *redis, redis_done_fn *done, void *arg, enum err err)
-{
-    if (!done)
-        return;
-    if (redis->failure_count == redis->failure_room) {
-        size_t room = redis->failure_room ? redis->failure_room * 2 : 64;
-        struct failure *more = realloc(redis->failures, room * sizeof *more);
-        if (!more) {
-            /* A callback that never comes would hang its owner for ever. */
-            log_error("out_of_memory", "where=redis");
-            abort();
-        }
-        redis->failures = more;
-        redis->failure_room = room;
-    }
-    redis->failures[redis->failure_count++] = (struct failure){done, arg, err};
-    if (!redis->dead && !ev_is_active(&redis->soon)) {
-        ev_timer_set(&redis->soon, 0., 0.);
-        ev_timer_start(redis->loop, &redis->soon);
-    }
-}
-
-static void destroy(struct redis *redis)
-{
-    redis_address_free(&redis->address);
-    redis_scripts_free(&redis->scripts);
-    buf_free(&redis->out);
-    free(redis->ring);
-    free(redis->failures);
-    free(redis->channel);
-    free(redis);
-}
-
-static void enter(struct redis *redis)
-{
-    redis->depth++;
-}
-
-/* False when it was freed meanwhile. */
-static bool leave(struct redis *redis)
-{
-    bool alive = !redis->dead;
-    if (--redis->depth == 0 && !alive)
-        destroy(redis);
-    return alive;
-}
-
-static void on_soon(struct ev_loop *loop, ev_timer *w, int revents)
-{
-    (void)loop;
-    (void)revents;
-    struct redis *redis = container_of(w, struct redis, soon);
-    struct failure *now = redis->failures;
-    size_t n = redis->failure_count;
-    redis->failures = NULL;
-    redis->failure_count = redis->failure_room = 0;
-    enter(redis);
-    for (size_t i = 0; i < n; i++)
-        now[i].done(now[i].arg, redis->dead ? ERR_CLOSED : now[i].err, NULL);
-    leave(redis);
-    free(now);
-}
-
-/* --- connection ----------------------------------------------------------------------------------------------------
- */
+/* --- connection --------------------------------------------------------------------------------------------------- */
 
 static void set_up(struct redis *redis, bool up)
 {
@@ -196,8 +60,8 @@ static void lost(struct redis *redis, const char *why)
     redis->c = NULL;
     redis->connected = false;
     while (redis->ring_count > 0) {
-        struct pending p = ring_pop(redis);
-        fail_soon(redis, p.done, p.arg, ERR_UNAVAILABLE);
+        struct redis_pending p = redis_ring_pop(redis);
+        redis_fail_soon(redis, p.done, p.arg, ERR_UNAVAILABLE);
     }
     buf_reset(&redis->out);
     redis->sent = 0;
@@ -222,15 +86,18 @@ static void connect_now(struct redis *redis)
 
 static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 {
-    (void)loop;
     (void)revents;
     struct redis *redis = container_of(w, struct redis, timer);
-    enter(redis);
-    if (redis->c)
-        lost(redis, "connecting takes too long");
-    else
+    redis_enter(redis);
+    if (!redis->c)
         connect_now(redis);
-    leave(redis);
+    else if (!redis->up)
+        lost(redis, "connecting takes too long");
+    else if (redis->ring_count > 0 && ev_now(loop) - redis->heard > ANSWER_LIMIT)
+        lost(redis, "no answer");
+    else if (redis->ring_count > 0)
+        set_timer(redis, ANSWER_LOOK);
+    redis_leave(redis);
 }
 
 /* Writes what is not written yet, as far as the socket takes it. */
@@ -262,48 +129,12 @@ static void on_flush(struct ev_loop *loop, ev_prepare *w, int revents)
     (void)revents;
     struct redis *redis = container_of(w, struct redis, flusher);
     ev_prepare_stop(loop, w);
-    enter(redis);
+    redis_enter(redis);
     flush(redis);
-    leave(redis);
+    redis_leave(redis);
 }
 
-/* --- sending -------------------------------------------------------------------------------------------------------
- */
-
-static uint8_t *put_number(uint8_t *p, char type, size_t v)
-{
-    uint8_t digits[20];
-    int n = 0;
-    *p++ = (uint8_t)type;
-    do
-        digits[n++] = (uint8_t)('0' + v % 10);
-    while ((v /= 10));
-    while (n > 0)
-        *p++ = digits[--n];
-    *p++ = '\r';
-    *p++ = '\n';
-    return p;
-}
-
-void redis_put_command(struct buf *out, int argc, const struct slice *argv)
-{
-    size_t size = 32;
-    for (int i = 0; i < argc; i++)
-        size += argv[i].len + 32;
-    uint8_t *start = buf_reserve(out, size), *p = start;
-    if (!p)
-        return;
-    p = put_number(p, '*', (size_t)argc);
-    for (int i = 0; i < argc; i++) {
-        p = put_number(p, '$', argv[i].len);
-        if (argv[i].len)
-            memcpy(p, argv[i].data, argv[i].len);
-        p += argv[i].len;
-        *p++ = '\r';
-        *p++ = '\n';
-    }
-    buf_commit(out, (size_t)(p - start));
-}
+/* --- sending ------------------------------------------------------------------------------------------------------ */
 
 static struct slice text(const char *s)
 {
@@ -319,17 +150,21 @@ static void flush_later(struct redis *redis)
 }
 
 /* Appends a request and its place in the ring. */
-static void submit(struct redis *redis, struct pending p, int argc, const struct slice *argv)
+static void submit(struct redis *redis, struct redis_pending p, int argc, const struct slice *argv)
 {
     if (!redis->connected) { /* lost a moment ago, within this call */
-        fail_soon(redis, p.done, p.arg, ERR_UNAVAILABLE);
+        redis_fail_soon(redis, p.done, p.arg, ERR_UNAVAILABLE);
         return;
     }
     size_t before = buf_len(&redis->out);
     redis_put_command(&redis->out, argc, argv);
     p.size = (uint32_t)(buf_len(&redis->out) - before);
-    if (redis->out.failed || !ring_push(redis, p)) {
-        fail_soon(redis, p.done, p.arg, ERR_NOMEM);
+    if (redis->ring_count == 0)
+        redis->heard = ev_now(redis->loop);
+    if (!ev_is_active(&redis->timer))
+        set_timer(redis, ANSWER_LOOK);
+    if (redis->out.failed || !redis_ring_push(redis, p)) {
+        redis_fail_soon(redis, p.done, p.arg, ERR_NOMEM);
         lost(redis, "out of memory");
         return;
     }
@@ -350,9 +185,9 @@ void redis_command(struct redis *redis, int argc, const struct slice *argv, redi
     assert(!redis->channel);
     enum err err = may_send(redis);
     if (err)
-        fail_soon(redis, done, arg, err);
+        redis_fail_soon(redis, done, arg, err);
     else
-        submit(redis, (struct pending){.done = done, .arg = arg}, argc, argv);
+        submit(redis, (struct redis_pending){.done = done, .arg = arg}, argc, argv);
 }
 
 void redis_script(struct redis *redis, const char *script, int keys, int argc, const struct slice *argv,
@@ -362,7 +197,7 @@ void redis_script(struct redis *redis, const char *script, int keys, int argc, c
     assert(s && !redis->channel && argc <= SCRIPT_ARGS_MAX);
     enum err err = may_send(redis);
     if (err) {
-        fail_soon(redis, done, arg, err);
+        redis_fail_soon(redis, done, arg, err);
         return;
     }
     struct slice all[SCRIPT_ARGS_MAX + 3];
@@ -372,10 +207,10 @@ void redis_script(struct redis *redis, const char *script, int keys, int argc, c
     all[1] = (struct slice){(const uint8_t *)s->hash, SCRIPT_HASH};
     all[2] = text(count);
     memcpy(all + 3, argv, (size_t)argc * sizeof *argv);
-    submit(redis, (struct pending){.done = done, .arg = arg, .script = s}, argc + 3, all);
+    submit(redis, (struct redis_pending){.done = done, .arg = arg, .script = s}, argc + 3, all);
 }
 
-static void handshake(struct redis *redis, struct pending p, int argc, const struct slice *argv)
+static void handshake(struct redis *redis, struct redis_pending p, int argc, const struct slice *argv)
 {
     p.handshake = true;
     submit(redis, p, argc, argv);
@@ -385,7 +220,7 @@ static void load_script(struct redis *redis, struct redis_script *s)
 {
     struct slice argv[] = {text("SCRIPT"), text("LOAD"), buf_slice(&s->text)};
     s->loading = true;
-    handshake(redis, (struct pending){.script = s, .loads = true}, 3, argv);
+    handshake(redis, (struct redis_pending){.script = s, .loads = true}, 3, argv);
 }
 
 /* The socket is connected: who we are, which database, the scripts; then the others may send. */
@@ -405,21 +240,20 @@ static void greet(struct redis *redis)
     watch(redis, EV_READ);
     if (a->password) {
         struct slice auth[3] = {text("AUTH"), text(a->user ? a->user : a->password), text(a->password)};
-        handshake(redis, (struct pending){0}, a->user ? 3 : 2, auth);
+        handshake(redis, (struct redis_pending){0}, a->user ? 3 : 2, auth);
     }
     if (a->db) {
         char db[16];
         snprintf(db, sizeof db, "%d", a->db);
-        handshake(redis, (struct pending){0}, 2, (struct slice[]){text("SELECT"), text(db)});
+        handshake(redis, (struct redis_pending){0}, 2, (struct slice[]){text("SELECT"), text(db)});
     }
     if (redis->channel)
-        handshake(redis, (struct pending){0}, 2, (struct slice[]){text("SUBSCRIBE"), text(redis->channel)});
+        handshake(redis, (struct redis_pending){0}, 2, (struct slice[]){text("SUBSCRIBE"), text(redis->channel)});
     for (int i = 0; i < redis->scripts.count && !redis->channel; i++)
         load_script(redis, &redis->scripts.v[i]);
 }
 
-/* --- replies -------------------------------------------------------------------------------------------------------
- */
+/* --- replies ------------------------------------------------------------------------------------------------------ */
 
 static bool starts_with(const redisReply *reply, const char *s)
 {
@@ -428,11 +262,11 @@ static bool starts_with(const redisReply *reply, const char *s)
 
 /* Sends a script's request again behind its SCRIPT LOAD; requests behind it that fail likewise follow in their order.
  */
-static void send_again(struct redis *redis, struct pending p, const uint8_t *request)
+static void send_again(struct redis *redis, struct redis_pending p, const uint8_t *request)
 {
     uint8_t *copy = malloc(p.size);
     if (!copy) {
-        fail_soon(redis, p.done, p.arg, ERR_NOMEM);
+        redis_fail_soon(redis, p.done, p.arg, ERR_NOMEM);
         return;
     }
     memcpy(copy, request, p.size);
@@ -441,8 +275,8 @@ static void send_again(struct redis *redis, struct pending p, const uint8_t *req
     p.again = true;
     buf_put(&redis->out, copy, p.size);
     free(copy);
-    if (redis->out.failed || !ring_push(redis, p)) {
-        fail_soon(redis, p.done, p.arg, ERR_NOMEM);
+    if (redis->out.failed || !redis_ring_push(redis, p)) {
+        redis_fail_soon(redis, p.done, p.arg, ERR_NOMEM);
         lost(redis, "out of memory");
         return;
     }
@@ -450,7 +284,7 @@ static void send_again(struct redis *redis, struct pending p, const uint8_t *req
 }
 
 /* The last reply of the greeting makes the connection one for others; LOADING means that Redis has just started. */
-static void take_handshake(struct redis *redis, const struct pending *p, const redisReply *reply)
+static void take_handshake(struct redis *redis, const struct redis_pending *p, const redisReply *reply)
 {
     if (p->loads)
         p->script->loading = false;
@@ -476,7 +310,7 @@ static bool is_away(const redisReply *reply)
     return false;
 }
 
-static void answer(const struct pending *p, const redisReply *reply)
+static void answer(const struct redis_pending *p, const redisReply *reply)
 {
     enum err err = ERR_OK;
     if (reply->type == REDIS_REPLY_ERROR) {
@@ -505,9 +339,9 @@ static void take_reply(struct redis *redis, const redisReply *reply)
             lost(redis, "a reply that nobody asked for");
         return;
     }
-    struct pending p = ring_pop(redis);
+    struct redis_pending p = redis_ring_pop(redis);
     if (redis->sent < p.size) {
-        fail_soon(redis, p.done, p.arg, ERR_UNAVAILABLE);
+        redis_fail_soon(redis, p.done, p.arg, ERR_UNAVAILABLE);
         lost(redis, "a reply before its request");
         return;
     }
@@ -553,6 +387,7 @@ static void read_step(struct redis *redis)
             lost(redis, n == 0 ? "closed by Redis" : strerror(errno));
             return;
         }
+        redis->heard = ev_now(redis->loop);
         if (redisReaderFeed(redis->c->reader, room, (size_t)n) != REDIS_OK) {
             lost(redis, "out of memory");
             return;
@@ -567,7 +402,7 @@ static void on_io(struct ev_loop *loop, ev_io *w, int revents)
 {
     (void)loop;
     struct redis *redis = container_of(w, struct redis, io);
-    enter(redis);
+    redis_enter(redis);
     if (!redis->connected) {
         greet(redis);
     } else {
@@ -576,11 +411,10 @@ static void on_io(struct ev_loop *loop, ev_io *w, int revents)
         if (revents & EV_WRITE && !redis->dead)
             flush(redis);
     }
-    leave(redis);
+    redis_leave(redis);
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------
- */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
 struct redis *redis_new(struct ev_loop *loop, const char *url)
 {
@@ -594,14 +428,14 @@ struct redis *redis_new(struct ev_loop *loop, const char *url)
     }
     redis->address = address;
     if (!redis_scripts_make(&redis->scripts)) {
-        destroy(redis);
+        redis_destroy(redis);
         return NULL;
     }
     redis->loop = loop;
     redis->backoff = BACKOFF_MIN;
     ev_init(&redis->io, on_io);
     ev_init(&redis->timer, on_timer);
-    ev_init(&redis->soon, on_soon);
+    ev_init(&redis->soon, redis_on_soon);
     ev_prepare_init(&redis->flusher, on_flush);
     set_timer(redis, 0.);
     return redis;
@@ -613,7 +447,7 @@ void redis_free(struct redis **out)
     if (!redis)
         return;
     *out = NULL;
-    enter(redis);
+    redis_enter(redis);
     redis->dead = true;
     lost(redis, "closing");
     ev_timer_stop(redis->loop, &redis->timer);
@@ -621,7 +455,7 @@ void redis_free(struct redis **out)
     ev_prepare_stop(redis->loop, &redis->flusher);
     for (size_t i = 0; i < redis->failure_count; i++)
         redis->failures[i].done(redis->failures[i].arg, ERR_CLOSED, NULL);
-    leave(redis);
+    redis_leave(redis);
 }
 
 bool redis_up(const struct redis *redis)

@@ -21,7 +21,8 @@ bool redis_up(const struct redis *redis);
 /* Called when redis_up changes. */
 void redis_on_change(struct redis *redis, void (*fn)(void *arg, bool up), void *arg);
 
-/* `reply` is borrowed, NULL unless ERR_OK. ERR_UNAVAILABLE: away, or lost before the answer (it may have been done);
+/* `reply` is borrowed, NULL unless ERR_OK. ERR_UNAVAILABLE: away, or lost or silent for 10 s before the answer (it may
+ * have been done);
  * ERR_INVALID: Redis answered an error (logged); ERR_LIMIT: more than 100,000 commands under way. */
 typedef void redis_done_fn(void *arg, enum err err, const redisReply *reply);
 /* Sends a command; copies. `done` may be NULL. Comes from the loop, never from inside this call, exactly once. */

@@ -33,6 +33,62 @@ MUST_CHECK bool redis_scripts_make(struct redis_scripts *s);
 void redis_scripts_free(struct redis_scripts *s);
 struct redis_script *redis_scripts_find(const struct redis_scripts *s, const char *name);
 
+/* A command that waits for its reply. The bytes of the request stay in `out` until then, so that a script which Redis
+ * does not know can be sent again. */
+struct redis_pending {
+    redis_done_fn *done; /* NULL: nobody asks */
+    void *arg;
+    struct redis_script *script; /* NULL for a plain command */
+    uint32_t size;               /* bytes of the request */
+    bool handshake;              /* AUTH, SELECT, SCRIPT LOAD: sent by us */
+    bool loads;                  /* SCRIPT LOAD of `script` */
+    bool again;                  /* has been sent again already */
+};
+
+struct redis_failure {
+    redis_done_fn *done;
+    void *arg;
+    enum err err;
+};
+
+struct redis {
+    struct ev_loop *loop;
+    struct redis_address address;
+    struct redis_scripts scripts;
+    redisContext *c; /* NULL when down */
+    bool connected, up;
+    double backoff, heard;
+    ev_io io;
+    ev_timer timer;     /* next attempt, limit of the attempt, or look for an answer that is due */
+    ev_prepare flusher; /* writes what the turn has collected */
+    ev_timer soon;      /* delivers failures */
+    struct buf out;     /* requests without reply: the first `sent` bytes are written */
+    size_t sent;
+    struct redis_pending *ring; /* of `ring_room`, a power of two */
+    size_t ring_first, ring_count, ring_room;
+    struct redis_failure *failures;
+    size_t failure_count, failure_room;
+    void (*change)(void *arg, bool up);
+    void *change_arg;
+    char *channel; /* not NULL: a subscription */
+    void (*message)(void *arg, struct slice message);
+    void *message_arg;
+    int depth;
+    bool dead;
+};
+
+/* Places at the end and at the front of the ring of commands under way. */
+MUST_CHECK bool redis_ring_push(struct redis *redis, struct redis_pending p);
+struct redis_pending redis_ring_pop(struct redis *redis);
+/* Answers with the next turn; `done` may be NULL. redis_on_soon is that turn. */
+void redis_fail_soon(struct redis *redis, redis_done_fn *done, void *arg, enum err err);
+void redis_on_soon(struct ev_loop *loop, ev_timer *w, int revents);
+/* Around everything that may call back: leave frees what was freed meanwhile, and then returns false. */
+void redis_enter(struct redis *redis);
+bool redis_leave(struct redis *redis);
+/* Frees the memory; everything is stopped and answered. */
+void redis_destroy(struct redis *redis);
+
 /* Appends a command as an array of bulk strings (RESP2). */
 void redis_put_command(struct buf *out, int argc, const struct slice *argv);
 

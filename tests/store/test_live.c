@@ -1,5 +1,6 @@
 /* The moves of lib/store/live on a real Redis against a plain model in C: random operations on one block. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,8 +39,7 @@ struct model {
     uint64_t next_id;
 };
 
-/* --- waiting -------------------------------------------------------------------------------------------------------
- */
+/* --- waiting ------------------------------------------------------------------------------------------------------ */
 
 static void on_limit(struct ev_loop *loop, ev_timer *w, int revents)
 {
@@ -143,8 +143,7 @@ static void on_attach(void *arg, enum err err, const struct live_attached *attac
     }
 }
 
-/* --- model ---------------------------------------------------------------------------------------------------------
- */
+/* --- model -------------------------------------------------------------------------------------------------------- */
 
 static uint8_t apply(uint8_t old, enum command_event event, unsigned attempts)
 {
@@ -198,8 +197,7 @@ static void check_all(struct fixture *f, const struct model *m)
         assert_int_equal(a->len ? load_u16le(a->bytes + 2 * slot) : 0, m->presence[slot]);
 }
 
-/* --- operations ----------------------------------------------------------------------------------------------------
- */
+/* --- operations --------------------------------------------------------------------------------------------------- */
 
 /* Sends the string and checks that exactly those are routed that are QUEUED or ROUTED already, and online. */
 static void route_string(struct fixture *f, struct model *m, struct model_batch *b, struct slice states)
@@ -462,8 +460,7 @@ static void moves_do_what_the_model_does(void **state)
     free(m);
 }
 
-/* --- the rest ------------------------------------------------------------------------------------------------------
- */
+/* --- the rest ----------------------------------------------------------------------------------------------------- */
 
 /* Through redis-cli, as somebody else would. */
 static void cli(struct fixture *f, const char *command)
@@ -764,6 +761,23 @@ static void redis_goes_and_returns(void **state)
     hear(f, &heard);
 }
 
+/* A Redis that has stopped without closing anything counts as lost after a while; then it goes on. */
+static void a_silent_redis_is_given_up(void **state)
+{
+    struct fixture *f = *state;
+    bool up = true;
+    live_on_change(f->live, on_up, &up);
+    kill(f->servers.redis, SIGSTOP);
+    live_presence(f->live, 1, 1, on_bytes, expect());
+    assert_int_equal(get(f)->err, ERR_UNAVAILABLE);
+    assert_false(live_up(f->live));
+    kill(f->servers.redis, SIGCONT);
+    wait_for(f, &up);
+    live_on_change(f->live, NULL, NULL);
+    live_presence(f->live, 1, 1, on_bytes, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+}
+
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
@@ -802,6 +816,7 @@ int main(void)
         cmocka_unit_test(states_of_many_blocks),
         cmocka_unit_test(specs_come_and_go),
         cmocka_unit_test(redis_goes_and_returns),
+        cmocka_unit_test(a_silent_redis_is_given_up),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
