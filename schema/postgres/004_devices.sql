@@ -64,8 +64,8 @@ BEGIN
         INTO v_ids, v_new, v_seqs
         FROM (SELECT i.id, i.platform, i.n, row_number() OVER (ORDER BY i.n) AS k
               FROM unnest(p_ids, p_platforms) WITH ORDINALITY AS i (id, platform, n)
-              WHERE v_known = 0 OR NOT EXISTS (SELECT FROM device d WHERE d.tenant_id = p_tenant AND d.id = i.id
-                                                                   AND d.deleted_ms IS NULL)) u;
+              WHERE v_known = 0 OR (SELECT d.seq FROM device d WHERE d.tenant_id = p_tenant AND d.id = i.id
+                                                               AND d.deleted_ms IS NULL LIMIT 1) IS NULL) u;
         INSERT INTO device (tenant_id, seq, id, platform, created_ms)
         SELECT p_tenant, u.seq, u.id, u.platform, p_now_ms FROM unnest(v_seqs, v_ids, v_new) AS u (seq, id, platform);
         PERFORM device_block_change(p_tenant, v_seqs, v_new, 1);
@@ -147,13 +147,15 @@ BEGIN
     END IF;
     SELECT array_agg(u.id ORDER BY u.n) INTO v_unknown
     FROM (SELECT i.id, i.n FROM unnest(p_add) WITH ORDINALITY AS i (id, n)
-          WHERE NOT EXISTS (SELECT FROM device d WHERE d.tenant_id = p_tenant AND d.id = i.id AND d.deleted_ms IS NULL)
+          WHERE (SELECT d.seq FROM device d WHERE d.tenant_id = p_tenant AND d.id = i.id AND d.deleted_ms IS NULL
+                 LIMIT 1) IS NULL
           ORDER BY i.n LIMIT 100) u;
     IF v_unknown IS NULL THEN
         FOR r IN SELECT d.seq / 1024 AS block, array_agg(d.seq % 1024 ORDER BY i.bit DESC) AS slots,
                         array_agg(i.bit ORDER BY i.bit DESC) AS bits
                  FROM (SELECT unnest(p_add) AS id, 1 AS bit UNION ALL SELECT unnest(p_remove), 0) i
-                 JOIN device d ON d.tenant_id = p_tenant AND d.id = i.id AND d.deleted_ms IS NULL GROUP BY 1
+                 CROSS JOIN LATERAL (SELECT x.seq FROM device x WHERE x.tenant_id = p_tenant AND x.id = i.id
+                                                              AND x.deleted_ms IS NULL LIMIT 1) d GROUP BY 1
         LOOP
             SELECT m.slots INTO v_slots FROM device_group_block m WHERE m.group_id = v_group AND m.block = r.block;
             v_slots := coalesce(v_slots, decode(repeat('00', 128), 'hex'));
