@@ -23,7 +23,7 @@ def arguments():
     p.add_argument("--workers", type=int, default=2, help="worker processes")
     p.add_argument("--floor-servers", type=int, default=1, help="server processes of the floor; one is its best on 2 cores")
     p.add_argument("--rounds", type=int, help="rounds of each measurement (default 9; quick 3)")
-    p.add_argument("--only", default="accept,trickle,core,queue", help="parts to measure, separated by commas")
+    p.add_argument("--only", default="accept,core,trickle,queue", help="parts to measure, separated by commas")
     p.add_argument("--output", default=os.path.join(HERE, "results", "core.json"))
     p.add_argument("--keep", action="store_true", help="keep the folder with logs and data")
     a = p.parse_args()
@@ -63,12 +63,12 @@ def measure(a, progress):
         if "accept" in parts:
             progress("accepting, validating, cancelling")
             results.update(accept.measure(i, whole, a.registered, a.rounds))
-        if "trickle" in parts:
-            results.update(trickle.measure(i, whole, ids, 32 if a.quick else 96, progress))
         if "core" in parts:
             connected = s.client(s.make_tenant("connected"), timeout=120)
             tokens = s.tokens(connected, register(s, connected, "connected", a.devices))
             results.update(sockets.measure(i, connected, tokens, a.rounds, a.floor_servers, progress))
+        if "trickle" in parts:
+            results.update(trickle.measure(i, whole, ids, 32 if a.quick else 96, progress))
         if "queue" in parts:
             for w in s.workers:
                 w.stop()

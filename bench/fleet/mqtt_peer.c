@@ -79,7 +79,7 @@ static void send_answer(struct device *d, struct process *p, struct answer *a)
 /* Sends what is due, as far as the server's receive maximum goes. */
 static void send_due(struct device *d, struct process *p)
 {
-    for (uint32_t i = 0; i < d->answer_count && d->in_flight < d->receive_maximum; i++)
+    for (uint32_t i = 0; i < d->answer_count && d->in_flight < d->receive_maximum && !p->held; i++)
         if (d->answers[i].packet_id == 0 && d->answers[i].due_us <= p->now_us)
             send_answer(d, p, &d->answers[i]);
 }
@@ -91,7 +91,7 @@ int64_t mqtt_peer_due(const struct device *d, const struct process *p)
     /* A quarter before the time, so that the PINGREQ is there in time; then as long for the answer. */
     if (keepalive > 0)
         due = d->pinged ? d->deadline_us : d->last_sent_us + keepalive - keepalive / 4;
-    for (uint32_t i = 0; i < d->answer_count && d->in_flight < d->receive_maximum; i++)
+    for (uint32_t i = 0; i < d->answer_count && d->in_flight < d->receive_maximum && !p->held; i++)
         if (d->answers[i].packet_id == 0 && d->answers[i].due_us < due)
             due = d->answers[i].due_us;
     return due;
@@ -159,6 +159,8 @@ static enum turn answer(struct device *d, struct process *p, const struct delive
 
     if (!a)
         return TURN_BAD;
+    if (p->held)
+        return TURN_ON;
     if (a->due_us > p->now_us)
         timers_sooner(p->timers, (uint32_t)(d - p->devices), a->due_us);
     else if (a->packet_id != 0 || d->in_flight < d->receive_maximum)

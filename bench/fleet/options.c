@@ -164,6 +164,8 @@ static void take_numbers(struct options *o, const struct texts *t)
     o->per_source = (uint32_t)t->per_source;
     o->backoff_us = t->backoff * 1000;
     o->exit_after = (uint64_t)t->exit_after;
+    if (o->hold && !o->control)
+        wrong("hold", "true", "needs --control, to be let go");
 }
 
 /* All but those that the options keep. */
@@ -220,7 +222,8 @@ void options_load(struct options *o, int argc, char **argv)
          "file written at exit and at SIGUSR1: device id, command id, received, executed, outcome, acked per line"},
         {"exit-after", CONFIG_INT, &t.exit_after, "0", 0, INT64_MAX, "end after so many PUBACKed acknowledgements"},
         {"control", CONFIG_BOOL, &o->control, "false", 0, 0,
-         "read standard input: 'quit', 'dump' or 'stats' on a line; its end ends the fleet"},
+         "read standard input: 'quit', 'dump', 'stats' or 'go' on a line; its end ends the fleet"},
+        {"hold", CONFIG_BOOL, &o->hold, "false", 0, 0, "answer nothing until 'go' on standard input; needs --control"},
         {"json", CONFIG_BOOL, &o->json, "false", 0, 0, "report in JSON"},
         {"quiet", CONFIG_BOOL, &o->quiet, "false", 0, 0, "no line per second"},
         {0},

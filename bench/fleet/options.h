@@ -46,6 +46,7 @@ struct options {
     char *record;
     uint64_t exit_after; /* acknowledgements with PUBACK; 0: go on */
     bool json, quiet, control;
+    bool hold; /* no answers until 'go' on standard input */
 };
 
 /* Reads flags, environment and file; on anything wrong prints one line and exits 2. */

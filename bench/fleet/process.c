@@ -75,6 +75,15 @@ static void dump(struct process *p)
     process_notify(p);
 }
 
+/* Every connected device has its turn as soon as the timers are looked at. */
+static void let_go(struct process *p)
+{
+    p->held = false;
+    for (uint32_t i = 0; i < p->count; i++)
+        if (p->devices[i].state == DEVICE_READY)
+            timers_set(p->timers, i, p->now_us);
+}
+
 static void on_signals(struct process *p)
 {
     struct signalfd_siginfo info;
@@ -82,6 +91,8 @@ static void on_signals(struct process *p)
     while (read(p->signals, &info, sizeof info) == (ssize_t)sizeof info) {
         if (info.ssi_signo == SIGUSR1)
             dump(p);
+        else if (info.ssi_signo == SIGUSR2)
+            let_go(p);
         else
             p->stop = true;
     }
@@ -162,6 +173,7 @@ static int open_signals(int epoll)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (fd >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev) != 0) {
         close(fd);
@@ -206,8 +218,11 @@ static bool set_up(struct process *p, const struct process_start *start)
 
 int process_run(const struct process_start *start)
 {
-    struct process p = {
-        .options = start->options, .stats = start->stats, .number = start->number, .notify = start->notify};
+    struct process p = {.options = start->options,
+                        .stats = start->stats,
+                        .number = start->number,
+                        .notify = start->notify,
+                        .held = start->options->hold};
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (!set_up(&p, start))

@@ -29,6 +29,7 @@ struct process {
     uint32_t source_count;
     int number;
     bool all_ready; /* every device has been READY once; churn begins then */
+    bool held;      /* --hold, and not let go yet */
     bool stop;
     struct buf out, body; /* scratch: a turn's output, a payload */
     uint8_t *scratch;
@@ -42,7 +43,7 @@ struct process_start {
     int notify;     /* eventfd of the supervisor */
 };
 
-/* Runs until SIGTERM; SIGUSR1 writes the record. Returns the exit status. */
+/* Runs until SIGTERM; SIGUSR1 writes the record, SIGUSR2 lets held answers go. Returns the exit status. */
 int process_run(const struct process_start *start);
 
 static inline void process_count(struct process *p, enum tally s, uint64_t n)

@@ -93,6 +93,7 @@ static bool open_descriptors(struct supervisor *s)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2); /* only passed on, from 'go' */
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
@@ -254,10 +255,12 @@ static void on_line(struct supervisor *s, const char *line)
         s->stop = true;
     else if (strcmp(line, "dump") == 0)
         ask_dump(s);
+    else if (strcmp(line, "go") == 0)
+        signal_all(s, SIGUSR2);
     else if (strcmp(line, "stats") == 0)
         print_total(s, "stats");
     else
-        fprintf(stderr, "muster-fleet: unknown word on standard input; quit, dump and stats are known\n");
+        fprintf(stderr, "muster-fleet: unknown word on standard input; quit, dump, stats and go are known\n");
 }
 
 static void on_input(struct supervisor *s)

@@ -1,5 +1,6 @@
 """Acknowledgements that come one per block and batch: each batch addresses one device in each block, and many such batches
-wait, for different devices. These connect when all is queued, so accepting and routing are not in the figures."""
+wait, for different devices. These connect when all is queued and answer on a signal, so accepting, routing and connecting are
+not in the figures."""
 import time
 
 BLOCK = 1024
@@ -20,20 +21,25 @@ def measure(installation, client, ids, batches, progress):
         queued.append(s.submit(client, target=pb.Target(devices=pb.DeviceIds(ids=target))).batch.id)
         wanted += len(target)
     installation.wait_batches("routed_ms", queued)
-    time.sleep(1.0)  # what accepting and routing leave to the background is done
+    fleet = s.start_fleet(tokens, "--quiet", "--hold")
+    while fleet.stats()["received"] < len(tokens):
+        time.sleep(0.1)
+    time.sleep(3.0)  # that the first commands are SENT is recorded after a second
     wal, meter = installation.wal_bytes(), installation.meter()
     began = time.monotonic()
-    fleet = s.start_fleet(tokens, "--quiet", wait=False)
+    fleet.popen.stdin.write(b"go\n")
+    fleet.popen.stdin.flush()
     while (stats := fleet.stats())["acked"] < wanted:
         if time.monotonic() - began > 120:
             raise AssertionError(f"trickle: {stats['acked']} of {wanted} acknowledgements after 120 s")
         time.sleep(0.1)
     installation.wait_batches("closed_ms", queued)
+    seconds = time.monotonic() - began
     used, wal = meter.read(), installation.wal_bytes() - wal
     fleet.quit()
     return {
         "trickle_acks": wanted,
-        "trickle_seconds": time.monotonic() - began,
+        "trickle_seconds": seconds,
         "trickle_pg_us_per_ack": used["pg"] / wanted,
         "trickle_redis_us_per_ack": used["redis"] / wanted,
         "trickle_wal_bytes_per_ack": wal / wanted,
