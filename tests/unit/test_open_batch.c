@@ -1,0 +1,304 @@
+/* The leader's picture of open batches, and whose turn it is to be routed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "dispatcher/leader_queue.h"
+#include "dispatcher/open_batch.h"
+
+#define NOTHING ((struct slice){(const uint8_t *)"", 0})
+
+/* A batch for all slots of blocks 0 … blocks - 1. */
+static struct open_batch *add(struct open_set *set, uint64_t id, uint32_t tenant, int priority, unsigned blocks,
+                              unsigned span)
+{
+    uint8_t all[BITMAP_BYTES];
+    memset(all, 0xff, sizeof all);
+    struct open_batch *batch = open_set_add(set, id, blocks, blocks * span / 8);
+    assert_non_null(batch);
+    batch->tenant = tenant;
+    batch->priority = (uint8_t)priority;
+    batch->created_ms = 1000;
+    for (unsigned i = 0; i < blocks; i++)
+        assert_true(open_batch_put(set, batch, i, 0, (struct slice){all, span / 8}, NOTHING));
+    return batch;
+}
+
+static void batches_are_found_until_removed(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    open_set_init(&set);
+    for (uint64_t id = 1; id <= 1000; id++)
+        add(&set, id, 1, 2, 1, 8);
+    assert_int_equal(set.batches, 1000);
+    assert_int_equal(set.remaining, 8000);
+    for (uint64_t id = 1; id <= 1000; id += 2)
+        open_set_remove(&set, open_set_find(&set, id));
+    for (uint64_t id = 1; id <= 1000; id++) {
+        assert_int_equal(open_set_find(&set, id) != NULL, id % 2 == 0);
+        assert_int_equal(open_set_is_closed(&set, id), id % 2 == 1);
+    }
+    assert_int_equal(set.remaining, 4000);
+    open_set_free(&set);
+}
+
+static void the_first_terminal_state_stays(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    open_set_init(&set);
+    struct open_batch *batch = add(&set, 5, 1, 2, 1, 16);
+    struct open_block *b = &batch->blocks[0];
+    assert_int_equal(open_block_state(b, 3), state_byte(STATE_QUEUED, 0));
+    assert_true(open_block_merge(&set, b, 3, state_byte(STATE_SENT, 1), 1500));
+    assert_int_equal(batch->remaining, 16);
+    assert_true(open_block_merge(&set, b, 3, state_byte(STATE_FAILED, 1), 2000));
+    assert_false(open_block_merge(&set, b, 3, state_byte(STATE_SUCCEEDED, 1), 2500));
+    assert_false(open_block_merge(&set, b, 3, state_byte(STATE_QUEUED, 0), 2500));
+    assert_int_equal(open_block_state(b, 3), state_byte(STATE_FAILED, 1));
+    assert_int_equal(open_block_time(b, 3), 2000);
+    assert_int_equal(batch->remaining, 15);
+    assert_int_equal(b->dirty, 1);
+    assert_int_equal(open_block_next_dirty(b, 0), 3);
+    assert_int_equal(open_block_next_dirty(b, 4), BLOCK_SLOTS);
+    assert_false(open_block_merge(&set, b, 16, state_byte(STATE_FAILED, 1), 2000));
+    assert_false(open_block_merge(&set, b, 1023, state_byte(STATE_FAILED, 1), 2000));
+    open_set_free(&set);
+}
+
+static void a_complete_block_settles_with_its_counts(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    open_set_init(&set);
+    struct open_batch *batch = add(&set, 5, 1, 2, 2, 8);
+    for (unsigned slot = 0; slot < 8; slot++)
+        open_block_merge(&set, &batch->blocks[0], slot, state_byte(slot < 3 ? STATE_SUCCEEDED : STATE_FAILED, 1), 2000);
+    assert_int_equal(batch->blocks[0].remaining, 0);
+    open_block_clean(&batch->blocks[0]);
+    open_block_settle(&batch->blocks[0]);
+    assert_int_equal(batch->counts[STATE_SUCCEEDED], 3);
+    assert_int_equal(batch->counts[STATE_FAILED], 5);
+    assert_int_equal(batch->unsettled, 1);
+    assert_int_equal(batch->remaining, 8);
+    assert_null(batch->blocks[0].cells);
+    open_set_free(&set);
+}
+
+static void stored_blocks_come_back(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    open_set_init(&set);
+    uint8_t targets[2] = {0x81, 0x01}, states[16] = {0}, times[64] = {0};
+    states[0] = state_byte(STATE_SUCCEEDED, 1);
+    states[7] = state_byte(STATE_SENT, 2);
+    states[8] = state_byte(STATE_QUEUED, 0);
+    states[9] = state_byte(STATE_QUEUED, 0); /* not addressed: must not count */
+    store_u32le(times, 77);
+    struct open_batch *batch = open_set_add(&set, 9, 1, 2);
+    batch->created_ms = 1000;
+    assert_true(open_batch_put(&set, batch, 4, 24, (struct slice){targets, 2}, (struct slice){states, 16}));
+    struct open_block *b = open_batch_block(batch, 4);
+    assert_non_null(b);
+    assert_null(open_batch_block(batch, 3));
+    open_block_put_times(b, (struct slice){times, 64});
+    assert_int_equal(b->remaining, 2);
+    assert_int_equal(open_block_time(b, 24), 1077);
+    assert_int_equal(open_block_state(b, 33), 0);
+
+    struct buf out = {0};
+    struct state_string s;
+    open_block_string(b, &out, false);
+    assert_true(state_string_parse(&s, buf_slice(&out)));
+    assert_int_equal(s.first, 24);
+    assert_int_equal(s.count, 9);
+    assert_int_equal(state_string_get(&s, 24), state_byte(STATE_SUCCEEDED, 1));
+    assert_int_equal(state_string_get(&s, 31), state_byte(STATE_QUEUED, 2));
+    assert_int_equal(state_string_get(&s, 25), 0);
+    buf_reset(&out);
+    open_block_string(b, &out, true);
+    assert_true(state_string_parse(&s, buf_slice(&out)));
+    assert_int_equal(state_string_get(&s, 31), state_byte(STATE_SENT, 2));
+    buf_free(&out);
+    open_set_free(&set);
+}
+
+static void unreadable_rows_are_refused(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    open_set_init(&set);
+    uint8_t bytes[1024] = {1};
+    struct open_batch *batch = open_set_add(&set, 9, 8, 8 * 128);
+    assert_false(open_batch_put(&set, batch, 0, 0, NOTHING, NOTHING));
+    assert_false(open_batch_put(&set, batch, 0, 4, (struct slice){bytes, 1}, NOTHING));
+    assert_false(open_batch_put(&set, batch, 0, 8, (struct slice){bytes, 128}, NOTHING));
+    assert_false(open_batch_put(&set, batch, 0, 0, (struct slice){bytes, 2}, (struct slice){bytes, 15}));
+    assert_true(open_batch_put(&set, batch, 7, 0, (struct slice){bytes, 1}, NOTHING));
+    assert_false(open_batch_put(&set, batch, 7, 0, (struct slice){bytes, 1}, NOTHING));
+    open_set_free(&set);
+}
+
+static void events_happen_where_the_table_lets_them(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    open_set_init(&set);
+    struct open_batch *batch = add(&set, 5, 1, 2, 1, 8);
+    struct open_block *b = &batch->blocks[0];
+    struct bitmap only = {{0x07}};
+    open_block_merge(&set, b, 0, state_byte(STATE_SENT, 1), 2000);
+    open_block_merge(&set, b, 1, state_byte(STATE_SUCCEEDED, 1), 2000);
+    assert_int_equal(open_block_apply(&set, b, EVENT_CANCEL, &only, 3000), 1);
+    assert_int_equal(open_block_state(b, 2), state_byte(STATE_CANCELED, 0));
+    assert_int_equal(open_block_apply(&set, b, EVENT_EXPIRE, NULL, 3000), 6);
+    assert_int_equal(open_block_state(b, 0), state_byte(STATE_TIMED_OUT, 1));
+    assert_int_equal(open_block_state(b, 1), state_byte(STATE_SUCCEEDED, 1));
+    assert_int_equal(open_block_state(b, 7), state_byte(STATE_EXPIRED, 0));
+    assert_int_equal(batch->remaining, 0);
+    open_set_free(&set);
+}
+
+static void strings_of_redis_join(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    open_set_init(&set);
+    struct open_batch *batch = add(&set, 5, 1, 2, 1, 8);
+    struct open_block *b = &batch->blocks[0];
+    uint8_t states[] = {state_byte(STATE_ROUTED, 0), state_byte(STATE_SENT, 1), state_byte(STATE_CANCELED, 0), 0x0f};
+    struct state_string s = {2, 4, states};
+    assert_int_equal(open_block_merge_string(&set, b, &s, 2000), 2);
+    assert_int_equal(open_block_state(b, 2), state_byte(STATE_QUEUED, 0));
+    assert_int_equal(open_block_state(b, 3), state_byte(STATE_SENT, 1));
+    assert_int_equal(open_block_state(b, 4), state_byte(STATE_CANCELED, 0));
+    assert_int_equal(open_block_state(b, 5), state_byte(STATE_QUEUED, 0));
+    open_set_free(&set);
+}
+
+/* --- the queue --------------------------------------------------------------------------------------------------- */
+static uint64_t pick(struct route_queue *q, unsigned classes)
+{
+    struct open_batch *finished;
+    struct open_block *b = queue_pick(q, classes, &finished);
+    return b ? b->batch->id : 0;
+}
+
+static void urgent_goes_before_normal_before_bulk(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    struct route_queue q;
+    open_set_init(&set);
+    queue_init(&q);
+    for (int priority = 3; priority >= 1; priority--) {
+        struct open_batch *batch = add(&set, (uint64_t)priority, 1, priority, 2, 1024);
+        batch->spec = true;
+        queue_add(&q, batch);
+        queue_add(&q, batch);
+    }
+    uint64_t got[7];
+    for (int i = 0; i < 7; i++)
+        got[i] = pick(&q, i == 0 ? 4 : 7); /* urgent and normal wait in the first round */
+    uint64_t want[7] = {3, 1, 1, 2, 2, 3, 0};
+    assert_memory_equal(got, want, sizeof got);
+    assert_int_equal(q.batches, 0);
+    queue_free(&q);
+    open_set_free(&set);
+}
+
+static void tenants_take_turns_and_batches_keep_their_order(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    struct route_queue q;
+    open_set_init(&set);
+    queue_init(&q);
+    struct open_batch *big = add(&set, 1, 1, 2, 100, 1024), *late = add(&set, 3, 2, 2, 1, 8),
+                      *early = add(&set, 2, 2, 2, 1, 8);
+    big->spec = late->spec = early->spec = true;
+    queue_add(&q, big);
+    queue_add(&q, late);
+    queue_add(&q, early);
+    unsigned before = 0;
+    uint64_t id;
+    while ((id = pick(&q, 7)) == 1)
+        before++;
+    assert_int_equal(before, QUEUE_TURN / 1024);
+    assert_int_equal(id, 2);
+    assert_int_equal(pick(&q, 7), 3);
+    assert_int_equal(pick(&q, 7), 1);
+    queue_remove(&q, big);
+    assert_int_equal(pick(&q, 7), 0);
+    assert_int_equal(q.batches, 0);
+    queue_free(&q);
+    open_set_free(&set);
+}
+
+static void a_batch_without_spec_waits_without_stopping_others(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    struct route_queue q;
+    open_set_init(&set);
+    queue_init(&q);
+    struct open_batch *first = add(&set, 1, 1, 2, 1, 8), *other = add(&set, 2, 2, 2, 1, 8), *out[8];
+    first->command_bytes = other->command_bytes = 100;
+    queue_add(&q, first);
+    queue_add(&q, other);
+    assert_int_equal(queue_specless(&q, 7, out, 8, 150), 1);
+    assert_int_equal(queue_specless(&q, 7, out, 8, 200), 2);
+    assert_int_equal(queue_specless(&q, 1, out, 8, 200), 0);
+    other->spec = true;
+    assert_int_equal(pick(&q, 7), 2);
+    assert_int_equal(pick(&q, 7), 0);
+    first->spec = true;
+    assert_int_equal(pick(&q, 7), 1);
+    queue_free(&q);
+    open_set_free(&set);
+}
+
+static void a_batch_with_nothing_open_leaves_the_queue(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    struct route_queue q;
+    struct open_batch *finished;
+    open_set_init(&set);
+    queue_init(&q);
+    struct open_batch *batch = add(&set, 1, 1, 2, 3, 8);
+    for (unsigned i = 0; i < 3; i++)
+        open_block_apply(&set, &batch->blocks[i], EVENT_EXPIRE, NULL, 2000);
+    batch->spec = true;
+    queue_add(&q, batch);
+    assert_null(queue_pick(&q, 7, &finished));
+    assert_ptr_equal(finished, batch);
+    assert_null(queue_pick(&q, 7, &finished));
+    assert_null(finished);
+    queue_free(&q);
+    open_set_free(&set);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(batches_are_found_until_removed),
+        cmocka_unit_test(the_first_terminal_state_stays),
+        cmocka_unit_test(a_complete_block_settles_with_its_counts),
+        cmocka_unit_test(stored_blocks_come_back),
+        cmocka_unit_test(unreadable_rows_are_refused),
+        cmocka_unit_test(events_happen_where_the_table_lets_them),
+        cmocka_unit_test(strings_of_redis_join),
+        cmocka_unit_test(urgent_goes_before_normal_before_bulk),
+        cmocka_unit_test(tenants_take_turns_and_batches_keep_their_order),
+        cmocka_unit_test(a_batch_without_spec_waits_without_stopping_others),
+        cmocka_unit_test(a_batch_with_nothing_open_leaves_the_queue),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
