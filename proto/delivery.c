@@ -1,5 +1,7 @@
 #include "proto/delivery.h"
 
+#include "lib/base/utf8.h"
+
 /* Protocol Buffers encoding: https://protobuf.dev/programming-guides/encoding/ */
 enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
@@ -99,6 +101,39 @@ void delivery_put_tail(struct buf *out, int64_t expires_ms, struct slice command
     buf_free(&time);
 }
 
+/* Field `number` of a message is text of at most `max` bytes. */
+static bool is_text(const struct field *f, uint64_t number, size_t max)
+{
+    return f->number == number && f->wire == WIRE_BYTES && f->bytes.len <= max && utf8_good(f->bytes);
+}
+
+/* An entry of the map `items`: key and value. */
+static bool check_item(struct slice entry)
+{
+    struct field f;
+    int got;
+    while ((got = next_field(&entry, &f)) == 1)
+        if (f.number <= 2 && !is_text(&f, 1, INFORMATION_NAME_MAX) && !is_text(&f, 2, INFORMATION_VALUE_MAX))
+            return false;
+    return got == 0;
+}
+
+/* It is kept as it is and shown to callers, so it must be the message it claims to be. */
+static bool check_information(struct slice information)
+{
+    struct field f;
+    unsigned items = 0;
+    int got;
+    while ((got = next_field(&information, &f)) == 1) {
+        bool good = f.number > 4 || is_text(&f, 1, INFORMATION_OS_MAX) || is_text(&f, 2, INFORMATION_TEXT_MAX) ||
+                    is_text(&f, 3, INFORMATION_TEXT_MAX) ||
+                    (f.number == 4 && f.wire == WIRE_BYTES && ++items <= INFORMATION_ITEMS_MAX && check_item(f.bytes));
+        if (!good)
+            return false;
+    }
+    return got == 0;
+}
+
 static const char *check_limits(const struct acknowledgement *ack, bool has_id)
 {
     if (!has_id)
@@ -107,6 +142,10 @@ static const char *check_limits(const struct acknowledgement *ack, bool has_id)
         return "outcome is missing or unknown";
     if (ack->text.len > ACKNOWLEDGEMENT_TEXT_MAX)
         return "text is longer than 1024 bytes";
+    if (!utf8_good(ack->text) || !utf8_good(ack->backup_reference))
+        return "text or backup_reference is not UTF-8";
+    if (!check_information(ack->information))
+        return "information is malformed or too long";
     if (ack->backup_reference.len > ACKNOWLEDGEMENT_BACKUP_MAX)
         return "backup_reference is longer than 2048 bytes";
     if (ack->payload.len > ACKNOWLEDGEMENT_PAYLOAD_MAX)

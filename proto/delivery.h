@@ -29,6 +29,13 @@ struct acknowledgement {
 #define ACKNOWLEDGEMENT_BACKUP_MAX  2048  /* bytes */
 #define ACKNOWLEDGEMENT_PAYLOAD_MAX 32768 /* bytes */
 
+/* Of muster.v1.DeviceInformation, in bytes. */
+#define INFORMATION_OS_MAX    64
+#define INFORMATION_TEXT_MAX  128 /* model, serial number */
+#define INFORMATION_ITEMS_MAX 64  /* items */
+#define INFORMATION_NAME_MAX  64
+#define INFORMATION_VALUE_MAX 1024
+
 /* Returns NULL, or what is wrong with the message in a few words (a literal). Unknown fields are passed over. */
 MUST_CHECK const char *acknowledgement_read(struct acknowledgement *ack, struct slice message);
 /* Whether it says more than the outcome. */
