@@ -735,7 +735,8 @@ static void hear(struct fixture *f, bool *heard)
 static void redis_goes_and_returns(void **state)
 {
     struct fixture *f = *state;
-    bool up = true, heard = false;
+    static bool heard; /* outlives this test, as the subscription does */
+    bool up = true;
     live_subscribe(f->live, on_text, &heard);
     hear(f, &heard);
     live_generation_get(f->live, on_int, expect());
