@@ -311,7 +311,7 @@ void stream_write(struct stream *s, const void *data, size_t len)
         doom(s, ERR_NOMEM);
         return;
     }
-    if (buf_len(s->out) > s->out_limit)
+    if (!stream_writable(s))
         s->full = true;
     if (s->state == STREAM_OPEN)
         mark_turn(s);
@@ -382,6 +382,9 @@ void stream_flush(struct stream *s)
         s->full = false;
         if (s->handler->on_drain && !s->closing)
             s->handler->on_drain(s, s->arg);
+    } else if (!stream_writable(s)) {
+        /* Encrypted output is a little longer: it can be over the limit that the plain one was under. */
+        s->full = true;
     }
 }
 
