@@ -26,9 +26,8 @@ static bool unique_ids(struct resolution *res, struct arena *arena)
     return true;
 }
 
-bool resolution_ask(struct resolution *res, struct pg_txn *txn, size_t first, int32_t tenant, struct arena *arena)
+bool resolution_ask(struct resolution *res, struct pg_txn *txn, int32_t tenant, struct arena *arena)
 {
-    res->first_result = first;
     res->results = 1;
     switch (res->target->kind_case) {
     case MUSTER__V1__TARGET__KIND_DEVICES:
@@ -114,20 +113,19 @@ static void check_groups(const struct resolution *res, const struct pg_result *r
 
 bool resolution_read(struct resolution *res, const struct pg_result *const *results, struct status *st)
 {
-    const struct pg_result *const *own = results + res->first_result;
     switch (res->target->kind_case) {
     case MUSTER__V1__TARGET__KIND_DEVICES:
-        if (!read_ids(res, own[0]))
+        if (!read_ids(res, results[0]))
             return false;
         break;
     case MUSTER__V1__TARGET__KIND_GROUPS:
-        check_groups(res, own[0], st);
-        add_blocks(res, own[1]);
+        check_groups(res, results[0], st);
+        add_blocks(res, results[1]);
         break;
     default:
-        add_blocks(res, own[0]);
+        add_blocks(res, results[0]);
     }
     if (res->per_platform)
-        count_platforms(res, own[res->results - 1]);
+        count_platforms(res, results[res->results - 1]);
     return !res->set.failed;
 }

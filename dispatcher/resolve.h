@@ -21,7 +21,7 @@ struct resolution {
     bool per_platform; /* counts are wanted */
     const char **ids;  /* each once; in the request's arena */
     size_t id_count;
-    size_t first_result, results; /* statements added */
+    size_t results; /* statements added */
     struct target_set set;
     uint32_t unknown_count;
     const char *unknown[RESOLVE_UNKNOWN_KEPT];
@@ -30,9 +30,8 @@ struct resolution {
 };
 
 void resolution_free(struct resolution *res);
-/* Adds the statements; `first` is how many the transaction has already. False without memory. */
-MUST_CHECK bool resolution_ask(struct resolution *res, struct pg_txn *txn, size_t first, int32_t tenant,
-                               struct arena *arena);
+/* Adds the statements, the first of the transaction. False without memory. */
+MUST_CHECK bool resolution_ask(struct resolution *res, struct pg_txn *txn, int32_t tenant, struct arena *arena);
 /* Reads the answers. Fills `st` when a group is unknown or nobody is left. False without memory. */
 MUST_CHECK bool resolution_read(struct resolution *res, const struct pg_result *const *results, struct status *st);
 

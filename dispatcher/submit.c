@@ -20,6 +20,7 @@ struct submit {
     int64_t began_us;
     struct resolution res;
     struct accept_job job;
+    struct status refusal; /* what is answered unless the request was accepted before */
 };
 
 /* --- what the request asks for ---------------------------------------------------------------------------------- */
@@ -129,8 +130,9 @@ static void reply(struct submit *s, const Muster__V1__SubmitBatchResponse *out)
 
 static void fail(struct submit *s, const struct status *st)
 {
+    struct status copy = *st; /* it may stand in what is freed */
     resolution_free(&s->res);
-    request_fail(&s->r, st);
+    request_fail(&s->r, &copy);
 }
 
 static void refuse(struct submit *s, enum status_code code, const char *reason, const char *why)
@@ -231,13 +233,22 @@ static void answer_replayed(struct submit *s, const struct pg_result *result)
 
 /* --- the steps -------------------------------------------------------------------------------------------------- */
 
-static void on_other(struct request *r, const struct pg_result *const *results)
+static void on_earlier(struct request *r, const struct pg_result *const *results)
 {
     struct submit *s = (struct submit *)r;
     if (pg_rows(results[0]))
         answer_replayed(s, results[0]);
     else
-        refuse(s, STATUS_ABORTED, "REQUEST_ID_REUSED", "the batch with this request id has gone");
+        fail(s, &s->refusal);
+}
+
+/* Looks for the batch that the request id made before; `refusal` is the answer when there is none. */
+static void find_earlier(struct submit *s)
+{
+    resolution_free(&s->res);
+    struct pg_txn *txn = request_txn(&s->r);
+    db_batch_find(txn, s->r.tenant, s->in->request_id);
+    request_query(&s->r, txn, on_earlier);
 }
 
 static void announce(struct submit *s)
@@ -263,39 +274,40 @@ static void on_accepted(struct accept_job *job, enum err err, const struct pg_er
         announce(s);
         answer_accepted(s);
     } else {
-        /* Another request with this id was accepted between our two looks. */
-        resolution_free(&s->res);
-        struct pg_txn *txn = request_txn(&s->r);
-        db_batch_find(txn, s->r.tenant, s->in->request_id);
-        request_query(&s->r, txn, on_other);
+        status_set(&s->refusal, STATUS_ABORTED, "REQUEST_ID_REUSED", "the batch with this request id has gone");
+        find_earlier(s);
     }
 }
 
-static bool unknown_refused(struct submit *s, struct status *st)
+/* What is wrong with the devices found. */
+static void check_target(struct submit *s, struct status *st)
 {
-    if (!s->in->require_all_known || !s->res.unknown_count)
-        return false;
-    for (size_t i = 0; i < s->res.unknown_kept; i++)
-        status_violation(st, "target.devices.ids", "%s is not registered", s->res.unknown[i]);
-    status_set(st, STATUS_INVALID_ARGUMENT, "UNKNOWN_DEVICES", "%u of the devices listed are not registered",
-               s->res.unknown_count);
-    status_metadata(st, "unknown_count", "%u", s->res.unknown_count);
-    return true;
+    if (st->code != STATUS_OK)
+        return;
+    if (s->in->require_all_known && s->res.unknown_count) {
+        for (size_t i = 0; i < s->res.unknown_kept; i++)
+            status_violation(st, "target.devices.ids", "%s is not registered", s->res.unknown[i]);
+        status_set(st, STATUS_INVALID_ARGUMENT, "UNKNOWN_DEVICES", "%u of the devices listed are not registered",
+                   s->res.unknown_count);
+        status_metadata(st, "unknown_count", "%u", s->res.unknown_count);
+    } else if (!s->job.batch.device_count) {
+        status_set(st, STATUS_FAILED_PRECONDITION, "EMPTY_TARGET", "the target addresses no device");
+    }
 }
 
-/* Results: of the request id (unless validate_only), then of the resolution. */
 static void on_resolved(struct request *r, const struct pg_result *const *results)
 {
     struct submit *s = (struct submit *)r;
-    struct status st = {0};
-    if (!s->in->validate_only && pg_rows(results[0])) {
-        answer_replayed(s, results[0]);
-    } else if (!resolution_read(&s->res, results, &st) || !describe_target(s)) {
+    if (!resolution_read(&s->res, results, &s->refusal) || !describe_target(s)) {
         no_memory(s);
-    } else if (st.code != STATUS_OK || unknown_refused(s, &st)) {
-        fail(s, &st);
-    } else if (!s->job.batch.device_count) {
-        refuse(s, STATUS_FAILED_PRECONDITION, "EMPTY_TARGET", "the target addresses no device");
+        return;
+    }
+    check_target(s, &s->refusal);
+    if (s->refusal.code != STATUS_OK && s->in->validate_only) {
+        fail(s, &s->refusal);
+    } else if (s->refusal.code != STATUS_OK) {
+        /* The fleet may have changed since the request was accepted: then the first answer stands. */
+        find_earlier(s);
     } else if (s->in->validate_only) {
         answer_validated(s);
     } else {
@@ -325,9 +337,7 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
     s->res.target = s->in->target;
     s->res.per_platform = s->in->validate_only;
     struct pg_txn *txn = request_txn(&s->r);
-    if (!s->in->validate_only)
-        db_batch_find(txn, s->r.tenant, s->in->request_id);
-    if (resolution_ask(&s->res, txn, s->in->validate_only ? 0 : 1, s->r.tenant, &s->r.arena)) {
+    if (resolution_ask(&s->res, txn, s->r.tenant, &s->r.arena)) {
         request_query(&s->r, txn, on_resolved);
     } else {
         pg_txn_free(&txn);

@@ -130,6 +130,20 @@ def test_the_same_request_id_for_something_else(api, client):
                 lambda o=other: api.submit(client, request_id="else", **o))
 
 
+def test_the_first_answer_stands_when_the_fleet_has_changed(api):
+    pb = api.pb
+    c = api.client(api.make_tenant())
+    api.import_devices(c, ["only"])
+    ids = pb.Target(devices=pb.DeviceIds(ids=["only"]))
+    first = [api.submit(c, request_id="all"), api.submit(c, request_id="strict", target=ids, require_all_known=True)]
+    c.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id="only"))
+    again = [api.submit(c, request_id="all"), api.submit(c, request_id="strict", target=ids, require_all_known=True)]
+    assert all(a.replayed for a in again) and [a.batch for a in again] == [a.batch for a in first]
+    refused(api, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED",
+            lambda: api.submit(c, request_id="all", description="other"))
+    refused(api, grpc.StatusCode.FAILED_PRECONDITION, "EMPTY_TARGET", lambda: api.submit(c, request_id="new"))
+
+
 def test_the_same_request_many_times_at_once(api, client):
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda i: api.submit(client, request_id=f"at-once-{i % 4}"), range(64)))
