@@ -5,6 +5,7 @@ Starts PostgreSQL, Redis, a dispatcher and workers of its own, and takes them do
 bench/results/core.json. Exits 0 when everything was measured, whether or not the figures are what is wanted."""
 import argparse
 import os
+import signal
 import sys
 import time
 
@@ -13,6 +14,8 @@ sys.path.insert(0, HERE)
 
 from measure import accept, queue_path, report, sockets, trickle  # noqa: E402
 from measure.installation import Installation  # noqa: E402
+
+PARTS = ("accept", "core", "trickle", "queue")
 
 
 def arguments():
@@ -23,10 +26,13 @@ def arguments():
     p.add_argument("--workers", type=int, default=2, help="worker processes")
     p.add_argument("--floor-servers", type=int, default=1, help="server processes of the floor; one is its best on 2 cores")
     p.add_argument("--rounds", type=int, help="rounds of each measurement (default 9; quick 3)")
-    p.add_argument("--only", default="accept,core,trickle,queue", help="parts to measure, separated by commas")
+    p.add_argument("--only", default=",".join(PARTS), help="parts to measure, separated by commas")
     p.add_argument("--output", default=os.path.join(HERE, "results", "core.json"))
     p.add_argument("--keep", action="store_true", help="keep the folder with logs and data")
     a = p.parse_args()
+    unknown = set(a.only.split(",")) - set(PARTS)
+    if unknown:
+        p.error(f"--only: {min(unknown)!r} is none of {', '.join(PARTS)}")
     a.devices = a.devices or (3000 if a.quick else 10000)
     a.rounds = a.rounds or (3 if a.quick else 9)
     return a
@@ -80,6 +86,7 @@ def measure(a, progress):
 
 def main():
     a = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is taken down
     progress = Progress()
     results = measure(a, progress)
     print(report.table(results))

@@ -22,6 +22,13 @@ class Floor:
 
     def __init__(self, certificates, connections, servers):
         self.connections, self.servers, self.fleet = connections, [], None
+        try:
+            self._start(certificates, connections, servers)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, certificates, connections, servers):
         self.shares = [connections // servers + (1 if i < connections % servers else 0) for i in range(servers)]
         for share in self.shares:
             self.servers.append(subprocess.Popen(
