@@ -139,7 +139,7 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(PARTS) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
-$(BUILD)/store/%: $(BUILD)/tests/store/%.o $(BUILD)/tests/store/servers.o $(LIB)
+$(BUILD)/store/%: $(BUILD)/tests/store/%.o $(BUILD)/tests/store/live_fixture.o $(BUILD)/tests/store/servers.o $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
