@@ -46,16 +46,15 @@ static void check(struct status *st, const Muster__V1__ImportDevicesRequest *in)
     if (in->n_devices > MESSAGE_DEVICES_MAX)
         status_violation(st, "devices", "has %zu entries, allowed are %u", in->n_devices, MESSAGE_DEVICES_MAX);
     for (size_t i = 0; i < in->n_devices && st->violation_count < STATUS_VIOLATIONS_MAX; i++) {
-        struct status one = {0};
-        validate_id(&one, "", in->devices[i]->id);
-        validate_enum(&one, "", &muster__v1__platform__descriptor, (int)in->devices[i]->platform, true);
-        if (one.code == STATUS_OK)
+        const Muster__V1__Device *d = in->devices[i];
+        if (validate_id_ok(d->id) &&
+            protobuf_c_enum_descriptor_get_value(&muster__v1__platform__descriptor, (int)d->platform))
             continue;
         char path[64];
         snprintf(path, sizeof path, "devices[%zu].id", i);
-        validate_id(st, path, in->devices[i]->id);
+        validate_id(st, path, d->id);
         snprintf(path, sizeof path, "devices[%zu].platform", i);
-        validate_enum(st, path, &muster__v1__platform__descriptor, (int)in->devices[i]->platform, true);
+        validate_enum(st, path, &muster__v1__platform__descriptor, (int)d->platform, true);
     }
 }
 

@@ -30,6 +30,7 @@ void validate_command(struct status *st, const Muster__V1__Command *command);
 void validate_text(struct status *st, const char *field, const char *text, size_t min, size_t max);
 /* Ids of devices, names of groups: 1 to 128 bytes of [A-Za-z0-9._:@-]. */
 void validate_id(struct status *st, const char *field, const char *id);
+bool validate_id_ok(const char *id);
 /* Every one of `n` ids; the field is "<field>[<index>]". */
 void validate_ids(struct status *st, const char *field, char *const *ids, size_t n, size_t min, size_t max);
 /* Names of tenants: 1 to 128 bytes of [A-Za-z0-9._-]. */

@@ -196,6 +196,46 @@ def test_a_deleted_devices_commands_end(api, client):
     assert progress(seen) == {"queued": 1, "canceled": 1}
 
 
+def test_a_deleted_device_is_thrown_out(api, client):
+    """Its connection closes, its token is refused, and what it had been sent ends."""
+    pb = api.pb
+    api.import_devices(client, ["a"])
+    token = api.tokens(client, ["a"])["a"]
+    device = api.device("a", token)
+    again = api.device("a", token)
+    try:
+        device.connect(api.workers[0].address)
+        b = api.submit(client).batch
+        assert device.deliveries.get(timeout=20).command_id
+        client.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id="a"))
+        assert device.gone.wait(20)
+        assert progress(api.watch(client, b.id)) == {"canceled": 1}
+        again.connect(api.workers[0].address, subscribe=False)
+        assert again.connack != 0
+    finally:
+        device.close()
+        again.close()
+
+
+def test_revoked_tokens_close_their_connections(api, client):
+    pb = api.pb
+    api.import_devices(client, ["a"])
+    device = api.device("a", api.tokens(client, ["a"])["a"])
+    fresh = None
+    try:
+        device.connect(api.workers[0].address)
+        token = api.tokens(client, ["a"], revoke_earlier=True)["a"]
+        assert device.gone.wait(20)
+        device.close()
+        fresh = api.device("a", token, answer=outcome(pb, pb.OUTCOME_SUCCEEDED))
+        fresh.connect(api.workers[0].address)
+        assert progress(api.watch(client, api.submit(client).batch.id)) == {"succeeded": 1}
+    finally:
+        device.close()
+        if fresh:
+            fresh.close()
+
+
 def test_history_of_a_device(api, client):
     pb = api.pb
     api.import_devices(client, ["a", "b"])
