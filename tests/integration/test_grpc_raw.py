@@ -303,6 +303,30 @@ def test_a_reset_cancels_the_call(raw, pb):
     assert c.finish(c.call(EMPTY, message(b"")))[0]["grpc-status"] == "0"
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_peer_that_stops_reading_gets_the_rest_later(session_folder, certificates, pb, tls):
+    """The windows are wide open, so that nothing but the socket tells the server to go on."""
+    server = GrpcServer(session_folder, certificates if tls else None)
+    c = Raw(server.port, preface=False, ca=server.ca)
+    c.send(PREFACE + frame(SETTINGS, 0, 0, b"\0\4\x7f\xff\xff\xff") + frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\0\0"))
+    size, count = 30000, 1000
+    request = pb.StreamingOutputCallRequest(
+        response_parameters=[pb.ResponseParameters(size=size, interval_us=200)] * count)
+    stream = c.call(OUTPUT, message(request.SerializeToString()))
+    before, still = -1, 0
+    # The server has come to a stop when its processor time does not grow any more.
+    while still < 5:
+        with open(f"/proc/{server.process.pid}/stat", encoding="ascii") as f:
+            now = sum(map(int, f.read().split()[13:15]))
+        still, before = (still + 1, now) if now == before else (0, now)
+        time.sleep(0.1)
+    headers, data, _ = c.finish(stream)
+    assert headers["grpc-status"] == "0"
+    assert len(data) > size * count
+    c.close()
+    server.stop()
+
+
 def test_more_streams_than_allowed(raw):
     c = raw()
     # Until the server's SETTINGS are acknowledged, streams over the limit are refused one by one.

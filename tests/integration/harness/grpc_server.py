@@ -2,6 +2,7 @@
 import ctypes
 import os
 import socket
+import ssl
 import struct
 
 from .process import Process
@@ -102,8 +103,12 @@ class Inflater:
 class Raw:
     """An HTTP/2 connection made of bare frames. What comes back is collected by stream."""
 
-    def __init__(self, port, preface=True, timeout=20):
+    def __init__(self, port, preface=True, timeout=20, ca=None):
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        if ca:
+            context = ssl.create_default_context(cadata=ca.decode())
+            context.set_alpn_protocols(["h2"])
+            self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
         self.buffer = b""
         self.next_id = 1
         self.inflater = Inflater()
@@ -151,7 +156,7 @@ class Raw:
 
     def finish(self, stream):
         """Everything of one stream until its end: ({field: value}, DATA joined, RST code or None)."""
-        headers, data = {}, b""
+        headers, data = {}, bytearray()
         while True:
             got = self.read()
             assert got is not None, "the server has closed the connection"
@@ -163,9 +168,9 @@ class Raw:
             elif kind == DATA:
                 data += payload
             elif kind == RST_STREAM:
-                return headers, data, int.from_bytes(payload, "big")
+                return headers, bytes(data), int.from_bytes(payload, "big")
             if kind in (HEADERS, DATA) and flags & END_STREAM:
-                return headers, data, None
+                return headers, bytes(data), None
 
     def goaway(self):
         """Waits for a GOAWAY that ends the connection: (code, debug); None when it closes without one."""
