@@ -1,0 +1,368 @@
+"""The leader: routing, folding, closing, cancel, expiry, dead workers, Redis lost, and one leader after another.
+
+Workers are played here: presence, leases and rows of the acknowledgement log are written as they would write them, so that
+each step of the leader can be looked at alone."""
+import random
+import struct
+import time
+from collections import Counter
+
+import pytest
+
+QUEUED, ROUTED, SENT, SUCCEEDED, FAILED, REJECTED, TIMED_OUT, EXPIRED, CANCELED = range(2, 11)
+BLOCK = 1024
+
+
+def now_ms():
+    return int(time.time() * 1000)
+
+
+def until(condition, what, timeout=20):
+    """Waits for what another process does in PostgreSQL or Redis, where nothing tells us."""
+    deadline = time.monotonic() + timeout
+    while True:
+        got = condition()
+        if got:
+            return got
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        time.sleep(0.01)
+
+
+def is_one(states, state):
+    return {s & 15 for s in states if s} == {state}
+
+
+class Field:
+    """A tenant with `devices` devices, and the workers and callers that it takes."""
+
+    def __init__(self, stack, devices):
+        self.stack, self.devices = stack, devices
+        self.sql = stack.sql
+        self.redis = stack.redis.client()
+        self.tenant = stack.make_tenant().number
+        self.sql("UPDATE tenant SET next_seq = %s, devices = %s WHERE id = %s", devices, devices, self.tenant)
+        self.blocks = range((devices + BLOCK - 1) // BLOCK)
+        (self.stream,), = self.sql("INSERT INTO ack_stream (worker, created_ms) VALUES ('played', 0) RETURNING id")
+        self.n = self.requests = 0
+
+    # --- what a dispatcher's front does ---
+    def submit(self, seqs, priority=2, expires_in_ms=3600000):
+        blocks = {}
+        for s in seqs:
+            blocks.setdefault(s // BLOCK, bytearray(128))[s % BLOCK // 8] |= 1 << s % 8
+        numbers, firsts, targets = [], [], []
+        for b in sorted(blocks):
+            used = [i for i, byte in enumerate(blocks[b]) if byte]
+            numbers.append(b)
+            firsts.append(used[0] * 8)
+            targets.append(bytes(blocks[b][used[0]:used[-1] + 1]))
+        self.requests += 1
+        (batch,), = self.sql(
+            "SELECT batch_id FROM accept_batch(%s, %s, %s, '', %s, %s::smallint, %s, 0, NULL, %s, %s, %s, %s::smallint[], %s)",
+            self.tenant, f"r{self.requests}", b"h" * 32, b"\x0a\x00", priority, len(seqs), now_ms(),
+            now_ms() + expires_in_ms, numbers, firsts, targets)
+        return batch
+
+    def cancel(self, batch):
+        self.sql("UPDATE batch SET cancel_requested_ms = %s WHERE id = %s", now_ms(), batch)
+
+    # --- what workers do ---
+    def lease(self, *workers):
+        for w in workers:
+            self.redis.set(f"worker:{w}", f"played-{w}")
+            self.redis.sadd("workers", w)
+
+    def presence(self, worker_of):
+        for b in self.blocks:
+            seqs = range(b * BLOCK, (b + 1) * BLOCK)
+            self.redis.set(self.key(b, "presence"),
+                           b"".join(struct.pack("<H", worker_of(s) if s < self.devices else 0) for s in seqs))
+
+    def flush(self, *groups):
+        """One row of the log: (batch, {seq: state byte}) …"""
+        entries = b"".join(struct.pack("<QII", b, self.tenant, len(acks)) +
+                           b"".join(struct.pack("<IB", s, state) for s, state in acks.items()) for b, acks in groups)
+        self.n += 1
+        self.sql("INSERT INTO ack_log VALUES (%s, %s, %s, %s)", self.stream, self.n, now_ms(), entries)
+
+    def inbox(self, worker):
+        """Takes all there is: ({batch: {seq, …}}, [canceled batch, …])."""
+        routes, cancels = {}, []
+        for name in ("urgent", "normal", "bulk"):
+            while entry := self.redis.lpop(f"{{w{worker}}}:inbox:{name}"):
+                while entry:
+                    if entry[0] == 2:
+                        cancels.append(struct.unpack_from("<Q", entry, 1)[0])
+                        entry = entry[9:]
+                        continue
+                    batch, tenant, block, n = struct.unpack_from("<QIIH", entry, 1)
+                    assert entry[0] == 1 and tenant == self.tenant
+                    entry = entry[19:]
+                    if n == 0xffff:
+                        slots = [i for i in range(BLOCK) if entry[i // 8] >> i % 8 & 1]
+                        entry = entry[128:]
+                    else:
+                        slots = struct.unpack_from(f"<{n}H", entry)
+                        entry = entry[2 * n:]
+                    routes.setdefault(batch, set()).update(block * BLOCK + s for s in slots)
+        return routes, cancels
+
+    # --- what is to be seen ---
+    def key(self, block, what):
+        return f"{{t{self.tenant}.b{block}}}:{what}"
+
+    def live_states(self, batch):
+        """Count of each state in Redis."""
+        counts = Counter()
+        for b in self.blocks:
+            counts.update(s & 15 for s in (self.redis.get(self.key(b, f"state:{batch}")) or b"")[4:] if s & 15)
+        return dict(counts)
+
+    def stored(self, batch):
+        """{seq: state} as PostgreSQL has it."""
+        out = {}
+        for block, first, states in self.sql("SELECT block, first, states FROM batch_block WHERE batch_id = %s", batch):
+            out.update({block * BLOCK + first + i: s & 15 for i, s in enumerate(bytes(states or b"")) if s & 15})
+        return out
+
+    def wait_routed(self, batch):
+        until(lambda: self.sql("SELECT 1 FROM batch WHERE id = %s AND routed_ms IS NOT NULL", batch), f"{batch} routed")
+
+    def wait_closed(self, batch, timeout=20):
+        """Counts by state: {state: number}."""
+        (counts,), = until(
+            lambda: self.sql("SELECT counts FROM batch WHERE id = %s AND closed_ms IS NOT NULL", batch), f"{batch} closed",
+            timeout)
+        assert len(counts) == 12
+        return {state: n for state, n in enumerate(counts) if n}
+
+    def check_nothing_left(self):
+        """Of closed batches nothing stays in the log or in Redis."""
+        until(lambda: self.sql("SELECT count(*) FROM ack_log") == [(0,)], "an empty log")
+        left = [k for k in self.redis.keys() if b":state:" in k or b":open" in k or k.startswith((b"batch:", b"cancel:"))]
+        assert left == []
+
+
+@pytest.fixture
+def field(stack):
+    stack.start(workers=0)
+    f = Field(stack, 3000)
+    until(lambda: f.redis.get("muster:generation"), "a leader, and Redis filled")
+    return f
+
+
+def test_one_device(field):
+    batch = field.submit([5])
+    field.wait_routed(batch)
+    assert field.live_states(batch) == {QUEUED: 1}
+    field.flush((batch, {5: SUCCEEDED | 16}))
+    assert field.wait_closed(batch) == {SUCCEEDED: 1}
+    (states, times), = field.sql("SELECT states, times FROM batch_block WHERE batch_id = %s", batch)
+    assert bytes(states) == bytes([0, 0, 0, 0, 0, SUCCEEDED | 16, 0, 0])
+    assert 0 < struct.unpack_from("<I", bytes(times), 20)[0] < 20000
+    field.check_nothing_left()
+
+
+def test_a_fleet_is_routed_to_the_workers_that_have_it(field):
+    field.lease(1, 2)
+    field.presence(lambda s: 1 + s % 2 if s % 10 else 0)
+    batch = field.submit(range(3000))
+    field.wait_routed(batch)
+    assert field.live_states(batch) == {QUEUED: 300, ROUTED: 2700}
+    assert field.inbox(1) == ({batch: {s for s in range(3000) if s % 10 and s % 2 == 0}}, [])
+    assert field.inbox(2) == ({batch: {s for s in range(3000) if s % 10 and s % 2 == 1}}, [])
+    field.flush((batch, {s: (FAILED if s % 3 else SUCCEEDED) | 16 for s in range(0, 3000, 2)}))
+    field.flush((batch, {s: REJECTED | 16 for s in range(1, 3000, 2)}))
+    assert field.wait_closed(batch) == {SUCCEEDED: 500, FAILED: 1000, REJECTED: 1500}
+    field.check_nothing_left()
+
+
+def test_late_and_foreign_entries_change_nothing(field):
+    batch, other = field.submit(range(100)), field.submit([7])
+    field.flush((batch, {s: SUCCEEDED | 16 for s in range(50)}), (1 << 40, {1: FAILED}), (other, {2999: FAILED}))
+    field.flush((batch, {s: FAILED | 32 for s in range(100)}))
+    assert field.wait_closed(batch) == {SUCCEEDED: 50, FAILED: 50}
+    field.flush((batch, {s: REJECTED | 16 for s in range(100)}), (other, {7: SUCCEEDED | 16}))
+    assert field.wait_closed(other) == {SUCCEEDED: 1}
+    assert Counter(field.stored(batch).values()) == {SUCCEEDED: 50, FAILED: 50}
+    field.check_nothing_left()
+
+
+def test_expiry(field):
+    batch = field.submit(range(2000), expires_in_ms=1500)
+    field.wait_routed(batch)
+    state = bytearray(field.redis.get(field.key(0, f"state:{batch}")))
+    state[4 + 10], state[4 + 11] = SENT | 16, SUCCEEDED | 16  # the second's row of the log is still on its way
+    field.redis.set(field.key(0, f"state:{batch}"), bytes(state))
+    assert field.wait_closed(batch) == {EXPIRED: 1998, TIMED_OUT: 1, SUCCEEDED: 1}
+    field.check_nothing_left()
+
+
+def test_a_cancel_waits_for_every_living_worker(field):
+    field.lease(1, 2)
+    field.presence(lambda s: 1 + s % 2 if s < 2000 else 0)
+    batch = field.submit(range(3000))
+    field.wait_routed(batch)
+    field.inbox(1), field.inbox(2)
+    field.cancel(batch)
+    for worker in (1, 2):
+        assert until(lambda: field.inbox(worker)[1], f"worker {worker} told") == [batch]
+    assert field.live_states(batch) == {CANCELED: 1000, ROUTED: 2000}
+    field.redis.sadd(f"cancel:{batch}", 1)
+    # Both look again and again; that the answer stays no is all there is to see.
+    looks = field.redis.info("commandstats")["cmdstat_smembers"]["calls"]
+    until(lambda: field.redis.info("commandstats")["cmdstat_smembers"]["calls"] > looks + 3, "the leader asks")
+    assert field.sql("SELECT canceled_ms FROM batch WHERE id = %s", batch) == [(None,)]
+    state = bytearray(field.redis.get(field.key(0, f"state:{batch}")))
+    state[4 + 10] = SENT | 16
+    field.redis.set(field.key(0, f"state:{batch}"), bytes(state))
+    field.redis.delete("worker:2")  # dies without a word
+    until(lambda: field.sql("SELECT 1 FROM batch WHERE id = %s AND canceled_ms IS NOT NULL", batch), "confirmed")
+    assert field.live_states(batch) == {CANCELED: 2999, SENT: 1}
+    assert Counter(field.stored(batch).values()) == {CANCELED: 2999, SENT: 1}
+    assert b"\x38\x01" in field.redis.get(f"batch:{batch}")  # BatchSpec.canceled, for workers yet to come
+    field.flush((batch, {10: FAILED | 16}))
+    assert field.wait_closed(batch) == {CANCELED: 2999, FAILED: 1}
+    field.check_nothing_left()
+
+
+def test_a_dead_workers_commands_are_queued_again(field):
+    field.lease(1, 2)
+    field.presence(lambda s: 1 + s % 2)
+    batch = field.submit(range(3000))
+    field.wait_routed(batch)
+    field.redis.delete("worker:2")
+    until(lambda: not field.redis.sismember("workers", 2), "worker 2 reaped")
+    assert field.live_states(batch) == {ROUTED: 1500, QUEUED: 1500}
+    assert field.redis.get(field.key(0, "presence"))[:8] == struct.pack("<4H", 1, 0, 1, 0)
+    assert field.inbox(2) == ({}, [])
+
+
+def test_a_deleted_devices_commands_end(field):
+    field.lease(1)
+    field.presence(lambda s: 1)
+    batch, single = field.submit([7, 8, 1030]), field.submit([7])
+    field.wait_routed(batch), field.wait_routed(single)
+    field.sql("INSERT INTO device_cancel VALUES (%s, 7), (%s, 1030), (%s, 2999)", *[field.tenant] * 3)
+    until(lambda: field.sql("SELECT count(*) FROM device_cancel") == [(0,)], "done")
+    assert field.wait_closed(single) == {CANCELED: 1}
+    field.flush((batch, {8: SUCCEEDED | 16}))
+    assert field.wait_closed(batch) == {SUCCEEDED: 1, CANCELED: 2}
+    field.check_nothing_left()
+
+
+def test_an_emptied_redis_is_filled_again(field):
+    batch, done = field.submit(range(3000)), field.submit([1])
+    field.wait_routed(batch), field.wait_routed(done)
+    field.flush((batch, {s: SUCCEEDED | 16 for s in range(100)}), (batch, {100: SENT | 32}), (done, {1: FAILED | 16}))
+    field.wait_closed(done)
+    field.redis.flushall()
+    field.lease(1)
+    field.presence(lambda s: 1 if s < 1000 else 0)
+    until(lambda: field.redis.get("muster:generation"), "Redis filled")
+    assert field.live_states(batch) == {SUCCEEDED: 100, ROUTED: 900, QUEUED: 2000}
+    assert field.redis.get(field.key(0, f"state:{batch}"))[4 + 100] == ROUTED | 32  # deliveries are still counted
+    assert field.inbox(1) == ({batch: set(range(100, 1000))}, [])
+    assert not field.redis.exists(f"batch:{done}")
+    field.flush((batch, {s: SUCCEEDED | 16 for s in range(100, 3000)}))
+    assert field.wait_closed(batch) == {SUCCEEDED: 3000}
+
+
+def test_batches_never_routed_need_no_redis(make_stack):
+    stack = make_stack()
+    stack.start(workers=0)
+    field = Field(stack, 3000)
+    until(lambda: field.redis.get("muster:generation"), "a leader")
+    stack.redis.kill()
+    stack.dispatchers[0].wait_event("redis_lost")
+    canceled, expired, waiting = field.submit(range(3000)), field.submit([1, 2], expires_in_ms=300), field.submit([3])
+    field.cancel(canceled)
+    assert field.wait_closed(canceled) == {CANCELED: 3000}
+    assert field.wait_closed(expired) == {EXPIRED: 2}
+    stack.redis.restart()
+    field.wait_routed(waiting)
+    assert field.live_states(waiting) == {QUEUED: 1}
+
+
+def test_the_log_is_written_anew_when_little_of_it_is_alive(field):
+    batch = field.submit([1, 2])
+    field.flush((batch, {1: SUCCEEDED | 16}))
+    at = now_ms()
+    field.sql("INSERT INTO ack_log SELECT %s, n, %s, decode('00000000000100000100000001000000', 'hex') || '\\x0100000005'"
+              " FROM generate_series(2, 14000) n", field.stream, at)
+    field.n = 14000
+    until(lambda: field.sql("SELECT count(*) FROM ack_log") == [(1,)], "one row")
+    (stream, row_at, entries), = field.sql("SELECT stream, at_ms, entries FROM ack_log")
+    assert stream != field.stream and abs(row_at - at) < 5000
+    assert bytes(entries) == struct.pack("<QIIIB", batch, field.tenant, 1, 1, SUCCEEDED | 16)
+    field.flush((batch, {2: FAILED | 16}))
+    assert field.wait_closed(batch) == {SUCCEEDED: 1, FAILED: 1}
+    field.check_nothing_left()
+
+
+def test_a_leader_that_resigns_is_followed_at_once(stack):
+    stack.start(dispatchers=2, workers=0)
+    until(lambda: stack.sql("SELECT 1 FROM lease"), "a leader")
+    (holder, epoch), = stack.sql("SELECT holder, epoch FROM lease")
+    leads = next(d for d in stack.dispatchers if d.events("leading"))
+    follows = next(d for d in stack.dispatchers if d is not leads)
+    began = time.monotonic()
+    assert leads.stop() == 0
+    follows.wait_event("leading", timeout=10)
+    assert time.monotonic() - began < 3  # the lease would have lasted 4 seconds
+    (holder2, epoch2), = stack.sql("SELECT holder, epoch FROM lease")
+    assert holder2 != holder and epoch2 > epoch
+
+
+def test_a_leader_whose_lease_was_taken_writes_nothing_more(stack):
+    stack.start(workers=0)
+    field = Field(stack, 100)
+    until(lambda: field.redis.get("muster:generation"), "a leader")
+    batch = field.submit(range(10))
+    field.wait_routed(batch)
+    field.sql("UPDATE lease SET holder = 'another', epoch = epoch + 1, expires_ms = %s", now_ms() + 3000)
+    field.flush((batch, {s: SUCCEEDED | 16 for s in range(10)}))
+    lost = stack.dispatchers[0].wait_line(lambda l: "event=leader_starts_over" in l or "event=lease_lost" in l)
+    assert "why=fenced" in lost or "reason=taken" in lost
+    assert field.stored(batch) == {} and field.sql("SELECT count(*) FROM ack_log") == [(1,)]
+    # The other one's lease runs out, and all is read again.
+    assert field.wait_closed(batch) == {SUCCEEDED: 10}
+
+
+def test_leaders_killed_under_load_lose_nothing(stack):
+    """Leaders end at any moment, once with Redis emptied; every outcome of the log is in the blocks in the end."""
+    stack.start(dispatchers=2, workers=0)
+    field = Field(stack, 5000)
+    until(lambda: field.redis.get("muster:generation"), "a leader")
+    dice, truth, todo = random.Random(4), {}, []
+    for kills in range(5):
+        for _ in range(25):
+            seqs = range(5000) if dice.random() < 0.1 else sorted(dice.sample(range(5000), dice.choice([1, 1, 2, 50, 2000])))
+            batch = field.submit(seqs, priority=dice.choice([1, 2, 3]))
+            truth[batch] = {s: dice.choice([SUCCEEDED, FAILED, REJECTED]) for s in seqs}
+            todo += [(batch, s) for s in seqs]
+        dice.shuffle(todo)
+        for _ in range(40):
+            part, todo = todo[:len(todo) // 60 + 1], todo[len(todo) // 60 + 1:]
+            groups = {}
+            for b, s in part:
+                groups.setdefault(b, {})[s] = truth[b][s] | 16
+            field.flush(*groups.items())
+        (holder,), = field.sql("SELECT holder FROM lease WHERE name = 'leader'")
+        leads = [d for d in stack.dispatchers if d.events("leading")]
+        victim = max(leads, key=lambda d: int(d.events("leading")[-1]["epoch"]))
+        victim.kill()
+        if kills == 2:
+            field.redis.flushall()
+        stack.restart(victim)
+        until(lambda: field.sql("SELECT 1 FROM lease WHERE holder <> %s AND expires_ms > 0", holder), "another leader")
+    while todo:
+        part, todo = todo[:3000], todo[3000:]
+        groups = {}
+        for b, s in part:
+            groups.setdefault(b, {})[s] = truth[b][s] | 16
+        field.flush(*groups.items())
+    for batch, want in truth.items():
+        assert field.wait_closed(batch, 60) == dict(sorted(Counter(want.values()).items()))
+        assert field.stored(batch) == want
+    field.check_nothing_left()
