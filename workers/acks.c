@@ -34,7 +34,7 @@ struct flush {
     bool failed;
     struct buf said, said_bytes;
     struct buf entries;
-    int64_t row; /* n of its row in the stream, 0 until drawn */
+    int64_t row; /* n of its row in the stream, by the last attempt; 0 before */
     int64_t begun_us, at_ms;
     struct buf barriers; /* struct barrier, called when it is durable and all before it */
     bool durable;
@@ -485,7 +485,9 @@ static void flush_store(struct flush *f)
     }
     if (acks->stream == 0)
         return; /* goes on when the stream is open */
-    if (f->row == 0 && buf_len(&f->entries))
+    /* Each attempt is a new row, so that rows commit in the order of their numbers: a reader that has seen a row would
+     * not look for an earlier one. If the attempt before was stored after all, the log says the same twice. */
+    if (buf_len(&f->entries))
         f->row = ++acks->next_row;
     struct db_result *results = calloc(n ? n : 1, sizeof *results);
     if (!results) {

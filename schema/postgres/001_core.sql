@@ -118,9 +118,9 @@ CREATE TABLE batch_block (
 ALTER TABLE batch_block ALTER COLUMN times SET STORAGE EXTERNAL;
 CREATE INDEX batch_block_block ON batch_block (block, batch_id);
 
--- Acknowledgements not yet folded into batch_block. A stream is one life of one worker; n counts its flushes from 1 without
--- gaps, so that a flush of unknown fate can be repeated and a reader knows it has missed none. Entries: see
--- proto/ack_log.h. Folded rows are deleted.
+-- Acknowledgements not yet folded into batch_block. A stream is one life of one worker; n grows with each attempt to store
+-- a flush, and rows of a stream commit in the order of n (what failed comes again under a higher number), so that a reader
+-- goes on behind the last row it has seen. Entries: see proto/ack_log.h. Folded rows are deleted.
 CREATE TABLE ack_stream (
     id         bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     worker     text   NOT NULL,
