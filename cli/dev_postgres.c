@@ -1,5 +1,4 @@
 #include <glob.h>
-#include <libpq-fe.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,7 +39,7 @@ static bool init(struct dev *dev, const char *data, const char *log)
 
 static bool answers(void *arg)
 {
-    return PQping(arg) == PQPING_OK;
+    return pg_answers(arg);
 }
 
 static bool start(struct dev *dev, const char *data, const char *sockets, const char *log)

@@ -100,4 +100,7 @@ void pg_bytes_array(const struct pg_result *r, int row, int col, void (*each)(vo
  */
 MUST_CHECK enum err pg_migrate(const char *conninfo, char *error, size_t error_size, int *applied);
 
+/* Whether a server answers there and takes connections (PQping); blocks, for start-up and tools. */
+bool pg_answers(const char *conninfo);
+
 #endif

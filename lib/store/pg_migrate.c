@@ -140,3 +140,8 @@ enum err pg_migrate(const char *conninfo, char *error, size_t error_size, int *a
         *applied = m.applied;
     return err;
 }
+
+bool pg_answers(const char *conninfo)
+{
+    return PQping(conninfo) == PQPING_OK;
+}
