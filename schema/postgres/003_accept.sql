@@ -23,6 +23,12 @@ BEGIN
     ELSE
         INSERT INTO batch_block (batch_id, block, first, targets)
         SELECT v_id, u.block, u.first, u.targets FROM unnest(p_blocks, p_firsts, p_targets) AS u (block, first, targets);
+        -- A device may have been deleted since the target was resolved, and what was open for it ended before this batch was
+        -- there: the leader looks once more. A few seconds more than resolving takes, for clocks that differ.
+        INSERT INTO device_cancel (tenant_id, seq)
+        SELECT p_tenant, d.seq FROM device d WHERE d.tenant_id = p_tenant AND d.deleted_ms > p_created_ms - 10000
+        ORDER BY d.seq
+        ON CONFLICT DO NOTHING;
         RETURN QUERY SELECT true, v_id;
     END IF;
 END $$;

@@ -6,6 +6,9 @@
 -- and costs as much as the row.
 ALTER TABLE device DROP CONSTRAINT device_tenant_id_fkey;
 
+-- For acceptance: devices deleted a moment ago.
+CREATE INDEX device_deleted ON device (tenant_id, deleted_ms) WHERE deleted_ms IS NOT NULL;
+
 -- Sets (or clears) the bits of `p_seqs` in the blocks of their platforms. `p_seqs` and `p_platforms` go together.
 CREATE FUNCTION device_block_change(p_tenant integer, p_seqs integer[], p_platforms smallint[], p_bit integer)
 RETURNS void LANGUAGE plpgsql AS $$

@@ -196,6 +196,23 @@ def test_a_deleted_devices_commands_end(api, client):
     assert progress(seen) == {"queued": 1, "canceled": 1}
 
 
+def test_a_device_deleted_while_its_batch_was_being_accepted(api):
+    """The batch is written as if its target had been resolved before the deletion."""
+    pb = api.pb
+    tenant = api.make_tenant()
+    c = api.client(tenant)
+    api.import_devices(c, ["a"])
+    before = int(time.time() * 1000)
+    c.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id="a"))
+    until = time.monotonic() + 20
+    while api.sql("SELECT count(*) FROM device_cancel WHERE tenant_id = %s", tenant.number) != [(0,)]:
+        assert time.monotonic() < until
+    (batch,), = api.sql("SELECT batch_id FROM accept_batch(%s, 'late', '', '', %s, 2::smallint, 1, 0, NULL, %s, %s, '{0}',"
+                        " '{0}', ARRAY['\\x01'::bytea])", tenant.number,
+                        pb.Command(lock=pb.LockCommand()).SerializeToString(), before, before + 86400000)
+    assert progress(api.watch(c, batch)) == {"canceled": 1}
+
+
 def test_a_deleted_device_is_thrown_out(api, client):
     """Its connection closes, its token is refused, and what it had been sent ends."""
     pb = api.pb
