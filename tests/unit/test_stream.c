@@ -490,6 +490,29 @@ static void test_pause_tls(void **state)
     pause_and_resume(*state);
 }
 
+/* Written little by little to a peer that does not read: the encrypted part alone may make the difference between
+ * writable and not, and whoever was told to wait must be told to go on. */
+static void test_drain_after_small_writes(void **state)
+{
+    struct world *w = *state;
+    use_tls(w);
+    listen_on(w, "127.0.0.1:0", 10000);
+    connect_client(w);
+    run_until_open(w);
+    struct stream *s = w->client.stream;
+    stream_pause(w->server.stream, true);
+    uint8_t bytes[1000] = {0};
+    while (stream_writable(s)) {
+        stream_write(s, bytes, sizeof bytes);
+        ev_run(w->loop, EVRUN_NOWAIT);
+    }
+    assert_int_equal(w->client.drained, 0);
+    stream_pause(w->server.stream, false);
+    while (!w->client.drained)
+        ev_run(w->loop, EVRUN_ONCE);
+    assert_true(stream_writable(s));
+}
+
 static void test_close_in_open(void **state)
 {
     struct world *w = *state;
@@ -676,6 +699,7 @@ int main(void)
         WORLD_TEST(test_input_limit),
         WORLD_TEST(test_pause_plain),
         WORLD_TEST(test_pause_tls),
+        WORLD_TEST(test_drain_after_small_writes),
         WORLD_TEST(test_close_in_open),
         WORLD_TEST(test_close_in_data),
         WORLD_TEST(test_last_words_survive_unread_input),
