@@ -68,9 +68,10 @@ static void end(struct world *w)
 static void add_row(struct world *w, uint64_t stream, int64_t at_ms, struct slice entries)
 {
     assert_true(w->row_count < ROWS);
-    uint8_t *copy = malloc(entries.len + 1);
-    memcpy(copy, entries.data, entries.len);
-    w->rows[w->row_count++] = (struct row){stream, ++w->last_n[stream], at_ms, copy, entries.len};
+    struct row *row = &w->rows[w->row_count++];
+    *row = (struct row){stream, ++w->last_n[stream], at_ms, malloc(entries.len + 1), entries.len};
+    assert_non_null(row->entries);
+    memcpy(row->entries, entries.data, entries.len);
 }
 
 /* A flush of a worker: some random entries. Redis sees to it that a command has one outcome only. */
