@@ -13,6 +13,10 @@
 #include "workers/session_table.h"
 
 #define RETRY_MS 100
+/* A transaction and a script cost the same whether they carry one acknowledgement or hundreds: where a crowd comes,
+ * collecting goes on for some intervals more. */
+#define CROWD           16
+#define CROWD_INTERVALS 5
 
 /* What came with one acknowledgement beyond the outcome. */
 struct said {
@@ -32,6 +36,7 @@ struct flush {
     uint32_t n, room;
     uint32_t runs_left;
     bool failed;
+    bool stretched; /* collects longer, for a crowd */
     struct buf said, said_bytes;
     struct buf entries;
     int64_t row; /* n of its row in the stream, by the last attempt; 0 before */
@@ -129,9 +134,17 @@ static void on_open_retry(struct ev_loop *loop, struct ev_timer *w, int revents)
 
 static void on_timer(struct ev_loop *loop, struct ev_timer *w, int revents)
 {
+    struct acks *acks = container_of(w, struct acks, timer);
+    const struct flush *f = acks->collecting;
     (void)revents;
     ev_timer_stop(loop, w);
-    acks_pass(container_of(w, struct acks, timer));
+    if (f && f->n >= CROWD && !f->stretched && buf_len(&f->barriers) == 0) {
+        acks->collecting->stretched = true;
+        ev_timer_set(w, (double)acks->options.interval_ms * (CROWD_INTERVALS - 1) / 1000, 0);
+        ev_timer_start(loop, w);
+        return;
+    }
+    acks_pass(acks);
 }
 
 struct acks *acks_new(struct ev_loop *loop, struct live *live, struct pg *pg, struct session_table *sessions,

@@ -33,7 +33,7 @@ struct acks_stats {
 };
 
 struct acks_options {
-    int64_t interval_ms; /* how long acknowledgements collect */
+    int64_t interval_ms; /* how long acknowledgements collect; five times that when they come in crowds */
     const char *worker;  /* name in ack_stream */
 };
 

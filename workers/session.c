@@ -12,11 +12,6 @@
 #include "workers/session_table.h"
 #include "workers/worker.h"
 
-static uint32_t mono_ms(void)
-{
-    return (uint32_t)(clock_mono_us() / 1000);
-}
-
 /* --- what it holds ------------------------------------------------------------------------------------------------ */
 
 static struct held *held_find(struct session *s, uint64_t batch)
@@ -135,7 +130,7 @@ void session_close(struct session *s)
 
 /* --- sending ------------------------------------------------------------------------------------------------------ */
 
-static void send_held(struct session *s, struct held *h, uint32_t now)
+static void send_held(struct session *s, struct held *h, int64_t now_us)
 {
     struct worker *w = s->worker;
     struct command_id id = {h->batch->id, s->tenant, s->seq};
@@ -144,17 +139,16 @@ static void send_held(struct session *s, struct held *h, uint32_t now)
     if (h->attempts == 1)
         histogram_add(&w->stats.submit_push_us, (clock_wall_ms() - h->batch->created_ms) * 1000);
     h->phase = HELD_SENT;
-    h->sent_ms = now;
+    h->sent_us = (uint32_t)now_us;
     s->in_flight++;
     w->stats.pushed++;
     s->transport->deliver(s, h->batch, &id, h->attempts);
-    worker_watch_sent(w, s, h->batch->id, now);
+    worker_watch_sent(w, s, h->batch->id, (uint32_t)(now_us / 1000));
 }
 
 void session_pump(struct session *s)
 {
-    uint32_t now = 0;
-    int64_t wall = 0;
+    int64_t now_us = 0, wall = 0;
     for (unsigned i = 0; i < s->held_count && s->open;) {
         struct held *h = &s->held[i];
         if (h->phase != HELD_WAITING) {
@@ -163,7 +157,7 @@ void session_pump(struct session *s)
         }
         if (wall == 0) {
             wall = clock_wall_ms();
-            now = mono_ms();
+            now_us = clock_mono_us();
         }
         if (h->batch->canceled || wall >= h->batch->expires_ms) {
             record(s, h, h->batch->canceled ? EVENT_DROP : EVENT_EXPIRE);
@@ -172,7 +166,7 @@ void session_pump(struct session *s)
         }
         if (s->in_flight >= s->in_flight_max || !worker_may_send(s->worker))
             return;
-        send_held(s, h, now);
+        send_held(s, h, now_us);
         i++;
     }
     if (s->open && s->held_count == 0 && s->overflowed) {
@@ -237,7 +231,7 @@ bool session_answer(struct session *s, const struct acknowledgement *answer, uin
                       .attempts = h ? h->attempts : 0};
     if (h && h->phase == HELD_SENT) {
         h->phase = HELD_ANSWERED;
-        histogram_add(&w->stats.push_ack_us, (int64_t)(mono_ms() - h->sent_ms) * 1000);
+        histogram_add(&w->stats.push_ack_us, (uint32_t)clock_mono_us() - h->sent_us);
     }
     w->stats.answered++;
     if (acknowledgement_has_result(answer)) {

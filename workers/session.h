@@ -38,7 +38,7 @@ struct transport {
 /* A command in a session's hands. */
 struct held {
     struct batch *batch;
-    uint32_t sent_ms; /* CLOCK_MONOTONIC, when it was written */
+    uint32_t sent_us; /* CLOCK_MONOTONIC, cut, when it was written */
     uint8_t phase;    /* enum held_phase */
     uint8_t attempts; /* deliveries so far */
     bool recorded;    /* SENT is recorded */
