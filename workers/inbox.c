@@ -101,18 +101,45 @@ static void on_route(struct worker *w, const struct inbox_item *item)
 struct cancel {
     struct worker *worker;
     uint64_t batch;
+    struct ev_timer retry;
 };
+
+static void cancel_durable(void *arg);
 
 static void cancel_in_session(void *arg, struct session *s)
 {
     session_cancel(s, arg);
 }
 
+static void on_confirm_retry(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+    (void)revents;
+    ev_timer_stop(loop, timer);
+    cancel_durable(timer->data);
+}
+
+/* Somebody waits for it: repeated until it is said. */
+static void cancel_confirmed(void *arg, enum err err)
+{
+    struct cancel *c = arg;
+    if (!err || err == ERR_CLOSED) {
+        free(c);
+        return;
+    }
+    ev_timer_init(&c->retry, on_confirm_retry, RETRY_S, 0);
+    c->retry.data = c;
+    ev_timer_start(c->worker->loop, &c->retry);
+}
+
+/* A worker that has lost its number since has lost all it could send, too. */
 static void cancel_durable(void *arg)
 {
     struct cancel *c = arg;
-    live_cancel_confirm(c->worker->live, c->batch, lease_number(c->worker->lease), NULL, NULL);
-    free(c);
+    uint16_t number = lease_number(c->worker->lease);
+    if (number)
+        live_cancel_confirm(c->worker->live, c->batch, number, cancel_confirmed, c);
+    else
+        free(c);
 }
 
 /* Confirmed when nothing of the batch can leave any more and all that is known of it is durable. */
@@ -124,7 +151,7 @@ static void on_cancel(struct worker *w, uint64_t id)
         log_error("out_of_memory", "where=inbox");
         abort();
     }
-    *c = (struct cancel){w, id};
+    *c = (struct cancel){.worker = w, .batch = id};
     session_table_each(w->sessions, cancel_in_session, batch);
     acks_barrier(w->acks, cancel_durable, c);
 }

@@ -80,7 +80,10 @@ static void renewed(void *arg, enum err err)
     struct lease *l = arg;
     struct worker *w = l->worker;
     if (!err) {
+        bool held_before = lease_holds(l);
         held(l);
+        if (!held_before) /* it was only late: what was not sent meanwhile goes on */
+            l->events.on_lost(w);
     } else if (err == ERR_FENCED) {
         fence(l, "taken");
     } else if (err == ERR_NOT_FOUND && lease_holds(l)) {

@@ -177,8 +177,12 @@ void session_pump(struct session *s)
 
 void session_hold(struct session *s, struct batch *batch, unsigned attempts)
 {
-    if (!s->receiving || held_find(s, batch->id))
+    if (!s->receiving)
         return;
+    if (held_find(s, batch->id)) {
+        session_pump(s); /* it may have stopped while the lease did not hold */
+        return;
+    }
     if (s->held_count >= SESSION_HELD_MAX) {
         s->overflowed = true; /* attached again when these are done */
         return;
