@@ -2,11 +2,15 @@
 import json
 import queue
 import signal
+import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import paho.mqtt.client as mqtt
 import pytest
+from harness.daemons import program
 from harness.hand_router import (CANCELED, EXPIRED, FAILED, QUEUED, ROUTED, SENT, SUCCEEDED, HandRouter, command_id, now_ms,
                                  sign)
 from harness.stack import have
@@ -254,6 +258,58 @@ def test_a_device_that_asks_for_json_gets_json(router, worker):
     assert router.log()[batch, 6] == FAILED | 1 << 4
     (stored,), = router.stack.sql("SELECT result FROM command_result")
     assert router.pb.CommandResult.FromString(bytes(stored)) == router.pb.CommandResult(code=3, text="no")
+
+
+# --- what it tells ---
+
+def admin(worker, path):
+    """(status, text)"""
+    try:
+        with urllib.request.urlopen(f"http://{worker.admin}{path}", timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as e:
+        return e.code, e.read().decode()
+
+
+def metrics(worker):
+    lines = [line.rsplit(" ", 1) for line in admin(worker, "/metrics")[1].splitlines() if not line.startswith("#")]
+    return {name.removeprefix("muster_worker_"): float(value) for name, value in lines}
+
+
+def test_metrics_count_what_happened(router, worker):
+    assert admin(worker, "/readyz")[0] == admin(worker, "/livez")[0] == 200
+    batch = router.open([1])
+    with router.device(1).connect(worker.address) as device:
+        device.wait_published(device.ack(device.next()))
+        refused(router, worker, "nonsense")
+        m = metrics(worker)
+        assert m["sessions"] == m["connections"] == m["connected_total"] == m["refused_total"] == 1
+        assert m["commands_pushed_total"] == m["commands_answered_total"] == m['events_total{event="succeed"}'] == 1
+        assert m["push_ack_seconds_count"] == m["submit_push_seconds_count"] == m["flush_seconds_count"] == 1
+        assert 0 < m["push_ack_seconds_sum"] < 20
+        assert m["redis_up"] == m["postgres_up"] == 1 and m["number"] == router.presence(1)
+        assert m["held_commands"] == m["events_waiting"] == 0
+    assert router.log()[batch, 1] & 15 == SUCCEEDED
+
+
+def test_not_ready_without_redis(make_stack):
+    stack = make_stack()
+    HandRouter(stack)
+    worker = stack.start_worker()
+    stack.redis.kill()
+    status, text = until(lambda: (a := admin(worker, "/readyz"))[0] != 200 and a)
+    assert status == 503 and "Redis" in text
+    assert admin(worker, "/livez")[0] == 200
+    stack.redis.restart()
+    until(lambda: admin(worker, "/readyz")[0] == 200)
+
+
+@pytest.mark.parametrize("flags", [["--bogus"], ["--in-flight", "0"], ["--log-level", "loud"], ["--listen", "127.0.0.1:0"],
+                                   ["--listen", ""]])
+def test_a_wrong_flag_is_one_line_and_exit_2(flags):
+    done = subprocess.run([program("muster-worker"), *flags], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 2
+    assert done.stdout == "" and done.stderr.count("\n") == 1
 
 
 # --- who may connect, and what he may do ---

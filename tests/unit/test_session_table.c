@@ -1,0 +1,121 @@
+/* The table of sessions: found by tenant and number, replaced, cleared, counted, walked while being cleared. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "workers/session.h"
+#include "workers/session_table.h"
+
+#define TENANTS 3
+#define PER     5000
+
+static struct session sessions[TENANTS][PER];
+
+/* Sparse: every seventh number, so that blocks come and go. */
+static uint32_t seq_of(unsigned i)
+{
+    return i * 7;
+}
+
+static struct session_table *filled(void)
+{
+    struct session_table *t = session_table_new();
+    assert_non_null(t);
+    for (unsigned tenant = 0; tenant < TENANTS; tenant++)
+        for (unsigned i = 0; i < PER; i++)
+            assert_true(session_table_set(t, tenant + 1, seq_of(i), &sessions[tenant][i]));
+    return t;
+}
+
+static void an_empty_table_knows_nobody(void **unused)
+{
+    (void)unused;
+    struct session_table *t = session_table_new();
+    assert_non_null(t);
+    assert_null(session_table_get(t, 1, 0));
+    assert_int_equal(session_table_count(t), 0);
+    session_table_free(&t);
+    assert_null(t);
+    session_table_free(&t);
+}
+
+static void each_is_found_under_its_own_number_only(void **unused)
+{
+    (void)unused;
+    struct session_table *t = filled();
+    assert_int_equal(session_table_count(t), TENANTS * PER);
+    for (unsigned tenant = 0; tenant < TENANTS; tenant++)
+        for (unsigned i = 0; i < PER; i++) {
+            assert_ptr_equal(session_table_get(t, tenant + 1, seq_of(i)), &sessions[tenant][i]);
+            assert_null(session_table_get(t, tenant + 1, seq_of(i) + 1));
+        }
+    assert_null(session_table_get(t, TENANTS + 1, 0));
+    assert_null(session_table_get(t, 1, UINT32_MAX));
+    session_table_free(&t);
+}
+
+static void the_largest_numbers_have_a_place(void **unused)
+{
+    (void)unused;
+    struct session_table *t = session_table_new();
+    assert_true(session_table_set(t, (1u << 30) - 1, UINT32_MAX, &sessions[0][0]));
+    assert_ptr_equal(session_table_get(t, (1u << 30) - 1, UINT32_MAX), &sessions[0][0]);
+    assert_null(session_table_get(t, (1u << 30) - 1, UINT32_MAX - 1));
+    session_table_free(&t);
+}
+
+static void replaced_and_cleared_ones_are_counted_right(void **unused)
+{
+    (void)unused;
+    struct session_table *t = filled();
+    assert_true(session_table_set(t, 1, seq_of(3), &sessions[1][3]));
+    assert_ptr_equal(session_table_get(t, 1, seq_of(3)), &sessions[1][3]);
+    assert_int_equal(session_table_count(t), TENANTS * PER);
+    assert_true(session_table_set(t, 1, seq_of(3), NULL));
+    assert_true(session_table_set(t, 1, seq_of(3), NULL));
+    assert_null(session_table_get(t, 1, seq_of(3)));
+    assert_int_equal(session_table_count(t), TENANTS * PER - 1);
+    session_table_free(&t);
+}
+
+struct walk {
+    struct session_table *table;
+    unsigned seen;
+};
+
+static void clear_one(void *arg, struct session *s)
+{
+    struct walk *w = arg;
+    w->seen++;
+    assert_true(session_table_set(w->table, s->tenant, s->seq, NULL));
+}
+
+static void a_walk_sees_each_once_and_may_clear_it(void **unused)
+{
+    (void)unused;
+    struct walk w = {filled(), 0};
+    for (unsigned tenant = 0; tenant < TENANTS; tenant++)
+        for (unsigned i = 0; i < PER; i++) {
+            sessions[tenant][i].tenant = tenant + 1;
+            sessions[tenant][i].seq = seq_of(i);
+        }
+    session_table_each(w.table, clear_one, &w);
+    assert_int_equal(w.seen, TENANTS * PER);
+    assert_int_equal(session_table_count(w.table), 0);
+    session_table_free(&w.table);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_empty_table_knows_nobody),
+        cmocka_unit_test(each_is_found_under_its_own_number_only),
+        cmocka_unit_test(the_largest_numbers_have_a_place),
+        cmocka_unit_test(replaced_and_cleared_ones_are_counted_right),
+        cmocka_unit_test(a_walk_sees_each_once_and_may_clear_it),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
