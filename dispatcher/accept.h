@@ -1,7 +1,7 @@
 /* Acceptance: batches made durable, many of them with one commit (DESIGN step 1).
  * Owns: struct acceptor, the queue before PostgreSQL. May call: lib/store. Loop rule: non-blocking.
  *
- * While a transaction is under way on a lane, what comes in waits and goes together with the next: one commit costs one
+ * While transactions are under way, what comes in waits and goes together with the next: one commit costs one
  * write to disk, however many batches it makes. */
 #ifndef MUSTER_DISPATCHER_ACCEPT_H
 #define MUSTER_DISPATCHER_ACCEPT_H

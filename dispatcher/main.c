@@ -23,7 +23,7 @@
 #include "lib/store/live.h"
 #include "lib/store/pg.h"
 
-#define LANE_LEADER 0 /* those of acceptance follow, see accept.c */
+#define LANE_LEADER 0 /* what the leader writes is ordered; all else goes over any connection */
 
 struct process {
     struct dispatcher d;

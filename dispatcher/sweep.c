@@ -203,13 +203,17 @@ static void look_at_deleted(struct reign *r, const uint64_t *keys, size_t n)
         abort();
     open_set_each(&r->set, look_at_batch, &d);
     walker_pump(r);
-    /* Seen at two looks without open commands: in between every batch accepted before has come into the picture. */
-    for (size_t i = 0; i < n; i++)
+    /* Seen at two looks without open commands: in between every batch accepted before has come into the picture. One
+     * that is forgotten now has not been seen, should its row come again. */
+    struct buf seen = {0};
+    for (size_t i = 0; i < n; i++) {
         if (!d.open[i] && was_seen(s, keys[i]))
             write_undeleted(r, (uint32_t)(keys[i] >> 32), (uint32_t)keys[i]);
-    buf_reset(&s->seen);
-    for (size_t i = 0; i < n; i++)
-        buf_put_u64le(&s->seen, keys[i]);
+        else
+            buf_put_u64le(&seen, keys[i]);
+    }
+    buf_free(&s->seen);
+    s->seen = seen;
     free(d.open);
     write_pump(r);
 }
@@ -231,6 +235,8 @@ static void got_deleted(void *arg, enum err err, const struct pg_error *error, c
         keys[i] = (uint64_t)pg_int(results[0], (int)i, 0) << 32 | (uint32_t)pg_int(results[0], (int)i, 1);
     if (n)
         look_at_deleted(r, keys, n);
+    else
+        buf_reset(&s->seen);
 }
 
 static void read_deleted(struct reign *r)
