@@ -33,6 +33,7 @@ struct mqtt_session {
     struct mqtt_server *server;
     struct stream *stream;
     struct list link;         /* in server->sessions */
+    uint32_t max_packet;      /* the client takes no larger ones */
     uint32_t seen;            /* tick of the last packet */
     uint16_t keepalive;       /* seconds; 0: none */
     uint16_t next_id;         /* packet id of the last PUBLISH */

@@ -54,17 +54,26 @@ static void open_window(struct mqtt_session *m)
     m->session.in_flight_max = m->unacked < m->receive_maximum ? (uint8_t)limit : 0;
 }
 
-static void put_publish(struct mqtt_session *m, size_t payload_len)
+#define TOO_LARGE "larger than the device's Maximum Packet Size"
+
+/* Puts all of a PUBLISH but its payload into the scratch buffer. Returns NULL, or why it must not be sent. */
+static const char *put_publish(struct mqtt_session *m, size_t payload_len)
 {
+    struct buf *scratch = &m->server->scratch;
     char topic[TOPIC_MAX];
     size_t len = put_topic(m, COMMANDS, topic);
     uint16_t id = m->qos ? next_packet_id(m) : 0;
-    mqtt_encode_publish(&m->server->scratch, m->version, (struct slice){(const uint8_t *)topic, len}, id,
+    mqtt_encode_publish(scratch, m->version, (struct slice){(const uint8_t *)topic, len}, id,
                         m->json ? JSON_TYPE : NULL, payload_len);
+    if (buf_len(scratch) + payload_len > m->max_packet) { /* 3.1.2.11.4 */
+        buf_reset(scratch);
+        return TOO_LARGE;
+    }
     if (id) {
         m->unacked++;
         open_window(m);
     }
+    return NULL;
 }
 
 /* {"expiresAt":…,"command":…}: the part of the message that all devices share. NULL without memory. */
@@ -83,36 +92,39 @@ static char *make_json(const struct batch *batch)
     return json;
 }
 
-static void deliver_json(struct mqtt_session *m, struct batch *batch, const struct command_id *id, unsigned attempt)
+static const char *deliver_json(struct mqtt_session *m, struct batch *batch, const struct command_id *id,
+                                unsigned attempt)
 {
     char text[COMMAND_ID_TEXT], head[128];
-    if (!batch->json && !(batch->json = make_json(batch))) {
-        log_error("batch_without_json", "batch=%llu", (unsigned long long)batch->id);
-        return; /* stays unanswered, and runs out like that of a device that cannot read it */
-    }
+    if (!batch->json && !(batch->json = make_json(batch)))
+        return "cannot be written as JSON";
     command_id_write(text, id);
     int n = snprintf(head, sizeof head, "{\"commandId\":\"%.*s\",\"attempt\":%u,", COMMAND_ID_TEXT, text, attempt);
     const char *tail = batch->json + 1; /* after its brace */
-    put_publish(m, (size_t)n + strlen(tail));
+    const char *wrong = put_publish(m, (size_t)n + strlen(tail));
+    if (wrong)
+        return wrong;
     buf_put(&m->server->scratch, head, (size_t)n);
     buf_put_str(&m->server->scratch, tail);
     mqtt_send(m->server, m->stream);
+    return NULL;
 }
 
-static void deliver(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt)
+static const char *deliver(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt)
 {
     struct mqtt_session *m = of(s);
-    if (m->json) {
-        deliver_json(m, batch, id, attempt);
-        return;
-    }
+    if (m->json)
+        return deliver_json(m, batch, id, attempt);
     struct slice tail = buf_slice(&batch->tail);
     uint8_t head[DELIVERY_HEAD];
+    const char *wrong = put_publish(m, sizeof head + tail.len);
+    if (wrong)
+        return wrong;
     delivery_put_head(head, id, attempt);
-    put_publish(m, sizeof head + tail.len);
     buf_put(&m->server->scratch, head, sizeof head);
     mqtt_send(m->server, m->stream);
     stream_write(m->stream, tail.data, tail.len);
+    return NULL;
 }
 
 /* Token 0 came at QoS 0. */
@@ -405,6 +417,7 @@ struct mqtt_session *mqtt_session_new(struct mqtt_server *server, struct stream 
     m->seen = server->tick;
     m->keepalive = grant_keepalive(server, connect);
     m->receive_maximum = connect->properties.receive_maximum;
+    m->max_packet = connect->properties.max_packet;
     m->version = connect->version;
     m->id_len = (uint8_t)connect->user_name.len;
     memcpy(m->id, connect->user_name.data, m->id_len);

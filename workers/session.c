@@ -130,20 +130,37 @@ void session_close(struct session *s)
 
 /* --- sending ------------------------------------------------------------------------------------------------------ */
 
-static void send_held(struct session *s, struct held *h, int64_t now_us)
+/* The device can't be sent it at all: it ends here, with the reason as its result. */
+static void reject(struct session *s, const struct held *h, const char *why)
+{
+    struct acknowledgement said = {.text = {(const uint8_t *)why, strlen(why)}};
+    struct ack ack = {.batch = h->batch->id, .tenant = s->tenant, .seq = s->seq, .event = EVENT_REJECT};
+    struct buf result = {0};
+    acknowledgement_put_result(&result, &said);
+    acks_add_result(s->worker->acks, &ack, buf_slice(&result), (struct slice){NULL, 0});
+    buf_free(&result);
+}
+
+/* False when the device cannot take it. */
+static bool send_held(struct session *s, struct held *h, int64_t now_us)
 {
     struct worker *w = s->worker;
     struct command_id id = {h->batch->id, s->tenant, s->seq};
-    if (h->attempts < STATE_ATTEMPTS_MAX)
-        h->attempts++;
-    if (h->attempts == 1)
+    unsigned attempt = h->attempts < STATE_ATTEMPTS_MAX ? h->attempts + 1u : STATE_ATTEMPTS_MAX;
+    const char *wrong = s->transport->deliver(s, h->batch, &id, attempt);
+    if (wrong) {
+        reject(s, h, wrong);
+        return false;
+    }
+    h->attempts = (uint8_t)attempt;
+    if (attempt == 1)
         histogram_add(&w->stats.submit_push_us, (clock_wall_ms() - h->batch->created_ms) * 1000);
     h->phase = HELD_SENT;
     h->sent_us = (uint32_t)now_us;
     s->in_flight++;
     w->stats.pushed++;
-    s->transport->deliver(s, h->batch, &id, h->attempts);
     worker_watch_sent(w, s, h->batch->id, (uint32_t)(now_us / 1000));
+    return true;
 }
 
 void session_pump(struct session *s)
@@ -166,8 +183,10 @@ void session_pump(struct session *s)
         }
         if (s->in_flight >= s->in_flight_max || !worker_may_send(s->worker))
             return;
-        send_held(s, h, now_us);
-        i++;
+        if (send_held(s, h, now_us))
+            i++;
+        else
+            held_remove(s, h);
     }
     if (s->open && s->held_count == 0 && s->overflowed) {
         s->overflowed = false;

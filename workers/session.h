@@ -25,8 +25,9 @@ enum session_end {
 
 struct transport {
     const char *name;
-    /* Sends one command. The head is made by the session's caller; the tail is batch->tail. */
-    void (*deliver)(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt);
+    /* Sends one command; batch->tail is the part of the Delivery that all devices share. Does not close the session.
+     * Returns NULL, or why this device cannot take it (a literal): then it ends as rejected. */
+    const char *(*deliver)(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt);
     /* The outcome that came with `token` is durable: tell the device. */
     void (*acknowledged)(struct session *s, uint16_t token);
     /* Close the connection; the session is already out of all tables and must not be used after. */

@@ -3,7 +3,7 @@ import struct
 import time
 
 import pytest
-from harness.hand_router import QUEUED, SUCCEEDED, HandRouter, command_id
+from harness.hand_router import QUEUED, REJECTED, SUCCEEDED, HandRouter, command_id
 from harness.raw_mqtt import (CONNACK, DISCONNECT, PINGRESP, PUBACK, PUBLISH, SUBACK, UNSUBACK, RawClient, connect, packet,
                               puback, publish, subscribe, text, unsubscribe)
 from harness.stack import Stack, have
@@ -223,6 +223,18 @@ def test_the_clients_receive_maximum_is_kept(router, login):
         c.expect(PINGRESP)  # and nothing else before it
         at = 2 + len(topic(router, 0))
         c.send(puback(struct.unpack(">H", body[at:at + 2])[0]))
+
+
+def test_what_is_larger_than_the_client_takes_is_rejected(router, login):
+    pb = router.pb
+    large = router.open([0], command=pb.Command(lock=pb.LockCommand(message="x" * 100)))
+    small = router.open([0], command=pb.Command(lock=pb.LockCommand(message="x")))
+    c = login(5, properties=b"\x27\0\0\0\x90", subscribed=True)
+    _, _, body = c.read()
+    assert command_id(small, router.tenant, 0).encode() in body
+    until(lambda: router.log().get((large, 0)) == REJECTED)
+    (stored,), = router.stack.sql("SELECT result FROM command_result WHERE batch_id = %s", large)
+    assert "Maximum Packet Size" in pb.CommandResult.FromString(bytes(stored)).text
 
 
 def test_a_subscription_at_qos_0_is_served_at_qos_0(router, login):
