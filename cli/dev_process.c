@@ -98,11 +98,11 @@ static _Noreturn void run_child(const struct dev_process *p, int output, pid_t p
     char **to = environ;
 
     setsid(); /* Ctrl-C is for our parent, who ends us in order */
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL); /* what came since the fork is for us, and now does what it should */
     int in = open("/dev/null", O_RDONLY);
     if (in < 0 || dup2(in, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0 || chdir("/") != 0)
         _exit(127);
@@ -252,6 +252,7 @@ bool dev_process_start(struct dev_process *p)
 {
     int ends[2];
     pid_t parent = getpid();
+    sigset_t all, before;
 
     p->ready = p->ended = p->told = false;
     p->line_len = 0;
@@ -260,9 +261,13 @@ bool dev_process_start(struct dev_process *p)
         return false;
     }
     fflush(NULL);
+    /* Until it is itself, the child has our signal handlers: a signal to it then would be lost. */
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
     p->pid = fork();
     if (p->pid == 0)
         run_child(p, ends[1], parent);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     close(ends[1]);
     if (p->pid < 0) {
         p->pid = 0;

@@ -75,9 +75,21 @@ static void draw(struct progress *p, uint32_t done, uint32_t total, const char *
     p->drawn = true;
 }
 
+/* Without the rate, which changes with every look. */
+static bool is_news(struct progress *p, uint32_t done, const char *counts)
+{
+    char line[sizeof p->said];
+
+    snprintf(line, sizeof line, "%" PRIu32 " %s", done, counts);
+    bool news = strcmp(line, p->said) != 0;
+    memcpy(p->said, line, sizeof line);
+    return news;
+}
+
 void progress_show(struct progress *p, uint32_t done, uint32_t total, const char *counts)
 {
     char left[32], text[512];
+    bool news = is_news(p, done, counts);
 
     measure(p, done);
     time_left(p, total - done, left);
@@ -85,7 +97,7 @@ void progress_show(struct progress *p, uint32_t done, uint32_t total, const char
              left, counts);
     if (p->terminal)
         draw(p, done, total, text);
-    else
+    else if (news)
         fprintf(stderr, "%s\n", text);
 }
 

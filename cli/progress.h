@@ -8,8 +8,9 @@
 
 /* Zero-initialised, then progress_begin. */
 struct progress {
-    bool terminal; /* standard error is one: draw over the same line */
-    bool drawn;    /* the cursor stands behind a bar */
+    bool terminal;  /* standard error is one: draw over the same line */
+    char said[512]; /* the last plain line: none comes twice */
+    bool drawn;     /* the cursor stands behind a bar */
     int64_t began_us, last_us;
     uint32_t began_done, last_done;
     double rate; /* commands a second, smoothed over some seconds */

@@ -5,6 +5,7 @@ import pty
 import re
 import secrets
 import select
+import shutil
 import signal
 import subprocess
 
@@ -417,6 +418,52 @@ def test_dev_reports_a_process_that_dies(tmp_path):
     assert "muster dev: worker-2 was killed by signal 9" in dev.lines
     assert os.listdir(folder) == ["env"] and left_behind(folder) == []
     subprocess.run(["rm", "-rf", folder], check=True)
+
+
+@ALL
+def test_dev_starts_a_worker_again_if_told_to(tmp_path):
+    folder = private_tmp()
+    env_file = os.path.join(folder, "env")
+    dev = start_dev(tmp_path, folder, "--env", env_file, "--restart", "--", "--backoff", "50ms")
+    env = sourced(env_file)
+    for pid in env["MUSTER_WORKER_PIDS"].split(","):
+        os.kill(int(pid), signal.SIGKILL)
+    cli("batch", "submit", "--type", "lock", "--all", "--watch", env=env, check=DONE)
+    assert "muster dev: worker-1 was killed by signal 9" in dev.lines
+    dev.signal(signal.SIGTERM)
+    assert dev.wait(90) == DONE
+    assert os.listdir(folder) == ["env"] and left_behind(folder) == []
+    subprocess.run(["rm", "-rf", folder], check=True)
+
+
+@ALL
+@pytest.mark.parametrize("words", ["Starting PostgreSQL", "Starting 1 dispatchers", "Registering"])
+def test_dev_is_interrupted_while_it_comes_up(tmp_path, words):
+    folder = private_tmp()
+    dev = Process([program("muster"), "dev", "--devices", "2000"], tmp_path / "dev.log", env=dict(os.environ, TMPDIR=folder))
+    dev.wait_line(lambda l: words in l, 60)
+    dev.signal(signal.SIGINT)
+    assert dev.wait(90) == NOT_ALL
+    assert os.listdir(folder) == [] and left_behind(folder) == []
+    os.rmdir(folder)
+
+
+@ALL
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_dev_needs_no_root(tmp_path):
+    """On a copy of the programs, since the build may lie where nobody else may look."""
+    folder = private_tmp()
+    for name in ("muster", "muster-dispatcher", "muster-worker", "muster-fleet"):
+        shutil.copy(program(name), folder)
+    work = os.path.join(folder, "work")
+    os.mkdir(work)
+    shutil.chown(work, "nobody")
+    done = subprocess.run([os.path.join(folder, "muster"), "dev", "--demo", "--devices", "30"], capture_output=True, text=True,
+                          user="nobody", group="nogroup", extra_groups=[], cwd="/", timeout=120, check=False,
+                          env=dict(os.environ, TMPDIR=work, HOME=work))
+    assert done.returncode == DONE and "30 SUCCEEDED" in done.stdout, done.stderr
+    assert os.listdir(work) == []
+    shutil.rmtree(folder)
 
 
 @ALL
