@@ -6,7 +6,10 @@
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
 #include "dispatcher/route.h"
+#include "lib/base/clock.h"
 #include "lib/base/log.h"
+
+#define TELL_AGAIN_US 2000000 /* workers that have not confirmed a cancel are told again after so long */
 
 enum cancel_step { CANCEL_DRAIN, CANCEL_SPEC, CANCEL_APPLY, CANCEL_TELL, CANCEL_CONFIRM, CANCEL_DROP };
 
@@ -20,6 +23,7 @@ struct cancel {
     bool restart;      /* from the beginning, when they have ended */
     uint16_t *workers; /* that were told and have not confirmed */
     size_t worker_count;
+    int64_t told_us; /* CLOCK_MONOTONIC, when they were told last */
 };
 
 struct canceler {
@@ -162,6 +166,7 @@ static void got_workers_to_tell(void *arg, enum err err, const struct live_worke
     if (!c)
         return;
     free(c->workers);
+    c->told_us = clock_mono_us();
     c->worker_count = 0;
     c->workers = malloc((count + 1) * sizeof *c->workers);
     if (!c->workers)
@@ -172,6 +177,24 @@ static void got_workers_to_tell(void *arg, enum err err, const struct live_worke
             router_push_cancel(c->reign, c->batch->id, workers[i].number, told, tell_new(c));
         }
     move_ended(c, err);
+}
+
+static void told_again(void *arg, enum err err, int64_t waiting)
+{
+    (void)err;
+    (void)waiting;
+    (void)!reign_back(arg);
+}
+
+/* An inbox entry is a hint that may be lost on its way to the worker, between Redis and it. Telling twice does no harm.
+ */
+static void tell_again(struct cancel *c)
+{
+    if (clock_mono_us() - c->told_us < TELL_AGAIN_US)
+        return;
+    c->told_us = clock_mono_us();
+    for (size_t i = 0; i < c->worker_count; i++)
+        router_push_cancel(c->reign, c->batch->id, c->workers[i], told_again, reign_hold(c->reign));
 }
 
 static bool is_alive(const struct canceler *x, uint16_t number)
@@ -206,6 +229,8 @@ static void got_confirmed(void *arg, enum err err, const uint16_t *numbers, size
         step_ended(c);
     else if (!err && !kept)
         step_ended(c);
+    else
+        tell_again(c);
 }
 
 static void got_workers(void *arg, enum err err, const struct live_worker *workers, size_t count)

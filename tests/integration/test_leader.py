@@ -226,6 +226,19 @@ def test_a_cancel_waits_for_every_living_worker(field):
     field.check_nothing_left()
 
 
+def test_a_cancel_that_was_lost_on_its_way_is_told_again(field):
+    field.lease(1)
+    field.presence(lambda s: 1)
+    batch = field.submit(range(10))
+    field.wait_routed(batch)
+    field.cancel(batch)
+    for telling in ("told", "told again"):
+        assert until(lambda: field.inbox(1)[1], telling) == [batch]
+    field.redis.sadd(f"cancel:{batch}", 1)
+    assert field.wait_closed(batch) == {CANCELED: 10}
+    field.check_nothing_left()
+
+
 def test_a_dead_workers_commands_are_queued_again(field):
     field.lease(1, 2)
     field.presence(lambda s: 1 + s % 2)
