@@ -52,13 +52,34 @@ int64_t args_number(const struct invocation *inv, const char *what, const char *
     return n;
 }
 
-static void list_add(struct arg_list *list, const char *item)
+void *invocation_alloc(struct invocation *inv, size_t size)
 {
-    const char **grown = realloc(list->items, (list->count + 1) * sizeof *grown);
+    void *p = arena_alloc(&inv->arena, size);
 
-    if (!grown)
+    if (!p)
         abort();
-    list->items = grown;
+    return memset(p, 0, size);
+}
+
+char *invocation_copy(struct invocation *inv, const void *data, size_t len)
+{
+    char *p = arena_copy(&inv->arena, data, len);
+
+    if (!p)
+        abort();
+    return p;
+}
+
+static void list_add(struct invocation *inv, struct arg_list *list, const char *item)
+{
+    if (list->count == list->room) {
+        size_t room = list->room ? 2 * list->room : 8;
+        const char **grown = invocation_alloc(inv, room * sizeof *grown);
+        if (list->count)
+            memcpy(grown, list->items, list->count * sizeof *grown);
+        list->items = grown;
+        list->room = room;
+    }
     list->items[list->count++] = item;
 }
 
@@ -89,7 +110,7 @@ static bool parse_int(const char *text, int64_t *out)
     return end != text && !*end && !errno && !isspace((unsigned char)*text);
 }
 
-static void set(const struct invocation *inv, const struct arg_flag *f, const char *text)
+static void set(struct invocation *inv, const struct arg_flag *f, const char *text)
 {
     int64_t n;
 
@@ -98,7 +119,7 @@ static void set(const struct invocation *inv, const struct arg_flag *f, const ch
         *(const char **)f->value = text;
         return;
     case ARG_LIST:
-        list_add(f->value, text);
+        list_add(inv, f->value, text);
         return;
     case ARG_BOOL:
         if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
@@ -155,24 +176,24 @@ static void help(const struct invocation *inv, const struct args *a)
 }
 
 /* Passes a common flag at argv[i] on. Returns how many arguments it takes; 0 when it is none. */
-static int take_common(const struct invocation *inv, int i, const char *name, size_t len, struct arg_list *forward)
+static int take_common(struct invocation *inv, int i, const char *name, size_t len, struct arg_list *forward)
 {
     for (size_t k = 0; k < COMMON_COUNT; k++) {
         if (strlen(common_flags[k].name) != len || memcmp(common_flags[k].name, name, len) != 0)
             continue;
-        list_add(forward, inv->argv[i]);
+        list_add(inv, forward, inv->argv[i]);
         if (!common_flags[k].takes_value || name[len] == '=')
             return 1;
         if (i + 1 >= inv->argc)
             args_refuse(inv, "--%s needs a value", common_flags[k].name);
-        list_add(forward, inv->argv[i + 1]);
+        list_add(inv, forward, inv->argv[i + 1]);
         return 2;
     }
     return 0;
 }
 
 /* Reads the flag at argv[i]; returns how many arguments it takes. */
-static int take_flag(const struct invocation *inv, const struct args *a, int i, struct arg_list *forward)
+static int take_flag(struct invocation *inv, const struct args *a, int i, struct arg_list *forward)
 {
     const char *arg = inv->argv[i], *name = arg + 2, *equals = strchr(arg, '=');
 
@@ -224,16 +245,16 @@ void args_parse(struct invocation *inv, struct args *a)
     struct arg_list forward = {0};
     int i = 0;
 
-    list_add(&forward, "muster");
+    list_add(inv, &forward, "muster");
     while (i < inv->argc && inv->argc <= ARGUMENTS_MAX) {
         const char *arg = inv->argv[i];
         if (strcmp(arg, "--") == 0 && a->takes_rest) {
             for (i++; i < inv->argc; i++)
-                list_add(&a->rest, inv->argv[i]);
+                list_add(inv, &a->rest, inv->argv[i]);
         } else if (arg[0] == '-' && arg[1]) {
             i += take_flag(inv, a, i, &forward);
         } else {
-            list_add(&a->words, arg);
+            list_add(inv, &a->words, arg);
             i++;
         }
     }
@@ -244,15 +265,16 @@ void args_parse(struct invocation *inv, struct args *a)
     if (a->words.count > a->max)
         args_refuse(inv, "unexpected argument %s", a->words.items[a->max]);
     load_common(inv, &forward);
-    free(forward.items);
 }
 
-void common_free(struct common *c)
+void invocation_free(struct invocation *inv)
 {
+    struct common *c = &inv->common;
     char **const texts[] = {&c->target, &c->ca, &c->api_key, &c->postgres, &c->log_level};
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         free(*texts[i]);
         *texts[i] = NULL;
     }
+    arena_free(&inv->arena);
 }

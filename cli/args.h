@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/base/arena.h"
+
 /* What `muster` ends with. */
 enum exit_status {
     EXIT_DONE = 0,     /* done; a watched batch succeeded on every device */
@@ -26,8 +28,8 @@ struct common {
 };
 
 struct arg_list {
-    const char **items; /* borrowed from argv */
-    size_t count;
+    const char **items; /* borrowed from argv; the array is the invocation's */
+    size_t count, room;
 };
 
 enum arg_kind {
@@ -54,6 +56,7 @@ struct invocation {
     int argc;            /* behind the subcommand's name */
     char **argv;
     struct common common;
+    struct arena arena; /* what lives as long as the call */
 };
 
 struct args {
@@ -69,7 +72,11 @@ struct args {
 /* Fills a->words, the flags' values and inv->common. On --help prints the help and exits 0; on anything wrong prints
  * one line and exits 2. */
 void args_parse(struct invocation *inv, struct args *a);
-void common_free(struct common *common);
+/* Frees the settings and the arena. */
+void invocation_free(struct invocation *inv);
+/* Zeroed memory that lives as long as the call; without memory the program ends. */
+void *invocation_alloc(struct invocation *inv, size_t size);
+char *invocation_copy(struct invocation *inv, const void *data, size_t len);
 
 /* Prints "muster batch submit: ..." on one line and exits 2. */
 _Noreturn void args_refuse(const struct invocation *inv, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -1,7 +1,6 @@
 /* muster batch get, list, cancel, commands; muster command get. */
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "cli/call.h"
 #include "cli/command_rows.h"
@@ -114,9 +113,7 @@ int batch_commands(struct invocation *inv)
 
     args_parse(inv, &a);
     request.batch_id = args_number(inv, "batch", a.words.items[0]);
-    Muster__V1__CommandState *wanted = calloc(states.count + 1, sizeof *wanted);
-    if (!wanted)
-        abort();
+    Muster__V1__CommandState *wanted = invocation_alloc(inv, (states.count + 1) * sizeof *wanted);
     for (size_t i = 0; i < states.count; i++) {
         int value;
         if (!show_read_enum(&muster__v1__command_state__descriptor, states.items[i], &value))
@@ -126,9 +123,7 @@ int batch_commands(struct invocation *inv)
     }
     request.states = wanted;
     request.n_states = states.count;
-    int status = pager_run(inv, &p, &page);
-    free(wanted);
-    return status;
+    return pager_run(inv, &p, &page);
 }
 
 static void show_command_got(const ProtobufCMessage *answer)

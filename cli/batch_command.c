@@ -1,11 +1,13 @@
 #include "cli/batch_command.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli/input.h"
 #include "cli/show.h"
+
+/* The contract's limit. */
+#define RESTRICTIONS_MAX 64
 
 /* One bit per type, by its place in `types`. */
 enum {
@@ -52,23 +54,21 @@ void command_flags_table(struct command_flags *c, struct arg_flag out[COMMAND_FL
     memcpy(out, flags, sizeof flags);
 }
 
-static void *make(size_t size, void (*init)(void *))
+static void *make(struct invocation *inv, size_t size, void (*init)(void *))
 {
-    void *m = calloc(1, size);
+    void *m = invocation_alloc(inv, size);
 
-    if (!m)
-        abort();
     init(m);
     return m;
 }
-#define MAKE(type, init) ((type *)make(sizeof(type), (void (*)(void *))(void (*)(void))(init)))
+#define MAKE(type, init) ((type *)make(inv, sizeof(type), (void (*)(void *))(void (*)(void))(init)))
 
 static char *text(const char *value)
 {
     return (char *)(value ? value : "");
 }
 
-static ProtobufCBinaryData bytes(const struct invocation *inv, const char *value)
+static ProtobufCBinaryData bytes(struct invocation *inv, const char *value)
 {
     ProtobufCBinaryData out = {0};
 
@@ -77,16 +77,14 @@ static ProtobufCBinaryData bytes(const struct invocation *inv, const char *value
     return out;
 }
 
-static ProtobufCBinaryData from_hex(const struct invocation *inv, const char *hex)
+static ProtobufCBinaryData from_hex(struct invocation *inv, const char *hex)
 {
     ProtobufCBinaryData out = {0};
 
     if (!hex)
         return out;
-    out.data = calloc(1, 32);
+    out.data = invocation_alloc(inv, 32);
     out.len = 32;
-    if (!out.data)
-        abort();
     for (size_t i = 0; i < 32; i++) {
         unsigned v;
         if (strlen(hex) != 64 || strspn(hex, "0123456789abcdefABCDEF") != 64 || sscanf(hex + 2 * i, "%2x", &v) != 1)
@@ -96,9 +94,8 @@ static ProtobufCBinaryData from_hex(const struct invocation *inv, const char *he
     return out;
 }
 
-static void make_lock(const struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
+static void make_lock(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
 {
-    (void)inv;
     out->kind_case = MUSTER__V1__COMMAND__KIND_LOCK;
     out->lock = MAKE(Muster__V1__LockCommand, muster__v1__lock_command__init);
     out->lock->message = text(c->message);
@@ -106,24 +103,22 @@ static void make_lock(const struct invocation *inv, const struct command_flags *
     out->lock->passcode = text(c->passcode);
 }
 
-static void make_unlock(const struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
+static void make_unlock(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
 {
-    (void)inv;
     out->kind_case = MUSTER__V1__COMMAND__KIND_UNLOCK;
     out->unlock = MAKE(Muster__V1__UnlockCommand, muster__v1__unlock_command__init);
     out->unlock->clear_passcode = c->clear_passcode;
 }
 
-static void make_wipe(const struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
+static void make_wipe(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
 {
-    (void)inv;
     out->kind_case = MUSTER__V1__COMMAND__KIND_WIPE;
     out->wipe = MAKE(Muster__V1__WipeCommand, muster__v1__wipe_command__init);
     out->wipe->preserve_data_plan = c->preserve_data_plan;
     out->wipe->wipe_external_storage = c->wipe_external_storage;
 }
 
-static void make_configure(const struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
+static void make_configure(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
 {
     if (!c->profile_id || !c->profile)
         args_refuse(inv, "--type configure needs --profile-id and --profile");
@@ -134,12 +129,11 @@ static void make_configure(const struct invocation *inv, const struct command_fl
 }
 
 /* Adds a restriction for each function of "camera,usb". */
-static void add_restrictions(const struct invocation *inv, Muster__V1__RestrictCommand *r, const char *list,
-                             bool allowed)
+static void add_restrictions(struct invocation *inv, Muster__V1__RestrictCommand *r, const char *list, bool allowed)
 {
-    char *copy = strdup(list), *rest = copy, *name;
+    char *rest = invocation_copy(inv, list, strlen(list)), *name;
 
-    while (copy && (name = strsep(&rest, ",")) != NULL) {
+    while ((name = strsep(&rest, ",")) != NULL) {
         int function;
         if (!show_read_enum(&muster__v1__function__descriptor, name, &function))
             args_refuse(inv, "--%s %s: \"%s\" is none of %s", allowed ? "allow" : "forbid", list, name,
@@ -147,37 +141,34 @@ static void add_restrictions(const struct invocation *inv, Muster__V1__RestrictC
         Muster__V1__Restriction *one = MAKE(Muster__V1__Restriction, muster__v1__restriction__init);
         one->function = (Muster__V1__Function)function;
         one->allowed = allowed;
-        Muster__V1__Restriction **grown = realloc(r->restrictions, (r->n_restrictions + 1) * sizeof(void *));
-        if (!grown)
-            abort();
-        r->restrictions = grown;
+        if (r->n_restrictions == RESTRICTIONS_MAX)
+            args_refuse(inv, "more than %d restrictions", RESTRICTIONS_MAX);
         r->restrictions[r->n_restrictions++] = one;
     }
-    free(copy);
 }
 
-static void make_restrict(const struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
+static void make_restrict(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
 {
     if (!c->allow.count && !c->forbid.count)
         args_refuse(inv, "--type restrict needs --allow or --forbid");
     out->kind_case = MUSTER__V1__COMMAND__KIND_RESTRICT_FUNCTIONS;
     out->restrict_functions = MAKE(Muster__V1__RestrictCommand, muster__v1__restrict_command__init);
+    out->restrict_functions->restrictions = invocation_alloc(inv, RESTRICTIONS_MAX * sizeof(void *));
     for (size_t i = 0; i < c->allow.count; i++)
         add_restrictions(inv, out->restrict_functions, c->allow.items[i], true);
     for (size_t i = 0; i < c->forbid.count; i++)
         add_restrictions(inv, out->restrict_functions, c->forbid.items[i], false);
 }
 
-static void make_query(const struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
+static void make_query(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
 {
-    (void)inv;
     out->kind_case = MUSTER__V1__COMMAND__KIND_QUERY_INFORMATION;
     out->query_information = MAKE(Muster__V1__QueryInformationCommand, muster__v1__query_information_command__init);
     out->query_information->items = (char **)c->items.items;
     out->query_information->n_items = c->items.count;
 }
 
-static void make_install(const struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
+static void make_install(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
 {
     if (!c->app)
         args_refuse(inv, "--type install needs --app");
@@ -190,7 +181,7 @@ static void make_install(const struct invocation *inv, const struct command_flag
     out->install_application->sha256 = from_hex(inv, c->sha256);
 }
 
-static void make_remove(const struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
+static void make_remove(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
 {
     if (!c->app)
         args_refuse(inv, "--type remove needs --app");
@@ -199,15 +190,14 @@ static void make_remove(const struct invocation *inv, const struct command_flags
     out->remove_application->application_id = text(c->app);
 }
 
-static void make_back_up(const struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
+static void make_back_up(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
 {
-    (void)inv;
     out->kind_case = MUSTER__V1__COMMAND__KIND_BACK_UP;
     out->back_up = MAKE(Muster__V1__BackUpCommand, muster__v1__back_up_command__init);
     out->back_up->destination = text(c->destination);
 }
 
-static void make_restore(const struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
+static void make_restore(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
 {
     if (!c->backup_reference)
         args_refuse(inv, "--type restore needs --backup-reference");
@@ -216,9 +206,8 @@ static void make_restore(const struct invocation *inv, const struct command_flag
     out->restore->backup_reference = text(c->backup_reference);
 }
 
-static void make_restart(const struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
+static void make_restart(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
 {
-    (void)inv;
     out->kind_case = MUSTER__V1__COMMAND__KIND_RESTART;
     out->restart = MAKE(Muster__V1__RestartCommand, muster__v1__restart_command__init);
     if (c->grace_ms <= 0)
@@ -228,7 +217,7 @@ static void make_restart(const struct invocation *inv, const struct command_flag
     out->restart->grace->nanos = (int32_t)(c->grace_ms % 1000) * 1000000;
 }
 
-static void make_custom(const struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
+static void make_custom(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
 {
     if (!c->custom_type)
         args_refuse(inv, "--type custom needs --custom-type");
@@ -240,7 +229,7 @@ static void make_custom(const struct invocation *inv, const struct command_flags
 
 static const struct {
     const char *name;
-    void (*make)(const struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out);
+    void (*make)(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out);
 } types[] = {
     {"lock", make_lock},         {"unlock", make_unlock},   {"wipe", make_wipe},       {"configure", make_configure},
     {"restrict", make_restrict}, {"query", make_query},     {"install", make_install}, {"remove", make_remove},
@@ -249,7 +238,7 @@ static const struct {
 #define TYPES (sizeof types / sizeof types[0])
 
 /* Refuses flags of another type: a --passcode that is silently dropped would be worse than an error. */
-static void check_flags(const struct invocation *inv, const struct command_flags *c, size_t type)
+static void check_flags(struct invocation *inv, const struct command_flags *c, size_t type)
 {
     const struct {
         const char *flag;
@@ -282,7 +271,7 @@ static void check_flags(const struct invocation *inv, const struct command_flags
             args_refuse(inv, "--%s does not go with --type %s", uses[i].flag, types[type].name);
 }
 
-Muster__V1__Command *command_from_flags(const struct invocation *inv, const struct command_flags *c)
+Muster__V1__Command *command_from_flags(struct invocation *inv, const struct command_flags *c)
 {
     if (!c->type)
         args_refuse(inv, "needs --type (%s --help lists the types)", inv->command);

@@ -22,7 +22,7 @@ struct command_flags {
 #define COMMAND_FLAG_COUNT 21
 /* Fills `out` with the flags, bound to `c`; no terminator. */
 void command_flags_table(struct command_flags *c, struct arg_flag out[COMMAND_FLAG_COUNT]);
-/* Returns owned for the life of the process: the command; refuses flags that do not go with the type. */
-Muster__V1__Command *command_from_flags(const struct invocation *inv, const struct command_flags *c);
+/* Returns the command, which lives as long as the call; refuses flags that do not go with the type. */
+Muster__V1__Command *command_from_flags(struct invocation *inv, const struct command_flags *c);
 
 #endif

@@ -176,6 +176,5 @@ int batch_submit(struct invocation *inv)
         return EXIT_USAGE;
     int status = run(&s, &f, &request);
     session_close(&s);
-    input_ids_free(&f.ids);
     return status;
 }

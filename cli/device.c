@@ -118,7 +118,6 @@ int device_delete(struct invocation *inv)
         return EXIT_USAGE;
     int status = delete_all(&s, &ids);
     session_close(&s);
-    input_ids_free(&ids);
     return status;
 }
 
@@ -171,6 +170,5 @@ int device_credentials(struct invocation *inv)
         return EXIT_USAGE;
     int status = device_rows_tokens(&s, ids.ids, ids.count, &how);
     session_close(&s);
-    input_ids_free(&ids);
     return status;
 }

@@ -1,7 +1,6 @@
 /* muster device import: CSV lines "id,platform" or JSON lines {"id": …, "platform": …}. */
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -11,7 +10,7 @@
 #include "cli/show.h"
 
 struct source {
-    const struct invocation *inv;
+    struct invocation *inv;
     const char *path;
     size_t line;
     Muster__V1__Platform fallback; /* for rows that name no platform */
@@ -31,17 +30,18 @@ static Muster__V1__Platform platform_of(const struct source *src, const char *te
 
 static void read_json(const struct source *src, const char *line, struct device_row *row)
 {
+    char platform[32] = "";
     json_error_t error;
     json_t *object = json_loads(line, JSON_REJECT_DUPLICATES, &error);
     const char *id = json_string_value(json_object_get(object, "id"));
+    const char *given = json_string_value(json_object_get(object, "platform"));
 
-    if (!object || !id)
-        args_refuse(src->inv, "%s: entry %zu: is no JSON object with a text \"id\"", src->path, src->line);
-    row->id = strdup(id);
-    if (!row->id)
-        abort();
-    row->platform = platform_of(src, json_string_value(json_object_get(object, "platform")));
+    row->id = id ? invocation_copy(src->inv, id, strlen(id)) : NULL;
+    snprintf(platform, sizeof platform, "%s", given ? given : "");
     json_decref(object);
+    if (!row->id)
+        args_refuse(src->inv, "%s: entry %zu: is no JSON object with a text \"id\"", src->path, src->line);
+    row->platform = platform_of(src, platform);
 }
 
 static void read_csv(const struct source *src, char *line, struct device_row *row)
@@ -50,21 +50,17 @@ static void read_csv(const struct source *src, char *line, struct device_row *ro
 
     if (line || !*id)
         args_refuse(src->inv, "%s: entry %zu: is not id,platform", src->path, src->line);
-    row->id = strdup(id);
-    if (!row->id)
-        abort();
+    row->id = id;
     row->platform = platform_of(src, platform ? platform + strspn(platform, " \t") : NULL);
 }
 
-/* Returns owned rows. */
+/* Rows live as long as the call. */
 static struct device_row *read_rows(struct source *src, char *text, size_t *count)
 {
     size_t lines;
-    char **line = input_lines(text, &lines);
-    struct device_row *rows = calloc(lines + 1, sizeof *rows);
+    char **line = input_lines(src->inv, text, &lines);
+    struct device_row *rows = invocation_alloc(src->inv, (lines + 1) * sizeof *rows);
 
-    if (!rows)
-        abort();
     *count = 0;
     for (size_t i = 0; i < lines; i++) {
         src->line = i + 1;
@@ -75,7 +71,6 @@ static struct device_row *read_rows(struct source *src, char *text, size_t *coun
         else
             read_csv(src, line[i], &rows[(*count)++]);
     }
-    free(line);
     return rows;
 }
 
@@ -111,19 +106,12 @@ int device_import(struct invocation *inv)
                          "{\"id\": \"…\", \"platform\": \"ios\"}, one a line; without FILE standard input is read.\n"
                          "Platforms: ios, ipados, macos, tvos, android, windows."};
     struct source src = {.inv = inv};
-    struct buf text = {0};
-    size_t count;
+    size_t count, len;
 
     args_parse(inv, &a);
     src.path = "--platform";
     src.fallback = platform_of(&src, platform);
     src.path = a.words.count ? a.words.items[0] : "-";
-    input_file(inv, src.path, &text);
-    struct device_row *rows = read_rows(&src, (char *)buf_head(&text), &count);
-    int status = import_rows(inv, rows, count);
-    for (size_t i = 0; i < count; i++)
-        free(rows[i].id);
-    free(rows);
-    buf_free(&text);
-    return status;
+    struct device_row *rows = read_rows(&src, input_file(inv, src.path, &len), &count);
+    return import_rows(inv, rows, count);
 }

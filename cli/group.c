@@ -39,10 +39,8 @@ int group_create(struct invocation *inv)
     request.name = (char *)a.words.items[0];
     request.device_ids = ids.ids;
     request.n_device_ids = ids.count;
-    int status = call_once(inv, "DeviceService/CreateGroup", &request.base,
-                           &muster__v1__create_group_response__descriptor, show_created);
-    input_ids_free(&ids);
-    return status;
+    return call_once(inv, "DeviceService/CreateGroup", &request.base, &muster__v1__create_group_response__descriptor,
+                     show_created);
 }
 
 static void show_updated(const ProtobufCMessage *answer)
@@ -73,11 +71,8 @@ int group_update(struct invocation *inv)
     request.n_add_device_ids = added.count;
     request.remove_device_ids = removed.ids;
     request.n_remove_device_ids = removed.count;
-    int status = call_once(inv, "DeviceService/UpdateGroup", &request.base,
-                           &muster__v1__update_group_response__descriptor, show_updated);
-    input_ids_free(&added);
-    input_ids_free(&removed);
-    return status;
+    return call_once(inv, "DeviceService/UpdateGroup", &request.base, &muster__v1__update_group_response__descriptor,
+                     show_updated);
 }
 
 static void show_groups(const ProtobufCMessage *answer, bool first)

@@ -5,58 +5,49 @@
 #include <stdlib.h>
 #include <string.h>
 
-void input_file(const struct invocation *inv, const char *path, struct buf *out)
+#include "lib/base/buf.h"
+
+char *input_file(struct invocation *inv, const char *path, size_t *len)
 {
     FILE *in = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+    struct buf all = {0};
     size_t n = 1;
 
     if (!in)
         args_refuse(inv, "%s: %s", path, strerror(errno));
     while (n > 0) {
-        uint8_t *to = buf_reserve(out, 65536);
+        uint8_t *to = buf_reserve(&all, 65536);
         if (!to)
             args_refuse(inv, "%s: too large", path);
         n = fread(to, 1, 65536, in);
-        buf_commit(out, n);
+        buf_commit(&all, n);
     }
     if (ferror(in))
         args_refuse(inv, "%s: %s", path, strerror(errno));
     if (in != stdin)
         fclose(in);
-    buf_put_u8(out, 0);
-    if (out->failed)
-        args_refuse(inv, "%s: too large", path);
-}
-
-char *input_value(const struct invocation *inv, const char *value, size_t *len)
-{
-    struct buf b = {0};
-
-    if (value[0] == '@') {
-        input_file(inv, value + 1, &b);
-    } else {
-        buf_put_str(&b, value);
-        buf_put_u8(&b, 0);
-    }
-    *len = buf_len(&b) - 1;
-    char *copy = malloc(*len + 1);
-    if (!copy || b.failed)
-        abort();
-    memcpy(copy, buf_head(&b), *len + 1);
-    buf_free(&b);
+    *len = buf_len(&all);
+    char *copy = invocation_copy(inv, buf_head(&all), *len);
+    buf_free(&all);
     return copy;
 }
 
-char **input_lines(char *text, size_t *count)
+char *input_value(struct invocation *inv, const char *value, size_t *len)
 {
-    size_t cap = 1;
+    if (value[0] == '@')
+        return input_file(inv, value + 1, len);
+    *len = strlen(value);
+    return invocation_copy(inv, value, *len);
+}
+
+char **input_lines(struct invocation *inv, char *text, size_t *count)
+{
+    size_t room = 1;
     char *rest = text, *line;
 
     for (const char *p = text; *p; p++)
-        cap += *p == '\n';
-    char **lines = calloc(cap, sizeof *lines);
-    if (!lines)
-        abort();
+        room += *p == '\n';
+    char **lines = invocation_alloc(inv, room * sizeof *lines);
     *count = 0;
     while ((line = strsep(&rest, "\n")) != NULL) {
         line += strspn(line, " \t\r");
@@ -69,29 +60,16 @@ char **input_lines(char *text, size_t *count)
     return lines;
 }
 
-void input_ids_load(const struct invocation *inv, const struct arg_list *flags, const char *file, struct input_ids *out)
+void input_ids_load(struct invocation *inv, const struct arg_list *flags, const char *file, struct input_ids *out)
 {
     char **lines = NULL;
-    size_t count = 0;
+    size_t count = 0, len;
 
-    *out = (struct input_ids){0};
-    if (file) {
-        input_file(inv, file, &out->text);
-        lines = input_lines((char *)buf_head(&out->text), &count);
-    }
-    out->ids = calloc(count + flags->count + 1, sizeof *out->ids);
-    if (!out->ids)
-        abort();
+    if (file)
+        lines = input_lines(inv, input_file(inv, file, &len), &count);
+    *out = (struct input_ids){.ids = invocation_alloc(inv, (count + flags->count + 1) * sizeof *out->ids)};
     for (size_t i = 0; i < flags->count; i++)
         out->ids[out->count++] = (char *)flags->items[i];
     for (size_t i = 0; i < count; i++)
         out->ids[out->count++] = lines[i];
-    free(lines);
-}
-
-void input_ids_free(struct input_ids *ids)
-{
-    free(ids->ids);
-    buf_free(&ids->text);
-    *ids = (struct input_ids){0};
 }

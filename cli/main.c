@@ -60,7 +60,7 @@ static int run(const struct subcommand *c, int argc, char **argv)
     /* A pipe that is closed ends the output, not the program: what was begun is finished. */
     signal(SIGPIPE, SIG_IGN);
     int status = c->run(&inv);
-    common_free(&inv.common);
+    invocation_free(&inv);
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == EXIT_DONE)
         status = EXIT_NOT_ALL;
     return status;
