@@ -9,3 +9,7 @@ device.py        a device made with paho-mqtt
 oracle.py        what became of every command: fleet's record, gRPC and SQL compared
 certificates.py  an authority and a server certificate
 """
+import os
+
+# grpcio would stop all its threads before each fork, and wait for some of them for ever: https://github.com/grpc/grpc/blob/master/doc/fork_support.md
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
