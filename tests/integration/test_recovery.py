@@ -1,5 +1,6 @@
 """Each process killed under load, and Redis emptied: every command ends terminal, nothing acknowledged is lost, and a
 device that deduplicates executes nothing twice."""
+import signal
 import threading
 
 import grpc
@@ -61,7 +62,7 @@ class Load:
     def leader(self):
         """The dispatcher that leads, and the other."""
         (holder,), = self.stack.sql("SELECT holder FROM lease WHERE name = 'leader'")
-        leading = [d for d in self.stack.dispatchers if f"{d.pid}" in holder]
+        leading = [d for d in self.stack.dispatchers if f":{d.pid}:" in holder]
         assert len(leading) == 1, f"who is {holder}?"
         return leading[0]
 
@@ -152,3 +153,30 @@ def test_postgresql_is_killed(load):
     load.stack.postgres.kill()
     load.stack.postgres.restart()
     load.check()
+
+
+def test_a_worker_that_was_stopped_finds_itself_dead_and_begins_anew(load):
+    load.start()
+    worker, redis = load.stack.workers[0], load.stack.redis.client()
+    worker.signal(signal.SIGSTOP)
+    until(lambda: not redis.get(f"worker:{worker.ready['worker']}"), 60, "the worker is called dead")
+    worker.signal(signal.SIGCONT)
+    load.check()
+
+
+def test_a_leader_that_was_stopped_writes_nothing_after_its_lease(load):
+    load.start()
+    leader = load.leader()
+    leader.signal(signal.SIGSTOP)
+    until(lambda: load.leader() is not leader, 60, "another leads")
+    leader.signal(signal.SIGCONT)
+    load.check()
+
+
+def test_redis_is_emptied_and_a_worker_and_the_leader_killed_at_once(load):
+    load.start()
+    leader = load.leader()
+    load.stack.redis.client().flushall()
+    load.stack.workers[1].kill()
+    leader.kill()
+    load.check(dispatcher=1 - load.stack.dispatchers.index(leader))
