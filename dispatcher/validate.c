@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/base/buf.h"
+#include "lib/base/utf8.h"
 
 /* 0001-01-01 and 9999-12-31, the range of google.protobuf.Timestamp. */
 #define TIMESTAMP_SECONDS_MIN (-62135596800ll)
@@ -11,26 +12,6 @@
 #define DURATION_SECONDS_MAX  315576000000ll
 
 /* Well-formed UTF-8 (Unicode 15, table 3-7): protobuf-c leaves it to us to look, and PostgreSQL refuses the rest. */
-static bool utf8_ok(const char *text)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    while (*s) {
-        if (s[0] < 0x80) {
-            s++;
-            continue;
-        }
-        unsigned more = s[0] >= 0xF0 ? 3 : s[0] >= 0xE0 ? 2 : 1;
-        if (s[0] < 0xC2 || s[0] > 0xF4 || (s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) ||
-            (s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F))
-            return false;
-        for (unsigned i = 1; i <= more; i++)
-            if ((s[i] & 0xC0) != 0x80)
-                return false;
-        s += more + 1;
-    }
-    return true;
-}
-
 void validate_text(struct status *st, const char *field, const char *text, size_t min, size_t max)
 {
     size_t len = strlen(text);
@@ -38,7 +19,7 @@ void validate_text(struct status *st, const char *field, const char *text, size_
         status_violation(st, field, "is empty");
     else if (len > max)
         status_violation(st, field, "has %zu bytes, allowed are %zu", len, max);
-    else if (!utf8_ok(text))
+    else if (!utf8_good((struct slice){(const uint8_t *)text, len}))
         status_violation(st, field, "is not UTF-8");
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/base/buf.h"
+#include "lib/base/utf8.h"
 #include "proto/json.h"
 #include "proto/json_common.h"
 
@@ -49,23 +50,6 @@ static void close_bracket(struct writer *w, char c, bool empty)
     buf_put_u8(&w->out, (uint8_t)c);
 }
 
-/* Bytes that are not UTF-8 can't be in a proto3 string; should they be all the same, each becomes U+FFFD. */
-static size_t utf8_length(const unsigned char *s)
-{
-    size_t n = s[0] < 0x80                   ? 1
-               : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
-               : (s[0] & 0xf0) == 0xe0       ? 3
-               : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
-                                             : 0;
-    for (size_t i = 1; i < n; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    bool wrong = n == 0 || (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) ||
-                 (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90);
-    return wrong ? 0 : n;
-}
-
 static void write_text(struct writer *w, const char *text)
 {
     const unsigned char *s = (const unsigned char *)(text ? text : "");
@@ -73,7 +57,7 @@ static void write_text(struct writer *w, const char *text)
     while (*s) {
         static const char escapes[] = "\"\"\\\\\bb\ff\nn\rr\tt";
         const char *e = strchr(escapes, *s);
-        size_t n = utf8_length(s);
+        size_t n = utf8_sequence(s, 4);
         if (e && (e - escapes) % 2 == 0) {
             buf_put(&w->out, (char[]){'\\', e[1]}, 2);
         } else if (*s < 0x20 || *s == 0x7f) {

@@ -6,6 +6,7 @@
 #include "google/protobuf/duration.pb-c.h"
 #include "google/rpc/error_details.pb-c.h"
 #include "google/rpc/status.pb-c.h"
+#include "lib/base/utf8.h"
 
 #define TYPE_PREFIX      "type.googleapis.com/"
 #define ERROR_INFO_TYPE  TYPE_PREFIX "google.rpc.ErrorInfo"
@@ -33,31 +34,13 @@ const char *status_code_name(enum status_code code)
     return (unsigned)code < sizeof code_names / sizeof *code_names ? code_names[code] : "UNKNOWN";
 }
 
-/* Length of the well-formed UTF-8 sequence at `s` (Unicode 15, table 3-7), 0 when it is ill-formed or cut off. */
-static size_t utf8_length(const unsigned char *s)
-{
-    if (s[0] < 0x80)
-        return 1;
-    if (s[0] < 0xC2 || s[0] > 0xF4 || (s[1] & 0xC0) != 0x80)
-        return 0;
-    if (s[0] < 0xE0)
-        return 2;
-    if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[2] & 0xC0) != 0x80)
-        return 0;
-    if (s[0] < 0xF0)
-        return 3;
-    if ((s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F) || (s[3] & 0xC0) != 0x80)
-        return 0;
-    return 4;
-}
-
 /* Protobuf strings must be UTF-8, and the words may quote a peer: makes the rest valid in place. `cut` says that the
  * text was cut, so that an incomplete sequence at the end goes too; other bad bytes become '?'. */
 static void utf8_clean(char *text, bool cut)
 {
     unsigned char *s = (unsigned char *)text;
     while (*s) {
-        size_t n = utf8_length(s);
+        size_t n = utf8_sequence(s, 4);
         if (n) {
             s += n;
             continue;
