@@ -23,6 +23,9 @@ PACKAGES := libev-dev libhiredis-dev libssl-dev libnghttp2-dev libprotobuf-c-dev
             python3 python3-grpcio python3-protobuf python3-paho-mqtt python3-psycopg2 python3-redis python3-pytest \
             python3-pytest-timeout
 
+# What Muster is measured beside, and nothing else needs.
+BENCH_PACKAGES := mosquitto nats-server
+
 WARN   := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wconversion
 CFLAGS ?= -O2 -g
 FLAGS   = -std=gnu11 $(WARN) -D_GNU_SOURCE -DMUSTER_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen $(CFLAGS) $(SAN)
@@ -161,13 +164,20 @@ $(PY): $(PROTOS)
 -include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)
 
 # --- setting up -------------------------------------------------------------------------------------------------------
-.PHONY: deps
-deps: ## install the Debian packages that are missing (asks nothing; as root, or with sudo)
-	@missing=; for p in $(PACKAGES); do \
+# Installs those packages of a list that are missing.
+install_packages = missing=; for p in $(1); do \
 	    [ "$$(dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null)" = installed ] || missing="$$missing $$p"; done; \
 	[ -z "$$missing" ] || { echo "installing$$missing"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	    $$sudo apt-get update -qq && \
 	    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; }
+
+.PHONY: deps
+deps: ## install the Debian packages that are missing (asks nothing; as root, or with sudo)
+	@$(call install_packages,$(PACKAGES))
+
+.PHONY: bench-deps
+bench-deps: deps ## also install what Muster is measured beside (bench-peers)
+	@$(call install_packages,$(BENCH_PACKAGES))
 
 .PHONY: install
 install: all ## install under $(DESTDIR)$(PREFIX): programs, and the contract for clients' authors
