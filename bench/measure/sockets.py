@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import time
 
-from . import processes, prometheus
+from . import half_load, processes, prometheus
 from .installation import ROOT
 
 # How long a round may take.
@@ -78,7 +78,7 @@ class Core:
     """Devices of one tenant, all connected."""
 
     def __init__(self, installation, client, tokens):
-        self.i, self.client, self.devices = installation, client, len(tokens)
+        self.i, self.client, self.devices, self.ids = installation, client, len(tokens), list(tokens)
         self.rss_before = processes.rss_bytes([w.pid for w in installation.stack.workers])
         self.fleet = installation.stack.start_fleet(tokens, "--quiet")
         time.sleep(1.0)  # what the handshakes left is freed
@@ -132,8 +132,10 @@ def measure(installation, client, tokens, rounds, floor_servers, progress):
         after = prometheus.scrape(admins)
     finally:
         floor.stop()
+    results = _results(len(tokens), core, cores[1:], floors[1:], before, after)
+    results.update(half_load.measure(core, results["core_cmd_s"], progress))
     core.fleet.quit()
-    return _results(len(tokens), core, cores[1:], floors[1:], before, after)
+    return results
 
 
 def _results(devices, core, cores, floors, before, after):
