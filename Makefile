@@ -56,12 +56,13 @@ WORKER_C     := $(wildcard workers/*.c)
 CLI_C        := $(wildcard cli/*.c)
 FLEET_C      := $(wildcard bench/fleet/*.c)
 FLOOR_C      := $(wildcard bench/floor/*.c)
+SENDER_C     := $(wildcard bench/sender/*.c)
 PARTS  := $(BUILD)/libdispatcher.a $(BUILD)/libworker.a $(BUILD)/libfleet.a
-ALL_C  := $(LIB_C) $(DISPATCHER_C) $(WORKER_C) $(CLI_C) $(FLEET_C) $(FLOOR_C)
+ALL_C  := $(LIB_C) $(DISPATCHER_C) $(WORKER_C) $(CLI_C) $(FLEET_C) $(FLOOR_C) $(SENDER_C)
 # A folder without a main.c yet makes no program.
 PROGRAMS := $(if $(wildcard dispatcher/main.c),$(BUILD)/muster-dispatcher) $(if $(wildcard workers/main.c),$(BUILD)/muster-worker) \
             $(if $(wildcard cli/main.c),$(BUILD)/muster) $(if $(wildcard bench/fleet/main.c),$(BUILD)/muster-fleet) \
-            $(if $(wildcard bench/floor/main.c),$(BUILD)/muster-floor)
+            $(if $(wildcard bench/floor/main.c),$(BUILD)/muster-floor) $(if $(wildcard bench/sender/main.c),$(BUILD)/muster-sender)
 UNIT_C := $(wildcard tests/unit/test_*.c)
 UNIT   := $(UNIT_C:tests/unit/%.c=$(BUILD)/unit/%)
 STORE  := $(patsubst tests/store/%.c,$(BUILD)/store/%,$(wildcard tests/store/test_*.c))
@@ -134,6 +135,10 @@ $(BUILD)/muster-fleet: $(call objects,$(FLEET_C)) $(LIB)
 $(BUILD)/muster-floor: $(call objects,$(FLOOR_C)) $(LIB)
 	$(call say,LD)
 	$(Q)$(link)
+# The fleet's links and codecs serve its other side too.
+$(BUILD)/muster-sender: $(call objects,$(SENDER_C)) $(BUILD)/libfleet.a $(LIB)
+	$(call say,LD)
+	$(Q)$(link)
 # What tests/integration/test_grpc.py drives: the gRPC server with the interop test service.
 $(BUILD)/grpc-test-server: $(call objects,$(wildcard tests/grpc_server/*.c)) $(LIB)
 	$(call say,LD)
@@ -182,7 +187,7 @@ bench-deps: deps ## also install what Muster is measured beside (bench-peers)
 .PHONY: install
 install: all ## install under $(DESTDIR)$(PREFIX): programs, and the contract for clients' authors
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/muster/proto/muster/v1
-	$(if $(PROGRAMS),install $(filter-out %/muster-floor,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin)
+	$(if $(PROGRAMS),install $(filter-out %/muster-floor %/muster-sender,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin)
 	install -m 644 $(wildcard proto/muster/v1/*.proto) $(DESTDIR)$(PREFIX)/share/muster/proto/muster/v1
 
 .PHONY: demo
@@ -238,7 +243,7 @@ grpc-test-server: $(GRPC_TEST_SERVER)
 
 # --- lint -------------------------------------------------------------------------------------------------------------
 OURS_C := $(ALL_C) $(UNIT_C) $(FUZZ_C) $(wildcard tests/store/*.c tests/grpc_server/*.c)
-OURS_H := $(wildcard lib/base/*.h lib/store/*.h proto/*.h dispatcher/*.h workers/*.h cli/*.h bench/fleet/*.h bench/floor/*.h \
+OURS_H := $(wildcard lib/base/*.h lib/store/*.h proto/*.h dispatcher/*.h workers/*.h cli/*.h bench/fleet/*.h bench/floor/*.h bench/sender/*.h \
                      tests/store/*.h tests/unit/*.h)
 FLAGS_FOR_TOOLS = -std=gnu11 -D_GNU_SOURCE -DMUSTER_VERSION=\"$(VERSION)\" -I. -I$(BUILD)/gen $(INCS)
 

@@ -36,7 +36,7 @@ static char *read_file(const char *file)
     if (in && fstat(fileno(in), &st) == 0 && (text = malloc((size_t)st.st_size + 1)) != NULL)
         text[fread(text, 1, (size_t)st.st_size, in)] = '\0';
     if (!text)
-        fprintf(stderr, "muster-fleet: --credentials %s: %s\n", file, strerror(errno));
+        fprintf(stderr, "%s: --credentials %s: %s\n", program_invocation_short_name, file, strerror(errno));
     if (in)
         fclose(in);
     return text;
@@ -69,14 +69,15 @@ enum err credentials_load(struct credentials *c, const char *file, uint32_t offs
         if (*line == '\0' || number++ < offset)
             continue;
         if (!split(line, &c->list[c->count++])) {
-            fprintf(stderr, "muster-fleet: --credentials %s: line %u is not '<device id> <token>'\n", file, number);
+            fprintf(stderr, "%s: --credentials %s: line %u is not '<device id> <token>'\n",
+                    program_invocation_short_name, file, number);
             return ERR_INVALID;
         }
     }
     if (c->count == count)
         return ERR_OK;
-    fprintf(stderr, "muster-fleet: --credentials %s: has %u devices after the first %u, %u are asked for\n", file,
-            c->count, offset, count);
+    fprintf(stderr, "%s: --credentials %s: has %u devices after the first %u, %u are asked for\n",
+            program_invocation_short_name, file, c->count, offset, count);
     return ERR_INVALID;
 }
 

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-#include "bench/fleet/mqtt.h"
 #include "bench/fleet/peer.h"
 #include "bench/fleet/process.h"
 
@@ -42,7 +41,7 @@ static uint32_t timer_of(const struct device *d, const struct process *p)
 /* When to look after the device next. */
 static void plan(struct device *d, struct process *p)
 {
-    int64_t due = d->state != DEVICE_READY ? d->deadline_us : p->options->floor ? INT64_MAX : mqtt_peer_due(d, p);
+    int64_t due = d->state != DEVICE_READY ? d->deadline_us : p->peer->due ? p->peer->due(d, p) : INT64_MAX;
 
     if (due == INT64_MAX)
         timers_clear(p->timers, timer_of(d, p));
@@ -151,8 +150,7 @@ static bool progress(struct device *d, struct process *p, const struct link_peer
         return false;
     process_count(p, STAT_CONNECTED, 1);
     d->state = DEVICE_LOGIN;
-    enum turn turn = p->options->floor ? floor_peer_open(d, p) : mqtt_peer_open(d, p);
-    if (!end_turn(d, p, peer, turn))
+    if (!end_turn(d, p, peer, p->peer->open(d, p)))
         return false;
     if (d->link.ssl && SSL_has_pending(d->link.ssl))
         link_wake(&d->link, peer);
@@ -175,7 +173,7 @@ static bool read_once(struct device *d, struct process *p, const struct link_pee
     process_count(p, STAT_BYTES_IN, got);
     struct slice in = {p->scratch, got};
     enum device_state was = d->state;
-    enum turn turn = p->options->floor ? floor_peer_data(d, p, &in) : mqtt_peer_data(d, p, &in);
+    enum turn turn = p->peer->data(d, p, &in);
     if (turn == TURN_ON && in.len > 0 && link_keep(&d->link, in.data, in.len) != ERR_OK)
         turn = TURN_BAD;
     if (!end_turn(d, p, peer, turn))
@@ -229,7 +227,7 @@ void device_timer(struct device *d, struct process *p)
             plan(d, p);
         return;
     }
-    if (end_turn(d, p, &peer, mqtt_peer_timer(d, p)))
+    if (p->peer->timer && end_turn(d, p, &peer, p->peer->timer(d, p)))
         plan(d, p);
 }
 
@@ -238,8 +236,8 @@ void device_churn(struct device *d, struct process *p, bool orderly)
     struct sockaddr_in source;
     struct link_peer peer = process_peer(p, d, &source);
 
-    if (orderly && !p->options->floor) {
-        mqtt_put_disconnect(&p->out);
+    if (orderly && p->peer->goodbye) {
+        p->peer->goodbye(&p->out);
         /* Best effort: the connection closes right after. */
         if (link_write(&d->link, &peer, buf_head(&p->out), buf_len(&p->out)) != ERR_OK)
             orderly = false;

@@ -5,7 +5,7 @@
  *   IDLE ─launch→ CONNECTING ─open→ LOGIN ─CONNACK→ SUBSCRIBING ─SUBACK→ READY ─closed→ IDLE (due again after a
  * backoff)
  *
- * A floor peer goes from CONNECTING to READY at once. */
+ * A floor peer goes from CONNECTING to READY at once, a NATS one passes over LOGIN. */
 #ifndef MUSTER_FLEET_DEVICE_H
 #define MUSTER_FLEET_DEVICE_H
 

@@ -6,14 +6,14 @@
 #define ANSWER_BYTES 60
 #define DONE_BYTES   4
 
-enum turn floor_peer_open(struct device *d, struct process *p)
+static enum turn start(struct device *d, struct process *p)
 {
     device_set_ready(d, p);
     return TURN_ON;
 }
 
 /* The first byte of a record tells which it is: 'P' push, 'D' done. */
-enum turn floor_peer_data(struct device *d, struct process *p, struct slice *in)
+static enum turn on_data(struct device *d, struct process *p, struct slice *in)
 {
     static const uint8_t answer[ANSWER_BYTES] = {'A'};
     struct slice record;
@@ -37,3 +37,5 @@ enum turn floor_peer_data(struct device *d, struct process *p, struct slice *in)
     }
     return TURN_ON;
 }
+
+const struct peer floor_peer = {.open = start, .data = on_data};

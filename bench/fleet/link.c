@@ -13,6 +13,9 @@
 /* Output a server leaves untaken before the device gives up on it. */
 #define OUT_MAX (1u << 20)
 
+/* Longest line before TLS, in bytes: NATS's INFO has a few hundred. */
+#define GREETING_MAX 4096
+
 SSL_CTX *link_context(const char *ca, bool insecure, int (*on_session)(SSL *, SSL_SESSION *))
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
@@ -33,7 +36,7 @@ SSL_CTX *link_context(const char *ca, bool insecure, int (*on_session)(SSL *, SS
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
     if (ca ? SSL_CTX_load_verify_locations(ctx, ca, NULL) == 1 : SSL_CTX_set_default_verify_paths(ctx) == 1)
         return ctx;
-    fprintf(stderr, "muster-fleet: --ca %s: %s\n", ca ? ca : "(system)",
+    fprintf(stderr, "%s: --ca %s: %s\n", program_invocation_short_name, ca ? ca : "(system)",
             ERR_reason_error_string(ERR_peek_last_error()));
     SSL_CTX_free(ctx);
     return NULL;
@@ -98,7 +101,8 @@ enum err link_open(struct link *link, const struct link_peer *peer)
     struct epoll_event ev = {.events = EPOLLIN | (link->wants_out ? (uint32_t)EPOLLOUT : 0), .data.ptr = peer->owner};
     if (epoll_ctl(peer->epoll, EPOLL_CTL_ADD, link->fd, &ev) != 0)
         goto fail;
-    if (peer->tls && (e = make_ssl(link, peer)) != ERR_OK)
+    link->greeting = peer->tls && peer->greeting;
+    if (peer->tls && !link->greeting && (e = make_ssl(link, peer)) != ERR_OK)
         goto fail;
     return ERR_OK;
 fail:
@@ -116,6 +120,21 @@ static enum err finish_connect(struct link *link)
         return ERR_OK;
     errno = why;
     return ERR_IO;
+}
+
+/* Drops the server's line before TLS, and nothing behind it. ERR_OK with link->greeting still set: not whole yet. */
+static enum err drop_greeting(struct link *link)
+{
+    char text[GREETING_MAX];
+    ssize_t n = recv(link->fd, text, sizeof text, MSG_PEEK);
+
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? ERR_OK : ERR_IO;
+    const char *end = memchr(text, '\n', (size_t)n);
+    if (!end)
+        return n == 0 ? ERR_CLOSED : n == GREETING_MAX ? ERR_PROTOCOL : ERR_OK;
+    link->greeting = false;
+    return recv(link->fd, text, (size_t)(end - text) + 1, 0) == end - text + 1 ? ERR_OK : ERR_IO;
 }
 
 /* What an SSL call's failure means; sets *wait when it only has to wait. */
@@ -146,6 +165,13 @@ enum err link_progress(struct link *link, const struct link_peer *peer, bool *op
         if (e != ERR_OK)
             return e;
     }
+    if (link->greeting) {
+        enum err e = drop_greeting(link);
+        if (e == ERR_OK && !link->greeting)
+            e = make_ssl(link, peer);
+        if (e != ERR_OK)
+            return e;
+    }
     if (link->handshaking) {
         ERR_clear_error();
         int r = SSL_do_handshake(link->ssl);
@@ -155,7 +181,7 @@ enum err link_progress(struct link *link, const struct link_peer *peer, bool *op
             return e;
     }
     want(link, peer, wants_out);
-    *open = !link->handshaking;
+    *open = !link->handshaking && !link->greeting;
     return ERR_OK;
 }
 

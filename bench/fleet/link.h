@@ -16,7 +16,7 @@
 
 struct link {
     int fd; /* -1: closed */
-    bool connecting, handshaking;
+    bool connecting, greeting, handshaking;
     bool wants_out; /* EPOLLOUT is asked for */
     SSL *ssl;       /* NULL for plain */
     /* What is left over, malloc'ed only while there is some. */
@@ -35,7 +35,8 @@ struct link_peer {
     socklen_t len;
     const struct sockaddr *source; /* NULL: any */
     socklen_t source_len;
-    SSL_CTX *tls; /* NULL: plain */
+    SSL_CTX *tls;  /* NULL: plain */
+    bool greeting; /* the server says one line in the clear before TLS, as NATS does; it is dropped */
     const char *server_name;
     SSL_SESSION *session; /* to resume, or NULL */
 };

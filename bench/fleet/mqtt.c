@@ -198,25 +198,29 @@ void mqtt_put_connect(struct buf *out, const struct mqtt_login *login)
     }
 }
 
-static void put_topic(struct buf *out, const char *device, const char *end)
+static size_t topic_len(struct mqtt_topic topic)
 {
-    size_t id = strlen(device), tail = strlen(end);
-
-    buf_put_u16be(out, (uint16_t)(8 + id + tail));
-    buf_put(out, "devices/", 8);
-    buf_put(out, device, id);
-    buf_put(out, end, tail);
+    return strlen("devices/") + strlen(topic.device) + 1 + strlen(topic.what);
 }
 
-void mqtt_put_subscribe(struct buf *out, int version, uint16_t packet_id, const char *device)
+static void put_topic(struct buf *out, struct mqtt_topic topic)
+{
+    buf_put_u16be(out, (uint16_t)topic_len(topic));
+    buf_put_str(out, "devices/");
+    buf_put_str(out, topic.device);
+    buf_put_u8(out, '/');
+    buf_put_str(out, topic.what);
+}
+
+void mqtt_put_subscribe(struct buf *out, int version, uint16_t packet_id, struct mqtt_topic topic, uint8_t qos)
 {
     buf_put_u8(out, MQTT_SUBSCRIBE << 4 | 2);
-    put_length(out, 2 + (size_t)(version == 5) + 2 + 8 + strlen(device) + 9 + 1);
+    put_length(out, 2 + (size_t)(version == 5) + 2 + topic_len(topic) + 1);
     buf_put_u16be(out, packet_id);
     if (version == 5)
         buf_put_u8(out, 0);
-    put_topic(out, device, "/commands");
-    buf_put_u8(out, 1);
+    put_topic(out, topic);
+    buf_put_u8(out, qos);
 }
 
 void mqtt_put_puback(struct buf *out, uint16_t packet_id)
@@ -238,12 +242,15 @@ void mqtt_put_disconnect(struct buf *out)
     buf_put_u8(out, 0);
 }
 
-void mqtt_put_ack(struct buf *out, int version, uint16_t packet_id, bool dup, const char *device, struct slice payload)
+void mqtt_put_publish(struct buf *out, int version, uint16_t packet_id, struct mqtt_topic topic, struct slice payload)
 {
-    buf_put_u8(out, (uint8_t)(MQTT_PUBLISH << 4 | 2 | (dup ? 8 : 0)));
-    put_length(out, 2 + 8 + strlen(device) + 5 + 2 + (size_t)(version == 5) + payload.len);
-    put_topic(out, device, "/acks");
-    buf_put_u16be(out, packet_id);
+    size_t id = packet_id ? 2 : 0;
+
+    buf_put_u8(out, (uint8_t)(MQTT_PUBLISH << 4 | (packet_id ? 2 : 0)));
+    put_length(out, 2 + topic_len(topic) + id + (size_t)(version == 5) + payload.len);
+    put_topic(out, topic);
+    if (packet_id)
+        buf_put_u16be(out, packet_id);
     if (version == 5)
         buf_put_u8(out, 0);
     buf_put(out, payload.data, payload.len);

@@ -1,4 +1,5 @@
-/* MQTT as a device speaks it, 3.1.1 and 5.0: the few packets it needs, written into and read from plain memory.
+/* MQTT as a client speaks it, 3.1.1 and 5.0: the few packets a device, or a sender of commands over a broker, needs,
+ * written into and read from plain memory.
  * Owns: the packet forms. May call: lib/base buffers. Loop rule: none, pure.
  * Source: OASIS MQTT 3.1.1 and 5.0, section numbers in the .c. */
 #ifndef MUSTER_FLEET_MQTT_H
@@ -43,12 +44,16 @@ struct mqtt_login {
     uint16_t keepalive_s;
 };
 void mqtt_put_connect(struct buf *out, const struct mqtt_login *login);
-/* SUBSCRIBE to devices/<device>/commands at QoS 1. */
-void mqtt_put_subscribe(struct buf *out, int version, uint16_t packet_id, const char *device);
+/* devices/<device>/<what>; `device` may be the wildcard "+" in a SUBSCRIBE. */
+struct mqtt_topic {
+    const char *device;
+    const char *what; /* "commands" or "acks" */
+};
+void mqtt_put_subscribe(struct buf *out, int version, uint16_t packet_id, struct mqtt_topic topic, uint8_t qos);
 void mqtt_put_puback(struct buf *out, uint16_t packet_id);
 void mqtt_put_pingreq(struct buf *out);
 void mqtt_put_disconnect(struct buf *out);
-/* PUBLISH at QoS 1 on devices/<device>/acks. */
-void mqtt_put_ack(struct buf *out, int version, uint16_t packet_id, bool dup, const char *device, struct slice payload);
+/* PUBLISH at QoS 1, or at QoS 0 when `packet_id` is 0. */
+void mqtt_put_publish(struct buf *out, int version, uint16_t packet_id, struct mqtt_topic topic, struct slice payload);
 
 #endif

@@ -22,7 +22,7 @@ static uint16_t next_packet_id(struct device *d)
     return d->next_packet_id;
 }
 
-enum turn mqtt_peer_open(struct device *d, struct process *p)
+static enum turn open_session(struct device *d, struct process *p)
 {
     const struct mqtt_login login = {.version = p->options->mqtt_version,
                                      .device = d->id,
@@ -35,31 +35,29 @@ enum turn mqtt_peer_open(struct device *d, struct process *p)
     return TURN_ON;
 }
 
-static bool is_final(uint8_t outcome)
+/* The answer number `i` is done with, taken by the server or not. */
+static void settle(struct device *d, struct process *p, uint32_t i, bool taken)
 {
-    return outcome != OUTCOME_NONE && outcome != OUTCOME_NOT_NOW;
-}
+    struct answer *a = &d->answers[i];
 
-/* Gives the command its outcome, once; executing it is part of that. */
-static void decide(struct device *d, struct process *p, struct command *c, bool expired)
-{
-    if (is_final(c->outcome))
-        return;
-    c->outcome = expired ? (uint8_t)OUTCOME_REJECTED
-                         : (uint8_t)behaviour_outcome(&p->options->behaviour, d->number, c->id, c->received);
-    if (c->outcome == OUTCOME_SUCCEEDED || c->outcome == OUTCOME_FAILED) {
-        c->executed++;
-        process_count(p, STAT_EXECUTED, 1);
+    if (taken) {
+        commands_find(&d->commands, a->id)->acked = true;
+        stats_acked(p->stats, a->received_us, p->now_us);
     }
+    *a = d->answers[--d->answer_count];
 }
 
-static void send_answer(struct device *d, struct process *p, struct answer *a)
+/* Sends the answer number `i`. At QoS 0 that settles it, at QoS 1 its PUBACK will. */
+static void send_answer(struct device *d, struct process *p, uint32_t i)
 {
     const struct behaviour *b = &p->options->behaviour;
+    const struct mqtt_topic topic = {d->id, "acks"};
+    struct answer *a = &d->answers[i];
     struct command *c = commands_find(&d->commands, a->id);
     int copies = behaviour_duplicates(b, d->number, a->id) ? 2 : 1;
+    bool confirmed = p->options->qos == 1;
 
-    decide(d, p, c, a->expired);
+    peer_decide(d, p, c, a->expired);
     const struct acknowledgement ack = {.id = a->id,
                                         .device = d->id,
                                         .outcome = (enum outcome)c->outcome,
@@ -67,24 +65,29 @@ static void send_answer(struct device *d, struct process *p, struct answer *a)
                                         .payload_bytes = b->payload_bytes};
     buf_reset(&p->body);
     acknowledgement_write(&p->body, &ack);
-    if (a->packet_id == 0)
+    if (confirmed && a->packet_id == 0)
         d->in_flight++;
-    for (int i = 0; i < copies; i++) {
-        a->packet_id = next_packet_id(d);
-        mqtt_put_ack(&p->out, p->options->mqtt_version, a->packet_id, false, d->id, buf_slice(&p->body));
+    for (int n = 0; n < copies; n++) {
+        a->packet_id = confirmed ? next_packet_id(d) : 0;
+        mqtt_put_publish(&p->out, p->options->mqtt_version, a->packet_id, topic, buf_slice(&p->body));
         process_count(p, STAT_ANSWERED, 1);
     }
+    if (!confirmed)
+        settle(d, p, i, true);
 }
 
 /* Sends what is due, as far as the server's receive maximum goes. */
 static void send_due(struct device *d, struct process *p)
 {
-    for (uint32_t i = 0; i < d->answer_count && d->in_flight < d->receive_maximum && !p->held; i++)
+    for (uint32_t i = 0; i < d->answer_count && d->in_flight < d->receive_maximum && !p->held;) {
+        uint32_t owed = d->answer_count;
         if (d->answers[i].packet_id == 0 && d->answers[i].due_us <= p->now_us)
-            send_answer(d, p, &d->answers[i]);
+            send_answer(d, p, i);
+        i += d->answer_count == owed; /* of a settled one the last has the place now */
+    }
 }
 
-int64_t mqtt_peer_due(const struct device *d, const struct process *p)
+static int64_t next_due(const struct device *d, const struct process *p)
 {
     int64_t keepalive = (int64_t)p->options->keepalive_s * 1000000, due = INT64_MAX;
 
@@ -97,7 +100,7 @@ int64_t mqtt_peer_due(const struct device *d, const struct process *p)
     return due;
 }
 
-enum turn mqtt_peer_timer(struct device *d, struct process *p)
+static enum turn on_timer(struct device *d, struct process *p)
 {
     int64_t keepalive = (int64_t)p->options->keepalive_s * 1000000;
 
@@ -164,7 +167,7 @@ static enum turn answer(struct device *d, struct process *p, const struct delive
     if (a->due_us > p->now_us)
         timers_sooner(p->timers, (uint32_t)(d - p->devices), a->due_us);
     else if (a->packet_id != 0 || d->in_flight < d->receive_maximum)
-        send_answer(d, p, a);
+        send_answer(d, p, (uint32_t)(a - d->answers));
     return TURN_ON;
 }
 
@@ -176,7 +179,7 @@ static enum turn crash(struct device *d, struct process *p, const struct deliver
         struct answer *a = owe(d, p, del, 0);
         if (!a)
             return TURN_BAD;
-        decide(d, p, c, a->expired);
+        peer_decide(d, p, c, a->expired);
     }
     return TURN_CRASH;
 }
@@ -185,21 +188,16 @@ static enum turn on_delivery(struct device *d, struct process *p, const struct m
 {
     struct delivery del;
 
-    if (!delivery_read(in->payload, &del))
-        return TURN_BAD;
-    struct command *c = commands_add(&d->commands, del.id);
+    struct command *c = peer_take(d, p, in->payload, &del);
     if (!c)
         return TURN_BAD;
-    process_count(p, STAT_RECEIVED, 1);
-    process_count(p, STAT_REPEATED, c->received > 0);
-    c->received = (uint16_t)(c->received + (c->received < UINT16_MAX));
     enum crash where = behaviour_crash(&p->options->behaviour, d->number, c->id, c->received);
     if (where != CRASH_NONE)
         return crash(d, p, &del, c, where);
     if (in->qos == 1)
         mqtt_put_puback(&p->out, in->packet_id);
     if (!d->silent)
-        return answer(d, p, &del, !is_final(c->outcome));
+        return answer(d, p, &del, !peer_decided(c));
     process_count(p, STAT_SILENT, 1);
     return TURN_ON;
 }
@@ -207,14 +205,9 @@ static enum turn on_delivery(struct device *d, struct process *p, const struct m
 static enum turn on_puback(struct device *d, struct process *p, const struct mqtt_packet *in)
 {
     for (uint32_t i = 0; i < d->answer_count; i++) {
-        struct answer *a = &d->answers[i];
-        if (a->packet_id != in->packet_id)
+        if (d->answers[i].packet_id != in->packet_id)
             continue;
-        if (in->reason < 0x80) {
-            commands_find(&d->commands, a->id)->acked = true;
-            stats_acked(p->stats, a->received_us, p->now_us);
-        }
-        *a = d->answers[--d->answer_count];
+        settle(d, p, i, in->reason < 0x80);
         d->in_flight--;
         if (d->answer_count > d->in_flight)
             send_due(d, p);
@@ -237,7 +230,8 @@ static enum turn on_packet(struct device *d, struct process *p, const struct mqt
             return TURN_REFUSED;
         d->receive_maximum = in->receive_maximum;
         d->state = DEVICE_SUBSCRIBING;
-        mqtt_put_subscribe(&p->out, p->options->mqtt_version, next_packet_id(d), d->id);
+        mqtt_put_subscribe(&p->out, p->options->mqtt_version, next_packet_id(d), (struct mqtt_topic){d->id, "commands"},
+                           p->options->qos);
         return TURN_ON;
     case MQTT_SUBACK:
         if (d->state != DEVICE_SUBSCRIBING)
@@ -257,7 +251,7 @@ static enum turn on_packet(struct device *d, struct process *p, const struct mqt
     }
 }
 
-enum turn mqtt_peer_data(struct device *d, struct process *p, struct slice *in)
+static enum turn on_data(struct device *d, struct process *p, struct slice *in)
 {
     struct mqtt_packet packet;
 
@@ -270,3 +264,6 @@ enum turn mqtt_peer_data(struct device *d, struct process *p, struct slice *in)
             return turn;
     }
 }
+
+const struct peer mqtt_peer = {
+    .open = open_session, .data = on_data, .timer = on_timer, .due = next_due, .goodbye = mqtt_put_disconnect};

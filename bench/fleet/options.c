@@ -14,7 +14,8 @@
 struct texts {
     char *connect, *credentials, *ca, *server_name, *mqtt, *source, *failed, *rejected, *not_now, *crash, *duplicate;
     char *silent, *think, *churn, *record;
-    int64_t devices, offset, keepalive, rate, handshakes, processes, per_source, backoff, payload, seed, exit_after;
+    int64_t devices, offset, qos, keepalive, rate, handshakes, processes, per_source, backoff, payload, seed,
+        exit_after;
 };
 
 static _Noreturn void wrong(const char *flag, const char *value, const char *why)
@@ -157,6 +158,7 @@ static void take_numbers(struct options *o, const struct texts *t)
     o->record = t->record;
     o->devices = (uint32_t)t->devices;
     o->offset = (uint32_t)t->offset;
+    o->qos = (uint8_t)t->qos;
     o->keepalive_s = (uint16_t)(t->keepalive / 1000);
     o->rate = (uint32_t)t->rate;
     o->handshakes = (uint32_t)t->handshakes;
@@ -166,6 +168,8 @@ static void take_numbers(struct options *o, const struct texts *t)
     o->exit_after = (uint64_t)t->exit_after;
     if (o->hold && !o->control)
         wrong("hold", "true", "needs --control, to be let go");
+    if (o->nats && o->floor)
+        wrong("nats", "true", "and --floor exclude each other");
 }
 
 /* All but those that the options keep. */
@@ -190,6 +194,8 @@ void options_load(struct options *o, int argc, char **argv)
          "file of lines '<device id> <token>'; without it ids are made up (device-0000000) and there is no password"},
         {"devices", CONFIG_INT, &t.devices, "1000", 1, DEVICES_MAX, "how many devices to simulate"},
         {"offset", CONFIG_INT, &t.offset, "0", 0, INT32_MAX, "lines of the credentials file to pass over first"},
+        {"nats", CONFIG_BOOL, &o->nats, "false", 0, 0,
+         "speak core NATS instead of MQTT: devices.<id>.commands, answers to the reply subject at once"},
         {"floor", CONFIG_BOOL, &o->floor, "false", 0, 0, "exchange muster-floor's raw records instead of MQTT"},
         {"tls", CONFIG_BOOL, &o->tls, "true", 0, 0, "TLS; --no-tls connects plain"},
         {"ca", CONFIG_STRING, &t.ca, NULL, 0, 0, "PEM file of the authority the server's certificate must come from"},
@@ -197,6 +203,8 @@ void options_load(struct options *o, int argc, char **argv)
         {"server-name", CONFIG_STRING, &t.server_name, NULL, 0, 0, "name to send (SNI) and to find in the certificate"},
         {"resume", CONFIG_BOOL, &o->resume, "false", 0, 0, "resume TLS sessions at reconnects"},
         {"mqtt", CONFIG_STRING, &t.mqtt, "3.1.1", 0, 0, "protocol version, 3.1.1 or 5.0"},
+        {"qos", CONFIG_INT, &t.qos, "1", 0, 1,
+         "MQTT QoS of the subscription and of answers; at 0 an answer counts as acked when it is sent"},
         {"keepalive", CONFIG_DURATION, &t.keepalive, "300s", 0, 65535000, "MQTT keepalive in whole seconds; 0: none"},
         {"rate", CONFIG_INT, &t.rate, "0", 0, 1000000, "connection attempts a second at start; 0: as handshakes allow"},
         {"handshakes", CONFIG_INT, &t.handshakes, "64", 1, 10000, "handshakes under way at a time in one process"},

@@ -27,10 +27,11 @@ struct options {
     uint32_t devices;
     uint32_t offset;
     /* How to connect. */
-    bool floor; /* raw records instead of MQTT */
+    bool floor, nats; /* raw records, or NATS, instead of MQTT */
     bool tls, insecure, resume;
     char *ca, *server_name;
     int mqtt_version; /* 4 or 5 */
+    uint8_t qos;      /* 0 or 1 */
     uint16_t keepalive_s;
     uint32_t rate;       /* connection attempts a second, whole fleet; 0: as fast as handshakes allow */
     uint32_t handshakes; /* at most this many under way in one process */

@@ -11,7 +11,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "bench/fleet/mqtt.h"
+#include "bench/fleet/peer.h"
 #include "bench/fleet/record.h"
 
 #define EVENTS_A_TURN 128
@@ -31,6 +31,7 @@ struct link_peer process_peer(struct process *p, struct device *d, struct sockad
                              .address = (const struct sockaddr *)&t->address,
                              .len = t->len,
                              .tls = p->tls,
+                             .greeting = o->nats,
                              .server_name = o->server_name,
                              .session = d->session};
 
@@ -224,6 +225,7 @@ int process_run(const struct process_start *start)
                         .notify = start->notify,
                         .held = start->options->hold};
 
+    p.peer = p.options->nats ? &nats_peer : p.options->floor ? &floor_peer : &mqtt_peer;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (!set_up(&p, start))
         return 1;

@@ -5,6 +5,7 @@
 
 #include "bench/fleet/credentials.h"
 #include "bench/fleet/device.h"
+#include "bench/fleet/mqtt.h"
 #include "bench/fleet/options.h"
 #include "bench/fleet/stats.h"
 #include "bench/fleet/timers.h"
@@ -13,9 +14,12 @@
 /* Where a link's input is read to: a kept part of a packet and one TLS record or more. */
 #define SCRATCH_BYTES (MQTT_PACKET_MAX + 64u * 1024)
 
+struct peer;
+
 struct process {
     const struct options *options;
-    struct stats *stats; /* shared with the supervisor */
+    const struct peer *peer; /* what its devices speak */
+    struct stats *stats;     /* shared with the supervisor */
     int epoll, signals, notify;
     SSL_CTX *tls;
     struct timers *timers;

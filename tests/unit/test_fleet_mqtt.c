@@ -41,12 +41,21 @@ static void test_subscribe(void **state)
     static const uint8_t head[] = {0x82, 24, 0, 7, 0, 19};
     struct buf out = {0};
 
-    mqtt_put_subscribe(&out, 4, 7, "d1");
+    mqtt_put_subscribe(&out, 4, 7, (struct mqtt_topic){"d1", "commands"}, 1);
     assert_int_equal(buf_len(&out), 26);
     assert_memory_equal(buf_head(&out), head, sizeof head);
     assert_memory_equal(buf_head(&out) + 6, "devices/d1/commands\1", 20);
+    buf_reset(&out);
+    mqtt_put_subscribe(&out, 5, 7, (struct mqtt_topic){"+", "acks"}, 0);
+    assert_int_equal(buf_len(&out), 22);
+    assert_memory_equal(buf_head(&out),
+                        "\x82\x14\0\7\0\0\x0e"
+                        "devices/+/acks",
+                        22);
     buf_free(&out);
 }
+
+static const struct mqtt_topic acks_of_d1 = {"d1", "acks"};
 
 /* An acknowledgement, read back as the PUBLISH it is, in both versions and over the one-byte length. */
 static void test_ack_round_trip(void **state)
@@ -58,7 +67,7 @@ static void test_ack_round_trip(void **state)
     memset(payload, 'y', sizeof payload);
     for (int version = 4; version <= 5; version++) {
         struct buf out = {0};
-        mqtt_put_ack(&out, version, 513, false, "d1", (struct slice){payload, sizeof payload});
+        mqtt_put_publish(&out, version, 513, acks_of_d1, (struct slice){payload, sizeof payload});
         struct slice in = buf_slice(&out);
         assert_int_equal(mqtt_read(&in, version, &p), MQTT_DONE);
         assert_int_equal(in.len, 0);
@@ -72,13 +81,31 @@ static void test_ack_round_trip(void **state)
     }
 }
 
+static void test_qos_0(void **state)
+{
+    (void)state;
+    struct mqtt_packet p;
+
+    for (int version = 4; version <= 5; version++) {
+        struct buf out = {0};
+        mqtt_put_publish(&out, version, 0, acks_of_d1, (struct slice){(const uint8_t *)"xy", 2});
+        struct slice in = buf_slice(&out);
+        assert_int_equal(mqtt_read(&in, version, &p), MQTT_DONE);
+        assert_int_equal(in.len, 0);
+        assert_int_equal(p.qos, 0);
+        assert_int_equal(p.packet_id, 0);
+        assert_int_equal(p.payload.len, 2);
+        buf_free(&out);
+    }
+}
+
 static void test_every_cut(void **state)
 {
     (void)state;
     struct buf out = {0};
     struct mqtt_packet p;
 
-    mqtt_put_ack(&out, 5, 1, false, "device", (struct slice){(const uint8_t *)"payload", 7});
+    mqtt_put_publish(&out, 5, 1, acks_of_d1, (struct slice){(const uint8_t *)"payload", 7});
     for (size_t n = 0; n < buf_len(&out); n++) {
         struct slice in = {buf_head(&out), n};
         assert_int_equal(mqtt_read(&in, 5, &p), MQTT_MORE);
@@ -138,8 +165,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_connect),   cmocka_unit_test(test_connect_5_without_password),
         cmocka_unit_test(test_subscribe), cmocka_unit_test(test_ack_round_trip),
-        cmocka_unit_test(test_every_cut), cmocka_unit_test(test_connack),
-        cmocka_unit_test(test_puback),    cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_qos_0),     cmocka_unit_test(test_every_cut),
+        cmocka_unit_test(test_connack),   cmocka_unit_test(test_puback),
+        cmocka_unit_test(test_bad),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
