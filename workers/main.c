@@ -23,6 +23,7 @@
 #include "workers/lifecycle.h"
 #include "workers/mqtt.h"
 #include "workers/session_table.h"
+#include "workers/ticket_keys.h"
 #include "workers/worker.h"
 
 #define READY_POLL_S 0.02
@@ -32,6 +33,7 @@ struct process {
     struct figures figures;
     struct metrics *metrics;
     struct tls *tls;
+    struct ticket_keys *ticket_keys;
     char *postgres, *redis, *listen, *listen_plain, *tls_cert, *tls_key, *admin_listen, *log_level;
     int64_t drain_ms, pg_connections;
     int port, plain_port;
@@ -164,6 +166,8 @@ static bool listen_all(struct process *p)
         p->tls = tls_new(&(struct tls_options){.cert_file = p->tls_cert, .key_file = p->tls_key, .server = true});
         if (!p->tls || (p->port = mqtt_server_listen(w->mqtt, p->listen, p->tls)) < 0)
             return false;
+        if (!(p->ticket_keys = ticket_keys_new(w->loop, w->pg, p->tls)))
+            return false;
     }
     if (w->mqtt && *p->listen_plain && (p->plain_port = mqtt_server_listen(w->mqtt, p->listen_plain, NULL)) < 0)
         return false;
@@ -263,6 +267,7 @@ static void free_parts(struct process *p)
     answer_self_free(&w->answer_self);
     live_free(&w->live); /* what is under way ends now, while those who wait for it are there */
     pg_free(&w->pg);
+    ticket_keys_free(&p->ticket_keys);
     worker_watch_stop(w);
     inbox_free(&w->inbox);
     attach_free(&w->attach);

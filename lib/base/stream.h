@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "lib/base/err.h"
+#include "lib/base/tls_ticket.h"
 
 struct stream;
 struct stream_listener;
@@ -36,6 +37,9 @@ struct tls_options {
 /* Returns owned; NULL with one line in the log that names the file and the reason. */
 struct tls *tls_new(const struct tls_options *options);
 void tls_free(struct tls **tls);
+/* The keys of a server's session tickets, as tls_tickets_set. ERR_NOMEM leaves the former ones. */
+MUST_CHECK enum err tls_set_ticket_keys(struct tls *tls, const struct tls_ticket_key *keys, size_t count,
+                                        size_t encrypting);
 
 struct stream_handler {
     /* Connected, and for TLS the handshake is done. May be NULL. */

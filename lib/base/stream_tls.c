@@ -16,6 +16,7 @@ struct tls {
     SSL_CTX *ctx;
     BIO_METHOD *wire;
     BIO *shared; /* of all connections whose handshake is done: its data is the stream at work. Saves 220 bytes each */
+    struct tls_tickets *tickets; /* NULL until keys are given */
     char *server_name;
     unsigned char alpn[256]; /* length byte and name (RFC 7301, 3.1); alpn[0] 0 for none */
 };
@@ -199,11 +200,20 @@ void tls_free(struct tls **tls)
     if (!*tls)
         return;
     SSL_CTX_free((*tls)->ctx);
+    tls_tickets_free(&(*tls)->tickets);
     BIO_free((*tls)->shared);
     BIO_meth_free((*tls)->wire);
     free((*tls)->server_name);
     free(*tls);
     *tls = NULL;
+}
+
+enum err tls_set_ticket_keys(struct tls *tls, const struct tls_ticket_key *keys, size_t count, size_t encrypting)
+{
+    if (!tls->tickets && !(tls->tickets = tls_tickets_new(tls->ctx)))
+        return ERR_NOMEM;
+    tls_tickets_set(tls->tickets, keys, count, encrypting);
+    return ERR_OK;
 }
 
 /* --- connections ----------------------------------------------------------------------------------------------------
