@@ -41,6 +41,13 @@ TABLE = [
         ("floor: server", "floor_server_us_per_cmd", "{:,.2f} µs", None),
         ("floor: simulator", "floor_fleet_us_per_cmd", "{:,.2f} µs", None),
     ]),
+    ("A worker goes, its devices come back at another", [
+        ("full handshake: worker CPU", "reconnect_full_worker_us", "{:,.0f} µs", None),
+        ("resumed: worker CPU", "reconnect_resumed_worker_us", "{:,.0f} µs", None),
+        ("resumed / full", "reconnect_resumed_to_full", "{:.2f}", None),
+        ("full: back again", "reconnect_full_s", "{:,.0f} devices/s", None),
+        ("resumed: back again", "reconnect_resumed_s", "{:,.0f} devices/s", None),
+    ]),
     ("Queue path, {registered:,} devices, no sockets", [
         ("submit → closed", "queue_cmd_s", "{:,.0f} commands/s", ("min", 500000)),
         ("dispatcher", "queue_dispatcher_us_per_cmd", "{:,.3f} µs", None),
