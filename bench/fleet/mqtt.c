@@ -181,7 +181,8 @@ static void put_string(struct buf *out, const char *s, size_t len)
 void mqtt_put_connect(struct buf *out, const struct mqtt_login *login)
 {
     size_t id = strlen(login->device), password = login->password ? strlen(login->password) : 0;
-    uint8_t flags = login->password ? 0xc2 : 0x02; /* user name, password; clean session */
+    /* User name and password, clean session (3.1.2). */
+    uint8_t flags = (uint8_t)((login->password ? 0xc0 : 0) | (login->keep_session ? 0 : 0x02));
 
     buf_put_u8(out, MQTT_CONNECT << 4);
     put_length(out, 10 + (size_t)(login->version == 5) + 2 + id + (login->password ? 4 + id + password : 0));

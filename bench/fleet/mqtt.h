@@ -42,6 +42,7 @@ struct mqtt_login {
     const char *device;   /* client id and user name */
     const char *password; /* NULL: neither user name nor password */
     uint16_t keepalive_s;
+    bool keep_session; /* 3.1.1: the server is to keep the session (clean session 0) */
 };
 void mqtt_put_connect(struct buf *out, const struct mqtt_login *login);
 /* devices/<device>/<what>; `device` may be the wildcard "+" in a SUBSCRIBE. */

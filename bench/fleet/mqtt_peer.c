@@ -27,7 +27,8 @@ static enum turn open_session(struct device *d, struct process *p)
     const struct mqtt_login login = {.version = p->options->mqtt_version,
                                      .device = d->id,
                                      .password = d->token,
-                                     .keepalive_s = p->options->keepalive_s};
+                                     .keepalive_s = p->options->keepalive_s,
+                                     .keep_session = p->options->keep_session};
 
     d->pinged = false;
     d->receive_maximum = UINT16_MAX;

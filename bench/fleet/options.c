@@ -132,6 +132,8 @@ static void take(struct options *o, const struct texts *t)
         o->mqtt_version = 5;
     else
         wrong("mqtt", t->mqtt, "must be 3.1.1 or 5.0");
+    if (o->keep_session && o->mqtt_version != 4)
+        wrong("keep-session", "true", "is for --mqtt 3.1.1 only");
     struct behaviour *b = &o->behaviour;
     b->failed = share("failed", t->failed);
     b->rejected = share("rejected", t->rejected);
@@ -205,6 +207,8 @@ void options_load(struct options *o, int argc, char **argv)
         {"mqtt", CONFIG_STRING, &t.mqtt, "3.1.1", 0, 0, "protocol version, 3.1.1 or 5.0"},
         {"qos", CONFIG_INT, &t.qos, "1", 0, 1,
          "MQTT QoS of the subscription and of answers; at 0 an answer counts as acked when it is sent"},
+        {"keep-session", CONFIG_BOOL, &o->keep_session, "false", 0, 0,
+         "MQTT 3.1.1: ask the server to keep the session (clean session 0)"},
         {"keepalive", CONFIG_DURATION, &t.keepalive, "300s", 0, 65535000, "MQTT keepalive in whole seconds; 0: none"},
         {"rate", CONFIG_INT, &t.rate, "0", 0, 1000000, "connection attempts a second at start; 0: as handshakes allow"},
         {"handshakes", CONFIG_INT, &t.handshakes, "64", 1, 10000, "handshakes under way at a time in one process"},

@@ -32,6 +32,7 @@ struct options {
     char *ca, *server_name;
     int mqtt_version; /* 4 or 5 */
     uint8_t qos;      /* 0 or 1 */
+    bool keep_session;
     uint16_t keepalive_s;
     uint32_t rate;       /* connection attempts a second, whole fleet; 0: as fast as handshakes allow */
     uint32_t handshakes; /* at most this many under way in one process */

@@ -5,6 +5,8 @@ prometheus.py    counters and histograms of a daemon's admin port
 installation.py  PostgreSQL, Redis, dispatcher and workers of the bench's own
 accept.py        accepting, validating and cancelling a fleet-wide batch; bytes of a queued command
 sockets.py       the core path and the floor, in turns, with the same simulator
+brokers.py       mosquitto and NATS, each on a port of its own
+peers_core.py    the core path beside these brokers and the floor, in turns
 queue_path.py    everything but the sockets
 trickle.py       acknowledgements that come one per block and batch
 report.py        the table and the file of results

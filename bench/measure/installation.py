@@ -59,18 +59,19 @@ class Installation:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     # --- who is who, for processes.Meter ---
-    def components(self, fleets=()):
+    def components(self, fleets=(), workers=None):
+        """Processes by component; of the workers all, or `workers`."""
         s = self.stack
         return {
             "dispatcher": [d.pid for d in s.dispatchers],
-            "worker": [w.pid for w in s.workers if w.alive()],
+            "worker": [w.pid for w in workers or s.workers if w.alive()],
             "redis": [self.redis.process.pid],
             "pg": [self.postgres.process.pid],
             "fleet": [f.pid for f in fleets],
         }
 
-    def meter(self, fleets=()):
-        return processes.Meter(self.components(fleets))
+    def meter(self, fleets=(), workers=None):
+        return processes.Meter(self.components(fleets, workers))
 
     # --- sizes ---
     def query(self, text, *args):

@@ -75,20 +75,21 @@ class Floor:
 
 
 class Core:
-    """Devices of one tenant, all connected."""
+    """Devices of one tenant, all connected to `workers` (default: all there are)."""
 
-    def __init__(self, installation, client, tokens):
+    def __init__(self, installation, client, tokens, workers=None, fleet_flags=()):
         self.i, self.client, self.devices, self.ids = installation, client, len(tokens), list(tokens)
-        self.rss_before = processes.rss_bytes([w.pid for w in installation.stack.workers])
-        self.fleet = installation.stack.start_fleet(tokens, "--quiet")
+        self.workers = workers or installation.stack.workers
+        self.rss_before = processes.rss_bytes([w.pid for w in self.workers])
+        self.fleet = installation.stack.start_fleet(tokens, "--quiet", *fleet_flags, workers=self.workers)
         time.sleep(1.0)  # what the handshakes left is freed
-        self.rss = (processes.rss_bytes([w.pid for w in installation.stack.workers]) - self.rss_before) / self.devices
+        self.rss = (processes.rss_bytes([w.pid for w in self.workers]) - self.rss_before) / self.devices
 
     def round(self):
         """One command to all. {"cmd_s", "seconds", "accept_ms", "closed_s", "us": {component: µs per command}}"""
         s = self.i.stack
         wanted = self.fleet.stats()["acked"] + self.devices
-        meter = self.i.meter([self.fleet])
+        meter = self.i.meter([self.fleet], self.workers)
         began = time.monotonic()
         batch = s.submit(self.client).batch
         accepted = time.monotonic()

@@ -27,11 +27,15 @@ static void test_connect_5_without_password(void **state)
     (void)state;
     static const uint8_t expected[] = {0x10, 15, 0, 4, 'M', 'Q', 'T', 'T', 5, 0x02, 0, 0, 0, 0, 2, 'd', '1'};
     const struct mqtt_login login = {.version = 5, .device = "d1"};
+    const struct mqtt_login kept = {.version = 4, .device = "d1", .keep_session = true};
     struct buf out = {0};
 
     mqtt_put_connect(&out, &login);
     assert_int_equal(buf_len(&out), sizeof expected);
     assert_memory_equal(buf_head(&out), expected, sizeof expected);
+    buf_reset(&out);
+    mqtt_put_connect(&out, &kept);
+    assert_int_equal(buf_head(&out)[9], 0); /* flags */
     buf_free(&out);
 }
 

@@ -29,7 +29,7 @@ class Daemon(Process):
 
     @property
     def address(self):
-        return self.ready["listen"]
+        return self.ready["listen"] or self.ready["plain"]
 
     @property
     def port(self):
