@@ -170,9 +170,11 @@ enum credential_check credentials_check(struct credentials *c, struct slice devi
                 return CREDENTIAL_EXPIRED;
             return is_revoked(c, out) ? CREDENTIAL_REVOKED : CREDENTIAL_GOOD;
         }
-    if (now_ms - c->asked_ms < ASK_AGAIN_MS)
+    /* It may be a key made since: whoever comes with it waits until the keys are read, the first one has them read. */
+    if (!c->reading && now_ms - c->asked_ms < ASK_AGAIN_MS)
         return CREDENTIAL_UNKNOWN;
-    c->asked_ms = now_ms;
-    read_on(c); /* it may be a key made since: the device comes again */
+    if (!c->reading)
+        c->asked_ms = now_ms;
+    read_on(c);
     return CREDENTIAL_NOT_READY;
 }

@@ -3,7 +3,7 @@ import struct
 import time
 
 import pytest
-from harness.hand_router import QUEUED, REJECTED, SUCCEEDED, HandRouter, command_id
+from harness.hand_router import QUEUED, REJECTED, SUCCEEDED, HandRouter, command_id, sign
 from harness.raw_mqtt import (CONNACK, DISCONNECT, PINGRESP, PUBACK, PUBLISH, SUBACK, UNSUBACK, RawClient, connect, packet,
                               puback, publish, subscribe, text, unsubscribe)
 from harness.stack import Stack, have
@@ -87,6 +87,16 @@ def test_a_login_without_name_or_token_is_refused(worker):
             c.send(packet(0x10, text("MQTT") + bytes([version, 2]) + b"\0\0" + (b"\0" if version == 5 else b"") + text("c")))
             assert c.expect(CONNACK) == code
             c.expect_end()
+
+
+def test_a_crowd_with_tokens_of_a_new_key_is_let_in(stack, router, worker):
+    (key,), = stack.sql("INSERT INTO signing_key (secret, created_ms) VALUES (%s, 0) RETURNING id", b"c" * 32)
+    crowd = [RawClient(worker.ready["plain"]) for _ in range(4)]
+    for seq, c in enumerate(crowd):
+        c.send(connect(4, router.ids[seq], sign(router.ids[seq], router.tenant, seq, key_id=key, secret=b"c" * 32)))
+    for c in crowd:
+        with c:
+            assert c.expect(CONNACK) == b"\0\0"
 
 
 def test_extended_authentication_is_refused(router, worker):
