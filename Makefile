@@ -199,6 +199,12 @@ demo: deps ## one lock command to DEVICES=10000 simulated devices on WORKERS=2 w
 bench: all $(PY) ## measure the core path against its floor (QUICK=1: within 50 s)
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/core.py $(if $(QUICK),--quick)
 
+.PHONY: bench-scale
+# DEVICES has a default of its own here.
+bench-scale: all $(PY) ## 300,000 TLS devices on this machine (DEVICES=n, QUICK=1, TLS_RECORDS=lean, PLAIN=1, OPEN=1: 100 open batches)
+	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/scale.py $(if $(QUICK),--quick) $(if $(PLAIN),--mode plain) $(if $(OPEN),--mode open) \
+	    $(if $(TLS_RECORDS),--mode $(TLS_RECORDS)) $(if $(filter-out file,$(origin DEVICES)),--devices $(DEVICES))
+
 # --- tests ------------------------------------------------------------------------------------------------------------
 SANITIZED := SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' CFLAGS='-O1 -g'
 FUZZED    := SAN='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined' CFLAGS='-O1 -g' CC=clang

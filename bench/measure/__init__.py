@@ -10,4 +10,11 @@ peers_core.py    the core path beside these brokers and the floor, in turns
 queue_path.py    everything but the sockets
 trickle.py       acknowledgements that come one per block and batch
 report.py        the table and the file of results
+
+Of `make bench-scale`:
+
+memory.py        bytes by owner: processes, kernel
+scale.py         a whole fleet on one machine, connected and commanded
+scale_open.py    many open batches: what they weigh, devices that return, the sweep
+report_scale.py  their tables
 """

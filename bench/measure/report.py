@@ -75,10 +75,10 @@ def _row(label, value, form, bound):
     return f"  {label:<32}{shown:>24}   wanted {sign} {bound[1]:,}: {'met' if met(value, bound) else 'MISSED'}"
 
 
-def table(results):
-    """The whole table as text; rows without a figure are left out."""
+def table(results, sections=None):
+    """The whole table as text; rows without a figure are left out. `sections` is shaped like TABLE."""
     lines = []
-    for title, rows in TABLE:
+    for title, rows in sections or TABLE:
         found = [(label, results[key], form, bound) for label, key, form, bound in rows if results.get(key) is not None]
         if found:
             lines += ["", title.format(**results), *[_row(*row) for row in found]]
@@ -90,12 +90,21 @@ def _processor():
         return next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), platform.machine())
 
 
-def save(results, path):
-    """Writes the results with what they were measured on; atomic."""
+def circumstances():
+    """When and on what something was measured."""
+    return {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "cpus": os.cpu_count(), "processor": _processor(),
+            "kernel": platform.release()}
+
+
+def write(whole, path):
+    """As JSON; atomic."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    whole = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "cpus": os.cpu_count(), "processor": _processor(),
-             "kernel": platform.release(), **results}
     with open(path + ".new", "w", encoding="utf-8") as f:
         json.dump(whole, f, indent=2, ensure_ascii=False)
         f.write("\n")
     os.replace(path + ".new", path)
+
+
+def save(results, path):
+    """Writes the results with what they were measured on."""
+    write(circumstances() | results, path)

@@ -65,7 +65,7 @@ class Stack:
     @staticmethod
     def _relisten(daemon):
         flags = list(daemon.flags)
-        flags[flags.index("--listen") + 1] = daemon.address
+        flags[flags.index("--listen" if daemon.ready["listen"] else "--listen-plain") + 1] = daemon.address
         return flags
 
     # --- SQL ---
