@@ -152,7 +152,7 @@ static bool progress(struct device *d, struct process *p, const struct link_peer
     d->state = DEVICE_LOGIN;
     if (!end_turn(d, p, peer, p->peer->open(d, p)))
         return false;
-    if (d->link.ssl && SSL_has_pending(d->link.ssl))
+    if (link_has_pending(&d->link))
         link_wake(&d->link, peer);
     plan(d, p);
     return true;
@@ -161,17 +161,16 @@ static bool progress(struct device *d, struct process *p, const struct link_peer
 /* Reads and answers once. False: nothing more to read now, or the link is gone. */
 static bool read_once(struct device *d, struct process *p, const struct link_peer *peer)
 {
-    size_t got;
+    struct slice in;
     bool more;
 
-    if (link_read(&d->link, p->scratch, SCRATCH_BYTES, &got, &more) != ERR_OK) {
+    if (link_read(&d->link, peer, p->scratch, SCRATCH_BYTES, &in, &more) != ERR_OK) {
         device_drop(d, p, d->state == DEVICE_READY ? STAT_LOST : -1, false);
         return false;
     }
-    if (got == 0)
+    if (in.len == 0)
         return more;
-    process_count(p, STAT_BYTES_IN, got);
-    struct slice in = {p->scratch, got};
+    process_count(p, STAT_BYTES_IN, in.len);
     enum device_state was = d->state;
     enum turn turn = p->peer->data(d, p, &in);
     if (turn == TURN_ON && in.len > 0 && link_keep(&d->link, in.data, in.len) != ERR_OK)

@@ -10,6 +10,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "lib/base/tls_takeover.h"
+
 /* Output a server leaves untaken before the device gives up on it. */
 #define OUT_MAX (1u << 20)
 
@@ -42,6 +44,14 @@ SSL_CTX *link_context(const char *ca, bool insecure, int (*on_session)(SSL *, SS
     return NULL;
 }
 
+struct tls_ciphers *link_lean_records(SSL_CTX *ctx)
+{
+    /* What is read ahead would be lost with the SSL object. */
+    SSL_CTX_set_read_ahead(ctx, 0);
+    tls_takeover_prepare(ctx);
+    return tls_ciphers_new();
+}
+
 static void want(struct link *link, const struct link_peer *peer, bool out)
 {
     if (link->wants_out == out)
@@ -69,7 +79,7 @@ static enum err bind_source(int fd, const struct link_peer *peer)
 static enum err make_ssl(struct link *link, const struct link_peer *peer)
 {
     link->ssl = SSL_new(peer->tls);
-    if (!link->ssl || SSL_set_fd(link->ssl, link->fd) != 1)
+    if (!link->ssl || SSL_set_fd(link->ssl, link->fd) != 1 || (peer->ciphers && !tls_takeover_listen(link->ssl)))
         return ERR_NOMEM;
     SSL_set_app_data(link->ssl, peer->owner);
     SSL_set_connect_state(link->ssl);
@@ -155,6 +165,30 @@ static enum err judge(struct link *link, int result, bool *wants_out)
     }
 }
 
+static void free_ssl(struct link *link)
+{
+    tls_takeover_end(link->ssl);
+    SSL_free(link->ssl);
+    link->ssl = NULL;
+}
+
+/* Goes on without the SSL object if it may: one that is to bring a ticket is needed until it has. */
+static void take_over(struct link *link, struct tls_ciphers *ciphers)
+{
+    bool later, wants_ticket = SSL_CTX_get_session_cache_mode(SSL_get_SSL_CTX(link->ssl)) & SSL_SESS_CACHE_CLIENT;
+
+    if (link->out_len > 0 || (wants_ticket && !tls_takeover_ticket_came(link->ssl)))
+        return;
+    link->lean = tls_takeover_make(link->ssl, ciphers, &later);
+    if (link->lean)
+        free_ssl(link);
+}
+
+bool link_has_pending(const struct link *link)
+{
+    return link->ssl && SSL_has_pending(link->ssl);
+}
+
 enum err link_progress(struct link *link, const struct link_peer *peer, bool *open)
 {
     bool wants_out = false;
@@ -179,6 +213,8 @@ enum err link_progress(struct link *link, const struct link_peer *peer, bool *op
         enum err e = r == 1 ? ERR_OK : judge(link, r, &wants_out);
         if (e != ERR_OK)
             return e;
+        if (r == 1 && peer->ciphers)
+            take_over(link, peer->ciphers);
     }
     want(link, peer, wants_out);
     *open = !link->handshaking && !link->greeting;
@@ -195,7 +231,8 @@ static enum err read_plain(struct link *link, uint8_t *to, size_t size, size_t *
     return n == 0 ? ERR_CLOSED : ERR_OK;
 }
 
-static enum err read_tls(struct link *link, uint8_t *to, size_t size, size_t *got, bool *more)
+static enum err read_tls(struct link *link, const struct link_peer *peer, uint8_t *to, size_t size, size_t *got,
+                         bool *more)
 {
     bool wants_out = false;
 
@@ -206,41 +243,82 @@ static enum err read_tls(struct link *link, uint8_t *to, size_t size, size_t *go
         return judge(link, n, &wants_out);
     *got = (size_t)n;
     *more = SSL_has_pending(link->ssl);
+    /* A record has just ended, so none has been begun. */
+    if (peer->ciphers && !*more)
+        take_over(link, peer->ciphers);
     return ERR_OK;
 }
 
-enum err link_read(struct link *link, uint8_t *scratch, size_t size, size_t *got, bool *more)
+/* Keeps `len` bytes for later in place of what was there. */
+static enum err keep(uint8_t **at, uint32_t *at_len, const uint8_t *data, size_t len)
 {
-    size_t kept = link->in_len, new = 0;
+    uint8_t *copy = len > 0 ? malloc(len) : NULL;
 
-    *got = 0;
-    *more = false;
-    if (kept >= size)
-        return ERR_LIMIT;
-    enum err e = link->ssl ? read_tls(link, scratch + kept, size - kept, &new, more)
-                           : read_plain(link, scratch + kept, size - kept, &new);
-    if (e != ERR_OK || new == 0)
+    if (len > 0 && !copy)
+        return ERR_NOMEM;
+    if (copy)
+        memcpy(copy, data, len);
+    free(*at);
+    *at = copy;
+    *at_len = (uint32_t)len;
+    return ERR_OK;
+}
+
+/* Reads behind the beginning of a record that was kept, and opens what is whole. */
+static enum err read_lean(struct link *link, uint8_t *to, size_t size, struct slice *plain)
+{
+    struct tls_received r;
+    size_t raw = link->raw_len, got = 0;
+
+    if (raw > 0)
+        memcpy(to, link->raw, raw);
+    enum err e = read_plain(link, to + raw, size - raw, &got);
+    if (e != ERR_OK || got == 0)
         return e;
+    enum tls_outcome outcome = tls_channel_open(link->lean, to, raw + got, &r);
+    *plain = (struct slice){r.data, r.len};
+    if (outcome == TLS_BAD && !r.alert_came) {
+        struct slice alert = tls_channel_alert(link->lean, r.alert);
+        send(link->fd, alert.data, alert.len, MSG_NOSIGNAL);
+    }
+    if (outcome == TLS_BAD)
+        return ERR_PROTOCOL;
+    if (outcome == TLS_DONE && r.len == 0)
+        return ERR_CLOSED;
+    /* Data came before the close_notify: the next read will find the end. */
+    if (outcome == TLS_DONE)
+        shutdown(link->fd, SHUT_RD);
+    return keep(&link->raw, &link->raw_len, to + r.used, raw + got - r.used);
+}
+
+enum err link_read(struct link *link, const struct link_peer *peer, uint8_t *scratch, size_t size, struct slice *got,
+                   bool *more)
+{
+    size_t kept = link->in_len, room = size - kept;
+    uint8_t *to = scratch + kept;
+    struct slice new = {to, 0};
+
+    *got = (struct slice){scratch, 0};
+    *more = false;
+    if (size < kept + LINK_READ_MIN)
+        return ERR_LIMIT;
+    enum err e = link->lean  ? read_lean(link, to, room, &new)
+                 : link->ssl ? read_tls(link, peer, to, room, &new.len, more)
+                             : read_plain(link, to, room, &new.len);
+    if (e != ERR_OK || new.len == 0)
+        return e;
+    *got = new;
     if (kept > 0) {
         memcpy(scratch, link->in, kept);
-        free(link->in);
-        link->in = NULL;
-        link->in_len = 0;
+        memmove(to, new.data, new.len);
+        *got = (struct slice){scratch, kept + new.len};
     }
-    *got = kept + new;
-    return ERR_OK;
+    return keep(&link->in, &link->in_len, NULL, 0);
 }
 
 enum err link_keep(struct link *link, const uint8_t *data, size_t len)
 {
-    if (len == 0)
-        return ERR_OK;
-    link->in = malloc(len);
-    if (!link->in)
-        return ERR_NOMEM;
-    memcpy(link->in, data, len);
-    link->in_len = (uint32_t)len;
-    return ERR_OK;
+    return keep(&link->in, &link->in_len, data, len);
 }
 
 /* Sends as much as goes; *sent is set also on an error. */
@@ -278,10 +356,33 @@ static enum err store(struct link *link, const uint8_t *data, size_t len)
     return ERR_OK;
 }
 
+/* What is sealed must leave in this order: it is stored sealed. */
+static enum err write_lean(struct link *link, const struct link_peer *peer, const uint8_t *data, size_t len)
+{
+    while (len > 0) {
+        size_t taken, sent = 0;
+        struct slice sealed = tls_channel_seal(link->lean, data, len, &taken);
+        if (sealed.len == 0)
+            return ERR_IO;
+        enum err e = link->out_len > 0 ? ERR_OK : send_some(link, sealed.data, sealed.len, &sent);
+        if (e == ERR_OK && sent < sealed.len) {
+            want(link, peer, true);
+            e = store(link, sealed.data + sent, sealed.len - sent);
+        }
+        if (e != ERR_OK)
+            return e;
+        data += taken;
+        len -= taken;
+    }
+    return ERR_OK;
+}
+
 enum err link_write(struct link *link, const struct link_peer *peer, const uint8_t *data, size_t len)
 {
     size_t sent = 0;
 
+    if (link->lean)
+        return write_lean(link, peer, data, len);
     if (link->out_len > 0)
         return store(link, data, len);
     enum err e = send_some(link, data, len, &sent);
@@ -323,10 +424,17 @@ void link_close(struct link *link, bool abort)
             ERR_clear_error();
             SSL_shutdown(link->ssl); /* one close_notify, best effort */
         }
-        SSL_free(link->ssl);
+        free_ssl(link);
+    }
+    if (link->lean) {
+        struct slice bye = tls_channel_alert(link->lean, TLS_ALERT_CLOSE_NOTIFY);
+        if (!abort && link->out_len == 0)
+            send(link->fd, bye.data, bye.len, MSG_NOSIGNAL);
+        tls_channel_free(&link->lean);
     }
     close(link->fd);
     free(link->out);
     free(link->in);
+    free(link->raw);
     *link = (struct link){.fd = -1};
 }

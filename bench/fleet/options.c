@@ -12,7 +12,8 @@
 
 /* Flags that need more than config.h's types, as text. */
 struct texts {
-    char *connect, *credentials, *ca, *server_name, *mqtt, *source, *failed, *rejected, *not_now, *crash, *duplicate;
+    char *connect, *credentials, *ca, *server_name, *tls_records, *mqtt, *source, *failed, *rejected, *not_now, *crash,
+        *duplicate;
     char *silent, *think, *churn, *record;
     int64_t devices, offset, qos, keepalive, rate, handshakes, processes, per_source, backoff, payload, seed,
         exit_after;
@@ -134,6 +135,9 @@ static void take(struct options *o, const struct texts *t)
         wrong("mqtt", t->mqtt, "must be 3.1.1 or 5.0");
     if (o->keep_session && o->mqtt_version != 4)
         wrong("keep-session", "true", "is for --mqtt 3.1.1 only");
+    o->lean = strcmp(t->tls_records, "lean") == 0;
+    if (!o->lean && strcmp(t->tls_records, "openssl") != 0)
+        wrong("tls-records", t->tls_records, "must be openssl or lean");
     struct behaviour *b = &o->behaviour;
     b->failed = share("failed", t->failed);
     b->rejected = share("rejected", t->rejected);
@@ -177,8 +181,8 @@ static void take_numbers(struct options *o, const struct texts *t)
 /* All but those that the options keep. */
 static void free_texts(struct texts *t)
 {
-    char *all[] = {t->connect, t->mqtt,      t->source, t->failed, t->rejected, t->not_now,
-                   t->crash,   t->duplicate, t->silent, t->think,  t->churn};
+    char *all[] = {t->connect, t->tls_records, t->mqtt,      t->source, t->failed, t->rejected,
+                   t->not_now, t->crash,       t->duplicate, t->silent, t->think,  t->churn};
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
@@ -203,6 +207,8 @@ void options_load(struct options *o, int argc, char **argv)
         {"ca", CONFIG_STRING, &t.ca, NULL, 0, 0, "PEM file of the authority the server's certificate must come from"},
         {"insecure", CONFIG_BOOL, &o->insecure, "false", 0, 0, "do not verify the server's certificate"},
         {"server-name", CONFIG_STRING, &t.server_name, NULL, 0, 0, "name to send (SNI) and to find in the certificate"},
+        {"tls-records", CONFIG_STRING, &t.tls_records, "openssl", 0, 0,
+         "openssl, or lean: after the handshake records of our own, with TLS 1.3; least memory and time"},
         {"resume", CONFIG_BOOL, &o->resume, "false", 0, 0, "resume TLS sessions at reconnects"},
         {"mqtt", CONFIG_STRING, &t.mqtt, "3.1.1", 0, 0, "protocol version, 3.1.1 or 5.0"},
         {"qos", CONFIG_INT, &t.qos, "1", 0, 1,

@@ -29,6 +29,7 @@ struct options {
     /* How to connect. */
     bool floor, nats; /* raw records, or NATS, instead of MQTT */
     bool tls, insecure, resume;
+    bool lean; /* TLS records of our own: lib/base/tls_channel.h */
     char *ca, *server_name;
     int mqtt_version; /* 4 or 5 */
     uint8_t qos;      /* 0 or 1 */

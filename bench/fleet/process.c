@@ -32,6 +32,7 @@ struct link_peer process_peer(struct process *p, struct device *d, struct sockad
                              .len = t->len,
                              .tls = p->tls,
                              .greeting = o->nats,
+                             .ciphers = p->ciphers,
                              .server_name = o->server_name,
                              .session = d->session};
 
@@ -214,7 +215,9 @@ static bool set_up(struct process *p, const struct process_start *start)
     p->devices = calloc(p->count, sizeof *p->devices);
     p->scratch = malloc(SCRATCH_BYTES);
     p->tls = o->tls ? link_context(o->ca, o->insecure, o->resume ? on_session : NULL) : NULL;
-    return p->epoll >= 0 && p->signals >= 0 && p->timers && p->devices && p->scratch && (p->tls || !o->tls);
+    p->ciphers = p->tls && o->lean ? link_lean_records(p->tls) : NULL;
+    return p->epoll >= 0 && p->signals >= 0 && p->timers && p->devices && p->scratch && (p->tls || !o->tls) &&
+           (p->ciphers || !o->tls || !o->lean);
 }
 
 int process_run(const struct process_start *start)

@@ -22,6 +22,7 @@ struct process {
     struct stats *stats;     /* shared with the supervisor */
     int epoll, signals, notify;
     SSL_CTX *tls;
+    struct tls_ciphers *ciphers; /* for lean records, or NULL */
     struct timers *timers;
     struct device *devices;
     uint32_t first, count; /* its part of the fleet */

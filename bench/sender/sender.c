@@ -111,15 +111,14 @@ static enum err pump(struct sender *s)
 static enum err read_in(struct sender *s)
 {
     bool more = true;
-    size_t got;
+    struct slice in;
 
     for (int i = 0; more && i < READS_A_TURN; i++) {
-        enum err e = link_read(&s->link, s->scratch, SCRATCH_BYTES, &got, &more);
+        enum err e = link_read(&s->link, &s->o.peer, s->scratch, SCRATCH_BYTES, &in, &more);
         if (e != ERR_OK)
             return e;
-        if (got == 0)
+        if (in.len == 0)
             continue;
-        struct slice in = {s->scratch, got};
         e = s->o.dialect->data(s, &s->out, &in);
         if (e == ERR_OK && in.len > 0)
             e = link_keep(&s->link, in.data, in.len);
