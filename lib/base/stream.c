@@ -38,8 +38,7 @@ void stream_return_buf(struct stream_hub *hub, struct buf **b)
     *b = NULL;
 }
 
-/* Appends to a lazily made buffer; false without memory. */
-static bool append(struct stream_hub *hub, struct buf **b, const void *data, size_t len)
+bool stream_append(struct stream_hub *hub, struct buf **b, const void *data, size_t len)
 {
     if (!*b && !(*b = stream_take_buf(hub)))
         return false;
@@ -136,6 +135,7 @@ void stream_close(struct stream *s)
     stream_return_buf(hub, &s->in);
     stream_return_buf(hub, &s->out);
     stream_return_buf(hub, &s->wire);
+    stream_return_buf(hub, &s->part);
 }
 
 void stream_fail(struct stream *s, enum err why)
@@ -160,7 +160,8 @@ static void reap(struct stream_hub *hub)
     struct list *l;
     while ((l = list_pop(&hub->closed))) {
         struct stream *s = container_of(l, struct stream, link);
-        stream_tls_free(s);
+        if (s->records)
+            s->records->free(s);
         free(s);
     }
 }
@@ -174,7 +175,7 @@ static void keep_rest(struct stream *s, const uint8_t *rest, size_t len, size_t 
         buf_consume(s->in, used);
         if (buf_len(s->in) == 0)
             stream_return_buf(s->hub, &s->in);
-    } else if (len > 0 && !append(s->hub, &s->in, rest, len)) {
+    } else if (len > 0 && !stream_append(s->hub, &s->in, rest, len)) {
         stream_fail(s, ERR_NOMEM);
         return;
     }
@@ -187,7 +188,7 @@ void stream_deliver(struct stream *s, const uint8_t *data, size_t len)
     if (s->closing)
         return;
     if (s->in || s->paused) {
-        if (len > 0 && !append(s->hub, &s->in, data, len)) {
+        if (len > 0 && !stream_append(s->hub, &s->in, data, len)) {
             stream_fail(s, ERR_NOMEM);
             return;
         }
@@ -232,7 +233,7 @@ static void on_readable(struct stream *s)
         return;
     if (s->tls) {
         hub->raw = (struct slice){hub->received, n};
-        stream_tls_step(s);
+        s->records->receive(s);
         hub->raw.len = 0;
     } else {
         stream_deliver(s, hub->received, n);
@@ -264,7 +265,7 @@ static void on_connected(struct stream *s)
     if (s->tls) {
         s->state = STREAM_HANDSHAKE;
         update_events(s);
-        stream_tls_step(s);
+        s->records->receive(s);
     } else {
         stream_opened(s);
     }
@@ -307,7 +308,7 @@ void stream_write(struct stream *s, const void *data, size_t len)
 {
     if (s->state >= STREAM_LINGER || s->closing || len == 0)
         return;
-    if (!append(s->hub, &s->out, data, len)) {
+    if (!stream_append(s->hub, &s->out, data, len)) {
         doom(s, ERR_NOMEM);
         return;
     }
@@ -342,8 +343,8 @@ static bool send_buf(struct stream *s, struct buf **b)
 /* All is sent and the owner wants no more: says so to the peer, and waits a moment for it to close. */
 static void begin_linger(struct stream *s)
 {
-    if (s->ssl) {
-        stream_tls_notify_close(s);
+    if (s->records) {
+        s->records->notify_close(s);
         if (s->wire)
             return;
     }
@@ -365,7 +366,7 @@ void stream_flush(struct stream *s)
         stream_fail(s, ERR_IO);
         return;
     }
-    if (s->state == STREAM_OPEN && s->out && !s->wire && !(s->tls ? stream_tls_flush(s) : send_buf(s, &s->out))) {
+    if (s->state == STREAM_OPEN && s->out && !s->wire && !(s->records ? s->records->flush(s) : send_buf(s, &s->out))) {
         stream_fail(s, ERR_IO);
         return;
     }
@@ -410,6 +411,22 @@ void stream_pause(struct stream *s, bool paused)
         mark_turn(s);
     }
     update_events(s);
+}
+
+bool stream_send_records(struct stream *s, const uint8_t *data, size_t len)
+{
+    ssize_t sent = 0;
+    if (!s->wire) {
+        do {
+            sent = send(s->io.fd, data, len, MSG_NOSIGNAL);
+        } while (sent < 0 && errno == EINTR);
+        if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+            return false;
+        if (sent < 0)
+            sent = 0;
+    }
+    size_t rest = len - (size_t)sent, waiting = s->wire ? buf_len(s->wire) : 0;
+    return rest == 0 || (waiting + rest <= STREAM_WIRE_MAX && stream_append(s->hub, &s->wire, data + sent, rest));
 }
 
 /* --- the end of a turn ------------------------------------------------------------------------------------------- */
@@ -518,6 +535,7 @@ struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum 
     }
     s->hub = hub;
     s->tls = tls;
+    s->records = tls ? &stream_openssl_records : NULL; /* they make the handshake */
     s->state = (uint8_t)state;
     s->in_limit = s->out_limit = STREAM_DEFAULT_LIMIT;
     list_init(&s->turn);
@@ -571,10 +589,7 @@ const char *stream_peer(const struct stream *s)
 
 const char *stream_alpn(const struct stream *s)
 {
-    const unsigned char *name = NULL;
-    unsigned len = 0;
-    if (s->ssl)
-        SSL_get0_alpn_selected(s->ssl, &name, &len);
-    snprintf(s->hub->alpn_text, sizeof s->hub->alpn_text, "%.*s", (int)len, name ? (const char *)name : "");
+    struct slice name = s->alpn ? stream_tls_alpn(s->tls) : (struct slice){0};
+    snprintf(s->hub->alpn_text, sizeof s->hub->alpn_text, "%.*s", (int)name.len, (const char *)name.data);
     return s->hub->alpn_text;
 }

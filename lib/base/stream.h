@@ -4,7 +4,10 @@
  * is closed stays allocated until the end of the turn; its owner must not touch it after on_close or stream_close.
  *
  * Output written in one turn leaves in one write at the end of the turn; what a stream is given inside its own on_data
- * leaves when that returns. An idle stream keeps no buffers (TLS runs with SSL_MODE_RELEASE_BUFFERS). */
+ * leaves when that returns. An idle stream keeps no buffers (TLS runs with SSL_MODE_RELEASE_BUFFERS).
+ *
+ * TLS records are OpenSSL's, or lean: after OpenSSL's handshake the keys move to records of our own and the SSL object
+ * is freed (tls_channel.h says what that does and does not do). Nothing else differs for a stream's owner. */
 #ifndef MUSTER_BASE_STREAM_H
 #define MUSTER_BASE_STREAM_H
 
@@ -33,6 +36,7 @@ struct tls_options {
     const char *server_name;          /* client side: SNI and name to verify; NULL: do not verify the name */
     bool insecure;                    /* client side: do not verify at all (simulated fleet only) */
     bool server;
+    bool lean; /* lean records; a connection that cannot have them (TLS 1.2) goes on with OpenSSL's */
 };
 /* Returns owned; NULL with one line in the log that names the file and the reason. */
 struct tls *tls_new(const struct tls_options *options);

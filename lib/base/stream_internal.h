@@ -1,4 +1,4 @@
-/* What stream.c, stream_tls.c and stream_listener.c share; for no one else.
+/* What stream.c, stream_listener.c and the kinds of TLS records (stream_tls.c, stream_lean.c) share; for no one else.
  * Owns: struct stream, struct stream_hub. May call: OpenSSL, libev. Loop rule: as stream.h. */
 #ifndef MUSTER_BASE_STREAM_INTERNAL_H
 #define MUSTER_BASE_STREAM_INTERNAL_H
@@ -9,11 +9,12 @@
 #include "lib/base/buf.h"
 #include "lib/base/list.h"
 #include "lib/base/stream.h"
+#include "lib/base/tls_channel.h"
 
 /* One recv per stream and turn, at most this many bytes: no peer holds the loop for long. */
 #define STREAM_READ_MAX 65536
 /* A TLS record begun in an earlier turn may complete in this one: its bytes come on top (RFC 8446, 5.2). */
-#define STREAM_PLAIN_MAX (STREAM_READ_MAX + 16384 + 256)
+#define STREAM_PLAIN_MAX (STREAM_READ_MAX + TLS_RECORD_MAX)
 /* Output of one stream in one turn. */
 #define STREAM_FLUSH_MAX (256 * 1024)
 /* Streams whose output is sent in one turn; the rest go on after a look at the sockets. */
@@ -40,12 +41,29 @@ enum stream_state {
     STREAM_CLOSED, /* stands in hub->closed until the turn ends */
 };
 
-/* An idle stream has neither `in`, `out` nor `wire`: 20,000 of these and their SSL objects must fit a small machine. */
+/* How a TLS stream's bytes become records and back. Each may close the stream; none touches it after that. */
+struct stream_records {
+    /* Takes the bytes of hub->raw, all of them. */
+    void (*receive)(struct stream *s);
+    /* Seals and sends from s->out. Returns false when the connection is broken. */
+    bool (*flush)(struct stream *s);
+    /* Says that nothing follows, once. */
+    void (*notify_close)(struct stream *s);
+    void (*free)(struct stream *s);
+};
+extern const struct stream_records stream_openssl_records, stream_lean_records;
+
+/* An idle stream has neither `in`, `out`, `wire` nor `part`: 20,000 of these and their SSL objects must fit a small
+ * machine. */
 struct stream {
     ev_io io;
     struct stream_hub *hub;
-    SSL *ssl;        /* made with the first byte, so that a silent connection costs little */
-    struct tls *tls; /* NULL for plain */
+    const struct stream_records *records; /* NULL for plain */
+    struct tls *tls;                      /* NULL for plain */
+    union {
+        SSL *ssl;                 /* made with the first byte, so that a silent connection costs little */
+        struct tls_channel *lean; /* from the end of the handshake on, with stream_lean_records */
+    };
     const struct stream_handler *handler;
     void *arg;
     struct list link;  /* in hub->open, hub->deadlines or hub->closed */
@@ -53,6 +71,7 @@ struct stream {
     struct buf *in;    /* received and not yet used up */
     struct buf *out;   /* written and not yet sent (for TLS: not yet encrypted) */
     struct buf *wire;  /* TLS: encrypted and not yet sent */
+    struct buf *part;  /* lean: the beginning of a record */
     int64_t deadline;  /* ms of CLOCK_MONOTONIC, while in hub->deadlines */
     uint32_t in_limit; /* bytes */
     uint32_t out_limit;
@@ -63,6 +82,7 @@ struct stream {
     bool full : 1;    /* output went over its limit; on_drain is due */
     bool closing : 1; /* stream_shutdown was called */
     bool client : 1;
+    bool alpn : 1; /* the context's protocol was agreed */
 };
 
 struct stream_hub {
@@ -71,7 +91,7 @@ struct stream_hub {
     ev_prepare prepare; /* the end of a turn */
     ev_idle idle;       /* runs while `turn` could not be finished, so that the loop does not sleep */
     ev_timer timer;     /* the first of `deadlines` */
-    struct slice raw;   /* what the TLS stream being read has received and OpenSSL has not taken yet */
+    struct slice raw;   /* of `received`: what the TLS stream being read has not taken yet */
     bool starved;       /* OpenSSL has asked for more than `raw` held */
     unsigned handshakes_left;
     unsigned spare_count;
@@ -97,11 +117,12 @@ void stream_deliver(struct stream *s, const uint8_t *data, size_t len);
 struct buf *stream_take_buf(struct stream_hub *hub);
 void stream_return_buf(struct stream_hub *hub, struct buf **b);
 
-/* TLS: the next step with the bytes of hub->raw. Each may close `s`. */
-void stream_tls_step(struct stream *s);
-/* Encrypts and sends from s->out. Returns false when the connection is broken. */
-bool stream_tls_flush(struct stream *s);
-void stream_tls_notify_close(struct stream *s);
-void stream_tls_free(struct stream *s);
+/* Appends to a lazily made buffer; false without memory. */
+bool stream_append(struct stream_hub *hub, struct buf **b, const void *data, size_t len);
+
+/* Sends records behind s->wire, which keeps what the kernel does not take. False when the connection is broken. */
+bool stream_send_records(struct stream *s, const uint8_t *data, size_t len);
+/* The protocol of RFC 7301 that connections of the context may agree on. */
+struct slice stream_tls_alpn(const struct tls *tls);
 
 #endif

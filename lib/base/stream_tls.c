@@ -1,22 +1,24 @@
-/* TLS under a stream. OpenSSL never touches the socket: its BIO reads from what the hub received in one recv, so that a
- * record costs one system call rather than three (header, body, would-block), and it writes straight to the socket,
- * what the kernel does not take being kept in s->wire. So OpenSSL never sees a write that would block. */
+/* TLS under a stream: contexts, handshakes, and the records that OpenSSL makes. OpenSSL never touches the socket: its
+ * BIO reads from what the hub received in one recv, so that a record costs one system call rather than three (header,
+ * body, would-block), and it writes straight to the socket, what the kernel does not take being kept in s->wire. So
+ * OpenSSL never sees a write that would block. */
 #include <assert.h>
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "lib/base/log.h"
 #include "lib/base/stream_internal.h"
+#include "lib/base/tls_takeover.h"
 
 struct tls {
     SSL_CTX *ctx;
     BIO_METHOD *wire;
     BIO *shared; /* of all connections whose handshake is done: its data is the stream at work. Saves 220 bytes each */
     struct tls_tickets *tickets; /* NULL until keys are given */
+    struct tls_ciphers *ciphers; /* of lean records; NULL: OpenSSL's */
     char *server_name;
     unsigned char alpn[256]; /* length byte and name (RFC 7301, 3.1); alpn[0] 0 for none */
 };
@@ -44,27 +46,9 @@ static int wire_read(BIO *bio, char *data, size_t len, size_t *got)
 static int wire_write(BIO *bio, const char *data, size_t len, size_t *done)
 {
     struct stream *s = BIO_get_data(bio);
-    ssize_t sent = 0;
     BIO_clear_retry_flags(bio);
-    if (!s->wire) {
-        do {
-            sent = send(s->io.fd, data, len, MSG_NOSIGNAL);
-        } while (sent < 0 && errno == EINTR);
-        if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
-            return 0;
-        if (sent < 0)
-            sent = 0;
-    }
-    size_t rest = len - (size_t)sent;
-    if (rest > 0) {
-        if (!s->wire && !(s->wire = stream_take_buf(s->hub)))
-            return 0;
-        if (buf_len(s->wire) + rest > STREAM_WIRE_MAX)
-            return 0;
-        buf_put(s->wire, data + sent, rest);
-        if (s->wire->failed)
-            return 0;
-    }
+    if (!stream_send_records(s, (const uint8_t *)data, len))
+        return 0;
     *done = len;
     return 1;
 }
@@ -187,7 +171,15 @@ struct tls *tls_new(const struct tls_options *o)
     BIO_meth_set_write_ex(tls->wire, wire_write);
     BIO_meth_set_ctrl(tls->wire, wire_ctrl);
     tls->shared = new_bio(tls);
-    if (!tls->shared || !(o->server ? set_up_server(tls, o) : set_up_client(tls, o)))
+    if (o->lean) {
+        tls->ciphers = tls_ciphers_new();
+        tls_takeover_prepare(tls->ctx);
+    }
+    if (!tls->shared || (o->lean && !tls->ciphers)) {
+        log_openssl("tls_unusable", "");
+        goto fail;
+    }
+    if (!(o->server ? set_up_server(tls, o) : set_up_client(tls, o)))
         goto fail;
     return tls;
 fail:
@@ -203,6 +195,7 @@ void tls_free(struct tls **tls)
     tls_tickets_free(&(*tls)->tickets);
     BIO_free((*tls)->shared);
     BIO_meth_free((*tls)->wire);
+    tls_ciphers_free(&(*tls)->ciphers);
     free((*tls)->server_name);
     free(*tls);
     *tls = NULL;
@@ -214,6 +207,11 @@ enum err tls_set_ticket_keys(struct tls *tls, const struct tls_ticket_key *keys,
         return ERR_NOMEM;
     tls_tickets_set(tls->tickets, keys, count, encrypting);
     return ERR_OK;
+}
+
+struct slice stream_tls_alpn(const struct tls *tls)
+{
+    return (struct slice){tls->alpn + 1, tls->alpn[0]};
 }
 
 /* --- connections ----------------------------------------------------------------------------------------------------
@@ -241,6 +239,8 @@ static bool start(struct stream *s)
     BIO_set_data(bio, s);
     SSL_set_bio(ssl, bio, bio);
     s->ssl = ssl;
+    if (tls->ciphers && !tls_takeover_listen(ssl))
+        return false;
     if (!s->client)
         SSL_set_accept_state(ssl);
     else
@@ -248,8 +248,9 @@ static bool start(struct stream *s)
     return !s->client || !tls->server_name || set_name(ssl, tls->server_name);
 }
 
-void stream_tls_free(struct stream *s)
+static void openssl_free(struct stream *s)
 {
+    tls_takeover_end(s->ssl);
     SSL_free(s->ssl);
     s->ssl = NULL;
 }
@@ -278,6 +279,27 @@ static bool starved(const struct stream *s)
     return s->hub->starved && ERR_peek_error() == 0;
 }
 
+/* The handshake is done: lean records go on, if they are wanted and may. */
+static void choose_records(struct stream *s)
+{
+    const unsigned char *alpn = NULL;
+    unsigned alpn_len = 0;
+    bool later;
+    SSL_get0_alpn_selected(s->ssl, &alpn, &alpn_len);
+    s->alpn = alpn_len > 0;
+    struct tls_channel *lean = s->tls->ciphers ? tls_takeover_make(s->ssl, s->tls->ciphers, &later) : NULL;
+    tls_takeover_end(s->ssl);
+    if (lean) {
+        SSL_free(s->ssl);
+        s->lean = lean;
+        s->records = &stream_lean_records;
+        return;
+    }
+    /* A BIO of its own was needed only as long as OpenSSL put its buffer of flights in front of it. */
+    BIO_up_ref(s->tls->shared);
+    SSL_set_bio(s->ssl, s->tls->shared, s->tls->shared);
+}
+
 /* Goes on with the handshake; true once it is done and the stream still lives. */
 static bool handshake(struct stream *s)
 {
@@ -288,9 +310,7 @@ static bool handshake(struct stream *s)
     }
     s->hub->starved = false;
     if (SSL_do_handshake(s->ssl) == 1) {
-        /* A BIO of its own was needed only as long as OpenSSL put its buffer of flights in front of it. */
-        BIO_up_ref(s->tls->shared);
-        SSL_set_bio(s->ssl, s->tls->shared, s->tls->shared);
+        choose_records(s);
         stream_opened(s);
         return s->state != STREAM_CLOSED;
     }
@@ -301,14 +321,10 @@ static bool handshake(struct stream *s)
     return false;
 }
 
-void stream_tls_step(struct stream *s)
+/* Reads the records that came. */
+static void read_records(struct stream *s)
 {
     struct stream_hub *hub = s->hub;
-    /* What other code left in the queue is not this connection's. */
-    if (ERR_peek_error() != 0)
-        ERR_clear_error();
-    if (s->state == STREAM_HANDSHAKE && !handshake(s))
-        return;
     size_t n = 0, got;
     bool ended = false, more = hub->raw.len > 0 || SSL_pending(s->ssl) > 0;
     enum err why = ERR_CLOSED;
@@ -331,15 +347,26 @@ void stream_tls_step(struct stream *s)
         why = failure(s);
     if (n > 0)
         stream_deliver(s, hub->plain, n);
-    if (s->state == STREAM_CLOSED)
-        return;
-    if (ended)
+    if (s->state != STREAM_CLOSED && ended)
         stream_fail(s, why);
-    else if (s->wire)
+}
+
+static void openssl_receive(struct stream *s)
+{
+    /* What other code left in the queue is not this connection's. */
+    if (ERR_peek_error() != 0)
+        ERR_clear_error();
+    if (s->state == STREAM_HANDSHAKE && !handshake(s))
+        return;
+    if (s->records == &stream_openssl_records)
+        read_records(s);
+    else if (s->hub->raw.len > 0)
+        s->records->receive(s);
+    if (s->state != STREAM_CLOSED && s->wire)
         stream_flush(s);
 }
 
-bool stream_tls_flush(struct stream *s)
+static bool openssl_flush(struct stream *s)
 {
     size_t budget = STREAM_FLUSH_MAX, done;
     BIO_set_data(s->tls->shared, s);
@@ -357,9 +384,12 @@ bool stream_tls_flush(struct stream *s)
     return true;
 }
 
-void stream_tls_notify_close(struct stream *s)
+static void openssl_notify_close(struct stream *s)
 {
     BIO_set_data(s->tls->shared, s);
     if (!(SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN) && SSL_shutdown(s->ssl) < 0)
         ERR_clear_error();
 }
+
+const struct stream_records stream_openssl_records = {openssl_receive, openssl_flush, openssl_notify_close,
+                                                      openssl_free};
