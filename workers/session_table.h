@@ -1,5 +1,5 @@
-/* The sessions of this worker by (tenant, seq): a table of blocks, each with a pointer per slot.
- * Owns: struct session_table. May call: lib/store/block. Loop rule: none. */
+/* The sessions of this worker by (tenant, seq).
+ * Owns: struct session_table. May call: the C library. Loop rule: none. */
 #ifndef MUSTER_WORKERS_SESSION_TABLE_H
 #define MUSTER_WORKERS_SESSION_TABLE_H
 
@@ -14,7 +14,7 @@ struct session_table *session_table_new(void);
 /* Sessions are not freed. */
 void session_table_free(struct session_table **table);
 struct session *session_table_get(const struct session_table *table, uint32_t tenant, uint32_t seq);
-/* Sets or, with NULL, clears; false without memory. */
+/* Sets or, with NULL, clears, which needs no memory; false without memory. */
 bool session_table_set(struct session_table *table, uint32_t tenant, uint32_t seq, struct session *s);
 size_t session_table_count(const struct session_table *table);
 /* Calls `fn` for every session; it may clear that session. */

@@ -14,7 +14,7 @@
 
 static struct session sessions[TENANTS][PER];
 
-/* Sparse: every seventh number, so that blocks come and go. */
+/* Sparse: every seventh number. */
 static uint32_t seq_of(unsigned i)
 {
     return i * 7;
@@ -81,6 +81,26 @@ static void replaced_and_cleared_ones_are_counted_right(void **unused)
     session_table_free(&t);
 }
 
+/* Every second one goes, whatever stood behind it is still found; then all come again. */
+static void what_is_left_is_found_when_others_go(void **unused)
+{
+    (void)unused;
+    struct session_table *t = filled();
+    for (unsigned tenant = 0; tenant < TENANTS; tenant++)
+        for (unsigned i = tenant & 1; i < PER; i += 2)
+            assert_true(session_table_set(t, tenant + 1, seq_of(i), NULL));
+    assert_int_equal(session_table_count(t), TENANTS * PER / 2);
+    for (unsigned tenant = 0; tenant < TENANTS; tenant++)
+        for (unsigned i = 0; i < PER; i++)
+            assert_ptr_equal(session_table_get(t, tenant + 1, seq_of(i)),
+                             (i ^ tenant) & 1 ? &sessions[tenant][i] : NULL);
+    for (unsigned tenant = 0; tenant < TENANTS; tenant++)
+        for (unsigned i = 0; i < PER; i++)
+            assert_true(session_table_set(t, tenant + 1, seq_of(i), &sessions[tenant][i]));
+    assert_int_equal(session_table_count(t), TENANTS * PER);
+    session_table_free(&t);
+}
+
 struct walk {
     struct session_table *table;
     unsigned seen;
@@ -115,6 +135,7 @@ int main(void)
         cmocka_unit_test(each_is_found_under_its_own_number_only),
         cmocka_unit_test(the_largest_numbers_have_a_place),
         cmocka_unit_test(replaced_and_cleared_ones_are_counted_right),
+        cmocka_unit_test(what_is_left_is_found_when_others_go),
         cmocka_unit_test(a_walk_sees_each_once_and_may_clear_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
