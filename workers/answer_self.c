@@ -71,7 +71,7 @@ static void claim(struct answer_self *self, const struct db_block *b)
     for (unsigned slot = bitmap_next(&b->slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&b->slots, slot + 1))
         slots[n++] = (uint16_t)slot;
     self->under_way++;
-    live_attach(w->live, b->tenant, b->block, lease_number(w->lease), slots, n, claimed, c);
+    live_attach(w->live, b->tenant, b->block, lease_number(w->lease), slots, n, UINT16_MAX, claimed, c);
 }
 
 static void blocks_read(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,

@@ -32,6 +32,7 @@ struct call {
     struct attach *attach;
     uint32_t tenant, block;
     bool adding;
+    unsigned most; /* commands for one slot */
     size_t count;
     uint16_t slots[SLOTS_PER_CALL];
 };
@@ -120,16 +121,69 @@ void attach_settle(struct attach *attach, void (*fn)(void *arg), void *arg)
 
 /* --- what Redis answers ------------------------------------------------------------------------------------------- */
 
-/* `place` is tenant << 32 | seq. */
-static void give(void *arg, struct batch *batch, uint64_t place, uint64_t attempts)
+/* What an answer gives to the sessions, in order: all together once every batch is known, since one that is loaded
+ * later than the next would be overtaken by it. */
+struct gifts {
+    struct worker *worker;
+    uint32_t tenant;
+    size_t count, unknown; /* unknown: batches not looked up yet, and one until all are asked for */
+    struct gift {
+        struct batch *batch; /* referenced, or NULL: over */
+        uint64_t id;
+        uint32_t seq;
+        uint8_t attempts;
+    } v[];
+};
+
+static void give_all(struct gifts *g)
 {
-    struct worker *w = arg;
-    if (!batch)
+    if (--g->unknown > 0)
         return;
-    struct session *s = session_table_get(w->sessions, (uint32_t)(place >> 32), (uint32_t)place);
-    if (s)
-        session_hold(s, batch, (unsigned)attempts);
-    batch_unref(w->batches, batch);
+    for (size_t i = 0; i < g->count; i++) {
+        struct batch *batch = g->v[i].batch;
+        if (!batch)
+            continue;
+        struct session *s = session_table_get(g->worker->sessions, g->tenant, g->v[i].seq);
+        if (s)
+            session_hold(s, batch, g->v[i].attempts);
+        batch_unref(g->worker->batches, batch);
+    }
+    free(g);
+}
+
+static void found(void *arg, struct batch *batch, uint64_t i, uint64_t unused)
+{
+    struct gifts *g = arg;
+    (void)unused;
+    g->v[i].batch = batch;
+    give_all(g);
+}
+
+static struct gifts *gifts_new(struct worker *w, uint32_t tenant, uint32_t block, const struct live_attached *slots,
+                               size_t count)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++)
+        n += slots[i].count;
+    struct gifts *g = calloc(1, sizeof *g + n * sizeof *g->v);
+    if (!g) {
+        log_error("out_of_memory", "where=attach");
+        abort();
+    }
+    *g = (struct gifts){.worker = w, .tenant = tenant, .unknown = n + 1};
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < slots[i].count; k++)
+            g->v[g->count++] = (struct gift){.id = slots[i].pending[k].batch,
+                                             .seq = block_seq(block, slots[i].slot),
+                                             .attempts = (uint8_t)state_attempts(slots[i].pending[k].state)};
+    return g;
+}
+
+static void give(struct gifts *g)
+{
+    for (size_t i = 0, n = g->count; i < n; i++)
+        batch_cache_get(g->worker->batches, g->v[i].id, found, g, i, 0);
+    give_all(g);
 }
 
 static void tell_previous(struct worker *w, uint16_t previous, uint32_t tenant, uint32_t seq)
@@ -160,12 +214,14 @@ static void attached(void *arg, enum err err, const struct live_attached *slots,
     struct worker *w = call->attach->worker;
     for (size_t i = 0; !err && i < count; i++) {
         uint32_t seq = block_seq(call->block, slots[i].slot);
+        struct session *s = session_table_get(w->sessions, call->tenant, seq);
         if (slots[i].previous && slots[i].previous != lease_number(w->lease))
             tell_previous(w, slots[i].previous, call->tenant, seq);
-        for (size_t k = 0; k < slots[i].count; k++)
-            batch_cache_get(w->batches, slots[i].pending[k].batch, give, w, (uint64_t)call->tenant << 32 | seq,
-                            state_attempts(slots[i].pending[k].state));
+        if (s)
+            session_attached(s, slots[i].count, call->most);
     }
+    if (!err)
+        give(gifts_new(w, call->tenant, call->block, slots, count));
     finish(call, err);
 }
 
@@ -188,13 +244,14 @@ static void send_call(struct call *call)
     uint16_t number = lease_number(w->lease);
     call->attach->under_way++;
     if (call->adding)
-        live_attach(w->live, call->tenant, call->block, number, call->slots, call->count, attached, call);
+        live_attach(w->live, call->tenant, call->block, number, call->slots, call->count, call->most, attached, call);
     else
         live_detach(w->live, call->tenant, call->block, number, call->slots, call->count, detached, call);
 }
 
-/* Adds a slot to the call it belongs to; sends a full one, or one of another block. Returns the call now open. */
-static struct call *add_to_call(struct attach *attach, struct call *call, uint64_t key, bool adding)
+/* Adds a slot to the call it belongs to, with the session that comes or NULL for one that goes; sends a full one, or
+ * one of another block. Returns the call now open. */
+static struct call *add_to_call(struct attach *attach, struct call *call, uint64_t key, const struct session *coming)
 {
     uint32_t tenant = (uint32_t)(key >> 32), seq = (uint32_t)key;
     if (call && (call->tenant != tenant || call->block != block_of(seq) || call->count == SLOTS_PER_CALL)) {
@@ -208,7 +265,9 @@ static struct call *add_to_call(struct attach *attach, struct call *call, uint64
     call->attach = attach;
     call->tenant = tenant;
     call->block = block_of(seq);
-    call->adding = adding;
+    call->adding = coming != NULL;
+    if (coming && session_wants(coming) > call->most)
+        call->most = session_wants(coming);
     call->slots[call->count++] = slot_of(seq);
     return call;
 }
@@ -236,7 +295,7 @@ static void carry_out(struct attach *attach)
         struct session *s = session_table_get(w->sessions, (uint32_t)(keys[i] >> 32), (uint32_t)keys[i]);
         bool there = s && s->receiving;
         struct call **call = there ? &adding : &removing;
-        *call = add_to_call(attach, *call, keys[i], there);
+        *call = add_to_call(attach, *call, keys[i], there ? s : NULL);
     }
     if (adding)
         send_call(adding);

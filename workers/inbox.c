@@ -54,7 +54,7 @@ static void hold_slots(struct worker *w, struct routed *r, struct batch *batch)
     for (unsigned slot = bitmap_next(&r->slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&r->slots, slot + 1)) {
         struct session *s = session_table_get(w->sessions, r->tenant, block_seq(r->block, slot));
         if (s && s->receiving) {
-            session_hold(s, batch, 0);
+            session_offer(s, batch);
         } else {
             bitmap_set(&gone, slot);
             any = true;

@@ -12,6 +12,8 @@
 #include "workers/session_table.h"
 #include "workers/worker.h"
 
+#define URGENT 1 /* muster.v1.Priority */
+
 /* --- what it holds ------------------------------------------------------------------------------------------------ */
 
 static struct held *held_find(struct session *s, uint64_t batch)
@@ -112,7 +114,7 @@ void session_receive(struct session *s, bool receiving)
     if (!receiving)
         let_go(s);
     s->receiving = receiving;
-    s->overflowed = false;
+    s->more = s->asked = s->put_off = false;
     attach_change(s->worker->attach, s->tenant, s->seq);
 }
 
@@ -163,6 +165,16 @@ static bool send_held(struct session *s, struct held *h, int64_t now_us)
     return true;
 }
 
+/* When all it holds is done. What it has put off would be given again first: with that it asks when its time has come,
+ * and for as much as it can hold, so that what is behind is not forgotten. */
+static void ask_for_more(struct session *s)
+{
+    if (!s->more || s->asked || s->put_off || s->held_count > 0)
+        return;
+    s->asked = true;
+    attach_change(s->worker->attach, s->tenant, s->seq);
+}
+
 void session_pump(struct session *s)
 {
     int64_t now_us = 0, wall = 0;
@@ -188,10 +200,19 @@ void session_pump(struct session *s)
         else
             held_remove(s, h);
     }
-    if (s->open && s->held_count == 0 && s->overflowed) {
-        s->overflowed = false;
-        attach_change(s->worker->attach, s->tenant, s->seq);
-    }
+    if (s->open)
+        ask_for_more(s);
+}
+
+unsigned session_wants(const struct session *s)
+{
+    return s->put_off ? SESSION_HELD_MAX : SESSION_GIVEN_MAX;
+}
+
+void session_attached(struct session *s, size_t given, unsigned wanted)
+{
+    s->more = given >= wanted;
+    s->asked = s->put_off = false;
 }
 
 void session_hold(struct session *s, struct batch *batch, unsigned attempts)
@@ -203,16 +224,26 @@ void session_hold(struct session *s, struct batch *batch, unsigned attempts)
         return;
     }
     if (s->held_count >= SESSION_HELD_MAX) {
-        s->overflowed = true; /* attached again when these are done */
+        s->more = true; /* attached again when these are done */
         return;
     }
     batch_ref(batch);
     if (!held_insert(s, batch, attempts)) {
         batch_unref(s->worker->batches, batch);
-        s->overflowed = true;
+        s->more = true;
         return;
     }
     session_pump(s);
+}
+
+void session_offer(struct session *s, struct batch *batch)
+{
+    bool behind = s->held_count == 0 || batch_rank(batch) > batch_rank(s->held[s->held_count - 1].batch);
+    /* What has been put off may keep it from fetching for long: what is urgent does not wait for that. */
+    if (s->more && behind && !(s->put_off && batch->priority <= URGENT))
+        session_pump(s); /* fetched in its turn */
+    else
+        session_hold(s, batch, 0);
 }
 
 void session_cancel(struct session *s, const struct batch *batch)
@@ -276,8 +307,10 @@ void session_durable(struct session *s, uint64_t batch, uint8_t event, uint16_t 
         return;
     if (h && (h->phase == HELD_ANSWERED || h->phase == HELD_WAITING)) {
         held_remove(s, h);
-        if (event == EVENT_NOT_NOW)
+        if (event == EVENT_NOT_NOW) {
+            s->put_off = true;
             worker_retry_later(s->worker, s);
+        }
     }
     session_pump(s);
 }

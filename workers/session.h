@@ -34,7 +34,8 @@ struct transport {
     void (*close)(struct session *s, enum session_end why);
 };
 
-#define SESSION_HELD_MAX 256 /* commands one session holds; the rest stays in Redis until these are done */
+#define SESSION_HELD_MAX  256 /* commands one session holds; the rest stays in Redis until these are done */
+#define SESSION_GIVEN_MAX 16  /* of them given at once when a device connects: it has all the time it needs for more */
 
 /* A command in a session's hands. */
 struct held {
@@ -55,7 +56,10 @@ struct session {
     uint8_t in_flight_max;
     /* The session's own. */
     uint8_t in_flight;
-    bool open, receiving, overflowed;
+    bool open, receiving;
+    bool more;    /* behind what it holds there may be more in Redis, to be fetched by attaching again, */
+    bool asked;   /* which is under way */
+    bool put_off; /* since it was attached it has said "not now" */
     uint32_t generation;
     uint16_t held_count, held_room;
     struct held *held; /* by rank; &one while room is 1 */
@@ -70,8 +74,14 @@ void session_receive(struct session *s, bool receiving);
  */
 void session_close(struct session *s);
 
+/* How many commands Redis is to give it. */
+unsigned session_wants(const struct session *s);
+/* It is attached, `given` commands of those it has in Redis come now; `wanted` was the limit. */
+void session_attached(struct session *s, size_t given, unsigned wanted);
 /* Puts a command into its hands, unless it has it; takes a reference of the batch. Sends what may be sent. */
 void session_hold(struct session *s, struct batch *batch, unsigned attempts);
+/* The same with a command that was just accepted, unless others in Redis come before it. */
+void session_offer(struct session *s, struct batch *batch);
 /* The device's acknowledgement. `transport->acknowledged` comes with `token` when it is durable. False when the id is
  * not this device's. */
 bool session_answer(struct session *s, const struct acknowledgement *ack, uint16_t token);

@@ -86,8 +86,8 @@ void live_states(struct live *live, uint32_t tenant, uint64_t batch, const uint3
 
 /* --- devices and workers ---------------------------------------------------------------------------------------- */
 /* Script attach: the devices of these slots are connected to `worker`. For each slot, in the order given: the worker
- * that had it before (0: none), and its open commands in delivery order, QUEUED ones now ROUTED; HELD ones are left
- * out. */
+ * that had it before (0: none), and its first open commands in delivery order, `most` of them (1 or more) at most,
+ * QUEUED ones now ROUTED; HELD ones are left out. */
 struct live_pending {
     uint64_t batch;
     uint8_t state; /* state byte before this attach */
@@ -100,7 +100,7 @@ struct live_attached {
 };
 typedef void live_attach_fn(void *arg, enum err err, const struct live_attached *attached, size_t count);
 void live_attach(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, const uint16_t *slots,
-                 size_t count, live_attach_fn *done, void *arg);
+                 size_t count, unsigned most, live_attach_fn *done, void *arg);
 /* Script detach: these devices have left `worker`: presence 0 where it still says so, and then what was ROUTED or SENT
  * there is QUEUED again. */
 void live_detach(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, const uint16_t *slots,

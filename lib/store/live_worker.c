@@ -65,7 +65,7 @@ static void reply_attach(void *arg, enum err err, const redisReply *reply)
 }
 
 void live_attach(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, const uint16_t *slots,
-                 size_t count, live_attach_fn *done, void *arg)
+                 size_t count, unsigned most, live_attach_fn *done, void *arg)
 {
     struct args a = {0};
     uint8_t room[2 * BLOCK_SLOTS];
@@ -82,6 +82,7 @@ void live_attach(struct live *live, uint32_t tenant, uint32_t block, uint16_t wo
     args_printf(&a, "%u", worker);
     args_prefix(&a, tenant, block);
     args_slots(&a, room, slots, count);
+    args_printf(&a, "%u", most);
     live_run(live, "attach", 2, &a, reply_attach, r);
 }
 

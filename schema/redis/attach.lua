@@ -1,9 +1,10 @@
--- Devices are connected to a worker: presence, and everything that is open for them, in order of delivery.
+-- Devices are connected to a worker: presence, and what is open for them, in order of delivery.
 -- Needs prelude_block.
 -- KEYS  presence, open
--- ARGV  worker, prefix of state keys, packed slots (u16, little endian)
+-- ARGV  worker, prefix of state keys, packed slots (u16, little endian), most commands for one slot
 -- Gives {packed workers that had them before (u16 each), then for each slot that has open commands: its place in
 -- the argument (from 0), packed commands: batch (u64), state byte before}. QUEUED commands are ROUTED now; HELD ones are left out.
+local PART = 32 -- open batches looked at at a time
 local worker, slots = tonumber(ARGV[1]), numbers(ARGV[3])
 local n, low = #slots, worker % 256
 local high = (worker - low) / 256
@@ -30,8 +31,9 @@ else
     redis.call("SET", KEYS[1], char(unpack(all)))
 end
 
-local pending, packed, packed_batch = {}, nil, nil
-each_open(KEYS[2], ARGV[2], slots, function(i, old, batch)
+local most, pending, full, open = tonumber(ARGV[4]), {}, {}, n
+local packed, packed_batch = nil, nil
+local function give(i, old, batch)
     local state = old % 16
     if state < QUEUED or state >= FIRST_TERMINAL then
         return old
@@ -42,8 +44,18 @@ each_open(KEYS[2], ARGV[2], slots, function(i, old, batch)
     local list = pending[i] or {}
     pending[i] = list
     list[#list + 1] = packed .. char(old)
+    if #list == most then
+        full[i], open = true, open - 1
+    end
     return apply(old, ROUTE, 0)
-end)
+end
+-- In parts: most devices are full, or have seen all, after the first.
+local from = 0
+repeat
+    local members = redis.call("ZRANGE", KEYS[2], from, from + PART - 1)
+    each_member(members, ARGV[2], slots, give, full)
+    from = from + PART
+until open == 0 or #members < PART
 local reply, k = {table.concat(previous)}, 1
 for i = 1, n do
     if pending[i] then

@@ -25,15 +25,15 @@ local function patch(key, text, places, n, bytes)
     redis.call("SET", key, char(unpack(all)))
 end
 
--- Calls decide(i, state byte, batch) for the i-th of the slots in every open batch of a block that addresses it, batches
--- in the order of delivery; what it gives back is the new byte.
-local function each_open(open, prefix, slots, decide)
+-- Calls decide(i, state byte, batch) for the i-th of the slots in some of a block's open batches (members of `open`), each
+-- that addresses it, unless full[i]; what it gives back is the new byte.
+local function each_member(members, prefix, slots, decide, full)
     local call, n = redis.call, #slots
     local lowest, highest = slots[1], slots[1]
     for i = 2, n do
         lowest, highest = math.min(lowest, slots[i]), math.max(highest, slots[i])
     end
-    for _, member in ipairs(call("ZRANGE", open, "0", "-1")) do
+    for _, member in ipairs(members) do
         local a, b, c, d = byte(member, 1, 4)
         local first, count = a + b * 256, c + d * 256
         if highest >= first and lowest < first + count then
@@ -42,7 +42,7 @@ local function each_open(open, prefix, slots, decide)
             if n <= VERY_FEW then
                 for i = 1, n do
                     local slot = slots[i]
-                    if slot >= first and slot < first + count then
+                    if slot >= first and slot < first + count and not full[i] then
                         local at = (HEADER + slot - first) .. ""
                         local old = byte(call("GETRANGE", key, at, at)) or 0
                         local new = old > 0 and decide(i, old, batch) or 0
@@ -57,7 +57,7 @@ local function each_open(open, prefix, slots, decide)
                 for i = 1, n do
                     local at = HEADER + slots[i] - first + 1
                     local old = at > HEADER and (all and all[at] or not all and byte(text, at)) or 0
-                    local new = old > 0 and decide(i, old, batch) or 0
+                    local new = old > 0 and (full[i] and old or decide(i, old, batch)) or 0
                     if new ~= old then
                         changes = changes + 1
                         places[changes], bytes[at] = at, new
@@ -67,6 +67,11 @@ local function each_open(open, prefix, slots, decide)
             end
         end
     end
+end
+
+-- The same for all open batches of a block, in the order of delivery.
+local function each_open(open, prefix, slots, decide)
+    each_member(redis.call("ZRANGE", open, "0", "-1"), prefix, slots, decide, {})
 end
 
 local function lose(_, old)

@@ -77,6 +77,42 @@ def test_what_waited_comes_in_order_when_the_device_connects(router, worker):
             device.wait_published(device.ack(delivery))
 
 
+def test_a_long_backlog_is_fetched_in_parts_and_nothing_overtakes_it(router, worker):
+    backlog = [router.open([5]) for _ in range(40)]
+    with router.device(5).connect(worker.address) as device:
+        deliveries = [device.next()]
+        late, urgent = router.open([5]), router.open([5], priority=1)
+        for batch in (late, urgent):
+            router.route(batch, [5])
+        until(lambda: router.redis.exists(*(f"{{w{router.presence(5)}}}:inbox:{c}" for c in ("normal", "urgent"))) == 0)
+        for _ in range(len(backlog) + 1):
+            device.ack(deliveries[-1])
+            deliveries.append(device.next())
+        device.wait_published(device.ack(deliveries[-1]))
+    wanted = [backlog[0], urgent, *backlog[1:], late]
+    assert [d.command_id for d in deliveries] == [command_id(b, router.tenant, 5) for b in wanted]
+    assert [d.attempt for d in deliveries] == [1] * len(wanted)
+
+
+def test_who_puts_off_all_it_was_given_is_left_in_peace_until_then(stack, router):
+    worker = stack.start_worker("--not-now-retry", "2s")
+    batches = [router.open([1]) for _ in range(20)]
+    wanted = [command_id(b, router.tenant, 1) for b in batches]
+    began = time.monotonic()
+    with router.device(1).connect(worker.address) as device:
+        for batch in wanted[:16]:
+            delivery = device.next()
+            assert (delivery.command_id, delivery.attempt) == (batch, 1)
+            device.wait_published(device.ack(delivery, 4))
+        again = []
+        for _ in wanted:
+            again.append(device.next())
+            assert time.monotonic() - began >= 2
+            device.ack(again[-1])
+    assert [d.command_id for d in again] == wanted
+    assert [d.attempt for d in again] == [2] * 16 + [1] * 4
+
+
 def test_more_than_one_in_flight_when_told_so(stack, router):
     worker = stack.start_worker("--in-flight", "3")
     for _ in range(5):

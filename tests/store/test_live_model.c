@@ -220,14 +220,14 @@ static int by_rank(const void *a, const void *b)
 static void attach(struct fixture *f, struct model *m)
 {
     uint16_t slots[BLOCK_SLOTS], worker = (uint16_t)(1 + below(f, WORKERS));
-    unsigned n = some_slots(f, slots);
+    unsigned n = some_slots(f, slots), most = below(f, 2) ? 1 + below(f, 3) : BATCHES;
     struct model_batch *order[BATCHES] = {NULL};
     size_t open = 0;
     for (int i = 0; i < BATCHES; i++)
         if (m->batches[i].open)
             order[open++] = &m->batches[i];
     qsort(order, open, sizeof *order, by_rank);
-    live_attach(f->live, TENANT, BLOCK, worker, slots, n, on_attach, expect());
+    live_attach(f->live, TENANT, BLOCK, worker, slots, n, most, on_attach, expect());
     struct answer *a = get(f);
     assert_int_equal(a->err, ERR_OK);
     assert_int_equal(a->count, n);
@@ -236,7 +236,7 @@ static void attach(struct fixture *f, struct model *m)
         assert_int_equal(a->attached[i].slot, slots[i]);
         assert_int_equal(a->attached[i].previous, m->presence[slots[i]]);
         m->presence[slots[i]] = worker;
-        for (size_t o = 0; o < open; o++) {
+        for (size_t o = 0; o < open && k < most; o++) {
             uint8_t *byte = &order[o]->states[slots[i]];
             enum command_state s = state_of(*byte);
             if (s != STATE_QUEUED && s != STATE_ROUTED && s != STATE_SENT)
