@@ -18,6 +18,11 @@
 /* Read at once: several TLS records' worth, and a kept part of a message. */
 #define SCRATCH_BYTES (256u * 1024)
 
+/* With nothing to send, answers gather so long before they are read: a sender that is woken for each one takes the
+ * processor from the broker, and its confirmations come to the broker one by one (measured with mosquitto: half the
+ * sender's CPU, a tenth more commands/s). */
+#define REST_US 1000
+
 /* Reads in one turn before commands go out again. */
 #define READS_A_TURN 16
 
@@ -146,12 +151,24 @@ static enum err on_event(struct sender *s, uint32_t events)
     return e;
 }
 
+/* All that the devices and the window allow is on its way. */
+static bool is_only_listening(const struct sender *s)
+{
+    bool window_full = s->o.window > 0 && s->next - s->answered >= s->o.window;
+
+    return s->round > 0 && s->link.out_len == 0 && (window_full || s->next == s->o.credentials->count);
+}
+
 /* Waits at most until `deadline_us` for something to do, and does it. */
 static enum err turn(struct sender *s, int64_t deadline_us)
 {
     struct epoll_event ev;
+
+    if (is_only_listening(s))
+        usleep(REST_US);
     int64_t left_us = deadline_us - clock_mono_us();
-    int n = left_us > 0 ? epoll_wait(s->o.peer.epoll, &ev, 1, (int)(left_us / 1000) + 1) : 0;
+    int wait_ms = left_us <= 0 ? 0 : left_us > 1000000 ? 1000 : (int)(left_us / 1000) + 1;
+    int n = epoll_wait(s->o.peer.epoll, &ev, 1, wait_ms);
 
     s->now_us = clock_mono_us();
     if (n < 0)
