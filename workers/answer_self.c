@@ -16,7 +16,9 @@ struct answer_self {
     struct worker *worker;
     struct ev_timer timer;
     bool reading, failed, ready;
-    unsigned under_way; /* claims */
+    bool whole;           /* claim all at the next look, whether or not it was claimed before */
+    uint64_t seen, known; /* digests of the devices read last, and of those claimed: claiming is work for Redis */
+    unsigned under_way;   /* claims */
 };
 
 struct claim {
@@ -36,6 +38,7 @@ static void claims_done(struct answer_self *self)
     if (self->under_way > 0 || self->reading)
         return;
     self->ready = self->ready || !self->failed;
+    self->known = self->failed ? 0 : self->seen;
     again(self, self->failed ? RETRY_S : REFRESH_S);
 }
 
@@ -74,6 +77,25 @@ static void claim(struct answer_self *self, const struct db_block *b)
     live_attach(w->live, b->tenant, b->block, lease_number(w->lease), slots, n, UINT16_MAX, claimed, c);
 }
 
+/* FNV-1a. */
+static uint64_t digest(uint64_t sum, const void *data, size_t len)
+{
+    const uint8_t *byte = data;
+    for (size_t i = 0; i < len; i++)
+        sum = (sum ^ byte[i]) * 0x100000001b3u;
+    return sum;
+}
+
+/* Of this worker's share. */
+static bool next_block(const struct answer_self *self, const struct pg_result *r, int *row, struct db_block *b)
+{
+    const struct worker_options *o = &self->worker->options;
+    for (; *row < pg_rows(r); ++*row)
+        if (db_block_read(r, *row, b) && b->block % o->answer_shares == o->answer_share)
+            return true;
+    return false;
+}
+
 static void blocks_read(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                         size_t count)
 {
@@ -82,13 +104,18 @@ static void blocks_read(void *arg, enum err err, const struct pg_error *error, c
     struct db_block b;
     self->reading = false;
     self->failed = err != ERR_OK || lease_number(self->worker->lease) == 0;
-    for (int row = 0; !self->failed && row < pg_rows(results[0]); row++)
-        if (db_block_read(results[0], row, &b))
-            claim(self, &b);
+    bool whole = self->whole;
+    self->whole = false;
+    self->seen = 0xcbf29ce484222325u;
+    for (int row = 0; !self->failed && next_block(self, results[0], &row, &b); row++)
+        self->seen = digest(self->seen, &b, sizeof b);
+    for (int row = 0; !self->failed && (whole || self->seen != self->known) && next_block(self, results[0], &row, &b);
+         row++)
+        claim(self, &b);
     claims_done(self);
 }
 
-void answer_self_claim(struct answer_self *self)
+static void look(struct answer_self *self)
 {
     if (self->reading || self->under_way > 0)
         return;
@@ -99,10 +126,16 @@ void answer_self_claim(struct answer_self *self)
     pg_txn_submit(txn, blocks_read, self);
 }
 
+void answer_self_claim(struct answer_self *self)
+{
+    self->whole = true;
+    look(self);
+}
+
 static void on_timer(struct ev_loop *loop, struct ev_timer *timer, int revents)
 {
     (void)loop, (void)revents;
-    answer_self_claim(timer->data);
+    look(timer->data);
 }
 
 struct answer_self *answer_self_new(struct worker *worker)

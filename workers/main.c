@@ -69,6 +69,9 @@ static void read_settings(struct process *p, int argc, char **argv)
         {"postgres-connections", CONFIG_INT, &p->pg_connections, "2", 1, 64, "connections to PostgreSQL"},
         {"answer-self", CONFIG_BOOL, &o->answer_self, "false", 0, 0,
          "measure the queue path: no devices, every command succeeds at once"},
+        {"answer-shares", CONFIG_INT, &o->answer_shares, "1", 1, 1000,
+         "workers with --answer-self that share the blocks: block b is for that with --answer-share b modulo it"},
+        {"answer-share", CONFIG_INT, &o->answer_share, "0", 0, 999, "which of the --answer-shares is this one's"},
         {0},
     };
     enum log_level level;
@@ -88,6 +91,11 @@ static void read_settings(struct process *p, int argc, char **argv)
     }
     if (!o->answer_self && !*p->listen && !*p->listen_plain) {
         fprintf(stderr, "muster-worker: nothing to listen on: --listen or --listen-plain\n");
+        exit(2);
+    }
+    if (o->answer_share >= o->answer_shares) {
+        fprintf(stderr, "muster-worker: --answer-share %lld: must be less than --answer-shares %lld\n",
+                (long long)o->answer_share, (long long)o->answer_shares);
         exit(2);
     }
     log_init("muster-worker", level);

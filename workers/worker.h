@@ -33,6 +33,7 @@ struct worker_options {
     int64_t not_now_ms;      /* when a command that was NOT_NOW is delivered again on the same connection */
     int64_t keepalive_max_s; /* longest keepalive granted; 0: what the device asks */
     bool answer_self;        /* measure the queue path: no sockets, every command succeeds at once */
+    int64_t answer_shares, answer_share; /* of answer_self: only blocks that leave this remainder are answered for */
 };
 
 struct worker_stats {

@@ -341,7 +341,7 @@ def test_not_ready_without_redis(make_stack):
 
 
 @pytest.mark.parametrize("flags", [["--bogus"], ["--in-flight", "0"], ["--log-level", "loud"], ["--listen", "127.0.0.1:0"],
-                                   ["--listen", ""]])
+                                   ["--listen", ""], ["--answer-self", "--answer-share", "1"]])
 def test_a_wrong_flag_is_one_line_and_exit_2(flags):
     done = subprocess.run([program("muster-worker"), *flags], capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2
@@ -538,6 +538,13 @@ def test_a_worker_that_answers_itself(stack, router):
     until(lambda: len(router.log()) == 19)
     assert set(router.log().values()) == {SUCCEEDED | 1 << 4}
     assert router.state(batch, 1)[0] == router.state(later, 15)[0] == SUCCEEDED
+
+
+def test_workers_that_answer_themselves_share_the_blocks(stack):
+    router = HandRouter(stack, devices=2 * 1024)
+    for share in range(2):
+        stack.start_worker("--answer-self", "--answer-shares", "2", "--answer-share", share)
+    assert router.presence(0) != router.presence(1024) and 0 not in (router.presence(0), router.presence(1024))
 
 
 def test_many_devices_at_once(stack):

@@ -14,10 +14,11 @@ def program(name):
 
 
 class Daemon(Process):
-    """A dispatcher or worker; `ready` has what it said when it was: listen, admin and so on."""
+    """A dispatcher or worker; `ready` has what it said when it was: listen, admin and so on. `under` is a command it is run
+    by, such as valgrind."""
 
-    def __init__(self, name, flags, log, env=None, wait=True):
-        super().__init__([program(name), *flags], log, env=env)
+    def __init__(self, name, flags, log, env=None, wait=True, under=()):
+        super().__init__([*under, program(name), *flags], log, name=name, env=env)
         self.flags = flags
         self.ready = None
         if wait:

@@ -119,17 +119,19 @@ class Postgres:
 
 
 class Redis:
-    def __init__(self, folder, args=()):
+    """`under` is a command it is run by, such as valgrind."""
+
+    def __init__(self, folder, args=(), under=()):
         self.folder = str(folder)
         os.makedirs(self.folder, exist_ok=True)
         self.socket = os.path.join(self.folder, "redis.sock")
         self.url = f"unix://{self.socket}"
-        self.args = args
+        self.args, self.under = args, under
         self.process = None
 
     def start(self):
         self.process = Process(
-            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", self.folder, "--save", "",
+            [*self.under, "redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", self.folder, "--save", "",
              "--appendonly", "yes", "--appendfsync", "everysec", *self.args],
             os.path.join(self.folder, "redis.log"))
         until(lambda: self.client().ping(), redis.exceptions.ConnectionError, 30, "Redis")

@@ -35,15 +35,15 @@ class Stack:
         return ["--postgres", self.conninfo, "--redis", self.redis.url, "--tls-cert", self.certificates.cert,
                 "--tls-key", self.certificates.key, "--admin-listen", "127.0.0.1:0", "--log-level", "debug"]
 
-    def start_dispatcher(self, *flags, listen="127.0.0.1:0", wait=True):
+    def start_dispatcher(self, *flags, listen="127.0.0.1:0", wait=True, under=()):
         d = Daemon("muster-dispatcher", [*self._common(), "--listen", listen, *self.dispatcher_flags, *flags],
-                   self._log("dispatcher"), wait=wait)
+                   self._log("dispatcher"), wait=wait, under=under)
         self.dispatchers.append(d)
         return d
 
-    def start_worker(self, *flags, listen="127.0.0.1:0", wait=True):
+    def start_worker(self, *flags, listen="127.0.0.1:0", wait=True, under=()):
         w = Daemon("muster-worker", [*self._common(), "--listen", listen, *self.worker_flags, *flags],
-                   self._log("worker"), wait=wait)
+                   self._log("worker"), wait=wait, under=under)
         self.workers.append(w)
         return w
 
@@ -57,7 +57,7 @@ class Stack:
 
     def restart(self, daemon):
         """Starts a dispatcher or worker again with the same flags on the same address; replaces it in its list."""
-        again = Daemon(os.path.basename(daemon.args[0]), self._relisten(daemon), daemon.log_path)
+        again = Daemon(daemon.name, self._relisten(daemon), daemon.log_path)
         group = self.dispatchers if daemon in self.dispatchers else self.workers
         group[group.index(daemon)] = again
         return again
