@@ -12,6 +12,7 @@ DESTDIR ?=
 DEVICES ?= 10000
 WORKERS ?= 2
 QUICK   ?=
+RECORD  ?=
 FUZZ_SECONDS ?= 5
 PYTHON  := /usr/bin/python3
 VERSION := 0.1.0
@@ -57,7 +58,7 @@ CLI_C        := $(wildcard cli/*.c)
 FLEET_C      := $(wildcard bench/fleet/*.c)
 FLOOR_C      := $(wildcard bench/floor/*.c)
 SENDER_C     := $(wildcard bench/sender/*.c)
-PARTS  := $(BUILD)/libdispatcher.a $(BUILD)/libworker.a $(BUILD)/libfleet.a
+PARTS  := $(BUILD)/libdispatcher.a $(BUILD)/libworker.a $(BUILD)/libcli.a $(BUILD)/libfleet.a
 ALL_C  := $(LIB_C) $(DISPATCHER_C) $(WORKER_C) $(CLI_C) $(FLEET_C) $(FLOOR_C) $(SENDER_C)
 # A folder without a main.c yet makes no program.
 PROGRAMS := $(if $(wildcard dispatcher/main.c),$(BUILD)/muster-dispatcher) $(if $(wildcard workers/main.c),$(BUILD)/muster-worker) \
@@ -102,6 +103,13 @@ $(BUILD)/gen/schema.c: schema/embed.py schema/postgres schema/redis $(SCHEMA)
 $(BUILD)/gen/schema.o: $(BUILD)/gen/schema.c lib/store/schema_files.h
 	$(Q)$(CC) $(FLAGS) -c -o $@ $<
 
+# The measured figures of the capacity model.
+$(BUILD)/gen/plan_figures.c: bench/model_embed.py cli/plan_figures.h bench/model.json
+	@mkdir -p $(BUILD)/gen
+	$(Q)$(PYTHON) bench/model_embed.py $@ cli/plan_figures.h bench/model.json
+$(BUILD)/gen/plan_figures.o: $(BUILD)/gen/plan_figures.c
+	$(Q)$(CC) $(FLAGS) -c -o $@ $<
+
 $(BUILD)/gen/%.pb-c.o: $(BUILD)/gen/%.pb-c.c | $(GEN_H)
 	$(call say,CC)
 	$(Q)$(CC) -std=gnu11 -I$(BUILD)/gen $(CFLAGS) $(SAN) -c -o $@ $<
@@ -116,6 +124,8 @@ $(BUILD)/libdispatcher.a: $(call objects,$(filter-out %/main.c,$(DISPATCHER_C)))
 	$(Q)rm -f $@ && ar rcs $@ $^
 $(BUILD)/libworker.a: $(call objects,$(filter-out %/main.c,$(WORKER_C)))
 	$(Q)rm -f $@ && ar rcs $@ $^
+$(BUILD)/libcli.a: $(call objects,$(filter-out %/main.c,$(CLI_C))) $(BUILD)/gen/plan_figures.o
+	$(Q)rm -f $@ && ar rcs $@ $^
 $(BUILD)/libfleet.a: $(call objects,$(filter-out %/main.c,$(FLEET_C)))
 	$(Q)rm -f $@ && ar rcs $@ $^
 
@@ -126,7 +136,7 @@ $(BUILD)/muster-dispatcher: $(call objects,$(DISPATCHER_C)) $(LIB)
 $(BUILD)/muster-worker: $(call objects,$(WORKER_C)) $(LIB)
 	$(call say,LD)
 	$(Q)$(link)
-$(BUILD)/muster: $(call objects,$(CLI_C)) $(LIB)
+$(BUILD)/muster: $(call objects,$(CLI_C)) $(BUILD)/gen/plan_figures.o $(LIB)
 	$(call say,LD)
 	$(Q)$(link)
 $(BUILD)/muster-fleet: $(call objects,$(FLEET_C)) $(LIB)
@@ -204,6 +214,10 @@ bench: all $(PY) ## measure the core path against its floor (QUICK=1: within 50 
 bench-scale: all $(PY) ## 300,000 TLS devices on this machine (DEVICES=n, QUICK=1, TLS_RECORDS=lean, PLAIN=1, OPEN=1: 100 open batches)
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/scale.py $(if $(QUICK),--quick) $(if $(PLAIN),--mode plain) $(if $(OPEN),--mode open) \
 	    $(if $(TLS_RECORDS),--mode $(TLS_RECORDS)) $(if $(filter-out file,$(origin DEVICES)),--devices $(DEVICES))
+
+.PHONY: bench-model
+bench-model: all $(PY) ## check the capacity model with 1, 2 and 4 workers (RECORD=1: measure its figures anew, bench/model.json)
+	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/model.py $(if $(QUICK),--quick) $(if $(RECORD),--record)
 
 # --- tests ------------------------------------------------------------------------------------------------------------
 SANITIZED := SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' CFLAGS='-O1 -g'

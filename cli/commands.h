@@ -37,4 +37,6 @@ int command_get(struct invocation *inv);
 
 int dev_run(struct invocation *inv);
 
+int plan_run(struct invocation *inv);
+
 #endif

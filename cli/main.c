@@ -12,6 +12,7 @@ static const struct subcommand {
 } subcommands[] = {
     {"migrate", "", migrate_run, "Brings the database's schema up to date (straight in PostgreSQL)."},
     {"dev", "", dev_run, "Runs a private installation with a simulated fleet until Ctrl-C."},
+    {"plan", "", plan_run, "Foretells how large an installation a fleet needs."},
     {"tenant", "bootstrap", tenant_bootstrap, "Makes a tenant and its first admin key (straight in PostgreSQL)."},
     {"tenant", "create", tenant_create, "Makes a tenant."},
     {"tenant", "list", tenant_list, "Lists tenants."},

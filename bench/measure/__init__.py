@@ -17,4 +17,15 @@ memory.py        bytes by owner: processes, kernel
 scale.py         a whole fleet on one machine, connected and commanded
 scale_open.py    many open batches: what they weigh, devices that return, the sweep
 report_scale.py  their tables
+
+Of `make bench-model`:
+
+gauge.py         what a piece of work took: CPU by component, PostgreSQL's writes and WAL, flushes, scripts
+shapes.py        batches of three shapes, to tell apart what a command, a block and a batch cost
+connected.py     a fleet on given workers: connecting, idling, commands
+scaling.py       the core and the queue path with 1, 2 and 4 workers pinned to the cores
+commits.py       how many durable transactions PostgreSQL commits here
+figures.py       from these to the figures of the capacity model
+model_report.py  the table, and what `muster plan` foretells for the runs that were made
+model_readme.py  the tables of README's section on scaling
 """

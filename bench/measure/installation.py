@@ -9,7 +9,7 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
 
 from harness.certificates import Certificates  # noqa: E402
-from harness.services import Postgres, Redis  # noqa: E402
+from harness.services import Postgres, Redis, postgres_program  # noqa: E402, F401
 from harness.stack import Stack  # noqa: E402
 from harness.stubs import Stubs  # noqa: E402
 
@@ -20,10 +20,11 @@ POSTGRES_SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "4GB", "fsync": 
 
 
 class Installation:
-    """`with Installation(workers=2) as i:` i.stack is the harness's Stack, started."""
+    """`with Installation(workers=2) as i:` i.stack is the harness's Stack, started. `redis_under` is a command Redis is run
+    by."""
 
-    def __init__(self, workers, keep=False):
-        self.keep = keep
+    def __init__(self, workers, keep=False, redis_under=()):
+        self.keep, self.redis_under = keep, redis_under
         self.folder = tempfile.mkdtemp(prefix="mb-")
         os.chmod(self.folder, 0o711)
         self.postgres = self.redis = self.stack = self.database = None
@@ -39,7 +40,7 @@ class Installation:
 
     def _start(self):
         self.postgres = Postgres(self._path("pg"), POSTGRES_SETTINGS).start()
-        self.redis = Redis(self._path("redis")).start()
+        self.redis = Redis(self._path("redis"), under=self.redis_under).start()
         quiet = ["--log-level", "info"]
         self.stack = Stack(self.folder, self.postgres, self.redis, Certificates(self._path("tls")),
                            Stubs(self._path("py")), dispatcher_flags=quiet, worker_flags=quiet)
@@ -77,7 +78,7 @@ class Installation:
     def query(self, text, *args):
         """Rows of a query, over one connection kept for it: a new one would cost PostgreSQL more than the query."""
         self.database.execute(text, args or None)
-        return self.database.fetchall()
+        return self.database.fetchall() if self.database.description else []
 
     def redis_bytes(self):
         return self.redis.client().info("memory")["used_memory"]

@@ -22,6 +22,7 @@ DONE, NOT_ALL, USAGE, RPC = 0, 1, 2, 3
 
 SUBCOMMANDS = [line.split() for line in """migrate
 dev
+plan
 tenant bootstrap
 tenant create
 tenant list
@@ -93,6 +94,20 @@ def test_the_table_of_subcommands_is_complete():
     (["device", "credentials"], "DEVICE"),
     (["dev", "--devices", "0"], "--devices"),
     (["migrate"], "--postgres"),
+    (["plan"], "needs --devices and --commands-per-day"),
+    (["plan", "--devices", "1000"], "needs --devices and --commands-per-day"),
+    (["plan", "--devices", "-1", "--commands-per-day", "1"], "--devices"),
+    (["plan", "--devices", "99999999999999999999", "--commands-per-day", "1"], "--devices"),
+    (["plan", "--devices", "1000000000001", "--commands-per-day", "1"], "--devices"),
+    (["plan", "--devices", "many", "--commands-per-day", "1"], "is not a whole number"),
+    (["plan", "--devices", "1", "--commands-per-day", "1", "--connected-share", "50%"], "--connected-share"),
+    (["plan", "--devices", "1", "--commands-per-day", "1", "--connected-share", "1.1"], "from 0 to 1"),
+    (["plan", "--devices", "1", "--commands-per-day", "1", "--connected-share", "nan"], "--connected-share"),
+    (["plan", "--devices", "1", "--commands-per-day", "1", "--peak-factor", "0.5"], "--peak-factor"),
+    (["plan", "--devices", "1", "--commands-per-day", "1", "--peak-factor", ""], "--peak-factor"),
+    (["plan", "--devices", "1", "--commands-per-day", "1", "--batch-size", "0"], "--batch-size"),
+    (["plan", "--devices", "1", "--commands-per-day", "1", "--keepalive", "0s"], "--keepalive"),
+    (["plan", "--devices", "1", "--commands-per-day", "1", "--tls-records", "fat"], "openssl, lean"),
 ])
 def test_wrong_usage_is_one_line_and_status_2(args, said):
     done = cli(*args, check=USAGE)
@@ -114,6 +129,48 @@ def test_nobody_there_is_status_3():
     assert "UNAVAILABLE" in done.stderr
     told = json.loads(cli("batch", "list", "--plaintext", "--target", "127.0.0.1:1", "--json", check=RPC).stderr)
     assert told["code"] == "UNAVAILABLE"
+
+
+# --- the capacity model ---
+
+def plan(*flags):
+    return json.loads(cli("plan", *flags, "--json", check=DONE).stdout)
+
+
+def test_a_plan_has_assumptions_first_and_the_bottleneck_last():
+    shown = cli("plan", "--devices", 1000000, "--commands-per-day", 10000000, check=DONE).stdout
+    parts = ["Assumptions", "Load at the peak", "Fleet", "Limits", "ottleneck"]
+    assert sorted(parts, key=shown.index) == parts
+    assert "1,000,000, 50 % connected: 500,000" in shown and "costs measured on" in shown
+    assert re.search(r"muster-worker +35 ", shown)  # 500,000 over 15,000, and one to spare
+
+
+@pytest.mark.parametrize("devices, commands", [(0, 0), (0, 10**15), (1, 0), (1, 1), (10**10, 10**11), (10**12, 10**15)])
+def test_a_plan_of_any_size_is_printed(devices, commands):
+    shown = cli("plan", "--devices", devices, "--commands-per-day", commands, check=DONE)
+    assert shown.stderr == "" and not re.search(r"\b-?(nan|inf)\b", shown.stdout)
+    told = plan("--devices", devices, "--commands-per-day", commands)
+    assert told["assumptions"]["devices"] == devices and told["components"]["worker"]["processes"] >= 2
+
+
+def test_a_plan_follows_its_flags():
+    small = plan("--devices", 100000, "--commands-per-day", 1000000)
+    assert all(used <= 1 for used in small["limits"].values()) and small["room"] > 1
+    large = plan("--devices", 10**8, "--commands-per-day", 10**10)
+    assert max(large["limits"].values()) > 1 and large["room"] < 1
+    assert large["limits"][large["firstBottleneck"]] == max(large["limits"].values())
+    fewer = plan("--devices", 10**8, "--commands-per-day", 10**10, "--descriptors", 200000)
+    assert fewer["components"]["worker"]["processes"] < large["components"]["worker"]["processes"] / 5
+    assert fewer["limits"]["postgres_commits"] < large["limits"]["postgres_commits"]
+    faster = plan("--devices", 10**8, "--commands-per-day", 10**10, "--commits-limit", 10**6)
+    assert faster["limits"]["postgres_commits"] < large["limits"]["postgres_commits"]
+    nobody = plan("--devices", 100000, "--commands-per-day", 1000000, "--connected-share", 0)
+    assert nobody["connected"] == 0 and nobody["components"]["worker"]["processes"] == 2
+
+
+def test_a_plan_asks_no_server():
+    env = {"MUSTER_TARGET": "127.0.0.1:1", "MUSTER_POSTGRES": "host=/nonexistent"}
+    assert cli("plan", "--devices", 1, "--commands-per-day", 1, env=env, check=DONE).stderr == ""
 
 
 # --- straight in PostgreSQL ---
