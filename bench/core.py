@@ -15,7 +15,7 @@ sys.path.insert(0, HERE)
 from measure import accept, queue_path, reconnect, report, sockets, trickle  # noqa: E402
 from measure.installation import Installation  # noqa: E402
 
-PARTS = ("accept", "core", "reconnect", "trickle", "queue")
+PARTS = ("accept", "core", "lean", "reconnect", "trickle", "queue")
 
 
 def arguments():
@@ -69,11 +69,13 @@ def measure(a, progress):
         if "accept" in parts:
             progress("accepting, validating, cancelling")
             results.update(accept.measure(i, whole, a.registered, a.rounds))
-        if parts & {"core", "reconnect"}:
+        if parts & {"core", "lean", "reconnect"}:
             connected = s.client(s.make_tenant("connected"), timeout=120)
             tokens = s.tokens(connected, register(s, connected, "connected", a.devices))
         if "core" in parts:
             results.update(sockets.measure(i, connected, tokens, a.rounds, a.floor_servers, progress))
+        if "lean" in parts:
+            results.update(sockets.measure_lean(i, connected, tokens, a.rounds, a.floor_servers, progress))
         if "reconnect" in parts and a.workers > 1:
             results.update(reconnect.measure(i, tokens, progress))
         if "trickle" in parts:

@@ -104,6 +104,7 @@ static void stream_opened(void *arg, enum err err, int64_t stream)
     struct acks *acks = arg;
     acks->opening = false;
     if (err) {
+        ev_timer_set(&acks->open_retry, RETRY_MS / 1000.0, 0); /* what ran out would come again at once */
         ev_timer_start(acks->loop, &acks->open_retry);
         return;
     }

@@ -16,9 +16,9 @@ def measure(core, rate, progress):
     targets = [pb.Target(devices=pb.DeviceIds(ids=core.ids[n * share:(n + 1) * share])) for n in range(SLICES)]
     every, count = share / (rate / 2), max(int(SECONDS * rate / 2 / share), SLICES)
     progress(f"half load: {count} batches of {share} devices, one every {every * 1e3:.1f} ms")
-    admins = [w.admin for w in s.workers]
+    admins = [w.admin for w in core.workers]
     wanted = core.fleet.stats()["acked"] + count * share
-    before, meter, began = prometheus.scrape(admins), i.meter([core.fleet]), time.monotonic()
+    before, meter, began = prometheus.scrape(admins), i.meter([core.fleet], core.workers), time.monotonic()
     late = 0.0
     for n in range(count):
         due = began + n * every

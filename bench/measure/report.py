@@ -41,6 +41,14 @@ TABLE = [
         ("floor: server", "floor_server_us_per_cmd", "{:,.2f} µs", None),
         ("floor: simulator", "floor_fleet_us_per_cmd", "{:,.2f} µs", None),
     ]),
+    ("The same with lean TLS records", [
+        ("submit → last persisted ack", "lean_core_cmd_s", "{:,.0f} commands/s", None),
+        ("core / floor (OpenSSL's records)", "lean_core_to_floor", "{:.2f}", ("min", 0.75)),
+        ("half that rate: push → ack p99", "lean_half_load_push_ack_p99_ms", "{:,.2f} ms", ("max", 20)),
+        ("worker", "lean_worker_us_per_cmd", "{:,.2f} µs", None),
+        ("simulator", "lean_fleet_us_per_cmd", "{:,.2f} µs", None),
+        ("worker memory per idle device", "lean_worker_rss_per_conn", "{:,.0f} bytes", ("max", 1024)),
+    ]),
     ("A worker goes, its devices come back at another", [
         ("full handshake: worker CPU", "reconnect_full_worker_us", "{:,.0f} µs", None),
         ("resumed: worker CPU", "reconnect_resumed_worker_us", "{:,.0f} µs", None),

@@ -114,15 +114,15 @@ class Core:
         }
 
 
-def measure(installation, client, tokens, rounds, floor_servers, progress):
+def measure(installation, client, tokens, rounds, floor_servers, progress, workers=None, fleet_flags=()):
     """Core and floor rounds in turns, the first of each thrown away."""
     s = installation.stack
     progress(f"connecting {len(tokens):,} devices to the workers")
-    core = Core(installation, client, tokens)
+    core = Core(installation, client, tokens, workers, fleet_flags)
     progress(f"connecting {len(tokens):,} peers to the floor")
     floor = Floor(s.certificates, len(tokens), floor_servers)
     try:
-        cores, floors, admins = [], [], [w.admin for w in s.workers]
+        cores, floors, admins = [], [], [w.admin for w in core.workers]
         before = None
         for n in range(rounds + 1):
             progress(f"round {n} of {rounds}")
@@ -137,6 +137,17 @@ def measure(installation, client, tokens, rounds, floor_servers, progress):
     results.update(half_load.measure(core, results["core_cmd_s"], progress))
     core.fleet.quit()
     return results
+
+
+def measure_lean(installation, client, tokens, rounds, floor_servers, progress):
+    """The same with records of our own on both sides, on workers made for it; the floor keeps OpenSSL's. Keys with "lean_"."""
+    s, flags = installation.stack, ["--tls-records", "lean"]
+    workers = [s.start_worker(*flags) for _ in range(len(s.workers))]
+    results = measure(installation, client, tokens, rounds, floor_servers, progress, workers, flags)
+    for w in workers:
+        w.stop()
+        s.workers.remove(w)
+    return {f"lean_{key}": value for key, value in results.items()}
 
 
 def _results(devices, core, cores, floors, before, after):

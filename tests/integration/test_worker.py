@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from datetime import datetime
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -571,3 +572,13 @@ def test_many_devices_at_once(stack):
     assert all(router.state(b, s) == (SUCCEEDED, 1) for b in [waiting, *batches] for s in range(60))
     for device in devices:
         device.close()
+
+
+def test_without_postgresql_a_worker_asks_again_at_intervals(stack, tmp_path):
+    """Not as fast as it can: ten times take ten pauses of 100 ms."""
+    worker = stack.start_worker("--postgres", f"host={tmp_path} dbname=none", wait=False)
+    asked = until(lambda: len(e := worker.events("ack_stream_open_failed")) > 10 and e, what="eleven attempts")
+    first, last = (datetime.fromisoformat(asked[i]["ts"].replace("Z", "+00:00")) for i in (0, 10))
+    assert (last - first).total_seconds() > 0.9
+    worker.popen.kill()
+    worker.popen.wait()
