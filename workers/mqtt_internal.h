@@ -14,15 +14,18 @@
 #define MQTT_LISTENERS_MAX 2 /* TLS and plain */
 #define MQTT_DEVICE_ID_MAX 128
 #define MQTT_TICK_MS       250
+#define MQTT_WHEEL         2048 /* ticks a keepalive is looked ahead; of longer ones the rest comes after that */
 
 struct mqtt_server {
     struct worker *worker;
     struct stream_listener *listeners[MQTT_LISTENERS_MAX];
     unsigned listener_count;
-    struct list strangers; /* connections that may send CONNECT, the longest waiting first */
-    struct list sessions;  /* struct mqtt_session, the one whose keepalive is looked at next first */
+    struct list strangers;         /* connections that may send CONNECT, the longest waiting first */
+    struct list sessions;          /* struct mqtt_session without keepalive */
+    struct list wheel[MQTT_WHEEL]; /* the others, by the tick in which they are looked at next */
     struct ev_timer timer;
-    uint32_t tick;      /* count of MQTT_TICK_MS, for keepalives */
+    uint32_t tick;      /* count of MQTT_TICK_MS, for keepalives; */
+    uint32_t looked;    /* at the wheel up to that tick */
     struct buf scratch; /* a packet being made */
     struct mqtt_stats stats;
 };
@@ -32,7 +35,7 @@ struct mqtt_session {
     struct session session;
     struct mqtt_server *server;
     struct stream *stream;
-    struct list link;         /* in server->sessions */
+    struct list link;         /* in server->sessions or the wheel */
     uint32_t max_packet;      /* the client takes no larger ones */
     uint32_t seen;            /* tick of the last packet */
     uint16_t keepalive;       /* seconds; 0: none */
@@ -54,6 +57,13 @@ struct mqtt_session *mqtt_session_new(struct mqtt_server *server, struct stream 
 size_t mqtt_session_data(struct stream *stream, void *arg, const uint8_t *data, size_t len);
 /* Ends the session with a DISCONNECT that says why (5.0) and closes the connection. */
 void mqtt_session_end(struct mqtt_session *m, enum mqtt_reason reason);
+/* mqtt_keepalive.c: prepares the lists; adds a new session to them. */
+void mqtt_keepalive_init(struct mqtt_server *server);
+void mqtt_keepalive_add(struct mqtt_server *server, struct mqtt_session *m);
+/* Ends those that have been silent for too long, at each tick. */
+void mqtt_keepalive_look(struct mqtt_server *server);
+/* Ends all, whatever their keepalive. */
+void mqtt_keepalive_end_all(struct mqtt_server *server, enum mqtt_reason reason);
 /* Sends the scratch buffer. */
 void mqtt_send(struct mqtt_server *server, struct stream *stream);
 /* Sends what is pending, then closes; nobody listens any more. */

@@ -11,8 +11,6 @@
 #define HANDSHAKE_MS 30000 /* generous: a whole fleet may be at the door at once */
 /* A token signed with a key we don't know makes the keys be read again; after so many ticks it is refused. */
 #define KEY_TRIES_MAX 4
-#define SWEEP_MIN     256 /* sessions looked at in one tick, or an eighth of all if more */
-#define SWEEP_PART    8
 
 /* A connection before CONNECT. */
 struct stranger {
@@ -140,27 +138,29 @@ static void send_connack(struct mqtt_session *m, const struct mqtt_connect *c)
     mqtt_send(server, m->stream);
 }
 
-static void welcome(struct stranger *s, const struct mqtt_connect *c, const struct credential *token)
+/* Returns the session, or NULL when the device was refused. */
+static struct mqtt_session *welcome(struct stranger *s, const struct mqtt_connect *c, const struct credential *token)
 {
     struct mqtt_server *server = s->server;
     struct session identity = {
         .worker = server->worker, .issued_ms = token->issued_ms, .tenant = token->tenant, .seq = token->seq};
     if (server->worker->draining) {
         refuse(s, c->version, c->version == MQTT_5 ? MQTT_SERVER_SHUTTING_DOWN : MQTT_SERVER_UNAVAILABLE);
-        return;
+        return NULL;
     }
     struct mqtt_session *m = mqtt_session_new(server, s->stream, c, &identity);
     if (!m) {
         refuse(s, c->version, MQTT_SERVER_UNAVAILABLE);
-        return;
+        return NULL;
     }
     stranger_free(s);
     server->stats.connected++;
     send_connack(m, c);
+    return m;
 }
 
-/* Returns false when the packet must be looked at again later. */
-static bool on_connect(struct stranger *s, const struct mqtt_connect *c)
+/* Returns false when the packet must be looked at again later. Sets *m to the session, or NULL for one refused. */
+static bool on_connect(struct stranger *s, const struct mqtt_connect *c, struct mqtt_session **m)
 {
     struct credential token;
     enum credential_check check = CREDENTIAL_MALFORMED;
@@ -171,7 +171,7 @@ static bool on_connect(struct stranger *s, const struct mqtt_connect *c)
     if (check == CREDENTIAL_NOT_READY)
         check = CREDENTIAL_UNKNOWN;
     if (check == CREDENTIAL_GOOD)
-        welcome(s, c, &token);
+        *m = welcome(s, c, &token);
     else
         refuse_login(s, c, check);
     return true;
@@ -180,7 +180,7 @@ static bool on_connect(struct stranger *s, const struct mqtt_connect *c)
 static size_t stranger_data(struct stream *stream, void *arg, const uint8_t *data, size_t len)
 {
     struct stranger *s = arg;
-    struct mqtt_server *server = s->server;
+    struct mqtt_session *m = NULL;
     struct slice rest = {data, len};
     struct mqtt_packet packet;
     uint8_t reason;
@@ -193,13 +193,11 @@ static size_t stranger_data(struct stream *stream, void *arg, const uint8_t *dat
     case MQTT_DONE:
         break;
     }
-    uint64_t connected = server->stats.connected;
-    if (!on_connect(s, &packet.connect))
+    if (!on_connect(s, &packet.connect, &m))
         return 0;
-    if (server->stats.connected == connected || rest.len == 0)
+    if (!m || rest.len == 0)
         return len;
-    /* What came in one piece with CONNECT is the session's, the newest. */
-    struct mqtt_session *m = container_of(server->sessions.prev, struct mqtt_session, link);
+    /* What came in one piece with CONNECT is the session's. */
     return len - rest.len + mqtt_session_data(stream, m, rest.data, rest.len);
 }
 
@@ -287,35 +285,13 @@ static void look_at_strangers(struct mqtt_server *server)
     }
 }
 
-/* One and a half times the keepalive (3.1.2.10). One that is not read because its outcomes wait is not to blame. */
-static bool keepalive_over(const struct mqtt_session *m, uint32_t tick)
-{
-    uint32_t allowed = m->keepalive * (1500u / MQTT_TICK_MS);
-    return m->keepalive && !m->paused && tick - m->seen > allowed;
-}
-
-/* Looks at a part of the sessions, in turn. */
-static void look_at_sessions(struct mqtt_server *server)
-{
-    uint64_t all = server->stats.connections, n = all / SWEEP_PART > SWEEP_MIN ? all / SWEEP_PART : SWEEP_MIN;
-    for (n = n < all ? n : all; n > 0 && !list_empty(&server->sessions); n--) {
-        struct mqtt_session *m = container_of(server->sessions.next, struct mqtt_session, link);
-        list_remove(&m->link);
-        list_append(&server->sessions, &m->link);
-        if (keepalive_over(m, server->tick)) {
-            server->stats.keepalive_timeouts++;
-            mqtt_session_end(m, MQTT_KEEP_ALIVE_TIMEOUT);
-        }
-    }
-}
-
 static void on_tick(struct ev_loop *loop, struct ev_timer *timer, int revents)
 {
     struct mqtt_server *server = timer->data;
     (void)loop, (void)revents;
     server->tick = (uint32_t)(mono_ms() / MQTT_TICK_MS);
     look_at_strangers(server);
-    look_at_sessions(server);
+    mqtt_keepalive_look(server);
 }
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
@@ -328,7 +304,7 @@ struct mqtt_server *mqtt_server_new(struct worker *worker)
     server->worker = worker;
     server->tick = (uint32_t)(mono_ms() / MQTT_TICK_MS);
     list_init(&server->strangers);
-    list_init(&server->sessions);
+    mqtt_keepalive_init(server);
     ev_timer_init(&server->timer, on_tick, MQTT_TICK_MS / 1000.0, MQTT_TICK_MS / 1000.0);
     server->timer.data = server;
     ev_timer_start(worker->loop, &server->timer);
@@ -353,8 +329,7 @@ void mqtt_server_free(struct mqtt_server **server)
         return;
     mqtt_server_stop(s);
     ev_timer_stop(s->worker->loop, &s->timer);
-    while (!list_empty(&s->sessions))
-        mqtt_session_end(container_of(s->sessions.next, struct mqtt_session, link), MQTT_SERVER_SHUTTING_DOWN);
+    mqtt_keepalive_end_all(s, MQTT_SERVER_SHUTTING_DOWN);
     buf_free(&s->scratch);
     free(s);
     *server = NULL;

@@ -427,7 +427,7 @@ struct mqtt_session *mqtt_session_new(struct mqtt_server *server, struct stream 
         free(m);
         return NULL;
     }
-    list_append(&server->sessions, &m->link);
+    mqtt_keepalive_add(server, m);
     stream_set_input_limit(stream, MQTT_MAX_PACKET);
     stream_set_handler(stream, &session_handler, m);
     return m;
