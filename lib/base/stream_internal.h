@@ -21,6 +21,8 @@
 #define STREAM_FLUSHES_PER_TURN 2048
 /* Handshake steps in one turn: each costs up to 0.4 ms, and pushes must not wait for a crowd that connects. */
 #define STREAM_HANDSHAKES_PER_TURN 32
+/* So many handshakes at a time leave memory behind that is worth giving back. */
+#define STREAM_CROWD 256
 /* Ciphertext the kernel did not take: one record's worth, and the answers to a peer's key updates. More is an attack.
  */
 #define STREAM_WIRE_MAX 65536
@@ -82,7 +84,8 @@ struct stream {
     bool full : 1;    /* output went over its limit; on_drain is due */
     bool closing : 1; /* stream_shutdown was called */
     bool client : 1;
-    bool alpn : 1; /* the context's protocol was agreed */
+    bool shaking : 1; /* counted in hub->handshakes */
+    bool alpn : 1;    /* the context's protocol was agreed */
 };
 
 struct stream_hub {
@@ -94,6 +97,7 @@ struct stream_hub {
     struct slice raw;   /* of `received`: what the TLS stream being read has not taken yet */
     bool starved;       /* OpenSSL has asked for more than `raw` held */
     unsigned handshakes_left;
+    unsigned handshakes, handshakes_peak; /* under way, with SSL objects; the most since memory was last given back */
     unsigned spare_count;
     struct buf *spare[STREAM_SPARES_MAX];
     char peer_text[INET6_ADDRSTRLEN + 16], alpn_text[256];
