@@ -22,7 +22,7 @@ PACKAGES := libev-dev libhiredis-dev libssl-dev libnghttp2-dev libprotobuf-c-dev
             libinih-dev libcmocka-dev postgresql redis-server openssl build-essential pkg-config \
             clang clang-format clang-tidy cppcheck libclang-rt-14-dev \
             python3 python3-grpcio python3-protobuf python3-paho-mqtt python3-psycopg2 python3-redis python3-pytest \
-            python3-pytest-timeout
+            python3-pytest-timeout gnutls-bin libnss3-tools
 
 # What Muster is measured beside, and nothing else needs.
 BENCH_PACKAGES := mosquitto nats-server
