@@ -12,10 +12,10 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from measure import accept, queue_path, reconnect, report, sockets, trickle  # noqa: E402
+from measure import accept, queue_path, reconnect, report, sockets, submits, trickle  # noqa: E402
 from measure.installation import Installation  # noqa: E402
 
-PARTS = ("accept", "core", "lean", "reconnect", "trickle", "queue")
+PARTS = ("accept", "core", "lean", "reconnect", "trickle", "submit", "queue")
 
 
 def arguments():
@@ -60,8 +60,9 @@ def measure(a, progress):
     progress("starting PostgreSQL, Redis, dispatcher, workers")
     with Installation(a.workers, a.keep) as i:
         s = i.stack
-        whole = s.client(s.make_tenant("fleet-wide"), timeout=120)
-        if parts & {"accept", "trickle", "queue"}:
+        fleet_wide = s.make_tenant("fleet-wide")
+        whole = s.client(fleet_wide, timeout=120)
+        if parts & {"accept", "trickle", "submit", "queue"}:
             progress(f"registering {a.registered:,} devices")
             began = time.monotonic()
             ids = register(s, whole, "registered", a.registered)
@@ -80,9 +81,14 @@ def measure(a, progress):
             results.update(reconnect.measure(i, tokens, progress))
         if "trickle" in parts:
             results.update(trickle.measure(i, whole, ids, 32 if a.quick else 96, progress))
-        if "queue" in parts:
+        if parts & {"submit", "queue"}:
             for w in s.workers:
                 w.stop()
+        if "submit" in parts:
+            worker = s.start_worker("--answer-self")
+            results.update(submits.measure(i, fleet_wide, ids, 5 if a.quick else 20, progress))
+            worker.stop()
+        if "queue" in parts:
             results.update(queue_path.measure(i, whole, a.registered, a.rounds, progress))
         progress("taking all down")
     results["bench_seconds"] = time.monotonic() - progress.began

@@ -8,6 +8,7 @@ sockets.py       the core path and the floor, in turns, with the same simulator
 brokers.py       mosquitto and NATS, each on a port of its own
 peers_core.py    the core path beside these brokers and the floor, in turns
 queue_path.py    everything but the sockets
+submits.py       commands to one device each, from many callers
 trickle.py       acknowledgements that come one per block and batch
 report.py        the table and the file of results
 
