@@ -2,10 +2,12 @@
  * Owns: struct acceptor, the queue before PostgreSQL. May call: lib/store. Loop rule: non-blocking.
  *
  * While transactions are under way, what comes in waits and goes together with the next: one commit costs one
- * write to disk, however many batches it makes. */
+ * write to disk, however many batches it makes. Batches to one device go in one statement too, which also finds the
+ * device. */
 #ifndef MUSTER_DISPATCHER_ACCEPT_H
 #define MUSTER_DISPATCHER_ACCEPT_H
 
+#include <ev.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -14,19 +16,22 @@
 
 struct acceptor;
 
-/* Embedded in the handler's state; what `batch` points to lives until done. */
+/* Embedded in the handler's state; what `batch` and `device` point to lives until done. */
 struct accept_job {
     struct list link;
     struct db_accept batch;
-    /* ERR_OK: `id` is the new batch's, or with `created` false that of the batch which has the request id already.
-     * Others as pg_done_fn; ERR_UNAVAILABLE may have been done: the caller repeats with the same request id. */
+    const char *device; /* NULL, or the id of the one device addressed: then the batch's target is found here */
+    /* ERR_OK: `id` is the new batch's; with `created` false there is none, because one has the request id already, or
+     * because `device` is not registered. Others as pg_done_fn; ERR_UNAVAILABLE may have been done: the caller repeats
+     * with the same request id. */
     void (*done)(struct accept_job *job, enum err err, const struct pg_error *error);
     bool created, alone; /* alone: a transaction of several was refused, so it is tried by itself */
     int64_t id;
+    int32_t seq; /* of `device`, or -1 */
 };
 
-/* Returns owned, or NULL without memory. */
-struct acceptor *acceptor_new(struct pg *pg);
+/* `committed` comes after every commit, when all its jobs are told. Returns owned, or NULL without memory. */
+struct acceptor *acceptor_new(struct ev_loop *loop, struct pg *pg, void (*committed)(void *arg), void *arg);
 /* All jobs must be done. */
 void acceptor_free(struct acceptor **acceptor);
 void acceptor_submit(struct acceptor *acceptor, struct accept_job *job);

@@ -16,6 +16,7 @@ struct dispatcher {
     struct auth *auth;
     struct acceptor *acceptor;
     struct watches *watches;
+    int64_t unannounced; /* a batch that is durable and no leader has been told of; 0: none */
     struct dispatcher_figures {
         uint64_t batches_accepted, commands_accepted, batches_replayed, devices_imported;
         uint64_t auth_lookups, auth_refused, watchers, progress_polls, store_errors;

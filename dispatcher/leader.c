@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "dispatcher/leader_fold.h"
+#include "dispatcher/leader_load.h"
 #include "dispatcher/leader_reign.h"
 #include "dispatcher/rebuild.h"
 #include "dispatcher/sweep.h"
@@ -279,6 +280,11 @@ void leader_hint(struct leader *l, enum leader_hint_kind kind, uint64_t batch)
         sweep(l->reign);
     else
         folder_wake(l->reign);
+}
+
+bool leader_accepted(struct leader *l, uint64_t id, const struct db_accept *batch)
+{
+    return l->reign && loader_accepted(l->reign, id, batch);
 }
 
 static bool begins(struct slice text, const char *word)

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "lib/base/buf.h"
+#include "lib/store/db_batch.h"
 #include "lib/store/live.h"
 #include "lib/store/pg.h"
 
@@ -47,6 +48,9 @@ void leader_free(struct leader **leader);
 enum leader_hint_kind { LEADER_HINT_ACCEPTED, LEADER_HINT_CANCEL, LEADER_HINT_DELETED };
 /* Something was committed. Cheap; ignored while another leads. */
 void leader_hint(struct leader *leader, enum leader_hint_kind kind, uint64_t batch);
+/* This process has committed the batch. When it leads, its leader takes it from here, without reading it again, and
+ * nobody else need be told: true. */
+bool leader_accepted(struct leader *leader, uint64_t id, const struct db_accept *batch);
 /* Every text of muster:events may be passed here: "accepted 17", "cancel 17", "deleted 0", "resigned"; others are
  * ignored. */
 void leader_event(struct leader *leader, struct slice text);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "dispatcher/route.h"
 #include "lib/base/log.h"
 
 #define PAGE_BATCHES 1000 /* batches in one answer: about 100 bytes each */
@@ -163,7 +164,7 @@ static void got_blocks(void *arg, enum err err, const struct pg_error *error, co
         if (i + 1 < n && block.batch == first.batch)
             continue;
         const struct db_open *row = find_row(l, first.batch);
-        if (row && !open_set_find(&r->set, row->id))
+        if (row && !open_set_find(&r->set, row->id) && !open_set_is_closed(&r->set, row->id))
             add_batch(r, row, results[0], from, i + 1);
         from = i + 1;
     }
@@ -326,4 +327,30 @@ void loader_take(struct reign *r, const struct db_open *rows, size_t n, load_don
     l->done = done;
     l->fresh = true;
     load_group(r);
+}
+
+bool loader_accepted(struct reign *r, uint64_t id, const struct db_accept *a)
+{
+    size_t bytes = 0;
+    if (!r->loaded || r->failed)
+        return false;
+    if (open_set_find(&r->set, id) || open_set_is_closed(&r->set, id))
+        return true; /* read meanwhile */
+    for (size_t i = 0; i < a->block_count; i++)
+        bytes += a->targets[i].len;
+    struct open_batch *batch = open_set_add(&r->set, id, (uint32_t)a->block_count, bytes);
+    if (!batch)
+        return false;
+    batch->tenant = (uint32_t)a->tenant;
+    batch->priority = (uint8_t)a->priority;
+    batch->created_ms = a->created_ms;
+    batch->expires_ms = a->expires_ms;
+    batch->command_bytes = (uint32_t)a->command.len;
+    for (size_t i = 0; i < a->block_count; i++)
+        if (!open_batch_put(&r->set, batch, (uint32_t)a->blocks[i], (unsigned)a->firsts[i], a->targets[i],
+                            (struct slice){0}))
+            abort(); /* made by this process */
+    router_known(r, batch, a->command);
+    reign_loaded_batch(r, batch);
+    return true;
 }

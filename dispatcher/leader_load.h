@@ -4,6 +4,7 @@
 #define MUSTER_DISPATCHER_LEADER_LOAD_H
 
 #include "dispatcher/leader_reign.h"
+#include "lib/store/db_batch.h"
 #include "lib/store/db_open.h"
 
 struct loader *loader_new(struct reign *r);
@@ -18,5 +19,7 @@ void loader_all(struct reign *r, load_done_fn *done);
 void loader_some(struct reign *r, const int64_t *ids, size_t n, load_done_fn *done);
 /* These, whose rows are known; known batches are passed over. */
 void loader_take(struct reign *r, const struct db_open *rows, size_t n, load_done_fn *done);
+/* A batch that this process has just committed. False when the picture is not there to take it. */
+bool loader_accepted(struct reign *r, uint64_t id, const struct db_accept *accepted);
 
 #endif

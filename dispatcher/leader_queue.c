@@ -69,6 +69,7 @@ void queue_add(struct route_queue *q, struct open_batch *batch)
         at = at->prev;
     list_insert(at, &batch->queue);
     q->batches++;
+    q->specless += !batch->spec;
 }
 
 void queue_remove(struct route_queue *q, struct open_batch *batch)
@@ -77,9 +78,17 @@ void queue_remove(struct route_queue *q, struct open_batch *batch)
         return;
     list_remove(&batch->queue);
     q->batches--;
+    q->specless -= !batch->spec;
     struct queue_tenant *t = find_tenant(class_of(q, batch), batch->tenant);
     if (t && list_empty(&t->batches))
         tenant_free(t);
+}
+
+void queue_set_spec(struct route_queue *q, struct open_batch *batch, bool spec)
+{
+    if (!list_empty(&batch->queue) && batch->spec != spec)
+        q->specless = spec ? q->specless - 1 : q->specless + 1;
+    batch->spec = spec;
 }
 
 /* Takes the block off the tenant's turn. */

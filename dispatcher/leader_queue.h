@@ -11,7 +11,7 @@
 
 struct route_queue {
     struct list classes[QUEUE_CLASSES]; /* tenants with batches, the one whose turn it is first */
-    size_t batches;
+    size_t batches, specless;           /* specless: of these, without `spec` */
 };
 
 void queue_init(struct route_queue *q);
@@ -19,6 +19,8 @@ void queue_free(struct route_queue *q);
 /* Puts the batch in its tenant's line; nothing when it stands there. Its blocks from route_next on are to be routed. */
 void queue_add(struct route_queue *q, struct open_batch *batch);
 void queue_remove(struct route_queue *q, struct open_batch *batch);
+/* Sets the batch's `spec`, whether it stands in a line or not. */
+void queue_set_spec(struct route_queue *q, struct open_batch *batch, bool spec);
 /* The next block to route, of a class whose bit is set in `classes` and of a batch whose `spec` is written; NULL when
  * there is none. Advances route_next; a batch whose last block was given leaves the queue. Blocks without open commands
  * are passed over; when none is left, the batch leaves the queue and *finished gets it. */

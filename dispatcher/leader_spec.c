@@ -30,7 +30,7 @@ static void spec_done(void *arg, enum err err)
     reign_idle(w.reign, w.batch);
 }
 
-static void write_spec(struct reign *r, struct open_batch *batch, struct slice command, spec_written_fn *written)
+void spec_write(struct reign *r, struct open_batch *batch, struct slice command, spec_written_fn *written)
 {
     Muster__Internal__V1__BatchSpec spec = MUSTER__INTERNAL__V1__BATCH_SPEC__INIT;
     spec.batch_id = (int64_t)batch->id;
@@ -65,7 +65,7 @@ static void got_commands(void *arg, enum err err, const struct pg_error *error, 
     for (int i = 0; !err && i < pg_rows(results[0]); i++) {
         struct open_batch *batch = open_set_find(&r->set, (uint64_t)pg_int(results[0], i, 0));
         if (batch)
-            write_spec(r, batch, pg_bytes(results[0], i, 1), job->written);
+            spec_write(r, batch, pg_bytes(results[0], i, 1), job->written);
     }
     job->sent(r, job->batches, job->count, err);
     for (size_t i = 0; i < job->count; i++)

@@ -14,6 +14,7 @@
 #include "dispatcher/service_admin.h"
 #include "dispatcher/service_command.h"
 #include "dispatcher/service_device.h"
+#include "dispatcher/submit.h"
 #include "dispatcher/watch.h"
 #include "lib/base/config.h"
 #include "lib/base/grpc_health.h"
@@ -162,7 +163,7 @@ static bool start_stores(struct process *p)
     if (!d->pg || !d->live)
         return false;
     d->auth = auth_new();
-    d->acceptor = acceptor_new(d->pg);
+    d->acceptor = acceptor_new(d->loop, d->pg, submit_committed, d);
     d->watches = watches_new(d);
     d->leader = leader_new(d->loop, d->pg, d->live, &leader);
     if (!d->auth || !d->acceptor || !d->watches || !d->leader)

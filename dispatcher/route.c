@@ -82,7 +82,7 @@ void router_add(struct reign *r, struct open_batch *batch)
 void router_again(struct reign *r, struct open_batch *batch)
 {
     batch->route_next = 0;
-    batch->spec = false;
+    queue_set_spec(&r->queue, batch, false);
     batch->handed = false;
     if (!batch->routing)
         batch->route_failed = false;
@@ -274,6 +274,16 @@ static void spec_written(struct reign *r, struct open_batch *batch, enum err err
     step_end(r, batch);
 }
 
+void router_known(struct reign *r, struct open_batch *batch, struct slice command)
+{
+    if (!reign_live(r))
+        return;
+    spec_write(r, batch, command, spec_written);
+    queue_set_spec(&r->queue, batch, true);
+    batch->touched = true;
+    step_begin(batch);
+}
+
 static void specs_sent(struct reign *r, struct open_batch *const *batches, size_t n, enum err err)
 {
     r->router->specs_under_way = false;
@@ -282,7 +292,7 @@ static void specs_sent(struct reign *r, struct open_batch *const *batches, size_
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        batches[i]->spec = true;
+        queue_set_spec(&r->queue, batches[i], true);
         batches[i]->touched = true;
         step_begin(batches[i]); /* until it is written */
     }
@@ -302,7 +312,7 @@ static unsigned open_classes(const struct router *router)
 static void read_specs(struct reign *r, unsigned classes)
 {
     struct open_batch *batches[SPECS_BATCHES];
-    if (r->router->specs_under_way || !r->queue.batches)
+    if (r->router->specs_under_way || !r->queue.specless)
         return;
     size_t n = queue_specless(&r->queue, classes, batches, SPECS_BATCHES, SPECS_BYTES);
     if (!n)

@@ -20,6 +20,12 @@ struct submit {
     int64_t began_us;
     struct resolution res;
     struct accept_job job;
+    struct {
+        int32_t block;
+        int16_t first;
+        uint8_t bit;
+        struct slice target;
+    } place;               /* of the one device addressed by its id */
     struct status refusal; /* what is answered unless the request was accepted before */
 };
 
@@ -254,29 +260,24 @@ static void find_earlier(struct submit *s)
 static void announce(struct submit *s)
 {
     struct dispatcher *d = s->r.d;
-    char text[40];
-    snprintf(text, sizeof text, "accepted %" PRId64, s->job.id);
-    live_publish(d->live, text);
-    leader_hint(d->leader, LEADER_HINT_ACCEPTED, (uint64_t)s->job.id);
+    if (!leader_accepted(d->leader, (uint64_t)s->job.id, &s->job.batch))
+        d->unannounced = s->job.id;
     d->figures.batches_accepted++;
     d->figures.commands_accepted += s->job.batch.device_count;
     histogram_add(&d->figures.accept, clock_mono_us() - s->began_us);
 }
 
-static void on_accepted(struct accept_job *job, enum err err, const struct pg_error *error)
+/* One hint for all of a commit: whoever looks finds all there is. */
+void submit_committed(void *arg)
 {
-    struct submit *s = container_of(job, struct submit, job);
-    if (err != ERR_OK) {
-        struct status st = {0};
-        request_store_status(&st, err, error);
-        fail(s, &st);
-    } else if (job->created) {
-        announce(s);
-        answer_accepted(s);
-    } else {
-        status_set(&s->refusal, STATUS_ABORTED, "REQUEST_ID_REUSED", "the batch with this request id has gone");
-        find_earlier(s);
-    }
+    struct dispatcher *d = arg;
+    char text[40];
+    if (!d->unannounced)
+        return;
+    snprintf(text, sizeof text, "accepted %" PRId64, d->unannounced);
+    live_publish(d->live, text);
+    leader_hint(d->leader, LEADER_HINT_ACCEPTED, (uint64_t)d->unannounced);
+    d->unannounced = 0;
 }
 
 /* What is wrong with the devices found. */
@@ -295,6 +296,56 @@ static void check_target(struct submit *s, struct status *st)
     }
 }
 
+/* The target of a batch to one device, once its seq is known: what accept_devices has written. */
+static void place_device(struct submit *s)
+{
+    struct db_accept *b = &s->job.batch;
+    unsigned slot = slot_of((uint32_t)s->job.seq);
+    s->place.block = (int32_t)block_of((uint32_t)s->job.seq);
+    s->place.first = (int16_t)(slot / 8 * 8);
+    s->place.bit = (uint8_t)(1u << slot % 8);
+    s->place.target = (struct slice){&s->place.bit, 1};
+    b->blocks = &s->place.block;
+    b->firsts = &s->place.first;
+    b->targets = &s->place.target;
+    b->block_count = b->device_count = 1;
+}
+
+static void on_unknown_device(struct submit *s)
+{
+    s->res.unknown[0] = s->job.device;
+    s->res.unknown_count = 1;
+    s->res.unknown_kept = 1;
+    check_target(s, &s->refusal);
+    find_earlier(s);
+}
+
+static void on_accepted(struct accept_job *job, enum err err, const struct pg_error *error)
+{
+    struct submit *s = container_of(job, struct submit, job);
+    if (err != ERR_OK) {
+        struct status st = {0};
+        request_store_status(&st, err, error);
+        fail(s, &st);
+    } else if (job->created) {
+        if (job->device)
+            place_device(s);
+        announce(s);
+        answer_accepted(s);
+    } else if (job->device && job->seq < 0) {
+        on_unknown_device(s);
+    } else {
+        status_set(&s->refusal, STATUS_ABORTED, "REQUEST_ID_REUSED", "the batch with this request id has gone");
+        find_earlier(s);
+    }
+}
+
+static void accept_it(struct submit *s)
+{
+    s->job.done = on_accepted;
+    acceptor_submit(s->r.d->acceptor, &s->job);
+}
+
 static void on_resolved(struct request *r, const struct pg_result *const *results)
 {
     struct submit *s = (struct submit *)r;
@@ -311,9 +362,17 @@ static void on_resolved(struct request *r, const struct pg_result *const *result
     } else if (s->in->validate_only) {
         answer_validated(s);
     } else {
-        s->job.done = on_accepted;
-        acceptor_submit(r->d->acceptor, &s->job);
+        accept_it(s);
     }
+}
+
+/* The id, when the request addresses one device by it: found and accepted in one step. */
+static const char *only_device(const Muster__V1__SubmitBatchRequest *in)
+{
+    const Muster__V1__Target *target = in->target;
+    bool one =
+        !in->validate_only && target->kind_case == MUSTER__V1__TARGET__KIND_DEVICES && target->devices->n_ids == 1;
+    return one ? target->devices->ids[0] : NULL;
 }
 
 void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request)
@@ -332,6 +391,11 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
     grpc_call_take_request(call);
     if (!describe(s)) {
         no_memory(s);
+        return;
+    }
+    s->job.device = only_device(s->in);
+    if (s->job.device) {
+        accept_it(s);
         return;
     }
     s->res.target = s->in->target;

@@ -6,5 +6,7 @@
 #include "lib/base/grpc_server.h"
 
 void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request);
+/* For acceptor_new; `arg` is the dispatcher. */
+void submit_committed(void *arg);
 
 #endif

@@ -1,5 +1,7 @@
 #include "lib/store/db_batch.h"
 
+#include <stdlib.h>
+
 #define BATCH_COLUMNS                                                                                                  \
     "b.id, b.request_id, b.description, b.request_hash, b.command, b.priority, b.device_count, b.unknown_count,"       \
     " b.created_ms, b.expires_ms, b.routed_ms, b.cancel_requested_ms, b.canceled_ms, b.closed_ms, b.counts"
@@ -96,6 +98,93 @@ void db_batch_accept(struct pg_txn *txn, const struct db_accept *b)
     pg_put_int4_array(txn, b->blocks, b->block_count);
     pg_put_int2_array(txn, b->firsts, b->block_count);
     pg_put_bytea_array(txn, b->targets, b->block_count);
+}
+
+void db_batch_hold_tenants(struct pg_txn *txn, const int32_t *tenants, size_t n)
+{
+    static const struct pg_stmt stmt = {
+        "batch_hold_tenants", "SELECT 1 FROM tenant WHERE id = ANY ($1::integer[]) ORDER BY id FOR KEY SHARE"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4_array(txn, tenants, n);
+}
+
+/* The columns of many batches. */
+struct columns {
+    int32_t *tenants;
+    int16_t *priorities;
+    int64_t *created, *expires;
+    const char **request_ids, **descriptions;
+    struct slice *hashes, *commands;
+};
+
+static bool columns_make(struct columns *c, const struct db_accept *const *batches, size_t n)
+{
+    c->tenants = calloc(n, sizeof *c->tenants);
+    c->priorities = calloc(n, sizeof *c->priorities);
+    c->created = calloc(n, sizeof *c->created);
+    c->expires = calloc(n, sizeof *c->expires);
+    c->request_ids = calloc(n, sizeof *c->request_ids);
+    c->descriptions = calloc(n, sizeof *c->descriptions);
+    c->hashes = calloc(n, sizeof *c->hashes);
+    c->commands = calloc(n, sizeof *c->commands);
+    if (!c->tenants || !c->priorities || !c->created || !c->expires || !c->request_ids || !c->descriptions ||
+        !c->hashes || !c->commands)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        const struct db_accept *b = batches[i];
+        c->tenants[i] = b->tenant;
+        c->priorities[i] = b->priority;
+        c->created[i] = b->created_ms;
+        c->expires[i] = b->expires_ms;
+        c->request_ids[i] = b->request_id;
+        c->descriptions[i] = b->description;
+        c->hashes[i] = (struct slice){b->request_hash, sizeof b->request_hash};
+        c->commands[i] = b->command;
+    }
+    return true;
+}
+
+static void columns_free(struct columns *c)
+{
+    free(c->tenants);
+    free(c->priorities);
+    free(c->created);
+    free(c->expires);
+    free(c->request_ids);
+    free(c->descriptions);
+    free(c->hashes);
+    free(c->commands);
+}
+
+bool db_batch_accept_devices(struct pg_txn *txn, const struct db_accept *const *batches, const char *const *devices,
+                             size_t n)
+{
+    static const struct pg_stmt stmt = {
+        "batch_accept_devices",
+        "SELECT a.seq, a.batch_id FROM accept_devices($1::integer[], $2::text[], $3::bytea[], $4::text[], $5::bytea[],"
+        " $6::smallint[], $7::bigint[], $8::bigint[], $9::text[]) AS a"};
+    struct columns c = {0};
+    bool made = columns_make(&c, batches, n);
+    if (made) {
+        pg_txn_add(txn, &stmt);
+        pg_put_int4_array(txn, c.tenants, n);
+        pg_put_text_array(txn, c.request_ids, n);
+        pg_put_bytea_array(txn, c.hashes, n);
+        pg_put_text_array(txn, c.descriptions, n);
+        pg_put_bytea_array(txn, c.commands, n);
+        pg_put_int2_array(txn, c.priorities, n);
+        pg_put_int8_array(txn, c.created, n);
+        pg_put_int8_array(txn, c.expires, n);
+        pg_put_text_array(txn, devices, n);
+    }
+    columns_free(&c);
+    return made;
+}
+
+void db_batch_accept_devices_read(const struct pg_result *r, int row, int32_t *seq, int64_t *id)
+{
+    *seq = (int32_t)pg_int(r, row, 0);
+    *id = pg_int(r, row, 1);
 }
 
 void db_batch_cancel(struct pg_txn *txn, int32_t tenant, int64_t id, int64_t now_ms, int64_t key)

@@ -226,3 +226,55 @@ def test_many_callers_at_once(api, client):
     assert len(made) == 400
     for batch_id, i in made.items():
         assert targets(api, batch_id) == [i]
+
+
+def test_one_device_by_its_id(api, client):
+    """Found and accepted in one step: the same answers as for any other target."""
+    pb = api.pb
+
+    def one(device, **fields):
+        return api.submit(client, target=pb.Target(devices=pb.DeviceIds(ids=[device])), **fields)
+    for i in (0, 7, 8, 1023, 1024, 2999):
+        answer = one(IDS[i])
+        assert answer.batch.device_count == 1 and answer.batch.progress.queued == 1 and not answer.unknown_count
+        assert targets(api, answer.batch.id) == [i]
+    first = one(IDS[5], request_id="one", description="d")
+    again = one(IDS[5], request_id="one", description="d")
+    assert again.replayed and again.batch == first.batch
+    refused(api, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED", lambda: one(IDS[6], request_id="one", description="d"))
+    refused(api, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED", lambda: one("nobody", request_id="one"))
+    refused(api, grpc.StatusCode.FAILED_PRECONDITION, "EMPTY_TARGET", lambda: one("nobody"))
+    violations = refused(api, grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_DEVICES",
+                         lambda: one("nobody", require_all_known=True))
+    assert "nobody is not registered" in str(violations)
+
+
+def test_what_is_wrong_with_one_of_a_group_concerns_only_it(api, client):
+    """Submits of all kinds under way together: known devices, unknown ones, the same request twice, its id for something
+    else, lists."""
+    pb = api.pb
+
+    def start(ids, request_id, **fields):
+        request = pb.SubmitBatchRequest(request_id=request_id, command=pb.Command(lock=pb.LockCommand(message="m")),
+                                        target=pb.Target(devices=pb.DeviceIds(ids=ids)), **fields)
+        return pool.submit(client.commands.SubmitBatch, request)
+    before = api.sql("SELECT count(*) FROM batch")[0][0]
+    calls = {"known": [], "unknown": [], "twice": [], "list": [], "else": []}
+    pool = concurrent.futures.ThreadPoolExecutor(64)
+    for i in range(100):
+        calls["known"].append(start([IDS[i]], f"group-{i}"))
+        calls["unknown"].append(start([f"nobody-{i}"], f"group-unknown-{i}"))
+        calls["twice"].append(start([IDS[i]], f"group-{i}"))
+        calls["list"].append(start([IDS[i], IDS[2000 + i], "nobody"], f"group-list-{i}"))
+        calls["else"].append(start([IDS[i]], f"group-else-{i % 10}", description=str(i)))
+    for i in range(100):
+        known, twice = calls["known"][i].result(), calls["twice"][i].result()
+        assert known.batch.id == twice.batch.id and known.replayed + twice.replayed == 1
+        assert targets(api, known.batch.id) == [i]
+        assert targets(api, calls["list"][i].result().batch.id) == [i, 2000 + i]
+        assert calls["list"][i].result().unknown_device_ids == ["nobody"]
+        assert calls["unknown"][i].exception().code() == grpc.StatusCode.FAILED_PRECONDITION
+    done = [c for c in calls["else"] if not c.exception()]
+    assert len(done) == 10 and len({c.result().batch.request_id for c in done}) == 10
+    assert all(c.exception().code() == grpc.StatusCode.ALREADY_EXISTS for c in calls["else"] if c not in done)
+    assert api.sql("SELECT count(*) FROM batch")[0][0] == before + 100 + 100 + 10

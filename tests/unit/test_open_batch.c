@@ -255,11 +255,20 @@ static void a_batch_without_spec_waits_without_stopping_others(void **unused)
     assert_int_equal(queue_specless(&q, 7, out, 8, 150), 1);
     assert_int_equal(queue_specless(&q, 7, out, 8, 200), 2);
     assert_int_equal(queue_specless(&q, 1, out, 8, 200), 0);
-    other->spec = true;
+    assert_int_equal(q.specless, 2);
+    queue_set_spec(&q, other, true);
+    assert_int_equal(q.specless, 1);
     assert_int_equal(pick(&q, 7), 2);
     assert_int_equal(pick(&q, 7), 0);
-    first->spec = true;
+    queue_set_spec(&q, other, false); /* stands in no line */
+    assert_int_equal(q.specless, 1);
+    queue_set_spec(&q, first, true);
     assert_int_equal(pick(&q, 7), 1);
+    assert_int_equal(q.specless, 0);
+    queue_add(&q, other);
+    assert_int_equal(q.specless, 1);
+    queue_remove(&q, other);
+    assert_int_equal(q.specless, 0);
     queue_free(&q);
     open_set_free(&set);
 }
