@@ -24,8 +24,8 @@ PACKAGES := libev-dev libhiredis-dev libssl-dev libnghttp2-dev libprotobuf-c-dev
             python3 python3-grpcio python3-protobuf python3-paho-mqtt python3-psycopg2 python3-redis python3-pytest \
             python3-pytest-timeout gnutls-bin libnss3-tools
 
-# What Muster is measured beside, and nothing else needs.
-BENCH_PACKAGES := mosquitto nats-server
+# What Muster is measured beside or with, and nothing else needs.
+BENCH_PACKAGES := mosquitto nats-server valgrind
 
 WARN   := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wconversion
 CFLAGS ?= -O2 -g

@@ -15,7 +15,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from measure import commits, figures, gauge, model_readme, model_report, processes, report, scaling  # noqa: E402
+from measure import commits, figures, gauge, model_readme, model_report, processes, reconnect, report, scaling  # noqa: E402
 from measure.connected import Connected, socket_bytes  # noqa: E402
 from measure.installation import ROOT, Installation  # noqa: E402
 from measure.progress import Progress  # noqa: E402
@@ -23,6 +23,7 @@ from measure.shapes import Shapes  # noqa: E402
 
 WORKERS = (1, 2, 4)
 IDLE_S = 4.0
+TRICKLE, TRICKLE_WORKERS = "0ms..2s", 8
 FIGURES = os.path.join(HERE, "model.json")
 
 
@@ -108,13 +109,11 @@ class Measurement:
         fleet = Connected(self.i, client, few, self.base(1), ["--keepalive", "2s"])
         self.figures["worker_us_per_ping"] = fleet.idle_pings(6.0)
         fleet.close()
-        for resumed, flags in ((False, []), (True, ["--resume"])):
-            fleet = Connected(self.i, client, few, self.base(1), ["--churn", "200", "--backoff", "1ms", *flags])
-            worker_us, redis_us = fleet.churn(4.0)
-            self.figures["reconnect_us_resumed" if resumed else "reconnect_us_full"] = worker_us
-            if not resumed:
-                self.figures["redis_us_per_reconnect"] = redis_us
-            fleet.close()
+        scaling.start_workers(self.s, 2)
+        again = reconnect.measure(self.i, few, self.progress)
+        self.figures.update(reconnect_us_full=again["reconnect_full_worker_us"],
+                            reconnect_us_resumed=again["reconnect_resumed_worker_us"],
+                            redis_us_per_reconnect=again["reconnect_full_redis_us"])
 
     def _connection(self, kind, fleet, core):
         flushing = core["flushes"] * self.figures["worker_us_per_flush"]
@@ -125,27 +124,26 @@ class Measurement:
             self.figures["connect_us_full"] = fleet.connecting["worker"] / fleet.devices
             self.figures["redis_us_per_attach"] = fleet.connecting["redis"] / fleet.devices
 
-    def measure_paths(self, whole, connected, few):
-        """`connected` and `few` are (client, tokens) of a tenant each."""
-        client, tokens = connected
+    def measure_trickle(self, client, tokens):
+        """Acknowledgements spread so that each flush has a few, of so many workers that Redis and PostgreSQL are busy with
+        them: what a flush takes where it counts. (Alone, it would be charged with waking everybody up.)"""
+        self.progress(f"answers over {TRICKLE} to {TRICKLE_WORKERS} workers")
+        scaling.start_workers(self.s, TRICKLE_WORKERS, "--flush-interval", "1ms")
+        fleet = Connected(self.i, client, tokens, self.base(TRICKLE_WORKERS), ["--think", TRICKLE])
+        fleet.round()
+        self.shapes["trickle"] = figures.median_of([fleet.round() for _ in range(3)])
+        fleet.close()
+
+    def measure_paths(self, whole, client, tokens):
         for w in WORKERS:
             fleet, self.core[w] = scaling.core_path(self.i, client, tokens, w, self.base(w), self.a.rounds, self.progress)
             fleet.close()
             if w == 1:
-                self.shapes["trickle"] = self.trickle(*few)
                 _, self.figures["worker_us_per_flush"] = figures.of_worker(self.core[1], self.shapes["trickle"])
                 self._connection("openssl", fleet, self.core[1])
         for w in WORKERS:
             self.queue[w] = scaling.queue_path(self.i, whole, self.a.registered, w, self.base(w), self.a.rounds, self.progress)
         scaling.stop_workers(self.s)
-
-    def trickle(self, client, tokens):
-        """Acknowledgements spread so that each flush has a few: what a flush takes."""
-        self.progress("answers over three seconds")
-        fleet = Connected(self.i, client, tokens, self.base(1), ["--think", "0ms..3s"])
-        readings = [fleet.round() for _ in range(3)]
-        fleet.close()
-        return figures.median_of(readings)
 
     def run(self):
         self.progress(f"registering {self.a.registered:,} devices")
@@ -154,7 +152,8 @@ class Measurement:
         connected, few = self.fleet("connected", self.a.devices), self.fleet("few", self.a.few)
         self.measure_base()
         opened = self.measure_shapes(whole, ids)
-        self.measure_paths(whole, connected, few)
+        self.measure_trickle(*connected)
+        self.measure_paths(whole, *connected)
         self.measure_kinds(*connected)
         self.measure_idling(*few)
         self.figures.update(figures.of_work(self.shapes, opened))

@@ -16,7 +16,7 @@
 
 struct plan_options {
     int64_t devices, commands, batch, tenant, cores, memory, descriptors, reconnects, commits, wal_mb, workers;
-    int64_t answer_ms, keepalive_ms, storm_ms, open_ms, keep_ms;
+    int64_t answer_ms, flush_ms, keepalive_ms, storm_ms, open_ms, keep_ms;
     const char *peak, *share, *records;
 };
 
@@ -52,6 +52,7 @@ static struct plan_input take(const struct invocation *inv, const struct plan_op
         .peak_factor = decimal(inv, "peak-factor", o->peak, 1, 1e6),
         .connected_share = decimal(inv, "connected-share", o->share, 0, 1),
         .answer_s = (double)o->answer_ms / 1e3,
+        .flush_s = (double)o->flush_ms / 1e3,
         .keepalive_s = (double)o->keepalive_ms / 1e3,
         .reconnects_per_day = (double)o->reconnects,
         .storm_s = (double)o->storm_ms / 1e3,
@@ -95,6 +96,7 @@ int plan_run(struct invocation *inv)
                              .reconnects = 4,
                              .wal_mb = 100,
                              .answer_ms = 2000,
+                             .flush_ms = 5,
                              .keepalive_ms = 300000,
                              .storm_ms = 600000,
                              .open_ms = 7ll * DAY_MS,
@@ -111,6 +113,7 @@ int plan_run(struct invocation *inv)
         {"connected-share", ARG_TEXT, &o.share, "X", "of the devices, 0 to 1 (default 0.5)", 0, 0},
         {"answer-time", ARG_DURATION, &o.answer_ms, "TIME", "within which a batch's devices answer (default 2s)", 1,
          DAY_MS},
+        {"flush-interval", ARG_DURATION, &o.flush_ms, "TIME", "of the workers (default 5ms)", 1, 10000},
         {"tls-records", ARG_TEXT, &o.records, "KIND", "openssl (default) or lean", 0, 0},
         {"keepalive", ARG_DURATION, &o.keepalive_ms, "TIME", "of the devices (default 300s)", 1000, 65535000},
         {"reconnects-per-day", ARG_INT, &o.reconnects, "N", "of a device (default 4)", 0, 100000},

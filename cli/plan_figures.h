@@ -5,7 +5,7 @@
  * makes the constant from it. Times are µs of one core of the machine named in plan_measured_on, sizes are bytes.
  *
  * What a piece of work takes a component is a sum: so much a command, a block row (a batch in a block of 1,024
- * devices), a batch and a flush (a worker's transaction of acknowledgements). */
+ * devices), a batch and a flush (a worker's transaction of acknowledgements, while others flush too). */
 #ifndef MUSTER_CLI_PLAN_FIGURES_H
 #define MUSTER_CLI_PLAN_FIGURES_H
 
@@ -30,14 +30,14 @@ struct plan_figures {
     double redis_scripts_per_block; /* when all acknowledgements of a block row come together */
     double redis_us_per_s, redis_us_per_worker_s;
     double redis_bytes_per_command, redis_bytes_per_block, redis_bytes_per_batch; /* of open batches */
-    double redis_us_per_attach, redis_us_per_reconnect; /* a device comes; it goes and comes */
+    double redis_us_per_attach, redis_us_per_reconnect; /* a device comes; it comes from another worker */
     /* A worker, by record layer. A command is push, acknowledgement and PUBACKs. */
     double worker_us_per_command_openssl, worker_us_per_command_lean, worker_us_per_command_plain;
     double worker_us_per_flush;
     double worker_bytes_per_connection_openssl, worker_bytes_per_connection_lean, worker_bytes_per_connection_plain;
     double kernel_bytes_per_connection;             /* the server's end */
     double connect_us_full, connect_us_plain;       /* TLS handshake, MQTT CONNECT, SUBSCRIBE, attach */
-    double reconnect_us_full, reconnect_us_resumed; /* the same and the end of the connection before */
+    double reconnect_us_full, reconnect_us_resumed; /* the same when its worker has gone; resumed: with a ticket */
     double worker_us_per_ping;                      /* a keepalive */
     double worker_us_per_s, worker_bytes;           /* of a process with nothing to do */
 };

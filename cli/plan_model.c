@@ -3,13 +3,12 @@
 #include <math.h>
 #include <string.h>
 
-#define BLOCK_SLOTS  1024.0
-#define DAY_S        86400.0
-#define FLUSH_S      0.005 /* a worker's --flush-interval */
-#define FLUSH_CROWD  16.0  /* acknowledgements within it that make it collect five times as long */
-#define FLUSH_LONG_S 0.025
-#define CORE_US      1e6
-#define ROOM_STEPS   100
+#define BLOCK_SLOTS 1024.0
+#define DAY_S       86400.0
+#define FLUSH_CROWD 16.0 /* acknowledgements within a flush interval that make a worker collect */
+#define FLUSH_LONG  5.0  /* so many times as long (workers/acks.c) */
+#define CORE_US     1e6
+#define ROOM_STEPS  100
 
 /* What happens in a second. */
 struct work {
@@ -36,7 +35,7 @@ const char *plan_input_fault(const struct plan_input *in)
         return "the peak is not below the mean";
     if (!(in->connected_share >= 0 && in->connected_share <= 1))
         return "the connected share lies between 0 and 1";
-    if (!(in->answer_s > 0 && in->keepalive_s > 0 && in->storm_s > 0))
+    if (!(in->answer_s > 0 && in->flush_s > 0 && in->keepalive_s > 0 && in->storm_s > 0))
         return "times are longer than 0";
     if (!(in->cores_per_host >= 1 && in->memory_per_host > 0 && in->descriptors >= 1))
         return "a host has a core, memory and descriptors";
@@ -55,13 +54,13 @@ static double blocks_per_batch(double batch, double tenant)
 }
 
 /* Of all workers together. The pause until the first acknowledgement counts too. */
-static double flushes(double commands, double workers)
+static double flushes(double commands, double workers, double interval)
 {
     double each = workers > 0 ? commands / workers : 0;
 
     if (each <= 0)
         return 0;
-    return workers / ((each * FLUSH_S < FLUSH_CROWD ? FLUSH_S : FLUSH_LONG_S) + 1 / each);
+    return workers / (interval * (each * interval < FLUSH_CROWD ? 1 : FLUSH_LONG) + 1 / each);
 }
 
 static void find_rates(const struct plan_input *in, struct plan *p)
@@ -125,7 +124,7 @@ static void size_workers(const struct plan_input *in, const struct plan_figures 
         p->worker_bound = PLAN_BY_WISH;
     }
     /* Flushes follow from the number of workers; they are few where a worker has much to do. */
-    r->flushes = flushes(r->commands, s->processes);
+    r->flushes = flushes(r->commands, s->processes, in->flush_s);
     double flushing = r->flushes * f->worker_us_per_flush;
     s->us_per_command = worker_us(in, f) + (r->commands > 0 ? flushing / r->commands : 0);
     s->cores += (flushing + s->processes * f->worker_us_per_s) / CORE_US;
@@ -175,7 +174,7 @@ static void size_redis(const struct plan_input *in, const struct plan_figures *f
     struct plan_rates *r = &p->rates;
     double workers = p->size[PLAN_WORKER].processes;
     double in_block = w->blocks > 0 ? w->commands / w->blocks : 0;
-    double answers = fmin(in_block, workers * fmax(1, in->answer_s / FLUSH_LONG_S));
+    double answers = fmin(in_block, workers * fmax(1, in->answer_s / (FLUSH_LONG * in->flush_s)));
 
     r->scripts = w->blocks * (f->redis_scripts_per_block - 1 + answers);
     double us = w->commands * f->redis_us_per_command + r->scripts * f->redis_us_per_script +

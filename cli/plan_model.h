@@ -6,9 +6,9 @@
  * and what it does anyway; for Redis, scripts/s x us_per_script stand in place of block rows.
  *
  * A batch to B of a tenant's T devices, who are anybody, touches n (1 - (1 - B/T)^1024) of the tenant's n = T/1024
- * blocks. A worker flushes 5 ms after the first acknowledgement, or 25 ms where 16 have come by then; each (batch,
- * block) in a flush is one script. A block row's acknowledgements so make min(devices in it, workers x answer time / 25
- * ms) scripts. */
+ * blocks. A worker flushes an interval (5 ms) after the first acknowledgement, or five where 16 have come by then; each
+ * (batch, block) in a flush is one script. A block row's acknowledgements so make min(devices in it, workers x answer
+ * time / five intervals) scripts. */
 #ifndef MUSTER_CLI_PLAN_MODEL_H
 #define MUSTER_CLI_PLAN_MODEL_H
 
@@ -33,6 +33,7 @@ struct plan_input {
     double peak_factor;                              /* the busiest seconds over the mean */
     double connected_share;                          /* 0 … 1 */
     double answer_s;                                 /* within which the devices of a batch answer */
+    double flush_s;                                  /* the workers' --flush-interval */
     double keepalive_s, reconnects_per_day, storm_s; /* storm: within which a whole fleet comes back */
     double open_days;                                /* how long a batch stays open for its last device */
     double retention_days;                           /* how long outcomes are kept */

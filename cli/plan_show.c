@@ -29,10 +29,12 @@ static const struct {
                            "One process leads and routes for all tenants; more dispatchers do not help it. Larger "
                            "batches, and groups of\n  devices registered together, touch fewer blocks. Beyond that: "
                            "several installations, each with some tenants."},
-    [PLAN_LIMIT_REDIS_CPU] = {"redis_cpu", "CPU of the one Redis",
-                              "Redis runs scripts on one thread. The keys are laid out for Redis Cluster, but this "
-                              "version does not follow its\n  redirects: until then several installations, each with "
-                              "some tenants and a Redis of its own."},
+    [PLAN_LIMIT_REDIS_CPU] =
+        {"redis_cpu", "CPU of the one Redis",
+         "Redis runs scripts on one thread. Fewer workers with more descriptors each, or a longer "
+         "--flush-interval, ask it\n  less often. The keys are laid out for Redis Cluster, but this "
+         "version does not follow its\n  redirects: until then several installations, each with "
+         "some tenants and a Redis of its own."},
     [PLAN_LIMIT_REDIS_MEMORY] = {"redis_memory", "memory of the one Redis",
                                  "Open batches and presence must fit. Let batches expire sooner, or give Redis a "
                                  "larger host; else several installations."},
@@ -94,8 +96,10 @@ static const char *span(double s, char out[TEXT_BYTES])
         snprintf(out, TEXT_BYTES, "%.3g days", s / 86400);
     else if (s >= 120)
         snprintf(out, TEXT_BYTES, "%.3g min", s / 60);
-    else
+    else if (s >= 1)
         snprintf(out, TEXT_BYTES, "%.3g s", s);
+    else
+        snprintf(out, TEXT_BYTES, "%.3g ms", s * 1000);
     return out;
 }
 
@@ -119,9 +123,9 @@ static void show_assumptions(const struct plan_input *in, const struct plan *p, 
     snprintf(text, sizeof text, "keepalive %s, %s reconnects a day; after a failure all come back in %s",
              span(in->keepalive_s, a), number(in->reconnects_per_day, b), span(in->storm_s, (char[TEXT_BYTES]){0}));
     printf(LINE, "connections", text);
-    snprintf(text, sizeof text, "%s; %s descriptors a worker", in->records == PLAN_LEAN ? "lean" : "OpenSSL's",
-             number(in->descriptors, a));
-    printf(LINE, "TLS records", text);
+    snprintf(text, sizeof text, "%s descriptors, %s TLS records, flush interval %s", number(in->descriptors, a),
+             in->records == PLAN_LEAN ? "lean" : "OpenSSL's", span(in->flush_s, b));
+    printf(LINE, "a worker", text);
     snprintf(text, sizeof text, "%s cores, %s; PostgreSQL: %s commits/s", number(in->cores_per_host, a),
              bytes(in->memory_per_host, b), number(in->commits_per_s, (char[TEXT_BYTES]){0}));
     printf(LINE, "a host", text);
@@ -151,7 +155,7 @@ static void show_rates(const struct plan *p)
     printf(LINE, "scripts in Redis", number(r->scripts, a));
 }
 
-static void show_parts(const struct plan_input *in, const struct plan *p)
+static void show_parts(const struct plan *p)
 {
     char a[TEXT_BYTES], b[TEXT_BYTES];
 
@@ -167,7 +171,6 @@ static void show_parts(const struct plan_input *in, const struct plan *p)
            number(p->open_commands, b), bytes(p->disk_bytes, (char[TEXT_BYTES]){0}));
     if (p->size[PLAN_REDIS].processes > 1)
         printf("  more than one Redis master is more than this version can use: see below\n");
-    (void)in;
 }
 
 static void show_limits(const struct plan *p)
@@ -195,7 +198,7 @@ void plan_show(const struct plan_input *in, const struct plan *p, const char *me
 {
     show_assumptions(in, p, measured_on);
     show_rates(p);
-    show_parts(in, p);
+    show_parts(p);
     show_limits(p);
 }
 
@@ -203,14 +206,15 @@ void plan_show(const struct plan_input *in, const struct plan *p, const char *me
 
 static json_t *assumptions(const struct plan_input *in)
 {
-    return json_pack("{sf sf sf sf sf sf sf sf sf sf sf sf sf sf sf sf sf ss}", "devices", in->devices,
+    return json_pack("{sf sf sf sf sf sf sf sf sf sf sf sf sf sf sf sf sf sf ss}", "devices", in->devices,
                      "commandsPerDay", in->commands_per_day, "batchSize", in->batch_size, "tenantDevices",
                      in->tenant_devices, "peakFactor", in->peak_factor, "connectedShare", in->connected_share,
-                     "answerSeconds", in->answer_s, "keepaliveSeconds", in->keepalive_s, "reconnectsPerDay",
-                     in->reconnects_per_day, "reconnectAllSeconds", in->storm_s, "openDays", in->open_days,
-                     "retentionDays", in->retention_days, "coresPerHost", in->cores_per_host, "memoryPerHost",
-                     in->memory_per_host, "descriptors", in->descriptors, "commitsLimit", in->commits_per_s, "walLimit",
-                     in->wal_bytes_per_s, "tlsRecords", in->records == PLAN_LEAN ? "lean" : "openssl");
+                     "answerSeconds", in->answer_s, "flushSeconds", in->flush_s, "keepaliveSeconds", in->keepalive_s,
+                     "reconnectsPerDay", in->reconnects_per_day, "reconnectAllSeconds", in->storm_s, "openDays",
+                     in->open_days, "retentionDays", in->retention_days, "coresPerHost", in->cores_per_host,
+                     "memoryPerHost", in->memory_per_host, "descriptors", in->descriptors, "commitsLimit",
+                     in->commits_per_s, "walLimit", in->wal_bytes_per_s, "tlsRecords",
+                     in->records == PLAN_LEAN ? "lean" : "openssl");
 }
 
 static json_t *rates(const struct plan *p)

@@ -64,14 +64,6 @@ class Connected:
         read = without_base(gauge.read(), self.base)
         return read["worker"] / read["pings"]
 
-    def churn(self, seconds):
-        """What a reconnect takes the workers and Redis, in µs; the fleet must have been started with --churn."""
-        before, gauge = self.fleet.stats()["reconnects"], Gauge(self.i)
-        time.sleep(seconds)
-        read = without_base(gauge.read(), self.base)
-        again = self.fleet.stats()["reconnects"] - before
-        return read["worker"] / again, read["redis"] / again
-
     def close(self):
         self.fleet.quit()
         self.i.stack.fleets.remove(self.fleet)

@@ -21,10 +21,10 @@ POSTGRES_SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "4GB", "fsync": 
 
 class Installation:
     """`with Installation(workers=2) as i:` i.stack is the harness's Stack, started. `redis_under` is a command Redis is run
-    by."""
+    by, `settings` are more of PostgreSQL's."""
 
-    def __init__(self, workers, keep=False, redis_under=()):
-        self.keep, self.redis_under = keep, redis_under
+    def __init__(self, workers, keep=False, redis_under=(), settings=None):
+        self.keep, self.redis_under, self.settings = keep, redis_under, {**POSTGRES_SETTINGS, **(settings or {})}
         self.folder = tempfile.mkdtemp(prefix="mb-")
         os.chmod(self.folder, 0o711)
         self.postgres = self.redis = self.stack = self.database = None
@@ -39,7 +39,7 @@ class Installation:
         return self
 
     def _start(self):
-        self.postgres = Postgres(self._path("pg"), POSTGRES_SETTINGS).start()
+        self.postgres = Postgres(self._path("pg"), self.settings).start()
         self.redis = Redis(self._path("redis"), under=self.redis_under).start()
         quiet = ["--log-level", "info"]
         self.stack = Stack(self.folder, self.postgres, self.redis, Certificates(self._path("tls")),

@@ -17,8 +17,8 @@ LIMITS = {"leader": "the leading dispatcher's CPU", "redis_cpu": "the one Redis'
 
 def plan(devices, *flags):
     program = os.path.join(ROOT, os.environ.get("MUSTER_BUILD", "build"), "muster")
-    done = subprocess.run([program, "plan", "--json", "--devices", str(devices), "--commands-per-day", str(A_DAY * devices), *flags],
-                          capture_output=True, text=True, check=True)
+    load = ["--devices", str(devices), "--commands-per-day", str(A_DAY * devices)]
+    done = subprocess.run([program, "plan", "--json", *load, *flags], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 
@@ -55,18 +55,21 @@ def _connections(f):
     kinds = [("openssl", "OpenSSL's records"), ("lean", "lean records"), ("plain", "no TLS")]
     kinds = [k for k in kinds if f"worker_us_per_command_{k[0]}" in f]
     lines = [_row("a device on a worker", [title for _, title in kinds]), "|---" * (len(kinds) + 1) + "|"]
-    lines.append(_row("bytes, and the kernel's", [f"{f[f'worker_bytes_per_connection_{k}']:,.0f} + {f['kernel_bytes_per_connection']:,.0f}"
-                                                  for k, _ in kinds]))
+    kernel = f["kernel_bytes_per_connection"]
+    sizes = [f[f"worker_bytes_per_connection_{k}"] for k, _ in kinds]
+    lines.append(_row("bytes, and the kernel's", [f"{size:,.0f} + {kernel:,.0f}" for size in sizes]))
     lines.append(_row("µs a command", [f"{f[f'worker_us_per_command_{k}']:.3g}" for k, _ in kinds]))
-    return [*lines, "", *textwrap.wrap(f"A connection costs a worker {f['connect_us_full']:.0f} µs ({f['connect_us_plain']:.0f} without TLS) when a "
-            f"crowd comes, a lone reconnect {f['reconnect_us_full']:.0f} µs, {f['reconnect_us_resumed']:.0f} resumed; a keepalive "
-            f"{f['worker_us_per_ping']:.1f} µs; Redis {f['redis_us_per_attach']:.0f} µs an attach. PostgreSQL committed "
-            f"{f['pg_commits_per_s']:,.0f} small transactions a second here.", 125)]
+    text = (f"A connection costs a worker {f['connect_us_full']:.0f} µs ({f['connect_us_plain']:.0f} without TLS) when a crowd "
+            f"comes; a device whose worker has gone {f['reconnect_us_full']:.0f} µs, {f['reconnect_us_resumed']:.0f} with a "
+            f"session ticket; a keepalive {f['worker_us_per_ping']:.1f} µs; Redis {f['redis_us_per_attach']:.0f} µs an attach. "
+            f"PostgreSQL committed {f['pg_commits_per_s']:,.0f} small transactions a second here.")
+    return [*lines, "", *textwrap.wrap(text, 125)]
 
 
 def _fleets():
     plans = [plan(devices) for devices, _ in SIZES]
     wide = [plan(devices, "--descriptors", "200000") for devices, _ in SIZES]
+    slow = [plan(devices, "--descriptors", "200000", "--flush-interval", "50ms") for devices, _ in SIZES]
 
     def each(cell, of=None):
         return [cell(p) for p in of or plans]
@@ -74,30 +77,34 @@ def _fleets():
     def bottleneck(p):
         used = p["limits"][p["firstBottleneck"]]
         return f"{LIMITS[p['firstBottleneck']]}, " + (f"**{used:.3g}×**" if used > 1 else f"{used:.0%}; room for {p['room']:.2g}×")
+
+    def workers(p):
+        return f"{p[parts]['worker']['processes']:,.0f}"
+
+    def writes(p):
+        return f"{_number(p['perSecond']['postgresWrites'])}, {_bytes(p['perSecond']['walBytes'])}"
     lines = [_row("", [title for _, title in SIZES]), "|---|---|---|---|"]
-    parts = "components"
+    parts, stores = "components", ("leader", "redis", "postgres")
     lines += [
         _row("commands a second, at the peak", each(lambda p: _number(p["perSecond"]["commands"]))),
-        _row("workers (20,000 descriptors), on hosts", each(lambda p: f"{p[parts]['worker']['processes']:,.0f} on {p['workerHosts']:.0f}")),
+        _row("workers (20,000 descriptors), on hosts", each(lambda p: f"{workers(p)} on {p['workerHosts']:.0f}")),
         _row("busy cores: workers", each(lambda p: _number(p[parts]["worker"]["cores"]))),
-        _row("busy cores: leader, Redis, PostgreSQL", each(lambda p: ", ".join(_number(p[parts][c]["cores"]) for c in ("leader", "redis", "postgres")))),
+        _row("busy cores: leader, Redis, PostgreSQL", each(lambda p: ", ".join(_number(p[parts][c]["cores"]) for c in stores))),
         _row("Redis masters (one can be used)", each(lambda p: f"{p[parts]['redis']['processes']:.0f}")),
-        _row("PostgreSQL: transactions, WAL a second", each(lambda p: f"{_number(p['perSecond']['postgresWrites'])}, {_bytes(p['perSecond']['walBytes'])}")),
+        _row("PostgreSQL: transactions, WAL a second", each(writes)),
         _row("PostgreSQL keeps of 30 days", each(lambda p: _bytes(p["diskBytes"]))),
         _row("memory in all", each(lambda p: _bytes(p["memoryBytes"]))),
         _row("first bottleneck, used", each(bottleneck)),
-        _row("the same with 200,000 descriptors a worker", each(lambda p: f"{p[parts]['worker']['processes']:,.0f} workers; {bottleneck(p)}", wide)),
+        _row("with 200,000 descriptors a worker", each(lambda p: f"{workers(p)} workers; {bottleneck(p)}", wide)),
+        _row("and `--flush-interval 50ms`", each(bottleneck, slow)),
     ]
     return lines
 
 
 def _checks(check):
     lines = ["| µs a command, to one worker (foretold) | 1 worker | 2 | 4 |", "|---|---|---|---|"]
-    for path, title, names in (("core", "core path", (("worker", "worker"), ("redis", "Redis"), ("pg", "PostgreSQL"),
-                                                      ("leader", "leader"), ("all", "all"))),
-                               ("queue", "queue path", (("worker", "worker"), ("redis", "Redis"), ("pg", "PostgreSQL"),
-                                                        ("leader", "leader"), ("all", "all")))):
-        for name, called in names:
+    for path, title in (("core", "core path"), ("queue", "queue path")):
+        for name, called in (("worker", "worker"), ("redis", "Redis"), ("pg", "PostgreSQL"), ("leader", "leader"), ("all", "all")):
             cells = []
             for workers in ("1", "2", "4"):
                 row = check[path][workers][name]
@@ -110,10 +117,11 @@ def _checks(check):
 def text(recorded):
     """`recorded` is bench/model.json."""
     f = recorded["figures"]
-    on = f"{recorded['processor']}, {recorded['cpus']} cores shared with the simulated fleet, Linux {recorded['kernel']}, {recorded['at'][:10]}"
+    on = (f"{recorded['processor']}, {recorded['cpus']} cores shared with the simulated fleet, Linux {recorded['kernel']}, "
+          f"{recorded['at'][:10]}")
     return "\n".join([*textwrap.wrap(f"Measured on {on}:", 125), "", *_costs(f), "", *_connections(f), "",
-                      f"What follows for {A_DAY} commands a device and day, with the assumptions `muster plan` prints:", "", *_fleets(), "",
-                      "The model against runs with workers pinned to the cores:", "", *_checks(recorded["check"])]) + "\n"
+                      f"What follows for {A_DAY} commands a device and day, with the assumptions `muster plan` prints:", "",
+                      *_fleets(), "", "The model against runs with workers pinned to the cores:", "", *_checks(recorded["check"])]) + "\n"
 
 
 def write(recorded):

@@ -60,6 +60,7 @@ static struct plan_input million(void)
         .peak_factor = 1,
         .connected_share = 1,
         .answer_s = 1,
+        .flush_s = 0.005,
         .keepalive_s = 100,
         .storm_s = 1000,
         .open_days = 1,
@@ -168,6 +169,9 @@ static void a_worker_with_little_to_do_flushes_for_each_command(void **unused)
     in.commands_per_day = 86400 * 1e5; /* 1,000/s each: five in 5 ms are no crowd */
     p = plan_of(&in);
     near(p.rates.flushes, 100 / 0.006);
+    in.flush_s = 0.02; /* 20 are one */
+    p = plan_of(&in);
+    near(p.rates.flushes, 100 / 0.101);
 }
 
 static void the_hardest_bound_says_how_many_workers(void **unused)
@@ -298,10 +302,10 @@ static void input_without_sense_is_named(void **unused)
         {offsetof(struct plan_input, batch_size), 0},        {offsetof(struct plan_input, tenant_devices), 0},
         {offsetof(struct plan_input, peak_factor), 0.5},     {offsetof(struct plan_input, connected_share), 1.1},
         {offsetof(struct plan_input, connected_share), NAN}, {offsetof(struct plan_input, answer_s), 0},
-        {offsetof(struct plan_input, keepalive_s), 0},       {offsetof(struct plan_input, storm_s), 0},
-        {offsetof(struct plan_input, cores_per_host), 0},    {offsetof(struct plan_input, memory_per_host), 0},
-        {offsetof(struct plan_input, descriptors), 0},       {offsetof(struct plan_input, commits_per_s), 0},
-        {offsetof(struct plan_input, wal_bytes_per_s), 0},
+        {offsetof(struct plan_input, flush_s), 0},           {offsetof(struct plan_input, keepalive_s), 0},
+        {offsetof(struct plan_input, storm_s), 0},           {offsetof(struct plan_input, cores_per_host), 0},
+        {offsetof(struct plan_input, memory_per_host), 0},   {offsetof(struct plan_input, descriptors), 0},
+        {offsetof(struct plan_input, commits_per_s), 0},     {offsetof(struct plan_input, wal_bytes_per_s), 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct plan_input in = million();
