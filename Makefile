@@ -228,6 +228,10 @@ bench-model: all $(PY) ## check the capacity model with 1, 2 and 4 workers (RECO
 bench-flat: all $(PY) ## what a command costs in batches of 1,000 to 1,000,000 devices (QUICK=1: one round)
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/queue_flat.py $(if $(QUICK),--quick)
 
+.PHONY: bench-lists
+bench-lists: all $(PY) ## measure imports, batches to long lists of ids, exports and watchers (QUICK=1: a tenth of the devices)
+	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/lists.py $(if $(QUICK),--quick)
+
 # --- tests ------------------------------------------------------------------------------------------------------------
 SANITIZED := SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' CFLAGS='-O1 -g'
 FUZZED    := SAN='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined' CFLAGS='-O1 -g' CC=clang

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "cli/call.h"
+#include "cli/command_export.h"
 #include "cli/command_rows.h"
 #include "cli/commands.h"
 #include "cli/pager.h"
@@ -85,34 +86,26 @@ int batch_cancel(struct invocation *inv)
                      show_canceled);
 }
 
-static void show_commands(const ProtobufCMessage *answer, bool first)
-{
-    const Muster__V1__ListCommandsResponse *r = (const Muster__V1__ListCommandsResponse *)answer;
-
-    command_rows(r->commands, r->n_commands, first);
-}
-
 int batch_commands(struct invocation *inv)
 {
     struct pager_flags page = {0};
     struct arg_list states = {0};
+    const char *format = "table";
     const struct arg_flag flags[] = {
         PAGER_FLAG(page),
         {"state", ARG_LIST, &states, "STATE", "only commands in this state; may be repeated", 0, 0},
+        {"format", ARG_TEXT, &format, "FORMAT", "table, csv, or json: an object a line (default table)", 0, 0},
         {0},
     };
     struct args a = {.positional = "BATCH", .min = 1, .max = 1, .flags = flags};
-    Muster__V1__ListCommandsRequest request = MUSTER__V1__LIST_COMMANDS_REQUEST__INIT;
-    struct pager p = {.method = "CommandService/ListCommands",
-                      .request = &request.base,
-                      .page_token = &request.page_token,
-                      .page_size = &request.page_size,
-                      .response = &muster__v1__list_commands_response__descriptor,
-                      .items = "commands",
-                      .show = show_commands};
+    Muster__V1__ExportCommandsRequest request = MUSTER__V1__EXPORT_COMMANDS_REQUEST__INIT;
+    struct command_export export = {.request = &request};
+    struct session s;
 
     args_parse(inv, &a);
     request.batch_id = args_number(inv, "batch", a.words.items[0]);
+    if (!row_format_read(format, &export.format))
+        args_refuse(inv, "--format %s: is none of table, csv, json", format);
     Muster__V1__CommandState *wanted = invocation_alloc(inv, (states.count + 1) * sizeof *wanted);
     for (size_t i = 0; i < states.count; i++) {
         int value;
@@ -123,7 +116,12 @@ int batch_commands(struct invocation *inv)
     }
     request.states = wanted;
     request.n_states = states.count;
-    return pager_run(inv, &p, &page);
+    export.limit = page.limit;
+    if (session_open(&s, &inv->common) != ERR_OK)
+        return EXIT_USAGE;
+    int status = command_export_run(&s, &export);
+    session_close(&s);
+    return status;
 }
 
 static void show_command_got(const ProtobufCMessage *answer)

@@ -97,23 +97,6 @@ static void watch_once(struct watch *w, int64_t batch)
     }
 }
 
-static void on_pause_over(struct ev_loop *loop, ev_timer *timer, int events)
-{
-    (void)timer;
-    (void)events;
-    ev_break(loop, EVBREAK_ONE);
-}
-
-static void pause_a_while(struct session *s)
-{
-    ev_timer timer;
-
-    ev_timer_init(&timer, on_pause_over, RETRY_S, 0.);
-    ev_timer_start(s->loop, &timer);
-    ev_run(s->loop, 0);
-    ev_timer_stop(s->loop, &timer);
-}
-
 int batch_watch_run(struct session *s, int64_t batch, struct watch_result *result)
 {
     struct watch w = {.s = s, .result = result, .last_heard_us = clock_mono_us()};
@@ -123,7 +106,7 @@ int batch_watch_run(struct session *s, int64_t batch, struct watch_result *resul
     while (!result->closed && !session_stopped(s) &&
            (w.status.code == STATUS_UNAVAILABLE || w.status.code == STATUS_OK) &&
            clock_mono_us() - w.last_heard_us < RETRY_FOR_US) {
-        pause_a_while(s);
+        session_pause(s, RETRY_S);
         watch_once(&w, batch);
     }
     progress_end(&w.progress);

@@ -90,6 +90,23 @@ void session_free_message(ProtobufCMessage *message)
         protobuf_c_message_free_unpacked(message, NULL);
 }
 
+static void on_pause_over(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)timer;
+    (void)events;
+    ev_break(loop, EVBREAK_ONE);
+}
+
+void session_pause(struct session *s, double seconds)
+{
+    ev_timer timer;
+
+    ev_timer_init(&timer, on_pause_over, seconds, 0.);
+    ev_timer_start(s->loop, &timer);
+    ev_run(s->loop, 0);
+    ev_timer_stop(s->loop, &timer);
+}
+
 /* Writes `text` as a JSON string. */
 static void print_quoted(const char *text)
 {

@@ -35,6 +35,9 @@ ProtobufCMessage *session_try(struct session *s, const char *method, const Proto
                               const ProtobufCMessageDescriptor *response, struct status *status);
 void session_free_message(ProtobufCMessage *message);
 
+/* Runs the loop for so many seconds. */
+void session_pause(struct session *s, double seconds);
+
 /* Prints code, reason, message and field violations to stderr; in JSON when `json`. */
 void session_print_error(const struct status *status, bool json);
 

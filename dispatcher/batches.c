@@ -154,7 +154,7 @@ void list_batches(struct grpc_call *call, void *service, const ProtobufCMessage 
     page_filter_add_int(&l->filter, (int64_t)in->state);
     l->limit = validate_page_size(&st, in->page_size, 100, 1000);
     validate_enum(&st, "state", &muster__v1__batch_state__descriptor, (int)in->state, true);
-    page_token_read(&token, &st, &l->filter, in->page_token, INT64_MAX);
+    page_token_read(&token, &st, &l->filter, "page_token", in->page_token, INT64_MAX);
     if (st.code != STATUS_OK) {
         request_fail(&l->r, &st);
         return;

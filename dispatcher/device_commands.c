@@ -176,7 +176,7 @@ void list_device_commands(struct grpc_call *call, void *service, const ProtobufC
     h->limit = validate_page_size(&st, in->page_size, 100, 1000);
     h->filter = page_filter_new(grpc_call_method(call)->path, h->r.tenant);
     page_filter_add(&h->filter, in->device_id, strlen(in->device_id));
-    page_token_read(&token, &st, &h->filter, in->page_token, INT64_MAX);
+    page_token_read(&token, &st, &h->filter, "page_token", in->page_token, INT64_MAX);
     if (st.code != STATUS_OK) {
         request_fail(&h->r, &st);
         return;

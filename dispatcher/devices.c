@@ -163,7 +163,7 @@ void list_devices(struct grpc_call *call, void *service, const ProtobufCMessage 
     validate_enum(&st, "platform", &muster__v1__platform__descriptor, (int)in->platform, true);
     if (l->of_group)
         validate_id(&st, "group", in->group);
-    page_token_read(&token, &st, &l->filter, in->page_token, -1);
+    page_token_read(&token, &st, &l->filter, "page_token", in->page_token, -1);
     if (st.code != STATUS_OK) {
         request_fail(&l->r, &st);
         return;

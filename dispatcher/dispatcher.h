@@ -6,6 +6,7 @@
 #include <ev.h>
 #include <stdint.h>
 
+#include "lib/base/list.h"
 #include "lib/base/metrics.h"
 
 struct dispatcher {
@@ -17,6 +18,7 @@ struct dispatcher {
     struct acceptor *acceptor;
     struct watches *watches;
     int64_t unannounced; /* a batch that is durable and no leader has been told of; 0: none */
+    struct list exports; /* under way */
     struct dispatcher_figures {
         uint64_t batches_accepted, commands_accepted, batches_replayed, devices_imported;
         uint64_t auth_lookups, auth_refused, watchers, progress_polls, store_errors;

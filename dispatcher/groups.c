@@ -189,7 +189,7 @@ void list_groups(struct grpc_call *call, void *service, const ProtobufCMessage *
     struct page_token token;
     l->filter = page_filter_new(grpc_call_method(call)->path, l->r.tenant);
     l->limit = validate_page_size(&st, in->page_size, 100, 1000);
-    page_token_read(&token, &st, &l->filter, in->page_token, 0);
+    page_token_read(&token, &st, &l->filter, "page_token", in->page_token, 0);
     if (st.code != STATUS_OK) {
         request_fail(&l->r, &st);
         return;

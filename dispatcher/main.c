@@ -165,6 +165,7 @@ static bool start_stores(struct process *p)
     d->auth = auth_new();
     d->acceptor = acceptor_new(d->loop, d->pg, submit_committed, d);
     d->watches = watches_new(d);
+    list_init(&d->exports);
     d->leader = leader_new(d->loop, d->pg, d->live, &leader);
     if (!d->auth || !d->acceptor || !d->watches || !d->leader)
         return false;

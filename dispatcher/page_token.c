@@ -42,8 +42,8 @@ void page_token_write(char out[PAGE_TOKEN_MAX], const struct page_filter *f, int
     sodium_bin2base64(out, PAGE_TOKEN_MAX, bytes, n, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
 }
 
-void page_token_read(struct page_token *out, struct status *st, const struct page_filter *f, const char *text,
-                     int64_t first)
+void page_token_read(struct page_token *out, struct status *st, const struct page_filter *f, const char *field,
+                     const char *text, int64_t first)
 {
     *out = (struct page_token){.after = first};
     if (!text[0])
@@ -60,7 +60,7 @@ void page_token_read(struct page_token *out, struct status *st, const struct pag
         out->after = token->after;
         snprintf(out->after_name, sizeof out->after_name, "%s", token->after_name);
     } else {
-        status_violation(st, "page_token", "is not a token of this list with these filters");
+        status_violation(st, field, "is not a token of this list with these filters");
         if (st->violation_count == 1)
             st->reason = "PAGE_TOKEN_INVALID";
     }

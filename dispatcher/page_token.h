@@ -30,8 +30,8 @@ void page_filter_add_int(struct page_filter *f, int64_t v);
 /* Writes NUL-terminated text; `after_name` may be NULL. */
 void page_token_write(char out[PAGE_TOKEN_MAX], const struct page_filter *f, int64_t after, const char *after_name);
 /* Reads a token, empty for the first page (then `first` counts, and an empty name). A token that is none, or of another
- * list, makes `st` INVALID_ARGUMENT with the reason PAGE_TOKEN_INVALID. */
-void page_token_read(struct page_token *out, struct status *st, const struct page_filter *f, const char *text,
-                     int64_t first);
+ * list, makes `st` INVALID_ARGUMENT with the reason PAGE_TOKEN_INVALID; `field` is the request's that holds it. */
+void page_token_read(struct page_token *out, struct status *st, const struct page_filter *f, const char *field,
+                     const char *text, int64_t first);
 
 #endif

@@ -75,6 +75,16 @@ void request_reply(struct request *r, const ProtobufCMessage *response)
     finish(r, NULL);
 }
 
+void request_reply_bytes(struct request *r, const struct buf *message)
+{
+    if (message->failed) {
+        request_refuse(r, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
+        return;
+    }
+    grpc_call_send_bytes(r->call, buf_slice(message));
+    finish(r, NULL);
+}
+
 void request_done(struct request *r)
 {
     finish(r, NULL);

@@ -36,6 +36,8 @@ struct pg_txn *request_txn(struct request *r);
 void request_query(struct request *r, struct pg_txn *txn, request_next_fn *next);
 
 void request_reply(struct request *r, const ProtobufCMessage *response);
+/* The same with a message that is encoded already; OVERLOADED when making it has failed. Borrows. */
+void request_reply_bytes(struct request *r, const struct buf *message);
 /* OK without (another) message. */
 void request_done(struct request *r);
 void request_fail(struct request *r, const struct status *st);

@@ -96,7 +96,7 @@ static void list_tenants(struct grpc_call *call, void *service, const ProtobufCM
     struct page_token token;
     l->filter = page_filter_new(grpc_call_method(call)->path, 0);
     l->limit = validate_page_size(&st, in->page_size, 100, 1000);
-    page_token_read(&token, &st, &l->filter, in->page_token, 0);
+    page_token_read(&token, &st, &l->filter, "page_token", in->page_token, 0);
     if (st.code != STATUS_OK) {
         request_fail(&l->r, &st);
         return;
@@ -186,7 +186,7 @@ static void list_api_keys(struct grpc_call *call, void *service, const ProtobufC
     l->filter = page_filter_new(grpc_call_method(call)->path, 0);
     page_filter_add(&l->filter, in->tenant, strlen(in->tenant));
     l->limit = validate_page_size(&st, in->page_size, 100, 1000);
-    page_token_read(&token, &st, &l->filter, in->page_token, 0);
+    page_token_read(&token, &st, &l->filter, "page_token", in->page_token, 0);
     if (st.code != STATUS_OK) {
         request_fail(&l->r, &st);
         return;

@@ -2,6 +2,7 @@
 
 #include "dispatcher/batches.h"
 #include "dispatcher/commands.h"
+#include "dispatcher/export.h"
 #include "dispatcher/submit.h"
 #include "dispatcher/watch.h"
 #include "muster/v1/admin_service.pb-c.h"
@@ -27,6 +28,13 @@ const struct grpc_method service_command_methods[] = {
      .cancelled = watch_cancelled},
     METHOD("CancelBatch", cancel_batch, OPERATOR, cancel_batch),
     METHOD("ListCommands", list_commands, READ_ONLY, list_commands),
+    {.path = "/muster.v1.CommandService/ExportCommands",
+     .request = &muster__v1__export_commands_request__descriptor,
+     .response = &muster__v1__export_commands_response__descriptor,
+     .tag = MUSTER__V1__ROLE__ROLE_READ_ONLY,
+     .server_streaming = true,
+     .message = export_commands,
+     .cancelled = export_cancelled},
     METHOD("GetCommand", get_command, READ_ONLY, get_command),
     {0},
 };

@@ -349,7 +349,8 @@ static void accept_it(struct submit *s)
 static void on_resolved(struct request *r, const struct pg_result *const *results)
 {
     struct submit *s = (struct submit *)r;
-    if (!resolution_read(&s->res, results, &s->refusal) || !describe_target(s)) {
+    (void)results;
+    if (!describe_target(s)) {
         no_memory(s);
         return;
     }
@@ -400,11 +401,5 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
     }
     s->res.target = s->in->target;
     s->res.per_platform = s->in->validate_only;
-    struct pg_txn *txn = request_txn(&s->r);
-    if (resolution_ask(&s->res, txn, s->r.tenant, &s->r.arena)) {
-        request_query(&s->r, txn, on_resolved);
-    } else {
-        pg_txn_free(&txn);
-        no_memory(s);
-    }
+    resolution_run(&s->res, &s->r, &s->refusal, on_resolved);
 }

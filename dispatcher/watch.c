@@ -32,11 +32,10 @@ struct watched {
     bool polling, again, gone; /* gone: nobody watches, ends with the poll under way */
     int32_t *blocks;           /* once known */
     size_t block_count;
-    struct db_batch row;      /* numbers of the last look; its texts are in the messages */
-    struct arena arenas[2];   /* of `shown` and `next` in turn */
-    unsigned turn;            /* which is of `next` */
-    Muster__V1__Batch *shown; /* the last look as message; NULL before the first */
-    Muster__V1__Batch *next;  /* the look under way, still without progress */
+    struct db_batch row;     /* numbers of the last look; its texts are in the messages */
+    struct arena arena;      /* of `next` */
+    Muster__V1__Batch *next; /* the look under way, still without progress */
+    struct buf message;      /* the last look, encoded once for all watchers; empty before the first */
     uint32_t counts[STATE_COUNT];
     uint64_t version; /* grows with each change */
     bool closed;
@@ -72,8 +71,8 @@ struct watches *watches_new(struct dispatcher *d)
 
 static void watched_destroy(struct watched *w)
 {
-    arena_free(&w->arenas[0]);
-    arena_free(&w->arenas[1]);
+    arena_free(&w->arena);
+    buf_free(&w->message);
     free(w->blocks);
     free(w);
 }
@@ -128,9 +127,7 @@ static void end(struct watcher *x, const struct status *st)
 
 static void tell(struct watcher *x, int64_t now)
 {
-    Muster__V1__WatchBatchResponse out = MUSTER__V1__WATCH_BATCH_RESPONSE__INIT;
-    out.batch = x->of->shown;
-    grpc_call_send(x->r.call, &out.base);
+    grpc_call_send_bytes(x->r.call, buf_slice(&x->of->message));
     x->sent = x->of->version;
     x->sent_us = now;
     x->due_us = now + x->interval_us;
@@ -153,7 +150,7 @@ static void on_drain(struct grpc_call *call, void *service)
 {
     (void)service;
     struct watcher *x = grpc_call_data(call);
-    if (x && x->of->shown)
+    if (x && buf_len(&x->of->message))
         consider(x, clock_mono_us());
 }
 
@@ -214,18 +211,31 @@ static void look_failed(struct watched *w, enum err err, const struct pg_error *
         fail_unseen(w, &st, false);
 }
 
+/* False without memory, the message as it was. */
+static bool encode(struct watched *w, const uint32_t counts[STATE_COUNT])
+{
+    Muster__V1__WatchBatchResponse out = MUSTER__V1__WATCH_BATCH_RESPONSE__INIT;
+    Muster__V1__Batch *with = present_batch(&w->arena, &w->row, counts);
+    if (w->arena.failed || !w->next || !with)
+        return false;
+    w->next->progress = with->progress;
+    out.batch = w->next;
+    struct buf message = {0};
+    uint8_t *p = buf_reserve(&message, muster__v1__watch_batch_response__get_packed_size(&out));
+    if (!p)
+        return false;
+    buf_commit(&message, muster__v1__watch_batch_response__pack(&out, p));
+    buf_free(&w->message);
+    w->message = message;
+    return true;
+}
+
 static void show(struct watched *w, const uint32_t counts[STATE_COUNT])
 {
-    struct arena *arena = &w->arenas[w->turn];
-    Muster__V1__Batch *with = present_batch(arena, &w->row, counts);
-    if (w->next && with)
-        w->next->progress = with->progress;
-    if (arena->failed || !w->next) {
+    if (!encode(w, counts)) {
         look_failed(w, ERR_NOMEM, NULL);
         return;
     }
-    w->shown = w->next;
-    w->turn ^= 1;
     w->closed = w->row.closed_ms != 0;
     if (memcmp(w->counts, counts, sizeof w->counts) != 0)
         w->version++;
@@ -275,11 +285,11 @@ static void keep_row(struct watched *w, const struct pg_result *r)
 {
     struct db_batch row;
     db_batch_read(r, 0, &row);
-    if (!w->shown || row.cancel_requested_ms != w->row.cancel_requested_ms || row.canceled_ms != w->row.canceled_ms ||
-        row.closed_ms != w->row.closed_ms)
+    if (!buf_len(&w->message) || row.cancel_requested_ms != w->row.cancel_requested_ms ||
+        row.canceled_ms != w->row.canceled_ms || row.closed_ms != w->row.closed_ms)
         w->version++;
-    arena_reset(&w->arenas[w->turn]);
-    w->next = present_batch(&w->arenas[w->turn], &row, NULL);
+    arena_reset(&w->arena);
+    w->next = present_batch(&w->arena, &row, NULL);
     w->row = row;
     w->row.request_id = w->row.description = "";
     w->row.command = w->row.request_hash = (struct slice){0};

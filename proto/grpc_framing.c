@@ -68,23 +68,41 @@ void grpc_deframer_next(struct grpc_deframer *d)
         buf_reset(&d->body);
 }
 
-void grpc_frame_message(struct buf *out, const ProtobufCMessage *message)
+/* Room for prefix and message; the prefix is written. NULL (and out->failed) when there is none. */
+static uint8_t *begin_frame(struct buf *out, size_t size)
 {
-    size_t size = protobuf_c_message_get_packed_size(message);
     if (size > UINT32_MAX) {
         out->failed = true;
-        return;
+        return NULL;
     }
     uint8_t *p = buf_reserve(out, GRPC_PREFIX_SIZE + size);
     if (!p)
-        return;
+        return NULL;
     p[0] = 0;
     p[1] = (uint8_t)(size >> 24);
     p[2] = (uint8_t)(size >> 16);
     p[3] = (uint8_t)(size >> 8);
     p[4] = (uint8_t)size;
-    protobuf_c_message_pack(message, p + GRPC_PREFIX_SIZE);
+    return p + GRPC_PREFIX_SIZE;
+}
+
+void grpc_frame_message(struct buf *out, const ProtobufCMessage *message)
+{
+    size_t size = protobuf_c_message_get_packed_size(message);
+    uint8_t *p = begin_frame(out, size);
+    if (!p)
+        return;
+    protobuf_c_message_pack(message, p);
     buf_commit(out, GRPC_PREFIX_SIZE + size);
+}
+
+void grpc_frame_bytes(struct buf *out, struct slice message)
+{
+    uint8_t *p = begin_frame(out, message.len);
+    if (!p)
+        return;
+    memcpy(p, message.data, message.len);
+    buf_commit(out, GRPC_PREFIX_SIZE + message.len);
 }
 
 /* Finest first. */

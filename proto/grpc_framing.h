@@ -48,6 +48,8 @@ static inline bool grpc_deframer_idle(const struct grpc_deframer *d)
 
 /* Appends prefix and encoded message. Sets out->failed when memory runs out or the message is over 4 GiB. */
 void grpc_frame_message(struct buf *out, const ProtobufCMessage *message);
+/* The same with a message that is encoded already. */
+void grpc_frame_bytes(struct buf *out, struct slice message);
 
 /* Reads "<1 to 8 digits><H|M|S|m|u|n>" into nanoseconds; false when malformed. Never overflows (99,999,999 hours fit).
  */

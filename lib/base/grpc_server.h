@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lib/base/buf.h"
 #include "lib/base/stream.h"
 #include "proto/status.h"
 
@@ -96,6 +97,8 @@ void grpc_call_add_initial(struct grpc_call *call, const char *key, const void *
 void grpc_call_add_trailer(struct grpc_call *call, const char *key, const void *value, size_t len);
 /* Sends one response message; copies (encodes at once). */
 void grpc_call_send(struct grpc_call *call, const ProtobufCMessage *response);
+/* The same with a message that is encoded already: for one that goes to many, or is encoded by hand. */
+void grpc_call_send_bytes(struct grpc_call *call, struct slice response);
 /* Bytes of responses not yet taken by the peer: a streaming handler must hold back while this is over its own bound,
  * and is told by `on_drain` when it fell to zero. */
 size_t grpc_call_pending(const struct grpc_call *call);

@@ -543,16 +543,37 @@ void grpc_call_add_trailer(struct grpc_call *call, const char *key, const void *
     grpc_metadata_add(&call->trailer, &call->arena, key, value, len);
 }
 
-void grpc_call_send(struct grpc_call *call, const ProtobufCMessage *response)
+/* False when nobody waits for a message any more. */
+static bool begin_message(struct grpc_call *call)
 {
     assert(!call->finished);
     if (call->cancelled || call->answered || !call->stream.h2)
-        return;
+        return false;
     if (!call->headers_sent)
         send_initial(call);
-    grpc_frame_message(&call->stream.out, response);
+    return true;
+}
+
+static void message_added(struct grpc_call *call)
+{
     h2_resume(&call->stream);
     grpc_server_mark_dirty(call->conn);
+}
+
+void grpc_call_send(struct grpc_call *call, const ProtobufCMessage *response)
+{
+    if (!begin_message(call))
+        return;
+    grpc_frame_message(&call->stream.out, response);
+    message_added(call);
+}
+
+void grpc_call_send_bytes(struct grpc_call *call, struct slice response)
+{
+    if (!begin_message(call))
+        return;
+    grpc_frame_bytes(&call->stream.out, response);
+    message_added(call);
 }
 
 size_t grpc_call_pending(const struct grpc_call *call)

@@ -258,17 +258,20 @@ bool db_batch_block_read(const struct pg_result *r, int row, struct db_batch_blo
     return states.len <= 8 * targets.len && times.len <= 32 * targets.len;
 }
 
-void db_batch_results(struct pg_txn *txn, int64_t batch, const int32_t *seqs, size_t n, int64_t bytes)
+void db_batch_results(struct pg_txn *txn, int64_t batch, const int32_t *firsts, const int32_t *lasts, size_t n,
+                      int64_t bytes)
 {
     static const struct pg_stmt stmt = {
         "batch_results",
         "SELECT r.seq, r.result, r.total FROM (SELECT c.*, count(*) OVER () AS total, coalesce(sum(length(c.result))"
         " OVER (ORDER BY c.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes"
-        " FROM command_result c WHERE c.batch_id = $1::bigint AND c.seq = ANY ($2::integer[])) r"
-        " WHERE r.bytes < $3::bigint ORDER BY r.seq"};
+        " FROM unnest($2::integer[], $3::integer[]) AS u (first, last) CROSS JOIN LATERAL"
+        " (SELECT x.seq, x.result FROM command_result x WHERE x.batch_id = $1::bigint"
+        " AND x.seq BETWEEN u.first AND u.last ORDER BY x.seq) c) r WHERE r.bytes < $4::bigint ORDER BY r.seq"};
     pg_txn_add(txn, &stmt);
     pg_put_int8(txn, batch);
-    pg_put_int4_array(txn, seqs, n);
+    pg_put_int4_array(txn, firsts, n);
+    pg_put_int4_array(txn, lasts, n);
     pg_put_int8(txn, bytes);
 }
 

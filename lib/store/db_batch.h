@@ -83,8 +83,10 @@ void db_batch_states(struct pg_txn *txn, int64_t batch, const int32_t *blocks, s
 /* False when the row makes no sense. */
 MUST_CHECK bool db_batch_block_read(const struct pg_result *r, int row, struct db_batch_block *out);
 
-/* Results of these devices in order of seq, fewer when they take more than `bytes`: seq, result, total. */
-void db_batch_results(struct pg_txn *txn, int64_t batch, const int32_t *seqs, size_t n, int64_t bytes);
+/* Results of the devices of `n` runs of numbers in order of seq, fewer when they take more than `bytes`: seq, result,
+ * total. */
+void db_batch_results(struct pg_txn *txn, int64_t batch, const int32_t *firsts, const int32_t *lasts, size_t n,
+                      int64_t bytes);
 
 /* Batches below `before` that address the device, newest first. */
 struct db_device_command {

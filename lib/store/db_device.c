@@ -60,21 +60,24 @@ void db_device_read(const struct pg_result *r, int row, struct db_device *out)
 
 void db_device_seqs(struct pg_txn *txn, int32_t tenant, const char *const *ids, size_t n)
 {
-    static const struct pg_stmt stmt = {"device_seqs", "SELECT array_agg(coalesce(d.seq, -1) ORDER BY u.n)"
-                                                       " FROM unnest($2::text[]) WITH ORDINALITY AS u (id, n)"
-                                                       " LEFT JOIN LATERAL " DEVICE_OF_U " ON true"};
+    static const struct pg_stmt stmt = {"device_seqs", "SELECT device_seqs($1::integer, $2::text[])"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_text_array(txn, ids, n);
 }
 
-void db_device_ids(struct pg_txn *txn, int32_t tenant, const int32_t *seqs, size_t n)
+/* The LATERAL makes it one range of the index for each run, whatever the planner believes of the table. */
+void db_device_ids(struct pg_txn *txn, int32_t tenant, const int32_t *firsts, const int32_t *lasts, size_t n)
 {
-    static const struct pg_stmt stmt = {"device_ids", "SELECT d.seq, d.id FROM device d WHERE d.tenant_id = $1::integer"
-                                                      " AND d.seq = ANY ($2::integer[]) ORDER BY d.seq"};
+    static const struct pg_stmt stmt = {
+        "device_ids", "SELECT coalesce(array_agg(d.seq), '{}'), coalesce(string_agg(d.id, ','), '')"
+                      " FROM unnest($2::integer[], $3::integer[]) AS r (first, last) CROSS JOIN LATERAL"
+                      " (SELECT x.seq, x.id FROM device x WHERE x.tenant_id = $1::integer"
+                      " AND x.seq BETWEEN r.first AND r.last ORDER BY x.seq) d"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
-    pg_put_int4_array(txn, seqs, n);
+    pg_put_int4_array(txn, firsts, n);
+    pg_put_int4_array(txn, lasts, n);
 }
 
 void db_device_import(struct pg_txn *txn, int32_t tenant, const char *const *ids, const int16_t *platforms, size_t n,

@@ -26,10 +26,12 @@ void db_device_list(struct pg_txn *txn, int32_t tenant, int64_t after, int platf
                     int64_t bytes);
 void db_device_read(const struct pg_result *r, int row, struct db_device *out);
 
-/* One row, one int4[] column: the number of each id in the order given, -1 where there is no such device. */
+/* One row, one int4[] column: the number of each id in the order given, -1 where there is no such device. Many ids cost
+ * least in the order of their bytes. */
 void db_device_seqs(struct pg_txn *txn, int32_t tenant, const char *const *ids, size_t n);
-/* Ids by number, deleted devices too: rows (seq, id) in order of seq. */
-void db_device_ids(struct pg_txn *txn, int32_t tenant, const int32_t *seqs, size_t n);
+/* Ids of the devices of `n` runs of numbers, deleted devices too. One row: int4[] of numbers, and as text their ids in
+ * the same order with commas between (no id has one). */
+void db_device_ids(struct pg_txn *txn, int32_t tenant, const int32_t *firsts, const int32_t *lasts, size_t n);
 
 /* Ids must differ. One row: created, updated. */
 void db_device_import(struct pg_txn *txn, int32_t tenant, const char *const *ids, const int16_t *platforms, size_t n,

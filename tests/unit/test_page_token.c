@@ -21,7 +21,7 @@ static void test_round_trip(void **state)
     page_token_write(text, &f, INT64_MIN + 1, "na-me");
     struct page_token token;
     struct status st = {0};
-    page_token_read(&token, &st, &f, text, 0);
+    page_token_read(&token, &st, &f, "page_token", text, 0);
     assert_int_equal(st.code, STATUS_OK);
     assert_true(token.after == INT64_MIN + 1);
     assert_string_equal(token.after_name, "na-me");
@@ -37,7 +37,7 @@ static void test_longest_name(void **state)
     page_token_write(text, &f, INT64_MAX, name);
     struct page_token token;
     struct status st = {0};
-    page_token_read(&token, &st, &f, text, 0);
+    page_token_read(&token, &st, &f, "page_token", text, 0);
     assert_int_equal(st.code, STATUS_OK);
     assert_string_equal(token.after_name, name);
 }
@@ -48,7 +48,7 @@ static void test_first_page(void **state)
     struct page_filter f = page_filter_new(LIST, 7);
     struct page_token token;
     struct status st = {0};
-    page_token_read(&token, &st, &f, "", -1);
+    page_token_read(&token, &st, &f, "page_token", "", -1);
     assert_int_equal(st.code, STATUS_OK);
     assert_true(token.after == -1);
     assert_string_equal(token.after_name, "");
@@ -58,7 +58,7 @@ static void refused(const struct page_filter *f, const char *text)
 {
     struct page_token token;
     struct status st = {0};
-    page_token_read(&token, &st, f, text, 0);
+    page_token_read(&token, &st, f, "page_token", text, 0);
     assert_int_equal(st.code, STATUS_INVALID_ARGUMENT);
     assert_string_equal(st.reason, "PAGE_TOKEN_INVALID");
     assert_string_equal(st.violations[0].field, "page_token");

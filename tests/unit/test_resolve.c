@@ -5,9 +5,11 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
+#include "dispatcher/sorted_ids.h"
 #include "dispatcher/target_set.h"
 
 static void test_fill(void **state)
@@ -112,12 +114,65 @@ static void test_unique_many(void **state)
     free(kept);
 }
 
+static void test_sorted(void **state)
+{
+    (void)state;
+    const char *const ids[] = {"device-12", "device-1",         "device-",         "device-9",
+                               "device-1",  "device-12345678x", "device-12345678", "device-12"};
+    const char *const want[] = {"device-", "device-1", "device-12", "device-12345678", "device-12345678x", "device-9"};
+    struct sorted_ids list = {0};
+    assert_true(sorted_ids_fill(&list, ids, 8));
+    assert_int_equal(list.count, 6);
+    for (size_t i = 0; i < 6; i++) {
+        assert_string_equal(list.ids[i], want[i]);
+        assert_ptr_equal(list.ids[i], ids[list.entries[i].place]);
+    }
+    assert_int_equal(list.entries[1].place, 1); /* of those repeated the first */
+    sorted_ids_free(&list);
+    assert_true(sorted_ids_fill(&list, ids, 0));
+    assert_int_equal(list.count, 0);
+    sorted_ids_free(&list);
+    assert_true(sorted_ids_fill(&list, &ids[2], 1));
+    assert_int_equal(list.count, 1);
+    sorted_ids_free(&list);
+}
+
+/* The first by their place in the request, not by their bytes. */
+static void test_missing(void **state)
+{
+    (void)state;
+    enum { N = 1000 };
+    static char text[N][16];
+    static const char *ids[N];
+    static int64_t seqs[N];
+    for (unsigned i = 0; i < N; i++) {
+        snprintf(text[i], sizeof text[i], "d%03u", i * 7919 % N); /* a permutation */
+        ids[i] = text[i];
+    }
+    struct sorted_ids list = {0};
+    const char *missing[SORTED_IDS_MISSING_KEPT] = {0};
+    assert_true(sorted_ids_fill(&list, ids, N));
+    assert_int_equal(list.count, N);
+    for (unsigned i = 0; i < N; i++)
+        seqs[i] = list.entries[i].place % 3 == 1 ? -1 : (int64_t)i;
+    assert_int_equal(sorted_ids_missing(&list, seqs, missing), N / 3);
+    for (unsigned i = 0; i < SORTED_IDS_MISSING_KEPT; i++)
+        assert_ptr_equal(missing[i], ids[3 * i + 1]);
+    for (unsigned i = 0; i < N; i++)
+        seqs[i] = list.entries[i].place == 500 || list.entries[i].place == 4 ? -1 : (int64_t)i;
+    assert_int_equal(sorted_ids_missing(&list, seqs, missing), 2);
+    assert_ptr_equal(missing[0], ids[4]);
+    assert_ptr_equal(missing[1], ids[500]);
+    sorted_ids_free(&list);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fill),      cmocka_unit_test(test_fill_nothing),
         cmocka_unit_test(test_unique),    cmocka_unit_test(test_many_blocks_backwards),
         cmocka_unit_test(test_add_joins), cmocka_unit_test(test_unique_many),
+        cmocka_unit_test(test_sorted),    cmocka_unit_test(test_missing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
