@@ -19,6 +19,9 @@ from measure.installation import Installation  # noqa: E402
 
 MODES = ("openssl", "lean", "plain", "open")
 
+# Hundreds of megabytes of small objects a process, each touched seldom: with huge pages the processor finds them sooner.
+HUGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -29,12 +32,14 @@ def arguments():
     p.add_argument("--batches", type=int, default=100, help="mode open: open batches, each to every registered device")
     p.add_argument("--workers", type=int, help="worker processes (default: as many as descriptors ask for, 2 at least)")
     p.add_argument("--rounds", type=int, help="commands to all, after a first one (default 4; quick 3)")
+    p.add_argument("--idle", type=float, help="seconds in which nothing is done (default 10; mode open 20)")
     p.add_argument("--output", help="default bench/results/scale.json; quick: scale-quick.json")
     p.add_argument("--keep", action="store_true", help="keep the folder with logs and data")
     a = p.parse_args()
     a.devices = a.devices or (20000 if a.quick else 300000)
     a.registered = a.registered or (60000 if a.quick else 1000000)
     a.rounds = a.rounds or (3 if a.quick else 4)
+    a.idle = a.idle or (20 if a.mode == "open" else 10)
     a.output = a.output or os.path.join(HERE, "results", "scale-quick.json" if a.quick else "scale.json")
     if a.mode == "open" and a.registered < a.devices:
         p.error("--registered: no fewer than --devices")
@@ -50,7 +55,7 @@ def measure_connected(a, i, progress):
     registered = time.monotonic()
     tokens = s.tokens(client, ids)
     progress(f"{a.devices:,} devices registered in {registered - began:.1f} s, tokens in {time.monotonic() - registered:.1f} s")
-    out = scale.measure(i, client, tokens, a.mode, a.rounds, progress)
+    out = scale.measure(i, client, tokens, a, progress)
     s.fleets[-1].quit()
     return out
 
@@ -59,7 +64,8 @@ def measure(a, progress):
     connections = "plain" if a.mode == "open" else a.mode
     scale.check_memory(a.devices, connections)
     a.workers = a.workers or max(2, scale.workers_needed(a.devices))
-    results = {"mode": a.mode, "devices": a.devices, "workers": a.workers, "rounds": a.rounds, "quick": a.quick}
+    results = {"mode": a.mode, "devices": a.devices, "workers": a.workers, "rounds": a.rounds, "quick": a.quick,
+               "glibc_tunables": os.environ["GLIBC_TUNABLES"]}
     progress("starting PostgreSQL, Redis, dispatcher")
     with Installation(0, a.keep) as i:
         if a.mode == "open":
@@ -75,6 +81,7 @@ def measure(a, progress):
 def main():
     a = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is taken down
+    os.environ.setdefault(*HUGE_PAGES)
     progress = Progress()
     try:
         results = measure(a, progress)

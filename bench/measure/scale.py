@@ -16,7 +16,6 @@ BYTES_OF_SERVERS = 2 << 30
 
 CONNECT_S = 900
 ROUND_S = 120
-IDLE_S = 10
 
 # Handshakes under way in one simulator process: workers always have some to do, and no storm.
 HANDSHAKES = 24
@@ -38,7 +37,7 @@ def check_memory(devices, mode):
     """Raises TooSmall when the devices would not fit beside what runs here already."""
     needed, left = devices * BYTES_A_DEVICE[mode] + BYTES_OF_SERVERS, memory.available_bytes()
     if needed > left:
-        raise TooSmall(f"{devices:,} devices ({mode}) need about {needed / 2**30:.1f} GiB, {left / 2**30:.1f} GiB are available")
+        raise TooSmall(f"{devices:,} devices ({mode}) need about {needed / 2**30:,.1f} GiB, {left / 2**30:.1f} GiB are available")
 
 
 def start_workers(stack, count, mode):
@@ -84,7 +83,7 @@ class Fleet:
         time.sleep(3.0)
         return {name: total / self.devices for name, total in self.census.read([self.fleet.pid]).items()}
 
-    def idle(self, seconds=IDLE_S):
+    def idle(self, seconds):
         """CPU µs per second of each component while nothing happens but keepalives, and the number of these per second."""
         admins = [w.admin for w in self.workers]
         pings = prometheus.scrape(admins)["muster_worker_pings_total"]
@@ -125,21 +124,21 @@ class Fleet:
         }
 
 
-def measure(installation, client, tokens, mode, rounds, progress):
-    """Results of one mode: flat, keys as report_scale knows them."""
-    progress(f"connecting {len(tokens):,} devices ({mode}) to {len(installation.stack.workers)} workers")
-    f = Fleet(installation, client, tokens, mode, progress)
+def measure(installation, client, tokens, a, progress):
+    """Results of one mode (bench/scale.py's arguments): flat, keys as report_scale knows them."""
+    progress(f"connecting {len(tokens):,} devices ({a.mode}) to {len(installation.stack.workers)} workers")
+    f = Fleet(installation, client, tokens, a.mode, progress)
     progress(f"  connected in {f.seconds:.1f} s; weighing")
     out = {"connect_s": f.seconds, "connect_s_rate": f.devices / f.seconds}
     out |= {f"connect_{name}_us": us for name, us in f.cpu.items()}
     out |= {f"{name}_bytes": value for name, value in f.weigh().items()}
     progress("idle")
-    out |= {f"idle_{name}_us_s" if name != "pings" else "idle_pings_s": v for name, v in f.idle().items()}
+    out |= {f"idle_{name}_us_s" if name != "pings" else "idle_pings_s": v for name, v in f.idle(a.idle).items()}
     admins, before = [w.admin for w in f.workers], {}
     done = []
-    for n in range(rounds + 1):
+    for n in range(a.rounds + 1):
         done.append(f.round())
-        progress(f"round {n} of {rounds}: {done[-1]['seconds']:.2f} s")
+        progress(f"round {n} of {a.rounds}: {done[-1]['seconds']:.2f} s")
         if n == 0:
             before = prometheus.scrape(admins)
     after = prometheus.scrape(admins)

@@ -11,7 +11,6 @@ RETURNING = 1000  # devices that come back one by one,
 RETURNS_S = 50    # so many a second, while nothing else happens
 SLOW_US = 1000   # a script that takes longer makes others wait,
 SCRIPT_US = 10   # and one of many batches never takes less than this; the calls it makes do, and are not logged
-IDLE_S = 20
 
 
 class SlowLog:
@@ -145,14 +144,14 @@ def measure(i, a, progress):
     time.sleep(5.0)  # that commands are SENT is recorded after a second
     out |= {f"storm_{name}_bytes": value for name, value in held.weigh().items()}
     progress("idle")
-    out |= {f"idle_{name}_us_s" if name != "pings" else "idle_pings_s": v for name, v in held.idle(IDLE_S).items()}
+    out |= {f"idle_{name}_us_s" if name != "pings" else "idle_pings_s": v for name, v in held.idle(a.idle).items()}
     progress("devices that come back one by one")
     out |= _returns(i, log, held.attach, dict(tokens[-RETURNING:]), progress)
+    out["faults"] = {name: n for name, n in held.faults().items() if n}
+    out["fault_count"] = sum(out["faults"].values())
     progress("one worker restarts")
     out |= _restart(i, held, log)
     log.end()
-    out["faults"] = {name: n for name, n in held.faults().items() if n and name != "connections lost"}
-    out["fault_count"] = sum(out["faults"].values())
     # All at once: giving back what hundreds of thousands of devices have open would take a while.
     for process in [*s.workers, held.fleet]:
         process.kill()
