@@ -7,14 +7,18 @@
 
 #include "lib/base/buf.h"
 #include "lib/base/list.h"
+#include "lib/base/pool.h"
 #include "lib/base/stream.h"
 #include "proto/mqtt.h"
 #include "workers/mqtt.h"
 
 #define MQTT_LISTENERS_MAX 2 /* TLS and plain */
 #define MQTT_DEVICE_ID_MAX 128
-#define MQTT_TICK_MS       250
-#define MQTT_WHEEL         2048 /* ticks a keepalive is looked ahead; of longer ones the rest comes after that */
+/* Sessions with ids up to these lengths lie side by side: serial numbers, and UUIDs or Apple's UDIDs. */
+#define MQTT_DEVICE_ID_SHORT 16
+#define MQTT_DEVICE_ID_USUAL 40
+#define MQTT_TICK_MS         250
+#define MQTT_WHEEL           2048 /* ticks a keepalive is looked ahead; of longer ones the rest comes after that */
 
 struct mqtt_server {
     struct worker *worker;
@@ -24,9 +28,10 @@ struct mqtt_server {
     struct list sessions;          /* struct mqtt_session without keepalive */
     struct list wheel[MQTT_WHEEL]; /* the others, by the tick in which they are looked at next */
     struct ev_timer timer;
-    uint32_t tick;      /* count of MQTT_TICK_MS, for keepalives; */
-    uint32_t looked;    /* at the wheel up to that tick */
-    struct buf scratch; /* a packet being made */
+    uint32_t tick;                /* count of MQTT_TICK_MS, for keepalives; */
+    uint32_t looked;              /* at the wheel up to that tick */
+    struct buf scratch;           /* a packet being made */
+    struct pool short_pool, pool; /* of sessions */
     struct mqtt_stats stats;
 };
 

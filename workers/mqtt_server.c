@@ -304,6 +304,8 @@ struct mqtt_server *mqtt_server_new(struct worker *worker)
     server->worker = worker;
     server->tick = (uint32_t)(mono_ms() / MQTT_TICK_MS);
     list_init(&server->strangers);
+    pool_init(&server->short_pool, sizeof(struct mqtt_session) + MQTT_DEVICE_ID_SHORT);
+    pool_init(&server->pool, sizeof(struct mqtt_session) + MQTT_DEVICE_ID_USUAL);
     mqtt_keepalive_init(server);
     ev_timer_init(&server->timer, on_tick, MQTT_TICK_MS / 1000.0, MQTT_TICK_MS / 1000.0);
     server->timer.data = server;
@@ -331,6 +333,8 @@ void mqtt_server_free(struct mqtt_server **server)
     ev_timer_stop(s->worker->loop, &s->timer);
     mqtt_keepalive_end_all(s, MQTT_SERVER_SHUTTING_DOWN);
     buf_free(&s->scratch);
+    pool_free(&s->short_pool);
+    pool_free(&s->pool);
     free(s);
     *server = NULL;
 }

@@ -143,6 +143,11 @@ static void acknowledged(struct session *s, uint16_t token)
     }
 }
 
+static struct pool *pool_for(struct mqtt_server *server, size_t id_len)
+{
+    return id_len <= MQTT_DEVICE_ID_SHORT ? &server->short_pool : &server->pool;
+}
+
 /* The connection is the server's no more: lets go of it, and of itself. */
 static void forget(struct mqtt_session *m, bool bury)
 {
@@ -151,7 +156,7 @@ static void forget(struct mqtt_session *m, bool bury)
         mqtt_bury(m->server, m->stream);
     else
         m->server->stats.connections--;
-    free(m);
+    pool_give(pool_for(m->server, m->id_len), m, sizeof *m + m->id_len);
 }
 
 static void say_disconnect(struct mqtt_session *m, enum mqtt_reason reason)
@@ -407,7 +412,7 @@ static uint16_t grant_keepalive(const struct mqtt_server *server, const struct m
 struct mqtt_session *mqtt_session_new(struct mqtt_server *server, struct stream *stream,
                                       const struct mqtt_connect *connect, const struct session *identity)
 {
-    struct mqtt_session *m = calloc(1, sizeof *m + connect->user_name.len);
+    struct mqtt_session *m = pool_take(pool_for(server, connect->user_name.len), sizeof *m + connect->user_name.len);
     if (!m)
         return NULL;
     m->session = *identity;
@@ -424,7 +429,7 @@ struct mqtt_session *mqtt_session_new(struct mqtt_server *server, struct stream 
     look_for_json(m, &connect->properties);
     open_window(m);
     if (!session_open(&m->session)) {
-        free(m);
+        pool_give(pool_for(server, m->id_len), m, sizeof *m + m->id_len);
         return NULL;
     }
     mqtt_keepalive_add(server, m);

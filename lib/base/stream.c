@@ -144,7 +144,7 @@ void stream_fail(struct stream *s, enum err why)
         return;
     stream_close(s);
     if (s->handler && s->handler->on_close)
-        s->handler->on_close(s, s->arg, why);
+        s->handler->on_close(s, s->io.data, why);
 }
 
 /* Closes at the end of the turn, for failures inside calls of the owner. */
@@ -162,7 +162,7 @@ static void reap(struct stream_hub *hub)
         struct stream *s = container_of(l, struct stream, link);
         if (s->records)
             s->records->free(s);
-        free(s);
+        pool_give(&hub->streams, s, sizeof *s);
     }
 }
 
@@ -199,7 +199,7 @@ void stream_deliver(struct stream *s, const uint8_t *data, size_t len)
     }
     if (len == 0)
         return;
-    size_t used = s->handler->on_data(s, s->arg, data, len);
+    size_t used = s->handler->on_data(s, s->io.data, data, len);
     if (s->state == STREAM_CLOSED)
         return;
     assert(used <= len);
@@ -251,7 +251,7 @@ void stream_opened(struct stream *s)
     if (s->out)
         mark_turn(s);
     if (s->handler->on_open)
-        s->handler->on_open(s, s->arg);
+        s->handler->on_open(s, s->io.data);
 }
 
 static void on_connected(struct stream *s)
@@ -382,7 +382,7 @@ void stream_flush(struct stream *s)
     if (s->full && stream_pending(s) <= s->out_limit / 4) {
         s->full = false;
         if (s->handler->on_drain && !s->closing)
-            s->handler->on_drain(s, s->arg);
+            s->handler->on_drain(s, s->io.data);
     } else if (!stream_writable(s)) {
         /* Encrypted output is a little longer: it can be over the limit that the plain one was under. */
         s->full = true;
@@ -484,6 +484,7 @@ struct stream_hub *stream_hub_new(struct ev_loop *loop)
     memset(hub, 0, offsetof(struct stream_hub, received));
     hub->loop = loop;
     hub->handshakes_left = STREAM_HANDSHAKES_PER_TURN;
+    pool_init(&hub->streams, sizeof(struct stream));
     list_init(&hub->open);
     list_init(&hub->deadlines);
     list_init(&hub->closed);
@@ -517,6 +518,7 @@ void stream_hub_free(struct stream_hub **hub)
         buf_free(b);
         free(b);
     }
+    pool_free(&h->streams);
     free(h);
     *hub = NULL;
 }
@@ -528,7 +530,7 @@ struct ev_loop *stream_hub_loop(const struct stream_hub *hub)
 
 struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum stream_state state, int events)
 {
-    struct stream *s = calloc(1, sizeof *s);
+    struct stream *s = pool_take(&hub->streams, sizeof *s);
     if (!s) {
         close(fd);
         return NULL;
@@ -552,7 +554,7 @@ struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum 
 void stream_set_handler(struct stream *s, const struct stream_handler *handler, void *arg)
 {
     s->handler = handler;
-    s->arg = arg;
+    s->io.data = arg;
 }
 
 void stream_set_input_limit(struct stream *s, size_t bytes)

@@ -8,6 +8,7 @@
 
 #include "lib/base/buf.h"
 #include "lib/base/list.h"
+#include "lib/base/pool.h"
 #include "lib/base/stream.h"
 #include "lib/base/tls_channel.h"
 
@@ -22,7 +23,7 @@
 /* Handshake steps in one turn: each costs up to 0.4 ms, and pushes must not wait for a crowd that connects. */
 #define STREAM_HANDSHAKES_PER_TURN 32
 /* So many handshakes at a time leave memory behind that is worth giving back. */
-#define STREAM_CROWD 256
+#define STREAM_CROWD 64
 /* Ciphertext the kernel did not take: one record's worth, and the answers to a peer's key updates. More is an attack.
  */
 #define STREAM_WIRE_MAX 65536
@@ -58,7 +59,7 @@ extern const struct stream_records stream_openssl_records, stream_lean_records;
 /* An idle stream has neither `in`, `out`, `wire` nor `part`: 20,000 of these and their SSL objects must fit a small
  * machine. */
 struct stream {
-    ev_io io;
+    ev_io io; /* its data is the handler's `arg` */
     struct stream_hub *hub;
     const struct stream_records *records; /* NULL for plain */
     struct tls *tls;                      /* NULL for plain */
@@ -67,7 +68,6 @@ struct stream {
         struct tls_channel *lean; /* from the end of the handshake on, with stream_lean_records */
     };
     const struct stream_handler *handler;
-    void *arg;
     struct list link;  /* in hub->open, hub->deadlines or hub->closed */
     struct list turn;  /* in hub->turn while there is something to do at the end of the turn */
     struct buf *in;    /* received and not yet used up */
@@ -90,6 +90,7 @@ struct stream {
 
 struct stream_hub {
     struct ev_loop *loop;
+    struct pool streams;
     struct list open, deadlines, closed, turn;
     ev_prepare prepare; /* the end of a turn */
     ev_idle idle;       /* runs while `turn` could not be finished, so that the loop does not sleep */

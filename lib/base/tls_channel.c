@@ -1,7 +1,8 @@
 #include "lib/base/tls_channel.h"
 
-#include <stdlib.h>
 #include <string.h>
+
+#include "lib/base/pool.h"
 
 /* Handshake messages that come after the handshake (RFC 8446, B.3). */
 #define NEW_SESSION_TICKET   4
@@ -40,9 +41,14 @@ static struct tls_keys *write_keys(struct tls_channel *c)
     return (struct tls_keys *)((uint8_t *)c->keys + tls_keys_size(read_keys(c)->suite));
 }
 
+static size_t channel_size(enum tls_suite suite)
+{
+    return sizeof(struct tls_channel) + 2 * tls_keys_size(suite);
+}
+
 struct tls_channel *tls_channel_new(struct tls_ciphers *ciphers, const struct tls_channel_start *start)
 {
-    struct tls_channel *c = calloc(1, sizeof *c + 2 * tls_keys_size(start->suite));
+    struct tls_channel *c = pool_take(tls_ciphers_pool(ciphers, start->suite), channel_size(start->suite));
     if (!c)
         return NULL;
     c->ciphers = ciphers;
@@ -63,10 +69,11 @@ void tls_channel_free(struct tls_channel **channel)
     struct tls_channel *c = *channel;
     if (!c)
         return;
+    enum tls_suite suite = read_keys(c)->suite;
     /* The first wipe would make the second's place unknown. */
     tls_keys_wipe(c->ciphers, write_keys(c));
     tls_keys_wipe(c->ciphers, read_keys(c));
-    free(c);
+    pool_give(tls_ciphers_pool(c->ciphers, suite), c, channel_size(suite));
     *channel = NULL;
 }
 

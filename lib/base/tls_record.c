@@ -7,9 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/pool.h"
+
 /* HkdfLabel (RFC 8446, 7.1): length, "tls13 " and the label, an empty context; one byte of HKDF's counter follows. */
 #define LABEL_PREFIX "tls13 "
 #define INFO_MAX     32
+/* What a connection takes beside its keys, see struct tls_channel. */
+#define TLS_CONNECTION_SIZE 32
 
 enum hash { HASH_SHA256, HASH_SHA384, HASH_COUNT };
 enum direction { OPEN, SEAL, DIRECTIONS };
@@ -34,6 +38,7 @@ struct context {
 struct tls_ciphers {
     struct context contexts[DIRECTIONS][TLS_SUITE_COUNT];
     EVP_MAC_CTX *hmac[HASH_COUNT];
+    struct pool pools[TLS_SUITE_COUNT];
     uint8_t room[TLS_SEAL_ROOM];
 };
 
@@ -65,6 +70,8 @@ struct tls_ciphers *tls_ciphers_new(void)
     struct tls_ciphers *ciphers = calloc(1, sizeof *ciphers);
     bool good = ciphers != NULL;
     for (unsigned s = 0; good && s < TLS_SUITE_COUNT; s++)
+        pool_init(&ciphers->pools[s], TLS_CONNECTION_SIZE + 2 * tls_keys_size(s));
+    for (unsigned s = 0; good && s < TLS_SUITE_COUNT; s++)
         good = make_context(&ciphers->contexts[OPEN][s], OPEN, s) && make_context(&ciphers->contexts[SEAL][s], SEAL, s);
     for (unsigned h = 0; good && h < HASH_COUNT; h++)
         good = make_hmac(ciphers, h);
@@ -79,6 +86,7 @@ void tls_ciphers_free(struct tls_ciphers **ciphers)
     if (!c)
         return;
     for (unsigned s = 0; s < TLS_SUITE_COUNT; s++) {
+        pool_free(&c->pools[s]);
         EVP_CIPHER_CTX_free(c->contexts[OPEN][s].evp);
         EVP_CIPHER_CTX_free(c->contexts[SEAL][s].evp);
     }
@@ -87,6 +95,11 @@ void tls_ciphers_free(struct tls_ciphers **ciphers)
     OPENSSL_cleanse(c, sizeof *c);
     free(c);
     *ciphers = NULL;
+}
+
+struct pool *tls_ciphers_pool(struct tls_ciphers *ciphers, enum tls_suite suite)
+{
+    return &ciphers->pools[suite];
 }
 
 uint8_t *tls_ciphers_room(struct tls_ciphers *ciphers)

@@ -53,12 +53,16 @@ enum tls_outcome { TLS_MORE, TLS_DONE, TLS_BAD };
 
 /* The contexts of a process, with the keys they hold at the moment. */
 struct tls_ciphers;
+struct pool;
 /* Returns owned, or NULL when OpenSSL lacks a cipher or the memory is out. Must outlive all connections. */
 struct tls_ciphers *tls_ciphers_new(void);
 void tls_ciphers_free(struct tls_ciphers **ciphers);
 /* Room for what is being sealed, borrowed until the next seal of any connection; TLS_SEAL_ROOM bytes. */
 #define TLS_SEAL_ROOM (2 * (TLS_PLAIN_MAX + TLS_SEALED_EXTRA) + 64)
 uint8_t *tls_ciphers_room(struct tls_ciphers *ciphers);
+
+/* Where connections with a suite take their memory from: of one size for each, as their keys are. */
+struct pool *tls_ciphers_pool(struct tls_ciphers *ciphers, enum tls_suite suite);
 
 /* One direction of a connection; tls_keys_size bytes, as the cipher's key and the hash differ. */
 struct tls_keys {
