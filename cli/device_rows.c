@@ -4,8 +4,8 @@
 
 #include "cli/show.h"
 
-/* Devices in one message: half of what the service takes. */
-#define ROWS_A_MESSAGE 5000
+/* Devices in one message: as many as the service takes, for each message is a commit. */
+#define ROWS_A_MESSAGE 10000
 /* Messages sent before the peer's flow control has taken them: bounds the memory of a million devices. */
 #define PENDING_MAX (4u << 20)
 /* A million devices take some minutes at worst. */

@@ -4,6 +4,7 @@ import time
 
 import grpc
 import pytest
+from harness.grpc_server import DATA, END_STREAM, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, Raw, frame, message
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +165,83 @@ def test_closed_batch(api, client):
     finally:
         for d in devices:
             d.close()
+
+
+class DeafWatcher:
+    """Watches a batch over frames of its own, and takes no byte until it listens."""
+
+    def __init__(self, api, tenant, batch_id):
+        self.pb, self.buffer, self.ended = api.pb, bytearray(), False
+        self.raw = Raw(api.dispatchers[0].port, preface=False, ca=api.certificates.ca_bytes())
+        self.raw.send(PREFACE + frame(SETTINGS, 0, 0, b"\0\4\0\0\0\0"))
+        request = api.pb.WatchBatchRequest(batch_id=batch_id, interval_ms=100).SerializeToString()
+        self.stream = self.raw.call("/muster.v1.CommandService/WatchBatch", message(request),
+                                    extra=[("authorization", f"Bearer {tenant.key}")])
+        self.raw.until(lambda kind, *_: kind == HEADERS)
+
+    def listen(self):
+        self.raw.send(frame(WINDOW_UPDATE, 0, self.stream, (1 << 20).to_bytes(4, "big")))
+
+    def read(self):
+        """The next batch told; None at the end of the stream."""
+        while len(self.buffer) < 5 or len(self.buffer) < 5 + int.from_bytes(self.buffer[1:5], "big"):
+            if self.ended:
+                assert not self.buffer and self.raw.fields == [("grpc-status", "0")]
+                return None
+            kind, flags, stream, payload = self.raw.read()
+            if stream == self.stream and kind == DATA:
+                self.buffer += payload
+            self.ended = stream == self.stream and bool(flags & END_STREAM)
+        size = int.from_bytes(self.buffer[1:5], "big")
+        told = self.pb.WatchBatchResponse.FromString(bytes(self.buffer[5:5 + size])).batch
+        del self.buffer[:5 + size]
+        return told
+
+
+def test_a_watcher_that_does_not_read(api):
+    """While it is deaf others see every step; nothing is kept for it but the message it has not taken. When it reads again it
+    gets that one and then the newest."""
+    pb, tenant, ids = api.pb, api.make_tenant(), [f"w{i:02d}" for i in range(21)]
+    client = api.client(tenant)
+    api.import_devices(client, ids)
+    b = api.submit(client).batch
+    deaf = DeafWatcher(api, tenant, b.id)
+    others = client.commands.WatchBatch(pb.WatchBatchRequest(batch_id=b.id, interval_ms=100))
+    try:
+        seen = [progress(next(others).batch).get("canceled", 0)]
+        for n, d in enumerate(ids[:20], 1):
+            client.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id=d))
+            while seen[-1] < n:
+                seen.append(progress(next(others).batch).get("canceled", 0))
+        assert len(seen) > 10
+        deaf.listen()
+        told = [progress(deaf.read()).get("canceled", 0)]
+        while told[-1] < 20:
+            told.append(progress(deaf.read()).get("canceled", 0))
+        assert told[0] == 0 and len(told) <= 3, told
+        client.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id=ids[20]))
+        last = [m for m in iter(deaf.read, None)][-1]
+        assert last.state == pb.BATCH_STATE_CLOSED and progress(last) == {"canceled": 21}
+    finally:
+        others.cancel()
+        deaf.raw.close()
+
+
+def test_a_watcher_that_does_not_read_to_the_end(api):
+    """The last message waits for it, too."""
+    pb, tenant = api.pb, api.make_tenant()
+    client = api.client(tenant)
+    api.import_devices(client, ["only"])
+    b = api.submit(client).batch
+    deaf = DeafWatcher(api, tenant, b.id)
+    try:
+        client.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id="only"))
+        closed = api.watch(client, b.id)
+        deaf.listen()
+        told = [m for m in iter(deaf.read, None)]
+        assert told[-1] == closed and len(told) <= 2
+    finally:
+        deaf.raw.close()
 
 
 def test_pages_of_commands(api, client):

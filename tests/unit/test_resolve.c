@@ -137,6 +137,29 @@ static void test_sorted(void **state)
     sorted_ids_free(&list);
 }
 
+/* Enough of them to be sorted by their keys, with ends beyond these, and each twice. */
+static void test_sorted_many(void **state)
+{
+    (void)state;
+    enum { N = 6000 };
+    static char text[N][24];
+    static const char *ids[N];
+    for (unsigned i = 0; i < N; i++) {
+        unsigned v = i % (N / 2) * 7919 % (N / 2);
+        snprintf(text[i], sizeof text[i], v % 3 ? "p%u" : "p%08u-%u", v % 3 ? v : v / 30, v);
+        ids[i] = text[i];
+    }
+    struct sorted_ids list = {0};
+    assert_true(sorted_ids_fill(&list, ids, N));
+    assert_int_equal(list.count, N / 2);
+    for (size_t i = 0; i < list.count; i++) {
+        assert_true(i == 0 || strcmp(list.ids[i - 1], list.ids[i]) < 0);
+        assert_true(list.entries[i].place < N / 2);
+        assert_ptr_equal(list.ids[i], ids[list.entries[i].place]);
+    }
+    sorted_ids_free(&list);
+}
+
 /* The first by their place in the request, not by their bytes. */
 static void test_missing(void **state)
 {
@@ -172,7 +195,8 @@ int main(void)
         cmocka_unit_test(test_fill),      cmocka_unit_test(test_fill_nothing),
         cmocka_unit_test(test_unique),    cmocka_unit_test(test_many_blocks_backwards),
         cmocka_unit_test(test_add_joins), cmocka_unit_test(test_unique_many),
-        cmocka_unit_test(test_sorted),    cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_sorted),    cmocka_unit_test(test_sorted_many),
+        cmocka_unit_test(test_missing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
