@@ -220,6 +220,10 @@ bench-scale: all $(PY) ## 300,000 TLS devices on this machine (DEVICES=n, QUICK=
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/scale.py $(if $(QUICK),--quick) $(if $(PLAIN),--mode plain) $(if $(OPEN),--mode open) \
 	    $(if $(TLS_RECORDS),--mode $(TLS_RECORDS)) $(if $(filter-out file,$(origin DEVICES)),--devices $(DEVICES))
 
+.PHONY: bench-check
+bench-check: all $(PY) ## whether the hot path got dearer than bench/check.json says (within 60 s; RECORD=1: record anew)
+	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/check.py $(if $(RECORD),--record)
+
 .PHONY: bench-model
 bench-model: all $(PY) ## check the capacity model with 1, 2 and 4 workers (RECORD=1: measure its figures anew, bench/model.json)
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/model.py $(if $(QUICK),--quick) $(if $(RECORD),--record)

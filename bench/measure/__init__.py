@@ -29,4 +29,10 @@ commits.py       how many durable transactions PostgreSQL commits here
 figures.py       from these to the figures of the capacity model
 model_report.py  the table, and what `muster plan` foretells for the runs that were made
 model_readme.py  the tables of README's section on scaling
+
+Of `make bench-check`:
+
+callgrind.py     instructions and system calls of a process under valgrind
+check_counts.py  the core and the queue path, counted
+check_ratios.py  the same at full speed, beside the floor
 """
