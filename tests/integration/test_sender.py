@@ -17,11 +17,11 @@ DEVICES, ROUNDS = 40, 3
 
 SYSTEMS = {
     "mosquitto QoS 1 TLS": (brokers.Mosquitto, True, "mqtt", []),
-    "mosquitto QoS 1 TLS, lean devices": (brokers.Mosquitto, True, "mqtt", ["--tls-records", "lean"]),
+    "mosquitto QoS 1 TLS lean fleet": (brokers.Mosquitto, True, "mqtt", ["--tls-records", "lean"]),
     "mosquitto QoS 1 saved": (brokers.Mosquitto, False, "mqtt", ["--keep-session"]),
     "mosquitto QoS 0": (brokers.Mosquitto, False, "mqtt-qos0", ["--qos", "0"]),
     "NATS TLS": (brokers.Nats, True, "nats", ["--nats"]),
-    "NATS TLS, lean devices": (brokers.Nats, True, "nats", ["--nats", "--tls-records", "lean"]),
+    "NATS TLS lean fleet": (brokers.Nats, True, "nats", ["--nats", "--tls-records", "lean"]),
     "NATS": (brokers.Nats, False, "nats", ["--nats"]),
 }
 
