@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "lib/base/clock.h"
+#include "lib/base/tls_takeover.h"
 
 #define EVENTS_A_TURN  128
 #define ACCEPTS_A_TURN 64
@@ -22,6 +23,7 @@
 struct peer {
     int fd;
     SSL *ssl;
+    struct tls_channel *lean; /* in place of `ssl` once the handshake is over */
     bool open;
     uint8_t have; /* bytes of an answer that came in pieces */
 };
@@ -29,6 +31,7 @@ struct peer {
 struct floor {
     int epoll, listener;
     SSL_CTX *tls;
+    struct tls_ciphers *ciphers; /* lean records; NULL: OpenSSL's */
     struct peer *peers;
     uint32_t wanted, accepted, open;
     uint32_t window, pushed, answered; /* of this round */
@@ -71,7 +74,7 @@ static int listen_on(uint16_t port)
     return -1;
 }
 
-struct floor *floor_new(uint16_t port, uint32_t connections, uint32_t window, SSL_CTX *tls)
+struct floor *floor_new(uint16_t port, uint32_t connections, uint32_t window, SSL_CTX *tls, bool lean)
 {
     struct floor *f = calloc(1, sizeof *f);
     struct epoll_event ev = {.events = EPOLLIN};
@@ -80,9 +83,11 @@ struct floor *floor_new(uint16_t port, uint32_t connections, uint32_t window, SS
         return NULL;
     *f = (struct floor){.tls = tls, .wanted = connections, .window = window, .listener = -1, .epoll = -1};
     f->peers = calloc(connections, sizeof *f->peers);
+    f->ciphers = lean ? tls_ciphers_new() : NULL;
     f->epoll = epoll_create1(EPOLL_CLOEXEC);
     f->listener = listen_on(port);
-    if (!f->peers || f->epoll < 0 || f->listener < 0 || epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->listener, &ev) != 0)
+    if (!f->peers || (lean && !f->ciphers) || f->epoll < 0 || f->listener < 0 ||
+        epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->listener, &ev) != 0)
         floor_free(&f);
     else
         f->rss_before = rss_bytes();
@@ -94,9 +99,12 @@ void floor_free(struct floor **floor)
     struct floor *f = *floor;
 
     for (uint32_t i = 0; i < f->accepted; i++) {
+        tls_takeover_end(f->peers[i].ssl);
         SSL_free(f->peers[i].ssl);
+        tls_channel_free(&f->peers[i].lean);
         close(f->peers[i].fd);
     }
+    tls_ciphers_free(&f->ciphers);
     if (f->listener >= 0)
         close(f->listener);
     if (f->epoll >= 0)
@@ -139,7 +147,7 @@ static enum err accept_some(struct floor *f)
         if (!f->tls)
             continue;
         p->ssl = SSL_new(f->tls);
-        if (!p->ssl || SSL_set_fd(p->ssl, fd) != 1)
+        if (!p->ssl || SSL_set_fd(p->ssl, fd) != 1 || (f->ciphers && !tls_takeover_listen(p->ssl)))
             return ERR_NOMEM;
         SSL_set_accept_state(p->ssl);
     }
@@ -162,6 +170,19 @@ static enum err judge(struct peer *p, int result)
     }
 }
 
+static enum err take_over(struct floor *f, struct peer *p)
+{
+    bool later;
+
+    p->lean = tls_takeover_make(p->ssl, f->ciphers, &later);
+    tls_takeover_end(p->ssl);
+    if (!p->lean)
+        return ERR_PROTOCOL;
+    SSL_free(p->ssl);
+    p->ssl = NULL;
+    return ERR_OK;
+}
+
 static enum err shake(struct floor *f, struct peer *p)
 {
     ERR_clear_error();
@@ -171,15 +192,38 @@ static enum err shake(struct floor *f, struct peer *p)
         return judge(p, r);
     p->open = true;
     f->open++;
-    return ERR_OK;
+    return f->ciphers ? take_over(f, p) : ERR_OK;
+}
+
+static enum err send_lean(struct peer *p, const uint8_t *data, int len)
+{
+    size_t taken;
+    struct slice sealed = tls_channel_seal(p->lean, data, (size_t)len, &taken);
+
+    return send(p->fd, sealed.data, sealed.len, MSG_NOSIGNAL) == (ssize_t)sealed.len ? ERR_OK : ERR_CLOSED;
 }
 
 static enum err send_record(struct peer *p, const uint8_t *data, int len)
 {
+    if (p->lean)
+        return send_lean(p, data, len);
     if (!p->ssl)
         return send(p->fd, data, (size_t)len, MSG_NOSIGNAL) == len ? ERR_OK : ERR_CLOSED;
     ERR_clear_error();
     return SSL_write(p->ssl, data, len) == len ? ERR_OK : ERR_CLOSED;
+}
+
+/* Records of a peer that has one small one unread at most come whole. The answer is moved to the front. */
+static enum err open_lean(struct floor *f, struct peer *p, int *got)
+{
+    struct tls_received r;
+    size_t len = (size_t)*got;
+
+    if (tls_channel_open(p->lean, f->scratch, len, &r) != TLS_MORE || r.used < len)
+        return ERR_PROTOCOL;
+    memmove(f->scratch, r.data, r.len);
+    *got = (int)r.len;
+    return ERR_OK;
 }
 
 static enum err receive(struct floor *f, struct peer *p, int *got)
@@ -197,6 +241,8 @@ static enum err receive(struct floor *f, struct peer *p, int *got)
     if (n < 0)
         return errno == EAGAIN ? ERR_OK : ERR_CLOSED;
     *got = (int)n;
+    if (n > 0 && p->lean)
+        return open_lean(f, p, got);
     return n == 0 ? ERR_CLOSED : ERR_OK;
 }
 

@@ -24,9 +24,9 @@ struct floor_round {
     double cpu_us; /* user and system time of this process, per command */
 };
 
-/* Listens on `port` of 127.0.0.1 (0: any free one) for `connections` peers. Borrows `tls` (NULL: plain). Returns owned,
- * or NULL with a line on stderr. */
-struct floor *floor_new(uint16_t port, uint32_t connections, uint32_t window, SSL_CTX *tls);
+/* Listens on `port` of 127.0.0.1 (0: any free one) for `connections` peers. Borrows `tls` (NULL: plain), which for
+ * `lean` records has had tls_takeover_prepare and must not read ahead. Returns owned, or NULL with a line on stderr. */
+struct floor *floor_new(uint16_t port, uint32_t connections, uint32_t window, SSL_CTX *tls, bool lean);
 void floor_free(struct floor **floor);
 int floor_port(const struct floor *floor);
 /* Waits until all peers are connected and their handshakes done. */

@@ -3,17 +3,19 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 
 #include "bench/floor/certificate.h"
 #include "bench/floor/floor.h"
 #include "lib/base/config.h"
+#include "lib/base/tls_takeover.h"
 
 struct settings {
     int64_t port, connections, rounds, window, pause_ms;
     bool tls, step;
-    char *cert, *key;
+    char *cert, *key, *records;
 };
 
 static void load(struct settings *s, int argc, char **argv)
@@ -26,16 +28,26 @@ static void load(struct settings *s, int argc, char **argv)
         {"pause", CONFIG_DURATION, &s->pause_ms, "200ms", 0, 60000, "rest before each round"},
         {"step", CONFIG_BOOL, &s->step, "false", 0, 0, "begin each round at a line on standard input; end at its end"},
         {"tls", CONFIG_BOOL, &s->tls, "true", 0, 0, "TLS 1.3; --no-tls for plain"},
+        {"tls-records", CONFIG_STRING, &s->records, "openssl", 0, 0, "openssl, or lean as the worker's"},
         {"tls-cert", CONFIG_STRING, &s->cert, NULL, 0, 0, "PEM file; without it a throw-away ECDSA P-256 one is made"},
         {"tls-key", CONFIG_STRING, &s->key, NULL, 0, 0, "PEM file"},
         {0},
     };
     config_load("muster-floor", "A bare epoll TLS server that exchanges the records of one command.", list, argc, argv,
                 0);
+    if (strcmp(s->records, "openssl") != 0 && strcmp(s->records, "lean") != 0) {
+        fprintf(stderr, "muster-floor: --tls-records %s: must be openssl or lean\n", s->records);
+        exit(2);
+    }
     if (!s->cert != !s->key) {
         fprintf(stderr, "muster-floor: --tls-cert and --tls-key come together\n");
         exit(2);
     }
+}
+
+static bool is_lean(const struct settings *s)
+{
+    return s->tls && strcmp(s->records, "lean") == 0;
 }
 
 /* The worker's settings. Returns owned, or NULL with a line on stderr. */
@@ -49,7 +61,9 @@ static SSL_CTX *context(const struct settings *s)
     SSL_CTX_set_mode(ctx,
                      SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_read_ahead(ctx, 1);
+    SSL_CTX_set_read_ahead(ctx, !is_lean(s));
+    if (is_lean(s))
+        tls_takeover_prepare(ctx);
     bool good = s->cert ? SSL_CTX_use_certificate_chain_file(ctx, s->cert) == 1 &&
                               SSL_CTX_use_PrivateKey_file(ctx, s->key, SSL_FILETYPE_PEM) == 1
                         : certificate_make(ctx) == ERR_OK;
@@ -105,7 +119,7 @@ int main(int argc, char **argv)
     SSL_CTX *tls = s.tls ? context(&s) : NULL;
     if (s.tls && !tls)
         return 1;
-    struct floor *floor = floor_new((uint16_t)s.port, (uint32_t)s.connections, (uint32_t)s.window, tls);
+    struct floor *floor = floor_new((uint16_t)s.port, (uint32_t)s.connections, (uint32_t)s.window, tls, is_lean(&s));
     if (!floor)
         return 1;
     int status = measure(&s, floor);
@@ -113,5 +127,6 @@ int main(int argc, char **argv)
     SSL_CTX_free(tls);
     free(s.cert);
     free(s.key);
+    free(s.records);
     return status;
 }
