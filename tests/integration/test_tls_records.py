@@ -60,13 +60,10 @@ class Pipe(raw_mqtt.RawClient):
 class Tunnel(raw_mqtt.RawClient):
     """MQTT in records of Python's OpenSSL that are ours to cut, join and break on their way."""
 
-    def __init__(self, address, ca, **context):
+    def __init__(self, address, trust, session=None):
         super().__init__(address)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        trust = ssl.create_default_context(cafile=ca)
-        for name, value in context.items():
-            setattr(trust, name, value)
-        self.tls = trust.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.tls = trust.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost", session=session)
         while not self._try(self.tls.do_handshake)[0]:
             self._receive()
         self.socket.sendall(self.outgoing.read())
@@ -194,9 +191,15 @@ def test_nss(lean, fleet_of_one, tmp_path):
         ping(mqtt)
 
 
+def tunnel(stack):
+    return Tunnel(stack.workers[0].address, ssl.create_default_context(cafile=stack.certificates.ca))
+
+
 def test_tls_1_2_stays_with_openssl(lean, fleet_of_one):
     client, device, token = fleet_of_one
-    with Tunnel(lean.workers[0].address, lean.certificates.ca, maximum_version=ssl.TLSVersion.TLSv1_2) as mqtt:
+    old = ssl.create_default_context(cafile=lean.certificates.ca)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with Tunnel(lean.workers[0].address, old) as mqtt:
         assert mqtt.tls.version() == "TLSv1.2"
         log_in(mqtt, device, token)
         obey(mqtt, lean, client, device)
@@ -204,7 +207,7 @@ def test_tls_1_2_stays_with_openssl(lean, fleet_of_one):
 
 def test_records_cut_and_joined(lean, fleet_of_one):
     client, device, token = fleet_of_one
-    with Tunnel(lean.workers[0].address, lean.certificates.ca) as mqtt:
+    with tunnel(lean) as mqtt:
         for byte in mqtt.record(raw_mqtt.connect(4, device, token)):
             mqtt.socket.sendall(bytes([byte]))
         mqtt.expect(raw_mqtt.CONNACK)
@@ -217,9 +220,22 @@ def test_records_cut_and_joined(lean, fleet_of_one):
         obey(mqtt, lean, client, device)
 
 
+def test_the_ticket_before_the_takeover_resumes(lean, fleet_of_one):
+    client, device, token = fleet_of_one
+    trust = ssl.create_default_context(cafile=lean.certificates.ca)
+    with Tunnel(lean.workers[0].address, trust) as mqtt:
+        log_in(mqtt, device, token)
+        session = mqtt.tls.session
+        assert session.has_ticket and not mqtt.tls.session_reused
+    with Tunnel(lean.workers[0].address, trust, session) as mqtt:
+        assert mqtt.tls.session_reused
+        log_in(mqtt, device, token)
+        obey(mqtt, lean, client, device)
+
+
 def test_close_notify_is_answered(lean, fleet_of_one):
     _, device, token = fleet_of_one
-    with Tunnel(lean.workers[0].address, lean.certificates.ca) as mqtt:
+    with tunnel(lean) as mqtt:
         log_in(mqtt, device, token)
         while not mqtt._try(mqtt.tls.unwrap)[0]:
             assert mqtt._receive(), "the end came without close_notify"
@@ -227,7 +243,7 @@ def test_close_notify_is_answered(lean, fleet_of_one):
 
 def test_a_broken_record_is_told(lean, fleet_of_one):
     _, device, token = fleet_of_one
-    with Tunnel(lean.workers[0].address, lean.certificates.ca) as mqtt:
+    with tunnel(lean) as mqtt:
         log_in(mqtt, device, token)
         record = bytearray(mqtt.record(raw_mqtt.packet(0xc0)))
         record[-1] ^= 1
@@ -238,7 +254,7 @@ def test_a_broken_record_is_told(lean, fleet_of_one):
 
 def test_change_cipher_spec_after_the_handshake_is_refused(lean, fleet_of_one):
     _, device, token = fleet_of_one
-    with Tunnel(lean.workers[0].address, lean.certificates.ca) as mqtt:
+    with tunnel(lean) as mqtt:
         log_in(mqtt, device, token)
         mqtt.socket.sendall(bytes([20, 3, 3, 0, 1, 1]))
         with pytest.raises(ssl.SSLError, match="UNEXPECTED_MESSAGE"):
