@@ -20,7 +20,9 @@ struct folder {
     bool polling, wanted, first; /* a poll is under way; another is wanted at once; the log was never read to its end */
     bool begun;                  /* batches are loaded: polls make sense */
     bool more;                   /* the last answer was full */
-    int64_t next_poll_us, last_poll_us;
+    bool expecting;              /* outcomes are, since the poll under way began */
+    int64_t next_poll_us, last_poll_us, last_full_us; /* full: not of the log alone */
+    int64_t delay_us;                                 /* from one poll to the next */
     struct reign *reign;
     ev_timer paced;
     struct buf rows;    /* struct log_head, entries; one after another */
@@ -67,18 +69,24 @@ void folder_free(struct folder **f)
 
 static void poll(struct reign *r);
 
+static void poll_in(struct reign *r, int64_t wait_us)
+{
+    struct folder *f = r->folder;
+    f->next_poll_us = clock_mono_us() + wait_us;
+    ev_timer_stop(r->loop, &f->paced);
+    ev_timer_set(&f->paced, (double)wait_us / 1e6, 0);
+    ev_timer_start(r->loop, &f->paced);
+}
+
 /* A hint: at once, or FOLD_HINT_MS after the last poll. */
 static void poll_soon(struct reign *r)
 {
     struct folder *f = r->folder;
     int64_t wait_us = f->last_poll_us + FOLD_HINT_MS * 1000 - clock_mono_us();
-    f->next_poll_us = f->last_poll_us + FOLD_HINT_MS * 1000;
-    if (wait_us <= 0) {
+    if (wait_us <= 0)
         poll(r);
-    } else if (!ev_is_active(&f->paced)) {
-        ev_timer_set(&f->paced, (double)wait_us / 1e6, 0);
-        ev_timer_start(r->loop, &f->paced);
-    }
+    else if (wait_us < f->next_poll_us - clock_mono_us())
+        poll_in(r, wait_us);
 }
 
 static void poll_end(struct reign *r)
@@ -87,7 +95,10 @@ static void poll_end(struct reign *r)
     bool news = buf_len(&f->rows) > 0;
     f->polling = false;
     buf_reset(&f->rows);
-    f->next_poll_us = clock_mono_us() + (news ? FOLD_BUSY_MS : FOLD_IDLE_MS) * 1000;
+    f->delay_us = news || f->expecting || !f->delay_us ? FOLD_BUSY_MS * 1000 : 2 * f->delay_us;
+    if (f->delay_us > FOLD_IDLE_MS * 1000)
+        f->delay_us = FOLD_IDLE_MS * 1000;
+    poll_in(r, f->delay_us);
     if (f->first && !news) {
         f->first = false;
         r->loaded = true;
@@ -200,35 +211,40 @@ static size_t new_batches(struct reign *r, const struct pg_result *result, struc
     return n;
 }
 
+/* What a full poll says of batches. True when new ones are being loaded; find_unknown goes on then. */
+static bool take_batches(struct reign *r, const struct pg_result *const *results)
+{
+    struct db_open *rows = malloc(SCAN_BATCHES * sizeof *rows);
+    if (!rows)
+        abort();
+    move_floor(r->folder);
+    size_t n = new_batches(r, results[0], rows);
+    for (int i = 0; i < pg_rows(results[1]); i++)
+        cancel_requested(r, (uint64_t)pg_int(results[1], i, 0));
+    if (n)
+        loader_take(r, rows, n, find_unknown);
+    free(rows);
+    return n > 0;
+}
+
 static void got_poll(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                      size_t count)
 {
     struct reign *r = arg;
-    (void)error, (void)count;
+    (void)error;
     if (!reign_back(r))
         return;
     struct folder *f = r->folder;
     if (err) {
         f->polling = false;
-        f->next_poll_us = clock_mono_us() + FOLD_IDLE_MS * 1000;
+        poll_in(r, FOLD_IDLE_MS * 1000);
         return;
     }
     keep_rows(f, results[0]);
-    move_floor(f);
-    struct db_open *rows = malloc(SCAN_BATCHES * sizeof *rows);
-    if (!rows || f->rows.failed) {
-        free(rows);
+    if (f->rows.failed)
         reign_fail(r, "poll", ERR_NOMEM);
-        return;
-    }
-    size_t n = new_batches(r, results[1], rows);
-    for (int i = 0; i < pg_rows(results[2]); i++)
-        cancel_requested(r, (uint64_t)pg_int(results[2], i, 0));
-    if (n)
-        loader_take(r, rows, n, find_unknown);
-    else
+    else if (count == 1 || !take_batches(r, results + 1))
         find_unknown(r);
-    free(rows);
 }
 
 static void poll(struct reign *r)
@@ -236,13 +252,18 @@ static void poll(struct reign *r)
     struct folder *f = r->folder;
     int64_t streams[FOLD_STREAMS], ns[FOLD_STREAMS];
     size_t n = fold_cursors(&r->log, streams, ns, FOLD_STREAMS);
+    int64_t now = clock_mono_us();
+    bool full = f->wanted || f->first || now - f->last_full_us >= FOLD_IDLE_MS * 1000;
+    ev_timer_stop(r->loop, &f->paced);
     f->polling = true;
-    f->wanted = false;
-    f->last_poll_us = clock_mono_us();
+    f->wanted = f->expecting = false;
+    f->last_poll_us = now;
     struct pg_txn *txn = pg_txn_new(r->pg, PG_ANY_LANE);
-    if (txn) {
-        /* The log first: every batch it names is then visible to the next statement. */
+    /* The log first: every batch it names is then visible to the next statement. */
+    if (txn)
         db_open_log(txn, streams, ns, n, FOLD_STREAM_ROWS);
+    if (txn && full) {
+        f->last_full_us = now;
         db_open_unrouted(txn, f->floor, SCAN_BATCHES);
         db_open_canceling(txn, CANCELS_MAX);
     }
@@ -258,6 +279,14 @@ static void batches_loaded(struct reign *r)
 void folder_begin(struct reign *r)
 {
     loader_all(r, batches_loaded);
+}
+
+void folder_expect(struct reign *r)
+{
+    struct folder *f = r->folder;
+    f->expecting = true;
+    if (f->begun && !f->polling && f->next_poll_us - clock_mono_us() > FOLD_BUSY_MS * 1000)
+        poll_in(r, FOLD_BUSY_MS * 1000);
 }
 
 void folder_wake(struct reign *r)

@@ -6,8 +6,10 @@
 
 #include "dispatcher/leader_reign.h"
 
-#define FOLD_BUSY_MS     50   /* between polls while the log has news: a poll costs about 0.1 ms of PostgreSQL */
-#define FOLD_IDLE_MS     200  /* and while it has none */
+#define FOLD_BUSY_MS 10 /* between looks at the log while it has news, or a batch was just handed over: a look costs   \
+                         */
+                        /* PostgreSQL about 0.1 ms. Then twice as long each time, */
+#define FOLD_IDLE_MS     200  /* up to this; and between looks for new batches and cancels that nobody has told of */
 #define FOLD_HINT_MS     5    /* least time between polls that hints cause: what comes in between shares one */
 #define FOLD_STREAM_ROWS 64   /* rows of a stream in one answer */
 #define FOLD_STREAMS     1024 /* streams with news in one answer */
@@ -16,6 +18,8 @@ struct folder *folder_new(struct reign *r);
 void folder_free(struct folder **f);
 /* The picture's batches are loaded: reads the whole log, then sets r->loaded. */
 void folder_begin(struct reign *r);
+/* Outcomes are to be expected soon. */
+void folder_expect(struct reign *r);
 /* There is something to read: at once. */
 void folder_wake(struct reign *r);
 void folder_tick(struct reign *r);

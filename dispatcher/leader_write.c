@@ -310,13 +310,26 @@ static bool anything(const struct reign *r)
            (r->loaded && fold_compact_pays(&r->log));
 }
 
+/* Whether a write is worth its commit already. */
+static bool large(const struct reign *r)
+{
+    unsigned n = 0;
+    for (const struct list *l = r->log.due.next; l != &r->log.due && n < WRITE_LARGE; l = l->next)
+        n++;
+    if (n < WRITE_LARGE && !list_empty(&r->closing))
+        n = container_of(r->closing.prev, struct open_batch, work)->block_count;
+    return n >= WRITE_LARGE;
+}
+
 void write_pump(struct reign *r)
 {
     struct writer *w = r->writer;
-    if (w->under_way || r->failed || ev_is_active(&w->pace) || !anything(r))
+    if (w->under_way || r->failed || !anything(r))
         return;
     int64_t wait_us = w->last_us + WRITE_PACE_MS * 1000 - clock_mono_us();
-    if (wait_us > 0) {
+    if (wait_us > 0 && !large(r)) {
+        if (ev_is_active(&w->pace))
+            return;
         ev_timer_set(&w->pace, (double)wait_us / 1e6, 0);
         ev_timer_start(r->loop, &w->pace);
         return;
@@ -338,6 +351,7 @@ void write_pump(struct reign *r)
         free(job);
         return;
     }
+    ev_timer_stop(r->loop, &w->pace);
     w->under_way = true;
     w->last_us = clock_mono_us();
     job->reign = reign_hold(r);

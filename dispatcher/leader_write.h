@@ -7,7 +7,8 @@
 
 #include "dispatcher/leader_reign.h"
 
-#define WRITE_PACE_MS 20   /* between writes: what comes in between shares one commit */
+#define WRITE_PACE_MS 20   /* between writes: what comes in between shares one commit, */
+#define WRITE_LARGE   64   /* unless there is as much as so many blocks, or a batch of as many to close */
 #define WRITE_BLOCKS  256  /* blocks in one write: up to 1.3 MB */
 #define WRITE_BATCHES 1000 /* batches in one write, of each kind */
 #define WRITE_ROUTED_MS                                                                                                \

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "dispatcher/leader_fold.h"
 #include "dispatcher/leader_spec.h"
 #include "dispatcher/rebuild.h"
 #include "lib/base/clock.h"
@@ -115,6 +116,7 @@ static void check_handed(struct reign *r, struct open_batch *batch)
     if (batch->route_next < batch->block_count)
         return;
     batch->handed = true;
+    folder_expect(r);
     rebuild_routed(r, batch);
     if (!batch->routed && batch->stage == OPEN_RUNNING && list_empty(&batch->work))
         list_append(&r->handed, &batch->work);

@@ -23,6 +23,8 @@ struct inbox {
     struct worker *worker;
     bool running, taking;
     struct ev_timer retry;
+    unsigned answered; /* by this worker itself, in this turn */
+    struct ev_timer push;
 };
 
 /* A ROUTE item waiting for its batch. */
@@ -66,6 +68,26 @@ static void hold_slots(struct worker *w, struct routed *r, struct batch *batch)
                        NULL, NULL);
 }
 
+/* What a whole block and more answered at once collects no further: nothing that belongs to it is still to come. */
+static void on_push(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+    struct inbox *inbox = timer->data;
+    (void)loop, (void)revents;
+    if (inbox->answered >= BLOCK_SLOTS)
+        acks_push(inbox->worker->acks);
+    inbox->answered = 0;
+}
+
+static void answer_slots(struct worker *w, const struct routed *r, uint64_t batch)
+{
+    record_slots(w, r, batch, EVENT_SUCCEED, 1);
+    w->inbox->answered += bitmap_count(&r->slots);
+    if (!ev_is_active(&w->inbox->push)) {
+        ev_timer_set(&w->inbox->push, 0, 0);
+        ev_timer_start(w->loop, &w->inbox->push);
+    }
+}
+
 static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
 {
     struct routed *r = arg;
@@ -76,7 +98,7 @@ static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
         if (batch->canceled)
             record_slots(w, r, batch->id, EVENT_DROP, 0);
         else if (w->options.answer_self)
-            record_slots(w, r, batch->id, EVENT_SUCCEED, 1);
+            answer_slots(w, r, batch->id);
         else
             hold_slots(w, r, batch);
         batch_unref(w->batches, batch);
@@ -266,6 +288,8 @@ struct inbox *inbox_new(struct worker *worker)
     inbox->worker = worker;
     ev_timer_init(&inbox->retry, on_retry, 0, 0);
     inbox->retry.data = inbox;
+    ev_timer_init(&inbox->push, on_push, 0, 0);
+    inbox->push.data = inbox;
     return inbox;
 }
 
@@ -274,6 +298,7 @@ void inbox_free(struct inbox **inbox)
     if (!*inbox)
         return;
     ev_timer_stop((*inbox)->worker->loop, &(*inbox)->retry);
+    ev_timer_stop((*inbox)->worker->loop, &(*inbox)->push);
     free(*inbox);
     *inbox = NULL;
 }
