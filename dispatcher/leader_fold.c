@@ -95,7 +95,7 @@ static void poll_end(struct reign *r)
     bool news = buf_len(&f->rows) > 0;
     f->polling = false;
     buf_reset(&f->rows);
-    f->delay_us = news || f->expecting || !f->delay_us ? FOLD_BUSY_MS * 1000 : 2 * f->delay_us;
+    f->delay_us = news || f->expecting || !f->delay_us ? FOLD_BUSY_MS * 1000 : f->delay_us * 3 / 2;
     if (f->delay_us > FOLD_IDLE_MS * 1000)
         f->delay_us = FOLD_IDLE_MS * 1000;
     poll_in(r, f->delay_us);

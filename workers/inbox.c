@@ -18,6 +18,7 @@
 #define TAKE_WAIT_MS      500 /* then the bound of held commands is looked at again */
 #define TAKE_FULL_WAIT_MS 50  /* the same while only urgent work is taken */
 #define RETRY_S           0.1
+#define ANSWERED_MANY     256
 
 struct inbox {
     struct worker *worker;
@@ -68,12 +69,12 @@ static void hold_slots(struct worker *w, struct routed *r, struct batch *batch)
                        NULL, NULL);
 }
 
-/* What a whole block and more answered at once collects no further: nothing that belongs to it is still to come. */
+/* Where many were answered at once, the rest of their kind came with them: nothing is gained by collecting on. */
 static void on_push(struct ev_loop *loop, struct ev_timer *timer, int revents)
 {
     struct inbox *inbox = timer->data;
     (void)loop, (void)revents;
-    if (inbox->answered >= BLOCK_SLOTS)
+    if (inbox->answered >= ANSWERED_MANY)
         acks_push(inbox->worker->acks);
     inbox->answered = 0;
 }
