@@ -200,7 +200,7 @@ enum tls_outcome tls_channel_open(struct tls_channel *c, uint8_t *data, size_t l
     enum tls_outcome outcome;
     enum tls_alert alert = TLS_ALERT_NONE;
     size_t size;
-    *r = (struct tls_received){.data = data};
+    *r = (struct tls_received){.data = data, .alert = TLS_ALERT_NONE};
     while ((outcome = tls_record_find(data + r->used, len - r->used, &size, &alert)) == TLS_DONE) {
         struct tls_plain plain;
         alert = tls_record_open(c->ciphers, read_keys(c), data + r->used, size, &plain);

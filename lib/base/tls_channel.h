@@ -35,7 +35,7 @@ struct tls_received {
     uint8_t *data; /* the application data, within what was given; valid for BAD and DONE too */
     size_t len;
     size_t used;     /* bytes of whole records; the rest is to be given again with what follows it */
-    uint8_t alert;   /* BAD: its description */
+    uint8_t alert;   /* BAD: its description; else TLS_ALERT_NONE */
     bool alert_came; /* BAD: the alert is the peer's; otherwise it is to be sent */
 };
 /* Opens all whole records at the front of data[0 .. len) in place. MORE: ready for what follows; DONE: the peer has
