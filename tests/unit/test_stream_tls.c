@@ -14,6 +14,13 @@
 #include "lib/base/stream.h"
 #include "tests/unit/stream_world.h"
 
+/* A failed handshake is not counted any more once the stream is reaped. */
+static void assert_no_handshakes(struct world *w)
+{
+    ev_run(w->loop, EVRUN_NOWAIT);
+    assert_int_equal(w->hub->handshakes, 0);
+}
+
 static bool is_lean(const struct stream *s)
 {
     return s->records == &stream_lean_records;
@@ -213,6 +220,7 @@ static void test_wrong_name(void **state)
     assert_int_equal(w->client.why, ERR_AUTH);
     assert_int_equal(w->server.why, ERR_PROTOCOL);
     assert_int_equal(w->client.opened, 0);
+    assert_no_handshakes(w);
 }
 
 static void test_name_may_be_an_address(void **state)
@@ -241,6 +249,7 @@ static void test_wrong_alpn(void **state)
         run(w);
     assert_int_equal(w->client.why, ERR_PROTOCOL);
     assert_int_equal(w->server.opened, 0);
+    assert_no_handshakes(w);
 }
 
 static void test_garbage_for_tls(void **state)
@@ -255,6 +264,7 @@ static void test_garbage_for_tls(void **state)
         run(w);
     assert_int_equal(w->server.why, ERR_PROTOCOL);
     assert_int_equal(w->server.opened, 0);
+    assert_no_handshakes(w);
 }
 
 static void test_silent_client_times_out(void **state)
@@ -267,6 +277,64 @@ static void test_silent_client_times_out(void **state)
     while (!w->server.closed)
         run(w);
     assert_int_equal(w->server.why, ERR_TIMEOUT);
+}
+
+/* --- a crowd ------------------------------------------------------------------------------------------------------ */
+
+#define CROWD_CLIENTS 100
+
+struct crowd {
+    unsigned clients_open, servers_open, closed;
+    unsigned most; /* handshakes at a time */
+    struct stream_hub *hub;
+};
+
+static void crowd_client_open(struct stream *s, void *arg)
+{
+    (void)s;
+    ((struct crowd *)arg)->clients_open++;
+}
+
+static void crowd_server_open(struct stream *s, void *arg)
+{
+    (void)s;
+    struct crowd *c = arg;
+    c->servers_open++;
+    if (c->hub->handshakes > c->most)
+        c->most = c->hub->handshakes;
+}
+
+static void crowd_close(struct stream *s, void *arg, enum err why)
+{
+    (void)s, (void)why;
+    ((struct crowd *)arg)->closed++;
+}
+
+static const struct stream_handler crowd_client = {.on_open = crowd_client_open, .on_close = crowd_close},
+                                   crowd_server = {.on_open = crowd_server_open, .on_close = crowd_close};
+
+static void crowd_accept(struct stream *s, void *arg)
+{
+    stream_set_handler(s, &crowd_server, arg);
+}
+
+/* Many at once: every handshake is counted to its end, and then memory was given back. */
+static void test_tls_crowd(void **state)
+{
+    struct world *w = *state;
+    struct crowd c = {.hub = w->hub};
+    use_tls(w);
+    w->listener = stream_listen(w->hub, "127.0.0.1:0", w->server_tls, 10000, crowd_accept, &c);
+    assert_non_null(w->listener);
+    uint16_t port = (uint16_t)stream_listener_port(w->listener);
+    for (unsigned i = 0; i < CROWD_CLIENTS; i++)
+        assert_non_null(stream_connect(w->hub, "127.0.0.1", port, w->client_tls, NULL, &crowd_client, &c));
+    while (c.clients_open < CROWD_CLIENTS || c.servers_open < CROWD_CLIENTS)
+        ev_run(w->loop, EVRUN_ONCE);
+    assert_int_equal(c.closed, 0);
+    assert_true(c.most >= STREAM_CROWD);
+    assert_int_equal(w->hub->handshakes, 0);
+    assert_true(w->hub->handshakes_peak < STREAM_CROWD);
 }
 
 /* --- which records at which end ----------------------------------------------------------------------------------- */
@@ -308,6 +376,7 @@ int main(void)
         TLS_TEST(test_tls_large),
         TLS_TEST(test_tls_facts),
         TLS_TEST(test_tls_key_update),
+        TLS_TEST(test_tls_crowd),
         TLS_TEST(test_tls_cut_everywhere),
         TLS_TEST(test_pause_tls),
         TLS_TEST(test_drain_after_small_writes),
