@@ -59,13 +59,15 @@ FLEET_C      := $(wildcard bench/fleet/*.c)
 FLOOR_C      := $(wildcard bench/floor/*.c)
 SENDER_C     := $(wildcard bench/sender/*.c)
 SUBMIT_C     := $(wildcard bench/submit/*.c)
+PEERS_C      := $(wildcard bench/peers/*.c)
 PARTS  := $(BUILD)/libdispatcher.a $(BUILD)/libworker.a $(BUILD)/libcli.a $(BUILD)/libfleet.a
-ALL_C  := $(LIB_C) $(DISPATCHER_C) $(WORKER_C) $(CLI_C) $(FLEET_C) $(FLOOR_C) $(SENDER_C) $(SUBMIT_C)
+ALL_C  := $(LIB_C) $(DISPATCHER_C) $(WORKER_C) $(CLI_C) $(FLEET_C) $(FLOOR_C) $(SENDER_C) $(SUBMIT_C) $(PEERS_C)
 # A folder without a main.c yet makes no program.
 PROGRAMS := $(if $(wildcard dispatcher/main.c),$(BUILD)/muster-dispatcher) $(if $(wildcard workers/main.c),$(BUILD)/muster-worker) \
             $(if $(wildcard cli/main.c),$(BUILD)/muster) $(if $(wildcard bench/fleet/main.c),$(BUILD)/muster-fleet) \
             $(if $(wildcard bench/floor/main.c),$(BUILD)/muster-floor) $(if $(wildcard bench/sender/main.c),$(BUILD)/muster-sender) \
-            $(if $(wildcard bench/submit/main.c),$(BUILD)/muster-submit-load)
+            $(if $(wildcard bench/submit/main.c),$(BUILD)/muster-submit-load) \
+            $(if $(wildcard bench/peers/main.c),$(BUILD)/muster-peers)
 UNIT_C := $(wildcard tests/unit/test_*.c)
 UNIT   := $(UNIT_C:tests/unit/%.c=$(BUILD)/unit/%)
 STORE  := $(patsubst tests/store/%.c,$(BUILD)/store/%,$(wildcard tests/store/test_*.c))
@@ -154,6 +156,9 @@ $(BUILD)/muster-sender: $(call objects,$(SENDER_C)) $(BUILD)/libfleet.a $(LIB)
 $(BUILD)/muster-submit-load: $(call objects,$(SUBMIT_C)) $(LIB)
 	$(call say,LD)
 	$(Q)$(link)
+$(BUILD)/muster-peers: $(call objects,$(PEERS_C)) $(LIB)
+	$(call say,LD)
+	$(Q)$(link)
 # What tests/integration/test_grpc.py drives: the gRPC server with the interop test service.
 $(BUILD)/grpc-test-server: $(call objects,$(wildcard tests/grpc_server/*.c)) $(LIB)
 	$(call say,LD)
@@ -202,7 +207,7 @@ bench-deps: deps ## also install what Muster is measured beside (bench-peers)
 .PHONY: install
 install: all ## install under $(DESTDIR)$(PREFIX): programs, and the contract for clients' authors
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/muster/proto/muster/v1
-	$(if $(PROGRAMS),install $(filter-out %/muster-floor %/muster-sender %/muster-submit-load,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin)
+	$(if $(PROGRAMS),install $(filter-out %/muster-floor %/muster-sender %/muster-submit-load %/muster-peers,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin)
 	install -m 644 $(wildcard proto/muster/v1/*.proto) $(DESTDIR)$(PREFIX)/share/muster/proto/muster/v1
 
 .PHONY: demo
@@ -280,7 +285,8 @@ grpc-test-server: $(GRPC_TEST_SERVER)
 
 # --- lint -------------------------------------------------------------------------------------------------------------
 OURS_C := $(ALL_C) $(UNIT_C) $(FUZZ_C) $(wildcard tests/store/*.c tests/grpc_server/*.c)
-OURS_H := $(wildcard lib/base/*.h lib/store/*.h proto/*.h dispatcher/*.h workers/*.h cli/*.h bench/fleet/*.h bench/floor/*.h bench/sender/*.h bench/submit/*.h \
+OURS_H := $(wildcard lib/base/*.h lib/store/*.h proto/*.h dispatcher/*.h workers/*.h cli/*.h bench/fleet/*.h bench/floor/*.h \
+                     bench/sender/*.h bench/submit/*.h bench/peers/*.h \
                      tests/store/*.h tests/unit/*.h)
 FLAGS_FOR_TOOLS = -std=gnu11 -D_GNU_SOURCE -DMUSTER_VERSION=\"$(VERSION)\" -I. -I$(BUILD)/gen $(INCS)
 
