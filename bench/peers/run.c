@@ -39,7 +39,7 @@ void run_begin(struct run *r)
 
 void job_write(char text[JOB_BYTES], uint32_t number)
 {
-    static const char rest[JOB_BYTES - DIGITS + 1] = " lock 00000000-0001-8000 return";
+    static const char rest[JOB_BYTES - DIGITS + 1] = " lock 00000000-0001-8000";
 
     for (int i = DIGITS - 1; i >= 0; i--, number /= 10)
         text[i] = (char)('0' + number % 10);

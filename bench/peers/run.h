@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Bytes of a job: its number in eight digits and what is to be done. */
-#define JOB_BYTES 40
+#define JOB_BYTES 32
 
 struct run {
     const char *at;   /* "unix:/path", "127.0.0.1:port", or a connection string of PostgreSQL */
