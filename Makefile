@@ -25,7 +25,7 @@ PACKAGES := libev-dev libhiredis-dev libssl-dev libnghttp2-dev libprotobuf-c-dev
             python3-pytest-timeout gnutls-bin libnss3-tools
 
 # What Muster is measured beside or with, and nothing else needs.
-BENCH_PACKAGES := mosquitto nats-server valgrind
+BENCH_PACKAGES := mosquitto nats-server valgrind rabbitmq-server ruby-sidekiq beanstalkd nodejs
 
 WARN   := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wconversion
 CFLAGS ?= -O2 -g
@@ -195,6 +195,10 @@ install_packages = missing=; for p in $(1); do \
 	[ -z "$$missing" ] || { echo "installing$$missing"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	    $$sudo apt-get update -qq && \
 	    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; }
+# Until this shell ends no package starts its service: each run of a benchmark has servers of its own.
+without_services = policy=/usr/sbin/policy-rc.d; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	[ -e $$policy ] || { trap "$$sudo rm -f $$policy" EXIT; \
+	    printf '\#!/bin/sh\nexit 101\n' | $$sudo tee $$policy >/dev/null && $$sudo chmod 755 $$policy; }
 
 .PHONY: deps
 deps: ## install the Debian packages that are missing (asks nothing; as root, or with sudo)
@@ -202,7 +206,9 @@ deps: ## install the Debian packages that are missing (asks nothing; as root, or
 
 .PHONY: bench-deps
 bench-deps: deps ## also install what Muster is measured beside (bench-peers)
-	@$(call install_packages,$(BENCH_PACKAGES))
+	@$(without_services); $(call install_packages,$(BENCH_PACKAGES)); command -v npm >/dev/null || { $(call install_packages,npm); }
+	@mkdir -p $(BUILD)/peers && cp bench/peers/package.json bench/peers/package-lock.json $(BUILD)/peers
+	@cd $(BUILD)/peers && npm ci --silent --ignore-scripts --no-audit --no-fund
 
 .PHONY: install
 install: all ## install under $(DESTDIR)$(PREFIX): programs, and the contract for clients' authors
@@ -218,6 +224,10 @@ demo: deps ## one lock command to DEVICES=10000 simulated devices on WORKERS=2 w
 .PHONY: bench
 bench: all $(PY) ## measure the core path against its floor (QUICK=1: within 50 s)
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/core.py $(if $(QUICK),--quick)
+
+.PHONY: bench-peers
+bench-peers: all $(PY) ## Muster beside message brokers and job queues (bench-deps installs them; ONLY=core or queue; QUICK=1: within 2 minutes)
+	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/peers.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 .PHONY: bench-scale
 # DEVICES has a default of its own here.

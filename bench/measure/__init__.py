@@ -5,12 +5,19 @@ prometheus.py    counters and histograms of a daemon's admin port
 installation.py  PostgreSQL, Redis, dispatcher and workers of the bench's own
 accept.py        accepting, validating and cancelling a fleet-wide batch; bytes of a queued command
 sockets.py       the core path and the floor, in turns, with the same simulator
-brokers.py       mosquitto and NATS, each on a port of its own
-peers_core.py    the core path beside these brokers and the floor, in turns
 queue_path.py    everything but the sockets
 submits.py       commands to one device each, from many callers
 trickle.py       acknowledgements that come one per block and batch
 report.py        the table and the file of results
+
+Of `make bench-peers`:
+
+brokers.py       mosquitto and NATS, each on a port of its own
+queue_servers.py the servers of the job queues
+peers_core.py    the core path beside brokers and the floor, in turns
+peers_queue.py   the queue path beside job queues, in turns; their clients are in bench/peers
+report_peers.py  the tables and plots
+chart.py         bars as SVG
 
 Of `make bench-scale`:
 

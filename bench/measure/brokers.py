@@ -1,6 +1,8 @@
-"""The brokers Muster is measured beside, each in its documented fast setting, on a port of its own on loopback."""
+"""The message brokers Muster is measured beside, each in its documented fast setting, on a port of its own on loopback; and
+what every such server has in common."""
 import getpass
 import os
+import random
 import re
 import shutil
 import socket
@@ -20,11 +22,16 @@ def have(broker):
     return shutil.which(broker.PROGRAM, path=PATH) is not None
 
 
-def _free_port():
-    """One that nobody listens on now; these brokers cannot choose one and say which."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def free_port():
+    """One that nobody listens on now, below those that outgoing connections take theirs from (ip_local_port_range): a server
+    may need seconds until it listens. These servers cannot choose one and say which."""
+    while True:
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", random.randrange(10000, 32000)))
+            except OSError:
+                continue
+            return s.getsockname()[1]
 
 
 class Broker:
@@ -35,17 +42,23 @@ class Broker:
     def __init__(self, folder, certificates=None, **options):
         os.makedirs(folder, exist_ok=True)
         self.folder, self.certificates = folder, certificates
-        self.port = _free_port()
+        self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.config = os.path.join(folder, "config")
         with open(self.config, "w", encoding="ascii") as f:
             f.writelines(line + "\n" for line in self.lines(**options))
-        self.process = Process([shutil.which(self.PROGRAM, path=PATH), "-c", self.config], os.path.join(folder, "log"))
+        self.process = self.start(self.command(), os.path.join(folder, "log"))
         try:
             self._wait()
         except BaseException:
             self.stop()
             raise
+
+    def command(self):
+        return [shutil.which(self.PROGRAM, path=PATH), "-c", self.config]
+
+    def start(self, command, log):
+        return Process(command, log)
 
     def _wait(self, timeout=30):
         """Until it accepts connections: neither says so in a way to wait for."""

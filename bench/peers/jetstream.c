@@ -1,6 +1,5 @@
-/* NATS JetStream by its wire protocol: publish with acknowledgements, pull consumer with explicit acks.
- * The stream keeps jobs in files until they are acknowledged (retention "workqueue" semantics are the default limits:
- * see STREAM below). */
+/* NATS JetStream by its wire protocol (docs.nats.io, "Client Protocol", "JetStream API"): publish with
+ * acknowledgements, a pull consumer with explicit acks, a stream in files that forgets what is acknowledged. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +10,7 @@
 /* As many unacknowledged as a worker may hold. */
 #define PENDING_MAX 20000
 
-/* Gone once acknowledged, as in a queue. */
+/* Retention "workqueue": gone once acknowledged. */
 static const char STREAM[] =
     "{\"name\":\"JOBS\",\"subjects\":[\"jobs\"],\"storage\":\"file\",\"retention\":\"workqueue\",\"num_replicas\":1}";
 
@@ -31,13 +30,12 @@ static void publish(struct wire *w, const char *subject, const char *reply, cons
  */
 static size_t parse(struct slice line, struct message *m)
 {
-    char text[512], *word[6], *save = NULL;
+    char text[512], *word[6] = {NULL}, *save = NULL;
     int n = 0;
 
     if (line.len >= sizeof text)
         die("NATS: a line of %zu bytes", line.len);
-    memcpy(text, line.data, line.len);
-    text[line.len] = 0;
+    snprintf(text, sizeof text, "%.*s", (int)line.len, line.data);
     for (char *p = strtok_r(text, " ", &save); p && n < 6; p = strtok_r(NULL, " ", &save))
         word[n++] = p;
     if (n < 4 || strcmp(word[0], "MSG") != 0)
@@ -74,7 +72,7 @@ static bool next(struct wire *w, struct message *m)
 
 static struct message wait_next(struct wire *w)
 {
-    struct message m;
+    struct message m = {0};
 
     while (!next(w, &m))
         wire_turn(w);
@@ -86,14 +84,21 @@ static bool has(struct slice s, const char *word)
     return memmem(s.data, s.len, word, strlen(word)) != NULL;
 }
 
-/* Asks JetStream for something, waits, dies of an error. Answers are borrowed until the next turn. */
-static struct slice request(struct wire *w, const char *subject, const char *body)
+/* Asks JetStream for something and waits; the answer is borrowed until the next turn. */
+static struct slice ask(struct wire *w, const char *subject, const char *body)
 {
     publish(w, subject, "inbox.api", body, strlen(body));
-    struct message m = wait_next(w);
-    if (has(m.data, "\"error\""))
-        die("JetStream: %s: %.*s", subject, (int)m.data.len, m.data.data);
-    return m.data;
+    return wait_next(w).data;
+}
+
+/* The same for what must not fail. */
+static struct slice request(struct wire *w, const char *subject, const char *body)
+{
+    struct slice answer = ask(w, subject, body);
+
+    if (has(answer, "\"error\""))
+        die("JetStream: %s: %.*s", subject, (int)answer.len, answer.data);
+    return answer;
 }
 
 static void connect_to(struct wire *w, const char *at)
@@ -112,6 +117,7 @@ void jetstream_enqueue(struct run *r)
     char job[JOB_BYTES];
 
     connect_to(&w, r->at);
+    ask(&w, "$JS.API.STREAM.DELETE.JOBS", ""); /* that of an earlier run, if there was one */
     request(&w, "$JS.API.STREAM.CREATE.JOBS", STREAM);
     run_begin(r);
     while (accepted < r->jobs) {

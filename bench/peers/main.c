@@ -12,16 +12,17 @@ struct peer {
     void (*enqueue)(struct run *r);
     void (*process)(struct run *r);
     uint32_t batch, window; /* what did best here */
+    const char *kind;
 };
 
 static const struct peer PEERS[] = {
-    {"redis-lists", redis_lists_enqueue, redis_lists_process, 100, 2000},
-    {"redis-batches", redis_lists_enqueue, redis_batches_process, 100, 2000},
-    {"redis-streams", redis_streams_enqueue, redis_streams_process, 200, 2000},
-    {"beanstalkd", beanstalkd_enqueue, beanstalkd_process, 1, 1000},
-    {"jetstream", jetstream_enqueue, jetstream_process, 1000, 4000},
-    {"rabbitmq", rabbitmq_enqueue, rabbitmq_process, 100, 1000},
-    {"skip-locked", skip_locked_enqueue, skip_locked_process, 1000, 2},
+    {"redis-lists", redis_lists_enqueue, redis_lists_process, 100, 2000, NULL},
+    {"redis-batches", redis_lists_enqueue, redis_batches_process, 100, 2000, NULL},
+    {"redis-streams", redis_streams_enqueue, redis_streams_process, 200, 2000, NULL},
+    {"beanstalkd", beanstalkd_enqueue, beanstalkd_process, 1, 100, NULL},
+    {"jetstream", jetstream_enqueue, jetstream_process, 1000, 4000, NULL},
+    {"rabbitmq", rabbitmq_enqueue, rabbitmq_process, 200, 2000, "classic"},
+    {"skip-locked", skip_locked_enqueue, skip_locked_process, 5000, 2, "delete"},
     {0},
 };
 
@@ -50,7 +51,8 @@ static void load(struct settings *s, int argc, char **argv)
         {"role", CONFIG_STRING, &s->role, NULL, 0, 0, "enqueue or process"},
         {"at", CONFIG_STRING, &s->at, NULL, 0, 0, "unix:/path, 127.0.0.1:port, or a connection string of PostgreSQL"},
         {"jobs", CONFIG_INT, &s->jobs, "100000", 1, 99999999, "jobs to enqueue, or to wait for"},
-        {"kind", CONFIG_STRING, &s->kind, "classic", 0, 0, "of RabbitMQ's queue: classic or quorum"},
+        {"kind", CONFIG_STRING, &s->kind, NULL, 0, 0,
+         "of queue: classic or quorum of rabbitmq, delete or keep of skip-locked; none: the first"},
         {"batch", CONFIG_INT, &s->batch, "0", 0, 100000, "jobs in one request; 0: what does best"},
         {"window", CONFIG_INT, &s->window, "0", 0, 1000000, "jobs on the way (skip-locked: connections); 0: the same"},
         {"done", CONFIG_STRING, &s->done, NULL, 0, 0, "file that gets one byte a job: how often it was completed"},
@@ -78,7 +80,7 @@ int main(int argc, char **argv)
 
     load(&s, argc, argv);
     const struct peer *p = find(s.peer);
-    struct run r = {.at = s.at, .jobs = (uint32_t)s.jobs, .kind = s.kind};
+    struct run r = {.at = s.at, .jobs = (uint32_t)s.jobs, .kind = s.kind ? s.kind : p->kind};
     r.batch = s.batch ? (uint32_t)s.batch : p->batch;
     r.window = s.window ? (uint32_t)s.window : p->window;
     r.done = calloc(r.jobs, 1);

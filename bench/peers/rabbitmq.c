@@ -5,7 +5,7 @@
 #include "bench/peers/run.h"
 #include "bench/peers/wire.h"
 
-#define QUEUE        "jobs"
+#define QUEUE_PREFIX "jobs-"
 #define FRAME_END    0xCE
 #define FRAME_MAX    131072
 #define DURABLE      2
@@ -110,6 +110,14 @@ static void call(struct wire *w, uint16_t channel, uint32_t method, struct buf *
     await(w, answer);
 }
 
+/* A queue of each kind: a name cannot change its kind. */
+static void put_queue(struct buf *to, const char *kind)
+{
+    buf_put_u8(to, (uint8_t)(strlen(QUEUE_PREFIX) + strlen(kind)));
+    buf_put_str(to, QUEUE_PREFIX);
+    buf_put_str(to, kind);
+}
+
 static void open_queue(struct wire *w, struct buf *args, const char *kind)
 {
     struct buf table = {0};
@@ -118,7 +126,7 @@ static void open_queue(struct wire *w, struct buf *args, const char *kind)
     buf_put_u8(&table, 'S');
     long_string(&table, kind, strlen(kind));
     buf_put_u16be(args, 0);
-    short_string(args, QUEUE);
+    put_queue(args, kind);
     buf_put_u8(args, DURABLE);
     long_string(args, buf_head(&table), buf_len(&table));
     call(w, CHANNEL, QUEUE_DECLARE, args, QUEUE_DECLARE_OK);
@@ -211,7 +219,7 @@ void rabbitmq_enqueue(struct run *r)
     call(&w, CHANNEL, CONFIRM_SELECT, &args, CONFIRM_SELECT_OK);
     buf_put_u16be(&args, 0); /* basic.publish to the default exchange, the same each time */
     short_string(&args, "");
-    short_string(&args, QUEUE);
+    put_queue(&args, r->kind);
     buf_put_u8(&args, 0);
     run_begin(r);
     memset(r->done, 1, r->jobs); /* here: not confirmed yet */
@@ -233,7 +241,7 @@ static void consume(struct wire *w, struct buf *args, const struct run *r)
     buf_put_u8(args, 0);
     call(w, CHANNEL, BASIC_QOS, args, BASIC_QOS_OK);
     buf_put_u16be(args, 0);
-    short_string(args, QUEUE);
+    put_queue(args, r->kind);
     short_string(args, "c");
     buf_put_u8(args, 0);
     buf_put_u32be(args, 0);

@@ -24,7 +24,7 @@ struct run {
     int64_t began_cpu_us;
 };
 
-__attribute__((format(printf, 1, 2))) _Noreturn void die(const char *fmt, ...);
+_Noreturn void die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* CPU time of this process, user and system. */
 int64_t run_cpu_us(void);

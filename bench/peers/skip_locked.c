@@ -13,6 +13,12 @@
 /* Rows of one COPY: one transaction each. */
 #define COPY_ROWS 10000
 
+#define TABLE_DELETE "CREATE TABLE job (id bigserial PRIMARY KEY, payload text NOT NULL)"
+/* The index has only what waits; free room on each page keeps updates on it. */
+#define TABLE_KEEP                                                                                                     \
+    "CREATE TABLE job (id bigserial PRIMARY KEY, payload text NOT NULL, state smallint NOT NULL DEFAULT 0, "           \
+    "taken_by int) WITH (fillfactor = 40); CREATE INDEX job_waiting ON job (id) WHERE state = 0"
+
 static PGconn *connect_to(const char *at)
 {
     PGconn *c = PQconnectdb(at);
@@ -58,50 +64,80 @@ void skip_locked_enqueue(struct run *r)
 {
     PGconn *c = connect_to(r->at);
 
-    execute(c, "DROP TABLE IF EXISTS job; CREATE TABLE job (id bigserial PRIMARY KEY, payload text NOT NULL)",
-            PGRES_COMMAND_OK);
+    execute(c, "SET client_min_messages = warning; DROP TABLE IF EXISTS job", PGRES_COMMAND_OK);
+    execute(c, strcmp(r->kind, "keep") == 0 ? TABLE_KEEP : TABLE_DELETE, PGRES_COMMAND_OK);
     run_begin(r);
     for (uint32_t i = 0; i < r->jobs; i += COPY_ROWS)
         copy(c, i, r->jobs - i < COPY_ROWS ? r->jobs : i + COPY_ROWS);
     PQfinish(c);
 }
 
+/* Commits what is open, takes the next batch. */
+#define DELETE                                                                                                         \
+    "%sBEGIN; DELETE FROM job WHERE id = ANY (ARRAY("                                                                  \
+    "SELECT id FROM job ORDER BY id LIMIT %u FOR UPDATE SKIP LOCKED)) RETURNING payload, id"
+/* The outcome of the last batch, the next one; one commit, as a worker that has a next batch to ask for would. */
+#define KEEP                                                                                                           \
+    "%sUPDATE job SET state = 1, taken_by = %d WHERE id = ANY (ARRAY("                                                 \
+    "SELECT id FROM job WHERE state = 0 ORDER BY id LIMIT %u FOR UPDATE SKIP LOCKED)) RETURNING payload, id"
+
 struct worker {
     PGconn *c;
-    char sql[256]; /* commits the last batch, if there was one, and takes the next */
-    uint32_t open; /* jobs of the batch that is not committed yet */
-    bool begun, idle;
+    int number;
+    bool keep, begun, idle;
+    uint32_t open;   /* jobs of the batch whose completion is not committed yet */
+    struct buf done; /* kind "keep": the statement that stores their outcome, without its end */
 };
 
 static void take(struct worker *w, uint32_t batch)
 {
-    snprintf(w->sql, sizeof w->sql,
-             "%sBEGIN; DELETE FROM job WHERE id = ANY (ARRAY("
-             "SELECT id FROM job ORDER BY id LIMIT %u FOR UPDATE SKIP LOCKED)) RETURNING payload",
-             w->begun ? "COMMIT; " : "", batch);
-    w->begun = true;
-    if (PQsendQuery(w->c, w->sql) != 1)
+    struct buf sql = {0};
+
+    if (w->keep) {
+        if (w->open > 0)
+            buf_put_str(&w->done, "}'); ");
+        buf_put_u8(&w->done, 0);
+        buf_printf(&sql, KEEP, w->open > 0 ? (const char *)buf_head(&w->done) : "", w->number, batch);
+        buf_reset(&w->done);
+    } else {
+        buf_printf(&sql, DELETE, w->begun ? "COMMIT; " : "", batch);
+    }
+    buf_put_u8(&sql, 0);
+    if (sql.failed || PQsendQuery(w->c, (const char *)buf_head(&sql)) != 1)
         die("PostgreSQL: %s", PQerrorMessage(w->c));
+    w->begun = true;
+    buf_free(&sql);
 }
 
-/* What came; the number of jobs whose completion is committed by it. */
+/* Works on the rows that were taken; their number. */
+static uint32_t work(struct run *r, struct worker *w, const PGresult *rows)
+{
+    int count = PQntuples(rows);
+
+    for (int i = 0; i < count; i++) {
+        run_completed(r, job_read(r, PQgetvalue(rows, i, 0), (size_t)PQgetlength(rows, i, 0)));
+        if (w->keep)
+            buf_printf(&w->done, "%s%s", i == 0 ? "UPDATE job SET state = 2 WHERE id = ANY ('{" : ",",
+                       PQgetvalue(rows, i, 1));
+    }
+    return (uint32_t)count;
+}
+
+/* What came, to its end: with it the completion of the last batch is committed. The number of its jobs. */
 static uint32_t answered(struct run *r, struct worker *w)
 {
-    uint32_t committed = 0, rows = 0;
+    uint32_t committed = w->open, taken = 0;
     PGresult *result;
 
     while ((result = PQgetResult(w->c))) {
         ExecStatusType status = PQresultStatus(result);
         if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
             die("PostgreSQL: %s", PQerrorMessage(w->c));
-        if (strcmp(PQcmdStatus(result), "COMMIT") == 0)
-            committed = w->open;
-        rows = (uint32_t)PQntuples(result);
-        for (uint32_t i = 0; i < rows; i++)
-            run_completed(r, job_read(r, PQgetvalue(result, (int)i, 0), (size_t)PQgetlength(result, (int)i, 0)));
+        if (status == PGRES_TUPLES_OK)
+            taken = work(r, w, result);
         PQclear(result);
     }
-    w->open = rows;
+    w->open = taken;
     return committed;
 }
 
@@ -128,7 +164,7 @@ void skip_locked_process(struct run *r)
     uint32_t completed = 0, count = r->window < CONNECTIONS_MAX ? r->window : CONNECTIONS_MAX;
 
     for (uint32_t i = 0; i < count; i++)
-        workers[i].c = connect_to(r->at);
+        workers[i] = (struct worker){.c = connect_to(r->at), .number = (int)i, .keep = strcmp(r->kind, "keep") == 0};
     run_begin(r);
     for (uint32_t i = 0; i < count; i++)
         take(&workers[i], r->batch);
@@ -144,6 +180,8 @@ void skip_locked_process(struct run *r)
             w->idle = completed >= r->jobs;
         }
     }
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
+        buf_free(&workers[i].done);
         PQfinish(workers[i].c);
+    }
 }
