@@ -49,10 +49,10 @@ TITLES = {"connect": "Connecting", "core": "Core path", "lean": "Core path, lean
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--record", action="store_true", help="write bench/check.json anew")
-    p.add_argument("--runs", type=int, help="runs of which the medians count (default 1; to record 3)")
+    p.add_argument("--runs", type=int, help="runs of which the medians count (default 1; to record 2)")
     p.add_argument("--only", choices=("counts", "ratios"), help="one of the two runs")
     a = p.parse_args()
-    a.runs = a.runs or (3 if a.record else 1)
+    a.runs = a.runs or (2 if a.record else 1)
     if a.record and a.only:
         p.error("--record needs both runs")
     return a

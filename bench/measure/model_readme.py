@@ -69,14 +69,18 @@ def _connections(f):
 def _fleets():
     plans = [plan(devices) for devices, _ in SIZES]
     wide = [plan(devices, "--descriptors", "200000") for devices, _ in SIZES]
+    lean = [plan(devices, "--tls-records", "lean") for devices, _ in SIZES]
     slow = [plan(devices, "--descriptors", "200000", "--flush-interval", "50ms") for devices, _ in SIZES]
 
     def each(cell, of=None):
         return [cell(p) for p in of or plans]
 
     def bottleneck(p):
-        used = p["limits"][p["firstBottleneck"]]
-        return f"{LIMITS[p['firstBottleneck']]}, " + (f"**{used:.3g}×**" if used > 1 else f"{used:.0%}; room for {p['room']:.2g}×")
+        used, name = p["limits"][p["firstBottleneck"]], LIMITS[p["firstBottleneck"]]
+        return f"{name}, **{used:.3g}×**" if used > 1 else f"{name}, {used:.0%}; room for {p['room']:.2g}×"
+
+    def both(cell, other):
+        return [f"{cell(p)}; {cell(q)}" for p, q in zip(plans, other)]
 
     def workers(p):
         return f"{p[parts]['worker']['processes']:,.0f}"
@@ -88,12 +92,13 @@ def _fleets():
     lines += [
         _row("commands a second, at the peak", each(lambda p: _number(p["perSecond"]["commands"]))),
         _row("workers (20,000 descriptors), on hosts", each(lambda p: f"{workers(p)} on {p['workerHosts']:.0f}")),
+        _row("dispatchers, one of them leads", each(lambda p: f"{p[parts]['accept']['processes'] + 1:.0f}")),
         _row("busy cores: workers", each(lambda p: _number(p[parts]["worker"]["cores"]))),
         _row("busy cores: leader, Redis, PostgreSQL", each(lambda p: ", ".join(_number(p[parts][c]["cores"]) for c in stores))),
         _row("Redis masters (one can be used)", each(lambda p: f"{p[parts]['redis']['processes']:.0f}")),
         _row("PostgreSQL: transactions, WAL a second", each(writes)),
         _row("PostgreSQL keeps of 30 days", each(lambda p: _bytes(p["diskBytes"]))),
-        _row("memory in all", each(lambda p: _bytes(p["memoryBytes"]))),
+        _row("memory in all; with lean records", both(lambda p: _bytes(p["memoryBytes"]), lean)),
         _row("first bottleneck, used", each(bottleneck)),
         _row("with 200,000 descriptors a worker", each(lambda p: f"{workers(p)} workers; {bottleneck(p)}", wide)),
         _row("and `--flush-interval 50ms`", each(bottleneck, slow)),
@@ -121,7 +126,8 @@ def text(recorded):
           f"{recorded['at'][:10]}")
     return "\n".join([*textwrap.wrap(f"Measured on {on}:", 125), "", *_costs(f), "", *_connections(f), "",
                       f"What follows for {A_DAY} commands a device and day, with the assumptions `muster plan` prints:", "",
-                      *_fleets(), "", "The model against runs with workers pinned to the cores:", "", *_checks(recorded["check"])]) + "\n"
+                      *_fleets(), "", "The model against runs with workers pinned to the cores:", "",
+                      *_checks(recorded["check"])]) + "\n"
 
 
 def write(recorded):
