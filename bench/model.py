@@ -31,6 +31,7 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--quick", action="store_true", help="fewer devices and rounds")
     p.add_argument("--record", action="store_true", help="write bench/model.json and README's figures anew")
+    p.add_argument("--readme", action="store_true", help="measure nothing: write README's figures from bench/model.json")
     p.add_argument("--output", default=os.path.join(HERE, "results", "model.json"))
     a = p.parse_args()
     a.registered, a.devices, a.few, a.rounds = (100000, 3000, 1000, 3) if a.quick else (300000, 10000, 2000, 5)
@@ -185,12 +186,19 @@ def record(results):
     build_plan()
     results["check"] = model_report.check(results)
     save_figures(results)
+    write_readme()
+
+
+def write_readme():
     with open(FIGURES, encoding="utf-8") as f:
         model_readme.write(json.load(f))
 
 
 def main():
     a = arguments()
+    if a.readme:
+        write_readme()
+        return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is taken down
     progress = Progress()
     with Installation(0) as i:
