@@ -9,6 +9,7 @@
 #include "dispatcher/leader_load.h"
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
+#include "dispatcher/learn.h"
 #include "dispatcher/rebuild.h"
 #include "dispatcher/route.h"
 #include "dispatcher/sweep.h"
@@ -80,7 +81,8 @@ struct reign *reign_new(struct ev_loop *loop, struct pg *pg, struct live *live, 
     ev_timer_init(&r->tick, tick, REIGN_TICK_MS / 1000., REIGN_TICK_MS / 1000.);
     if (!(r->loader = loader_new(r)) || !(r->router = router_new(r)) || !(r->folder = folder_new(r)) ||
         !(r->walker = walker_new(r)) || !(r->canceler = canceler_new(r)) || !(r->sweeper = sweeper_new(r)) ||
-        !(r->rebuilder = rebuilder_new(r)) || !(r->clearer = clearer_new(r)) || !(r->writer = writer_new(r))) {
+        !(r->rebuilder = rebuilder_new(r)) || !(r->learner = learner_new(r)) || !(r->clearer = clearer_new(r)) ||
+        !(r->writer = writer_new(r))) {
         reign_end(&r);
         return NULL;
     }
@@ -104,6 +106,7 @@ void reign_end(struct reign **reign)
     canceler_free(&r->canceler);
     sweeper_free(&r->sweeper);
     rebuilder_free(&r->rebuilder);
+    learner_free(&r->learner);
     clearer_free(&r->clearer);
     writer_free(&r->writer);
     queue_free(&r->queue);

@@ -50,6 +50,7 @@ struct reign {
     struct canceler *canceler;
     struct sweeper *sweeper;
     struct rebuilder *rebuilder;
+    struct learner *learner;
     struct clearer *clearer;
     struct writer *writer;
 };

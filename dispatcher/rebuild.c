@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "dispatcher/cancel.h"
+#include "dispatcher/learn.h"
 #include "dispatcher/route.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
@@ -29,6 +30,7 @@ static void ready(struct reign *r)
     r->rebuilding = false;
     r->live_ready = true;
     cancel_restart(r);
+    learn_begin(r);
     router_pump(r);
 }
 

@@ -52,6 +52,9 @@ typedef void live_route_fn(void *arg, enum err err, const struct live_routed *ro
 void live_route(struct live *live, struct live_place place, uint64_t rank, struct slice states, live_route_fn *done,
                 void *arg);
 
+/* Asks who holds the block's devices, for the caller's idea of it: the next live_route of it goes the fast way. */
+void live_learn(struct live *live, uint32_t tenant, uint32_t block, live_done_fn *done, void *arg);
+
 /* Script record: applies events to slots. `before` and `after` have one state byte per entry: equal when the event
  * changed nothing; both 0 when the batch is not open in the block (closed, or Redis lost it). `attempts` 0 keeps the
  * number. */

@@ -183,6 +183,30 @@ void live_route(struct live *live, struct live_place place, uint64_t rank, struc
     buf_free(&believed);
 }
 
+static void reply_learn(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    struct slice presence = reply_slice(reply);
+    uint8_t whole[PRESENCE_BYTES] = {0};
+    if (!err && presence.len && presence.len <= sizeof whole) {
+        memcpy(whole, presence.data, presence.len);
+        live_belief_set(r->live, r->place.tenant, r->place.block, 0, BLOCK_SLOTS, (struct slice){whole, sizeof whole});
+    }
+    r->fn.done(r->arg, err);
+    free(r);
+}
+
+void live_learn(struct live *live, uint32_t tenant, uint32_t block, live_done_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.done = done;
+    r->place = (struct live_place){tenant, block, 0};
+    args_raw(&a, "GET", 3);
+    args_block_key(&a, tenant, block, "presence");
+    live_send(live, &a, reply_learn, r);
+}
+
 /* --- record, hand back, apply, close ------------------------------------------------------------------------------ */
 
 static uint16_t packed_slot(const uint8_t *event)

@@ -82,6 +82,10 @@ static void route_string(struct fixture *f, struct model *m, struct model_batch 
             if (state_of(b->states[slot]) == STATE_ROUTED)
                 bitmap_set(&routed[m->presence[slot]], slot);
         }
+    if (below(f, 4) == 0) {
+        live_learn(f->live, TENANT, BLOCK, on_done, expect());
+        assert_int_equal(get(f)->err, ERR_OK);
+    }
     live_route(f->live, place_of(b), b->rank, states, on_route, expect());
     struct answer *a = get(f);
     assert_int_equal(a->err, ERR_OK);
