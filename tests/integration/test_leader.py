@@ -379,3 +379,35 @@ def test_leaders_killed_under_load_lose_nothing(stack):
         assert field.wait_closed(batch, 60) == dict(sorted(Counter(want.values()).items()))
         assert field.stored(batch) == want
     field.check_nothing_left()
+
+
+def test_the_leaders_own_batches_need_no_hint(stack):
+    """What another dispatcher accepts is announced, what the leader's does is not; both come to their end."""
+    stack.start(dispatchers=2, workers=0)
+    stack.start_worker("--answer-self")
+    until(lambda: stack.redis.client().get("muster:generation"), "a leader")
+    leads = next(d for d in stack.dispatchers if d.events("leading"))
+    leads.wait_event("leader_loaded")
+    tenant = stack.make_tenant()
+    clients = {d is leads: stack.client(tenant, dispatcher=d) for d in stack.dispatchers}
+    ids = [f"own-{i:04d}" for i in range(1100)]
+    stack.import_devices(clients[True], ids)
+    events = stack.redis.client().pubsub()
+    events.subscribe("muster:events")
+    until(lambda: events.get_message(timeout=1) is None, "the subscription")
+    batches = {True: [], False: []}
+    for i in range(30):
+        for own, client in clients.items():
+            for target in (stack.pb.Target(devices=stack.pb.DeviceIds(ids=[ids[i]])), stack.pb.Target(all=True)):
+                batches[own].append(stack.submit(client, target=target).batch.id)
+    for own, client in clients.items():
+        for batch in batches[own]:
+            seen = stack.watch(client, batch)
+            assert seen.progress.succeeded == seen.device_count
+    accepted, closed = set(), set()
+    while closed != set(batches[True] + batches[False]):
+        message = events.get_message(timeout=10)
+        assert message, f"{len(closed)} batches were said to be closed"
+        word, _, number = str(message["data"], "ascii").partition(" ")
+        {"accepted": accepted, "closed": closed}.get(word, set()).add(int(number or 0))
+    assert accepted and accepted <= set(batches[False])
