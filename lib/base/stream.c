@@ -70,7 +70,7 @@ static void update_events(struct stream *s)
 {
     bool blocked = s->state == STREAM_CONNECTING || s->wire || (!s->tls && s->out && s->state == STREAM_OPEN);
     bool reading = s->state == STREAM_HANDSHAKE || s->state == STREAM_LINGER || s->closing || !s->paused;
-    set_events(s, (reading && s->state != STREAM_CONNECTING ? EV_READ : 0) | (blocked ? EV_WRITE : 0));
+    set_events(s, (reading && !s->parked && s->state != STREAM_CONNECTING ? EV_READ : 0) | (blocked ? EV_WRITE : 0));
 }
 
 static void arm_timer(struct stream_hub *hub, int64_t now)
@@ -127,6 +127,7 @@ void stream_close(struct stream *s)
     if (s->state == STREAM_CLOSED)
         return;
     s->state = STREAM_CLOSED;
+    hub->hello_count -= s->queued;
     ev_io_stop(hub->loop, &s->io);
     close(s->io.fd);
     list_remove(&s->turn);
@@ -219,15 +220,9 @@ static size_t receive(struct stream *s)
     return 0;
 }
 
-static void on_readable(struct stream *s)
+static void read_once(struct stream *s)
 {
     struct stream_hub *hub = s->hub;
-    if (s->state == STREAM_HANDSHAKE) {
-        /* The socket stays readable, and is looked at again in the next turn. */
-        if (hub->handshakes_left == 0)
-            return;
-        hub->handshakes_left--;
-    }
     size_t n = receive(s);
     if (n == 0 || s->state == STREAM_LINGER || (s->closing && s->state == STREAM_OPEN))
         return;
@@ -238,6 +233,49 @@ static void on_readable(struct stream *s)
     } else {
         stream_deliver(s, hub->received, n);
     }
+}
+
+/* The first bytes of a handshake wait in line until the turn's end. Of a long line only the head is watched on: to be
+ * told of the others again and again costs more than to be told once. */
+static void queue_hello(struct stream *s)
+{
+    struct stream_hub *hub = s->hub;
+    if (!list_empty(&s->turn))
+        return;
+    s->queued = true;
+    list_append(&hub->hellos, &s->turn);
+    s->parked = ++hub->hello_count > STREAM_HANDSHAKES_PER_TURN;
+    update_events(s);
+}
+
+/* Begins as many handshakes as those under way have left of this turn. */
+static void begin_handshakes(struct stream_hub *hub)
+{
+    struct list *l;
+    while (hub->handshakes_left > 0 && (l = list_pop(&hub->hellos))) {
+        struct stream *s = container_of(l, struct stream, turn);
+        hub->handshakes_left--;
+        hub->hello_count--;
+        s->queued = s->parked = false;
+        update_events(s);
+        if (s->resume || s->doomed)
+            mark_turn(s);
+        read_once(s);
+    }
+    hub->handshakes_left = STREAM_HANDSHAKES_PER_TURN;
+}
+
+static void on_readable(struct stream *s)
+{
+    if (s->state != STREAM_HANDSHAKE) {
+        read_once(s);
+    } else if (!s->ssl) {
+        queue_hello(s);
+    } else if (s->hub->handshakes_left > 0) {
+        s->hub->handshakes_left--;
+        read_once(s);
+    }
+    /* What is not read stays readable, and is looked at again in the next turn. */
 }
 
 void stream_opened(struct stream *s)
@@ -452,7 +490,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
     (void)revents;
     struct stream_hub *hub = container_of(w, struct stream_hub, prepare);
     struct list todo;
-    hub->handshakes_left = STREAM_HANDSHAKES_PER_TURN;
+    begin_handshakes(hub);
     list_init(&todo);
     if (!list_empty(&hub->turn)) {
         list_insert(&hub->turn, &todo);
@@ -464,7 +502,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
     while ((l = list_pop(&todo)))
         list_append(&hub->turn, l);
     reap(hub);
-    bool more = !list_empty(&hub->turn);
+    bool more = !list_empty(&hub->turn) || hub->hello_count > 0;
     if (more && !ev_is_active(&hub->idle))
         ev_idle_start(loop, &hub->idle);
     else if (!more && ev_is_active(&hub->idle))
@@ -489,6 +527,7 @@ struct stream_hub *stream_hub_new(struct ev_loop *loop)
     list_init(&hub->deadlines);
     list_init(&hub->closed);
     list_init(&hub->turn);
+    list_init(&hub->hellos);
     /* Last of all prepare watchers, so that what the others write leaves before the loop sleeps. */
     ev_prepare_init(&hub->prepare, on_prepare);
     ev_set_priority(&hub->prepare, EV_MINPRI);

@@ -20,7 +20,9 @@
 #define STREAM_FLUSH_MAX (256 * 1024)
 /* Streams whose output is sent in one turn; the rest go on after a look at the sockets. */
 #define STREAM_FLUSHES_PER_TURN 2048
-/* Handshake steps in one turn: each costs up to 0.4 ms, and pushes must not wait for a crowd that connects. */
+/* Handshake steps in one turn: each costs up to 0.4 ms, and pushes must not wait for a crowd that connects. Handshakes
+ * under way go before new ones, which wait in line: else a whole crowd would be half-way through at a time, with 20 KB
+ * each. */
 #define STREAM_HANDSHAKES_PER_TURN 32
 /* So many handshakes at a time leave memory behind that is worth giving back. */
 #define STREAM_CROWD 64
@@ -84,6 +86,8 @@ struct stream {
     bool full : 1;    /* output went over its limit; on_drain is due */
     bool closing : 1; /* stream_shutdown was called */
     bool client : 1;
+    bool queued : 1;  /* in hub->hellos */
+    bool parked : 1;  /* is not watched until its turn in there */
     bool shaking : 1; /* counted in hub->handshakes */
     bool alpn : 1;    /* the context's protocol was agreed */
 };
@@ -92,6 +96,8 @@ struct stream_hub {
     struct ev_loop *loop;
     struct pool streams;
     struct list open, deadlines, closed, turn;
+    struct list hellos; /* by `turn`: servers' streams whose first bytes are there to be read */
+    unsigned hello_count;
     ev_prepare prepare; /* the end of a turn */
     ev_idle idle;       /* runs while `turn` could not be finished, so that the loop does not sleep */
     ev_timer timer;     /* the first of `deadlines` */

@@ -313,9 +313,28 @@ static void crowd_close(struct stream *s, void *arg, enum err why)
 static const struct stream_handler crowd_client = {.on_open = crowd_client_open, .on_close = crowd_close},
                                    crowd_server = {.on_open = crowd_server_open, .on_close = crowd_close};
 
+/* No TLS, and gone at once. */
+static void crowd_garbage_open(struct stream *s, void *arg)
+{
+    crowd_client_open(s, arg);
+    stream_write(s, "GET / HTTP/1.1\r\n\r\n", 18);
+    stream_shutdown(s);
+}
+
+static const struct stream_handler crowd_garbage = {.on_open = crowd_garbage_open, .on_close = crowd_close};
+
 static void crowd_accept(struct stream *s, void *arg)
 {
     stream_set_handler(s, &crowd_server, arg);
+}
+
+static void connect_crowd(struct world *w, struct crowd *c, const struct stream_handler *client)
+{
+    w->listener = stream_listen(w->hub, "127.0.0.1:0", w->server_tls, 10000, crowd_accept, c);
+    assert_non_null(w->listener);
+    uint16_t port = (uint16_t)stream_listener_port(w->listener);
+    for (unsigned i = 0; i < CROWD_CLIENTS; i++)
+        assert_non_null(stream_connect(w->hub, "127.0.0.1", port, w->client_tls, NULL, client, c));
 }
 
 /* Many at once: every handshake is counted to its end, and then memory was given back. */
@@ -324,17 +343,42 @@ static void test_tls_crowd(void **state)
     struct world *w = *state;
     struct crowd c = {.hub = w->hub};
     use_tls(w);
-    w->listener = stream_listen(w->hub, "127.0.0.1:0", w->server_tls, 10000, crowd_accept, &c);
-    assert_non_null(w->listener);
-    uint16_t port = (uint16_t)stream_listener_port(w->listener);
-    for (unsigned i = 0; i < CROWD_CLIENTS; i++)
-        assert_non_null(stream_connect(w->hub, "127.0.0.1", port, w->client_tls, NULL, &crowd_client, &c));
+    connect_crowd(w, &c, &crowd_client);
     while (c.clients_open < CROWD_CLIENTS || c.servers_open < CROWD_CLIENTS)
         ev_run(w->loop, EVRUN_ONCE);
     assert_int_equal(c.closed, 0);
     assert_true(c.most >= STREAM_CROWD);
     assert_int_equal(w->hub->handshakes, 0);
     assert_true(w->hub->handshakes_peak < STREAM_CROWD);
+    assert_int_equal(w->hub->hello_count, 0);
+}
+
+static void test_crowd_of_garbage(void **state)
+{
+    struct world *w = *state;
+    struct crowd c = {.hub = w->hub};
+    use_tls(w);
+    tls_free(&w->client_tls);
+    connect_crowd(w, &c, &crowd_garbage);
+    while (c.closed < 2 * CROWD_CLIENTS)
+        ev_run(w->loop, EVRUN_ONCE);
+    assert_int_equal(c.servers_open, 0);
+    assert_int_equal(w->hub->hello_count, 0);
+    assert_no_handshakes(w);
+}
+
+/* Streams that are closed while they wait for their turn. */
+static void test_closed_in_line(void **state)
+{
+    struct world *w = *state;
+    struct crowd c = {.hub = w->hub};
+    use_tls(w);
+    connect_crowd(w, &c, &crowd_client);
+    while (w->hub->hello_count <= STREAM_HANDSHAKES_PER_TURN)
+        ev_run(w->loop, EVRUN_ONCE);
+    stream_listener_free(&w->listener);
+    stream_hub_free(&w->hub);
+    assert_int_equal(c.closed, 0);
 }
 
 /* --- which records at which end ----------------------------------------------------------------------------------- */
@@ -377,6 +421,8 @@ int main(void)
         TLS_TEST(test_tls_facts),
         TLS_TEST(test_tls_key_update),
         TLS_TEST(test_tls_crowd),
+        TLS_TEST(test_crowd_of_garbage),
+        TLS_TEST(test_closed_in_line),
         TLS_TEST(test_tls_cut_everywhere),
         TLS_TEST(test_pause_tls),
         TLS_TEST(test_drain_after_small_writes),
