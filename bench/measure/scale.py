@@ -17,8 +17,9 @@ BYTES_OF_SERVERS = 2 << 30
 CONNECT_S = 900
 ROUND_S = 120
 
-# Handshakes under way in one simulator process: workers always have some to do, and no storm.
-HANDSHAKES = 24
+# Handshakes under way in one simulator process: enough that its worker has always some to do, also when it has to wait for
+# its turn among all the others.
+HANDSHAKES = 96
 
 
 class TooSmall(Exception):
