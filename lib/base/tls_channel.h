@@ -13,7 +13,7 @@
 /* Records sent with one key before it is changed: under the 2^24.5 of RFC 8446, 5.5, for AES-GCM; others can take it
  * too. As many received make the peer be asked to change its key. */
 #define TLS_KEY_RECORDS_MAX 23000000
-/* Records in a row that bring no data: key updates cost 3 µs each, so a peer must not send them for nothing. */
+/* Records in a row that bring no data: key updates cost 2 µs and more, so a peer must not send them for nothing. */
 #define TLS_BARREN_MAX 64
 
 struct tls_channel;
