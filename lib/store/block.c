@@ -89,14 +89,22 @@ void state_string_put(struct buf *out, const struct bitmap *targets, uint8_t ini
     buf_commit(out, n);
 }
 
-/* Four tables, so that runs of one state do not wait for the same counter. */
+/* Whole blocks tend to be in one state: eight bytes alike are counted at once. For the rest four tables, so that bytes
+ * of one state do not wait for the same counter. */
 void state_count(uint32_t counts[STATE_COUNT], const uint8_t *states, size_t n)
 {
     uint32_t c[4][16] = {{0}};
     size_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (unsigned k = 0; k < 4; k++)
-            c[k][states[i + k] & 15]++;
+    for (; i + 8 <= n; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, states + i, sizeof eight);
+        if (eight == states[i] * 0x0101010101010101u) {
+            c[0][states[i] & 15] += 8;
+            continue;
+        }
+        for (unsigned k = 0; k < 8; k++)
+            c[k % 4][states[i + k] & 15]++;
+    }
     for (; i < n; i++)
         c[0][states[i] & 15]++;
     for (unsigned s = 0; s < STATE_COUNT; s++)

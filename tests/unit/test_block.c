@@ -142,6 +142,27 @@ static void counting_ignores_what_is_no_state(void **unused)
     assert_int_equal(counts[STATE_NONE], 1);
 }
 
+/* Runs of all lengths at all places, counted one by one. */
+static void counting_in_runs_is_counting(void **unused)
+{
+    (void)unused;
+    uint8_t bytes[BLOCK_SLOTS];
+    uint32_t random = 1;
+    for (unsigned round = 0; round < 200; round++) {
+        uint32_t counts[STATE_COUNT] = {0}, want[STATE_COUNT] = {0};
+        size_t n = round * 5 % (BLOCK_SLOTS + 1), left = 0;
+        for (size_t i = 0; i < n; i++) {
+            random = random * 1664525 + 1013904223;
+            left = left ? left - 1 : random >> 8 & 31;
+            bytes[i] = left && i ? bytes[i - 1] : (uint8_t)(random >> 24);
+            if ((bytes[i] & 15) < STATE_COUNT)
+                want[bytes[i] & 15]++;
+        }
+        state_count(counts, bytes, n);
+        assert_memory_equal(counts, want, sizeof want);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -153,6 +174,7 @@ int main(void)
         cmocka_unit_test(one_device_makes_a_string_of_length_one),
         cmocka_unit_test(what_is_no_state_string_is_refused),
         cmocka_unit_test(counting_ignores_what_is_no_state),
+        cmocka_unit_test(counting_in_runs_is_counting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
