@@ -1,5 +1,6 @@
 """SubmitBatch: targets, idempotence, validation, and that the answer is durable and quick."""
 import concurrent.futures
+import random
 import time
 
 import grpc
@@ -278,3 +279,26 @@ def test_what_is_wrong_with_one_of_a_group_concerns_only_it(api, client):
     assert len(done) == 10 and len({c.result().batch.request_id for c in done}) == 10
     assert all(c.exception().code() == grpc.StatusCode.ALREADY_EXISTS for c in calls["else"] if c not in done)
     assert api.sql("SELECT count(*) FROM batch")[0][0] == before + 100 + 100 + 10
+
+
+def test_a_long_list_looked_up_in_parts(api):
+    """Ids in no order, some twice, some unknown: every known one counts once, and the first 100 unknown ones are named as they
+    were listed."""
+    pb, random_order, client = api.pb, random.Random(3), api.client(api.make_tenant())
+    known = [f"long-{i:06d}" for i in range(62000)]
+    api.import_devices(client, known)
+    unknown = [f"long-{i:06d}x" for i in range(0, 62000, 400)]
+    ids = known[:61000] + known[:500] + unknown
+    random_order.shuffle(ids)
+    target = pb.Target(devices=pb.DeviceIds(ids=ids))
+    first = [i for i in ids if i.endswith("x")]
+    for extra in ({}, {"validate_only": True}):
+        a = api.submit(client, target=target, **extra)
+        assert a.batch.device_count == 61000 and a.unknown_count == len(unknown)
+        assert list(a.unknown_device_ids) == first[:100]
+        if not extra:
+            assert targets(api, a.batch.id) == list(range(61000))
+    assert sum(p.devices for p in a.platforms) == 61000 and len(a.platforms) == 6
+    with pytest.raises(grpc.RpcError) as e:
+        api.submit(client, target=target, require_all_known=True)
+    assert e.value.code() == grpc.StatusCode.INVALID_ARGUMENT and api.stubs.details(e.value)[0] == "UNKNOWN_DEVICES"
