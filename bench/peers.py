@@ -26,7 +26,7 @@ def arguments():
     p.add_argument("--devices", type=int, help="connected devices of the core path (default 10,000; quick 2,000)")
     p.add_argument("--registered", type=int, help="devices of Muster's queue path (default 300,000)")
     p.add_argument("--jobs", type=int, help="jobs of a round, half for slow queues, three times for fast ones (default 100,000; quick 10,000)")
-    p.add_argument("--rounds", type=int, help="rounds of each measurement (default 5; quick 2)")
+    p.add_argument("--rounds", type=int, help="rounds of each measurement (default 3; quick 2)")
     p.add_argument("--only", default=",".join(PARTS), help="parts to measure, separated by commas")
     p.add_argument("--queues", help="these queues only, separated by semicolons")
     p.add_argument("--output", default=os.path.join(HERE, "results", "peers.json"))
@@ -38,7 +38,7 @@ def arguments():
     a.devices = a.devices or (2000 if a.quick else 10000)
     a.registered = a.registered or 300000
     a.jobs = a.jobs or (10000 if a.quick else 100000)
-    a.rounds = a.rounds or (2 if a.quick else 5)
+    a.rounds = a.rounds or (2 if a.quick else 3)
     return a
 
 
