@@ -227,7 +227,7 @@ EVERYSEC = "AOF, fsync every second: a crash of the machine loses up to a second
 ALWAYS = "AOF, fsync before every answer"
 
 
-def _rows():
+def systems():
     """In the order of the table. A round of the fast ones has more jobs (weight), or it would be over at once."""
     rows = [
         Row("BullMQ", "redis everysec", BullMq(), 0.5, EVERYSEC, "addBulk of 500, concurrency 50, removeOnComplete", True),
@@ -279,7 +279,7 @@ class Servers:
             server.stop()
 
 
-def _start(row, servers, progress):
+def start(row, servers, progress):
     try:
         row.client.check()
         progress(f"{row.name}: starting {row.server_name}")
@@ -297,9 +297,9 @@ def measure(installation, client, registered, jobs, rounds, progress, only=None)
     os.makedirs(servers.folder)
     os.chmod(servers.folder, 0o711)
     try:
-        rows = [r for r in _rows() if not only or r.name in only]
+        rows = [r for r in systems() if not only or r.name in only]
         for row in rows:
-            _start(row, servers, progress)
+            start(row, servers, progress)
         rows = [MusterRow(installation, client, registered), *rows]
         taken = {row.name: [] for row in rows if not row.missing}
         for n in range(rounds + 1):

@@ -74,6 +74,15 @@ static void save(const struct run *r, const char *path)
         die("%s: cannot be written", path);
 }
 
+static void free_settings(struct settings *s)
+{
+    free(s->peer);
+    free(s->role);
+    free(s->at);
+    free(s->kind);
+    free(s->done);
+}
+
 int main(int argc, char **argv)
 {
     struct settings s = {0};
@@ -93,5 +102,6 @@ int main(int argc, char **argv)
     printf("{\"began\":%.6f,\"ended\":%.6f,\"cpu_us\":%lld}\n", (double)r.began_us / 1e6, (double)ended / 1e6,
            (long long)cpu);
     free(r.done);
+    free_settings(&s);
     return 0;
 }

@@ -103,6 +103,18 @@ def test_lost_and_repeated_jobs_are_found(tmp_path):
         peers_queue.check_done([one, two], 4)
 
 
+def test_what_is_not_installed_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(peers_queue.brokers, "have", lambda broker: False)
+    monkeypatch.setattr(peers_queue.shutil, "which", lambda name: None)
+    rows = [row for row in peers_queue.systems() if row.product]
+    for row in rows:
+        peers_queue.start(row, peers_queue.Servers(str(tmp_path)), progress=str)
+    assert {row.name: row.missing for row in rows} == {
+        "BullMQ": "not installed: no node", "Sidekiq": "not installed: no sidekiq", "NATS JetStream": "not installed: no nats-server",
+        "RabbitMQ classic": "not installed: no rabbitmq-server", "RabbitMQ quorum": "not installed: no rabbitmq-server",
+        "beanstalkd": "not installed: no beanstalkd"}
+
+
 def queue_results(muster, jetstream):
     """Made up: two rounds each."""
     def row(rates, **more):
