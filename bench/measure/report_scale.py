@@ -83,6 +83,8 @@ def sections(mode):
             ("Redis", "redis_us_per_cmd", "{:,.2f} µs", None),
             ("PostgreSQL", "pg_us_per_cmd", "{:,.2f} µs", None),
             ("dispatcher", "dispatcher_us_per_cmd", "{:,.2f} µs", None),
+            ("together", "all_us_per_cmd", "{:,.2f} µs", None),
+            ("of the machine's cores they had", "cores_used", "{:,.2f}", None),
         ]),
     ]
 

@@ -156,6 +156,9 @@ def _rounds(devices, done):
            "closed_s": statistics.median(r["closed_s"] for r in rest)}
     for name in rest[0]["us"]:
         out[f"{name}_us_per_cmd"] = statistics.median(r["us"][name] for r in rest)
+    # What else this machine did meanwhile is in the seconds, but not in these.
+    out["all_us_per_cmd"] = statistics.median(sum(r["us"].values()) for r in rest)
+    out["cores_used"] = statistics.median(sum(r["us"].values()) * devices / 1e6 / r["seconds"] for r in rest)
     return out
 
 
