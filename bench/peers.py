@@ -35,6 +35,9 @@ def arguments():
     unknown = set(a.only.split(",")) - set(PARTS)
     if unknown:
         p.error(f"--only: {min(unknown)!r} is none of {', '.join(PARTS)}")
+    a.queues = a.queues.split(";") if a.queues else None
+    if a.queues and (unknown := set(a.queues) - {row.name for row in peers_queue.systems()}):
+        p.error(f"--queues: {min(unknown)!r} is none of {'; '.join(row.name for row in peers_queue.systems())}")
     a.devices = a.devices or (2000 if a.quick else 10000)
     a.registered = a.registered or 300000
     a.jobs = a.jobs or (10000 if a.quick else 100000)
@@ -53,8 +56,7 @@ def queue(a, progress):
         client = s.client(s.make_tenant("fleet-wide"), timeout=120)
         progress(f"registering {a.registered:,} devices")
         register(s, client, "registered", a.registered)
-        only = a.queues.split(";") if a.queues else None
-        return peers_queue.measure(i, client, a.registered, a.jobs, a.rounds, progress, only)
+        return peers_queue.measure(i, client, a.registered, a.jobs, a.rounds, progress, a.queues)
 
 
 def main():
@@ -66,6 +68,7 @@ def main():
         results["core"] = core(a, progress)
     if "queue" in parts:
         results["queue"] = queue(a, progress)
+    results["goals"] = report_peers.goals(results)
     results["bench_seconds"] = time.monotonic() - progress.began
     print(report_peers.table(results))
     report.save(results, a.output)

@@ -39,14 +39,21 @@ EXTRA = {
 }
 
 
+def goals(results):
+    """[{"part", "what", "measured", "wanted": at least}] of the parts that were measured."""
+    return [{"part": part, "what": what, "measured": found, "wanted": least}
+            for part in PARTS if part in results for what, found, least in GOALS[part](results[part])]
+
+
 def _part(part, results, rows):
     rate, title, _ = PARTS[part]
     extra = EXTRA[part]
     heads = ["a second", "to Muster's", "CPU s/100k", *(head for head, _, _ in extra)]
     lines = ["", title.format(**results), "  " + " " * 30 + "".join(f"{h:>13}" for h in heads) + "  durable"]
     lines += [_line(name, row, rate, extra) for name, row in rows.items()]
-    for what, found, least in GOALS[part](rows):
-        lines.append(f"  {what}: {found:.2f}   wanted ≥ {least:g}: {'met' if found >= least else 'MISSED'}")
+    for goal in goals({part: rows}):
+        said = "met" if goal["measured"] >= goal["wanted"] else "MISSED"
+        lines.append(f"  {goal['what']}: {goal['measured']:.2f}   wanted ≥ {goal['wanted']:g}: {said}")
     return lines
 
 
