@@ -3,6 +3,7 @@ import time
 
 from . import processes, prometheus
 
+
 class Gauge:
     """Gauge(installation).read() after the work: totals since it was made. Dispatcher 0 leads, the others accept."""
 
@@ -15,8 +16,7 @@ class Gauge:
         self.meter = processes.Meter({
             "leader": [s.dispatchers[0].pid], "accept": [d.pid for d in s.dispatchers[1:]],
             "worker": [w.pid for w in s.workers], "redis": [installation.redis.process.pid],
-            "pg": [installation.postgres.process.pid],
-            "own": [self.own]})
+            "pg": [installation.postgres.process.pid], "own": [self.own]})
         self.before, self.began = self._counts(), time.monotonic()
 
     def _counts(self):
