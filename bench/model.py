@@ -159,7 +159,7 @@ class Measurement:
         self.measure_idling(*few)
         self.figures.update(figures.of_work(self.shapes, opened))
         self.progress("durable transactions of PostgreSQL")
-        self.figures["pg_commits_per_s"] = commits.measure(self.i, 4)
+        self.figures["pg_commits_per_s"] = commits.measure(self.i)
         self.progress("taking all down")
         return {"registered": self.a.registered, "devices": self.a.devices, "rounds": self.a.rounds, "quick": self.a.quick,
                 "figures": dict(sorted(self.figures.items())), "shapes": self.shapes, "open": opened, "core": self.core,
