@@ -25,7 +25,7 @@ PACKAGES := libev-dev libhiredis-dev libssl-dev libnghttp2-dev libprotobuf-c-dev
             python3-pytest-timeout gnutls-bin libnss3-tools
 
 # What Muster is measured beside or with, and nothing else needs.
-BENCH_PACKAGES := mosquitto nats-server valgrind rabbitmq-server ruby-sidekiq beanstalkd nodejs
+BENCH_PACKAGES := mosquitto nats-server valgrind rabbitmq-server ruby-sidekiq beanstalkd nodejs python3-matplotlib
 
 WARN   := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wconversion
 CFLAGS ?= -O2 -g

@@ -104,8 +104,11 @@ def plot(flat, path):
     figure, (cost, rate) = pyplot.subplots(1, 2, figsize=(11, 4.2))
     for c in (*COMPONENTS, "all"):
         cost.plot(flat["sizes"], flat["us_per_cmd"][c], marker="o", label="PostgreSQL" if c == "pg" else c)
+    fit = flat["fit"]["all"]
+    cost.plot(flat["sizes"], [us - fit["fixed_us"] / n for us, n in zip(flat["us_per_cmd"]["all"], flat["sizes"])],
+              linestyle="--", color="gray", label="all, without what a batch costs")
     cost.set(xscale="log", yscale="log", xlabel="devices in the batch", ylabel="CPU µs per command",
-             title="cost per command, slope of all %+.3f µs a decade" % flat["fit"]["all"]["slope_us_per_decade"])
+             title=f"{fit['us_per_cmd']:.2f} µs a command, {fit['slope_us_per_decade']:+.3f} for ten times the devices")
     cost.grid(True, which="both", alpha=0.3)
     cost.legend()
     rate.plot(flat["sizes"], flat["rate"], marker="o")
