@@ -7,6 +7,7 @@ accept.py        accepting, validating and cancelling a fleet-wide batch; bytes 
 sockets.py       the core path and the floor, in turns, with the same simulator
 queue_path.py    everything but the sockets
 submits.py       commands to one device each, from many callers
+flat.py          cost per command over the size of the batch
 trickle.py       acknowledgements that come one per block and batch
 report.py        the table and the file of results
 
