@@ -16,12 +16,17 @@
 #define COLLECT_MS     3 /* devices come in crowds: one script a block for all of them */
 #define RETRY_MS       100
 #define SLOTS_PER_CALL 256 /* bounds one script's time with many batches open */
+/* Scripts under way. A fleet that connects faster than Redis attaches it must not stand in front of everything else
+ * there, the renewal of leases first of all; those who wait come together then, more of them in each script. */
+#define CALLS_MAX 8
 
 /* Changes are only noted here; whether a device is attached or detached is decided by the table when they are carried
  * out, so that the last state wins however often it came and went. */
 struct attach {
     struct worker *worker;
     struct buf changed; /* uint64_t tenant << 32 | seq */
+    struct buf run;     /* the same in order: those being carried out, from the `next`th on */
+    size_t next;
     struct ev_timer timer;
     unsigned under_way;
     void (*settled)(void *arg);
@@ -71,6 +76,7 @@ void attach_free(struct attach **attach)
         return;
     ev_timer_stop((*attach)->worker->loop, &(*attach)->timer);
     buf_free(&(*attach)->changed);
+    buf_free(&(*attach)->run);
     free(*attach);
     *attach = NULL;
 }
@@ -102,9 +108,15 @@ void attach_all(struct attach *attach)
     schedule(attach, COLLECT_MS);
 }
 
+static bool run_over(const struct attach *attach)
+{
+    return attach->next == buf_len(&attach->run) / sizeof(uint64_t);
+}
+
 static void check_settled(struct attach *attach)
 {
-    if (!attach->settled || attach->under_way || (buf_len(&attach->changed) && live_up(attach->worker->live)))
+    bool waiting = buf_len(&attach->changed) || !run_over(attach);
+    if (!attach->settled || attach->under_way || (waiting && live_up(attach->worker->live)))
         return;
     void (*fn)(void *) = attach->settled;
     attach->settled = NULL;
@@ -205,6 +217,8 @@ static void finish(struct call *call, enum err err)
         schedule(attach, RETRY_MS);
     }
     free(call);
+    if (!err && !run_over(attach))
+        carry_out(attach);
     check_settled(attach);
 }
 
@@ -243,6 +257,8 @@ static void send_call(struct call *call)
     struct worker *w = call->attach->worker;
     uint16_t number = lease_number(w->lease);
     call->attach->under_way++;
+    if (!call->adding)
+        acks_push(w->acks); /* what is recorded of a session goes before its end */
     if (call->adding)
         live_attach(w->live, call->tenant, call->block, number, call->slots, call->count, call->most, attached, call);
     else
@@ -272,34 +288,47 @@ static struct call *add_to_call(struct attach *attach, struct call *call, uint64
     return call;
 }
 
-static void carry_out(struct attach *attach)
+/* All of the next block in the run. */
+static void carry_block(struct attach *attach)
 {
-    struct worker *w = attach->worker;
-    size_t n = buf_len(&attach->changed) / sizeof(uint64_t);
-    if (n == 0)
-        return;
-    if (lease_number(w->lease) == 0 || !live_up(w->live)) {
-        schedule(attach, RETRY_MS);
-        check_settled(attach);
-        return;
-    }
-    struct buf changed = attach->changed;
-    attach->changed = (struct buf){0};
-    uint64_t *keys = (uint64_t *)(void *)buf_head(&changed);
-    qsort(keys, n, sizeof *keys, compare);
-    acks_push(w->acks); /* what is recorded of a session goes before its end */
+    const uint64_t *keys = (const uint64_t *)(void *)buf_head(&attach->run);
+    size_t n = buf_len(&attach->run) / sizeof *keys, first = attach->next;
     struct call *adding = NULL, *removing = NULL;
-    for (size_t i = 0; i < n; i++) {
-        if (i > 0 && keys[i] == keys[i - 1])
+    for (; attach->next < n; attach->next++) {
+        uint64_t key = keys[attach->next];
+        if (attach->next > first && key == keys[attach->next - 1])
             continue;
-        struct session *s = session_table_get(w->sessions, (uint32_t)(keys[i] >> 32), (uint32_t)keys[i]);
+        if (key >> 32 != keys[first] >> 32 || block_of((uint32_t)key) != block_of((uint32_t)keys[first]))
+            break;
+        struct session *s = session_table_get(attach->worker->sessions, (uint32_t)(key >> 32), (uint32_t)key);
         bool there = s && s->receiving;
         struct call **call = there ? &adding : &removing;
-        *call = add_to_call(attach, *call, keys[i], there ? s : NULL);
+        *call = add_to_call(attach, *call, key, there ? s : NULL);
     }
     if (adding)
         send_call(adding);
     if (removing)
         send_call(removing);
-    buf_free(&changed);
+}
+
+static void carry_out(struct attach *attach)
+{
+    if (run_over(attach) && buf_len(&attach->changed) == 0)
+        return;
+    if (lease_number(attach->worker->lease) == 0 || !live_up(attach->worker->live)) {
+        schedule(attach, RETRY_MS);
+        check_settled(attach);
+        return;
+    }
+    if (run_over(attach)) {
+        buf_free(&attach->run);
+        attach->run = attach->changed;
+        attach->changed = (struct buf){0};
+        attach->next = 0;
+        qsort(buf_head(&attach->run), buf_len(&attach->run) / sizeof(uint64_t), sizeof(uint64_t), compare);
+    }
+    while (attach->under_way < CALLS_MAX && !run_over(attach))
+        carry_block(attach);
+    if (run_over(attach) && buf_len(&attach->changed))
+        schedule(attach, COLLECT_MS);
 }

@@ -99,6 +99,26 @@ def test_a_crowd_with_tokens_of_a_new_key_is_let_in(stack, router, worker):
             assert c.expect(CONNACK) == b"\0\0"
 
 
+def test_a_crowd_does_not_stand_in_line_at_redis_one_by_one(stack, worker):
+    crowd = HandRouter(stack, devices=400)
+    clients = []
+
+    def scripts():
+        return crowd.redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+    before = scripts()
+    crowd.redis.client_pause(3000)
+    for seq, name in enumerate(crowd.ids):
+        clients.append(RawClient(worker.ready["plain"]))
+        clients[-1].send(connect(4, name, crowd.token(seq)), subscribe(4, topic(crowd, seq)))
+        clients[-1].expect(CONNACK)
+        clients[-1].expect(SUBACK)
+    crowd.redis.client_unpause()
+    until(lambda: all(crowd.presence(seq) for seq in range(400)), what="all are attached")
+    assert scripts() - before < 30  # some of them renew the lease
+    for c in clients:
+        c.close()
+
+
 def test_extended_authentication_is_refused(router, worker):
     with RawClient(worker.ready["plain"]) as c:
         c.send(connect(5, router.ids[0], router.token(0), properties=b"\x15" + text("SCRAM")))
