@@ -100,7 +100,7 @@ def test_a_crowd_with_tokens_of_a_new_key_is_let_in(stack, router, worker):
 
 
 def test_a_crowd_does_not_stand_in_line_at_redis_one_by_one(stack, worker):
-    crowd = HandRouter(stack, devices=400)
+    crowd = HandRouter(stack, devices=1000)
     clients = []
 
     def scripts():
@@ -113,8 +113,8 @@ def test_a_crowd_does_not_stand_in_line_at_redis_one_by_one(stack, worker):
         clients[-1].expect(CONNACK)
         clients[-1].expect(SUBACK)
     crowd.redis.client_unpause()
-    until(lambda: all(crowd.presence(seq) for seq in range(400)), what="all are attached")
-    assert scripts() - before < 30  # some of them renew the lease
+    until(lambda: all(crowd.presence(seq) for seq in range(1000)), what="all are attached")
+    assert scripts() - before < 20  # some of them renew the lease
     for c in clients:
         c.close()
 
