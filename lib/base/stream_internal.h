@@ -18,8 +18,10 @@
 #define STREAM_PLAIN_MAX (STREAM_READ_MAX + TLS_RECORD_MAX)
 /* Output of one stream in one turn. */
 #define STREAM_FLUSH_MAX (256 * 1024)
-/* Streams whose output is sent in one turn; the rest go on after a look at the sockets. */
-#define STREAM_FLUSHES_PER_TURN 2048
+/* Streams whose output is sent in one turn; the rest go on after a look at the sockets. So many that the look is cheap,
+ * so few that a push to all does not run far ahead of the answers: a connection that was just written to is read with
+ * its memory still in the processor's cache. */
+#define STREAM_FLUSHES_PER_TURN 64
 /* Handshake steps in one turn: each costs up to 0.4 ms, and pushes must not wait for a crowd that connects. Handshakes
  * under way go before new ones, which wait in line: else a whole crowd would be half-way through at a time, with 20 KB
  * each. */
