@@ -63,7 +63,7 @@ def measure_connected(a, i, progress):
 def measure(a, progress):
     connections = "plain" if a.mode == "open" else a.mode
     scale.check_memory(a.devices, connections)
-    a.workers = a.workers or max(2, scale.workers_needed(a.devices))
+    a.workers = a.workers or max(2, scale.workers_needed(a.devices)) + (2 if a.mode == "open" else 0)  # one restarts
     results = {"mode": a.mode, "devices": a.devices, "workers": a.workers, "rounds": a.rounds, "quick": a.quick,
                "glibc_tunables": os.environ["GLIBC_TUNABLES"]}
     progress("starting PostgreSQL, Redis, dispatcher")

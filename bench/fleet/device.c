@@ -56,6 +56,14 @@ static int64_t backoff_us(const struct device *d, struct process *p)
     return mean / 2 + (int64_t)(process_random(p) % (uint64_t)(mean + 1)); /* a half to one and a half of it */
 }
 
+/* Which of the others, counted from the one that failed: by chance, so that one worker's devices spread over all. */
+static uint32_t other_target(struct process *p)
+{
+    uint32_t others = p->options->target_count - 1;
+
+    return others ? 1 + (uint32_t)(process_random(p) % others) : 0;
+}
+
 void device_drop(struct device *d, struct process *p, int stat, bool abort)
 {
     enum device_state was = d->state;
@@ -66,7 +74,7 @@ void device_drop(struct device *d, struct process *p, int stat, bool abort)
         process_count(p, STAT_READY, (uint64_t)-1);
     } else {
         process_count(p, STAT_FAILURES, 1);
-        d->target_shift++;
+        d->target_shift = (uint8_t)(d->target_shift + other_target(p));
         d->failures = (uint8_t)(d->failures + (d->failures < UINT8_MAX));
     }
     if (was != DEVICE_CONNECTING)

@@ -195,7 +195,7 @@ void options_load(struct options *o, int argc, char **argv)
     *o = (struct options){0};
     struct config_option list[] = {
         {"connect", CONFIG_STRING, &t.connect, NULL, 0, 0,
-         "workers, host:port[,host:port…]: device i takes the i-th modulo their number, on failure the next"},
+         "workers, host:port[,host:port…]: device i takes the i-th modulo their number, on failure another"},
         {"credentials", CONFIG_STRING, &t.credentials, NULL, 0, 0,
          "file of lines '<device id> <token>'; without it ids are made up (device-0000000) and there is no password"},
         {"devices", CONFIG_INT, &t.devices, "1000", 1, DEVICES_MAX, "how many devices to simulate"},
