@@ -303,6 +303,8 @@ static void carry_block(struct attach *attach)
         struct session *s = session_table_get(attach->worker->sessions, (uint32_t)(key >> 32), (uint32_t)key);
         bool there = s && s->receiving;
         struct call **call = there ? &adding : &removing;
+        if (there)
+            s->attach_take = attach->worker->takes;
         *call = add_to_call(attach, *call, key, there ? s : NULL);
     }
     if (adding)

@@ -7,6 +7,7 @@
 #include "workers/acks.h"
 #include "workers/lease.h"
 #include "workers/mqtt.h"
+#include "workers/routed.h"
 #include "workers/session_table.h"
 #include "workers/worker.h"
 
@@ -17,7 +18,7 @@ static void on_scrape(void *arg)
     f->postgres_up = pg_up(f->worker->pg);
     f->number = lease_number(f->worker->lease);
     f->sessions = session_table_count(f->worker->sessions);
-    f->held = f->worker->held;
+    f->held = f->worker->held + routed_waiting(f->worker->routed);
 }
 
 static void add_gauges(struct figures *f, struct metrics *m)
@@ -26,7 +27,8 @@ static void add_gauges(struct figures *f, struct metrics *m)
     metrics_add(m, METRIC_GAUGE, "postgres_up", NULL, "1 while PostgreSQL is connected.", &f->postgres_up);
     metrics_add(m, METRIC_GAUGE, "number", NULL, "The worker's number, 0 for none.", &f->number);
     metrics_add(m, METRIC_GAUGE, "sessions", NULL, "Devices connected.", &f->sessions);
-    metrics_add(m, METRIC_GAUGE, "held_commands", NULL, "Commands in the sessions' hands.", &f->held);
+    metrics_add(m, METRIC_GAUGE, "held_commands", NULL, "Commands in the sessions' hands or on their way to them.",
+                &f->held);
 }
 
 static void add_mqtt(struct metrics *m, const struct mqtt_stats *s)

@@ -10,6 +10,7 @@
 #include "workers/batch_cache.h"
 #include "workers/credentials.h"
 #include "workers/lease.h"
+#include "workers/routed.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
 #include "workers/worker.h"
@@ -18,106 +19,16 @@
 #define TAKE_WAIT_MS      500 /* then the bound of held commands is looked at again */
 #define TAKE_FULL_WAIT_MS 50  /* the same while only urgent work is taken */
 #define RETRY_S           0.1
-#define ANSWERED_MANY     256
+/* Commands taken that wait for their turn: while there are more only urgent ones are taken. */
+#define AHEAD 8192
 
 struct inbox {
     struct worker *worker;
     bool running, taking;
     struct ev_timer retry;
-    unsigned answered; /* by this worker itself, in this turn */
-    struct ev_timer push;
-};
-
-/* A ROUTE item waiting for its batch. */
-struct routed {
-    struct worker *worker;
-    uint32_t tenant, block;
-    struct bitmap slots;
 };
 
 static void take(struct inbox *inbox);
-
-/* --- ROUTE -------------------------------------------------------------------------------------------------------- */
-
-static void record_slots(struct worker *w, const struct routed *r, uint64_t batch, enum command_event event,
-                         unsigned attempts)
-{
-    for (unsigned slot = bitmap_next(&r->slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&r->slots, slot + 1))
-        acks_add(w->acks, &(struct ack){.batch = batch,
-                                        .tenant = r->tenant,
-                                        .seq = block_seq(r->block, slot),
-                                        .event = (uint8_t)event,
-                                        .attempts = (uint8_t)attempts});
-}
-
-static void hold_slots(struct worker *w, struct routed *r, struct batch *batch)
-{
-    struct bitmap gone = {{0}};
-    bool any = false;
-    for (unsigned slot = bitmap_next(&r->slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&r->slots, slot + 1)) {
-        struct session *s = session_table_get(w->sessions, r->tenant, block_seq(r->block, slot));
-        if (s && s->receiving) {
-            session_offer(s, batch);
-        } else {
-            bitmap_set(&gone, slot);
-            any = true;
-            w->stats.handed_back++;
-        }
-    }
-    if (any)
-        live_hand_back(w->live, (struct live_place){r->tenant, r->block, batch->id}, lease_number(w->lease), &gone,
-                       NULL, NULL);
-}
-
-/* Where many were answered at once, the rest of their kind came with them: nothing is gained by collecting on. */
-static void on_push(struct ev_loop *loop, struct ev_timer *timer, int revents)
-{
-    struct inbox *inbox = timer->data;
-    (void)loop, (void)revents;
-    if (inbox->answered >= ANSWERED_MANY)
-        acks_push(inbox->worker->acks);
-    inbox->answered = 0;
-}
-
-static void answer_slots(struct worker *w, const struct routed *r, uint64_t batch)
-{
-    record_slots(w, r, batch, EVENT_SUCCEED, 1);
-    w->inbox->answered += bitmap_count(&r->slots);
-    if (!ev_is_active(&w->inbox->push)) {
-        ev_timer_set(&w->inbox->push, 0, 0);
-        ev_timer_start(w->loop, &w->inbox->push);
-    }
-}
-
-static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
-{
-    struct routed *r = arg;
-    struct worker *w = r->worker;
-    (void)a;
-    (void)b;
-    if (batch) {
-        if (batch->canceled)
-            record_slots(w, r, batch->id, EVENT_DROP, 0);
-        else if (w->options.answer_self)
-            answer_slots(w, r, batch->id);
-        else
-            hold_slots(w, r, batch);
-        batch_unref(w->batches, batch);
-    }
-    free(r);
-}
-
-static void on_route(struct worker *w, const struct inbox_item *item)
-{
-    struct routed *r = malloc(sizeof *r);
-    if (!r) {
-        log_error("out_of_memory", "where=inbox");
-        abort();
-    }
-    *r = (struct routed){w, item->tenant, item->block, {{0}}};
-    memcpy(r->slots.bytes, item->slots, sizeof r->slots.bytes);
-    batch_cache_get(w->batches, item->batch, batch_known, r, 0, 0);
-}
 
 /* --- CANCEL ------------------------------------------------------------------------------------------------------- */
 
@@ -175,6 +86,7 @@ static void on_cancel(struct worker *w, uint64_t id)
         abort();
     }
     *c = (struct cancel){.worker = w, .batch = id};
+    routed_cancel(w->routed, batch);
     session_table_each(w->sessions, cancel_in_session, batch);
     acks_barrier(w->acks, cancel_durable, c);
 }
@@ -224,14 +136,14 @@ static void on_revoke(struct worker *w, const struct inbox_item *item)
 
 /* --- taking ------------------------------------------------------------------------------------------------------- */
 
-static void on_entry(struct worker *w, struct slice entry)
+static void on_entry(struct worker *w, enum live_class class, struct slice entry)
 {
     struct inbox_item item;
     int got;
     while ((got = inbox_next(&entry, &item)) == 1) {
         switch (item.kind) {
         case INBOX_ROUTE:
-            on_route(w, &item);
+            routed_add(w->routed, &item, class, w->takes);
             break;
         case INBOX_CANCEL:
             on_cancel(w, item.batch);
@@ -258,10 +170,10 @@ static void on_retry(struct ev_loop *loop, struct ev_timer *timer, int revents)
 static void taken(void *arg, enum err err, enum live_class class, const struct slice *entries, size_t count)
 {
     struct inbox *inbox = arg;
-    (void)class;
     inbox->taking = false;
+    inbox->worker->takes++;
     for (size_t i = 0; i < count; i++)
-        on_entry(inbox->worker, entries[i]);
+        on_entry(inbox->worker, class, entries[i]);
     if (err) {
         ev_timer_set(&inbox->retry, RETRY_S, 0);
         ev_timer_start(inbox->worker->loop, &inbox->retry);
@@ -276,7 +188,8 @@ static void take(struct inbox *inbox)
     if (!inbox->running || inbox->taking || lease_number(w->lease) == 0)
         return;
     inbox->taking = true;
-    bool full = w->held + acks_stats(w->acks)->waiting > (uint64_t)w->options.held_max;
+    uint64_t waiting = routed_waiting(w->routed);
+    bool full = waiting > AHEAD || w->held + waiting + acks_stats(w->acks)->waiting > (uint64_t)w->options.held_max;
     live_inbox_take(w->live, lease_number(w->lease), full ? 1 : LIVE_CLASSES, TAKE_MAX,
                     full ? TAKE_FULL_WAIT_MS : TAKE_WAIT_MS, taken, inbox);
 }
@@ -289,8 +202,6 @@ struct inbox *inbox_new(struct worker *worker)
     inbox->worker = worker;
     ev_timer_init(&inbox->retry, on_retry, 0, 0);
     inbox->retry.data = inbox;
-    ev_timer_init(&inbox->push, on_push, 0, 0);
-    inbox->push.data = inbox;
     return inbox;
 }
 
@@ -299,7 +210,6 @@ void inbox_free(struct inbox **inbox)
     if (!*inbox)
         return;
     ev_timer_stop((*inbox)->worker->loop, &(*inbox)->retry);
-    ev_timer_stop((*inbox)->worker->loop, &(*inbox)->push);
     free(*inbox);
     *inbox = NULL;
 }
@@ -313,4 +223,5 @@ void inbox_start(struct inbox *inbox)
 void inbox_stop(struct inbox *inbox)
 {
     inbox->running = false;
+    routed_clear(inbox->worker->routed);
 }

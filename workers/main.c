@@ -22,6 +22,7 @@
 #include "workers/lease.h"
 #include "workers/lifecycle.h"
 #include "workers/mqtt.h"
+#include "workers/routed.h"
 #include "workers/session_table.h"
 #include "workers/ticket_keys.h"
 #include "workers/worker.h"
@@ -159,7 +160,8 @@ static bool make_parts(struct process *p)
     if (!(w->hub = stream_hub_new(w->loop)) || !(w->sessions = session_table_new()) ||
         !(w->batches = batch_cache_new(w->live)) ||
         !(w->acks = acks_new(w->loop, w->live, w->pg, w->sessions, &acks)) || !(w->attach = attach_new(w)) ||
-        !(w->inbox = inbox_new(w)) || !(w->credentials = credentials_new(w->loop, w->pg)))
+        !(w->routed = routed_new(w)) || !(w->inbox = inbox_new(w)) ||
+        !(w->credentials = credentials_new(w->loop, w->pg)))
         return false;
     if (w->options.answer_self)
         w->answer_self = answer_self_new(w);
@@ -287,6 +289,7 @@ static void free_parts(struct process *p)
     ticket_keys_free(&p->ticket_keys);
     worker_watch_stop(w);
     inbox_free(&w->inbox);
+    routed_free(&w->routed);
     attach_free(&w->attach);
     lease_free(&w->lease);
     credentials_free(&w->credentials);

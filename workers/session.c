@@ -9,6 +9,7 @@
 #include "workers/acks.h"
 #include "workers/attach.h"
 #include "workers/batch_cache.h"
+#include "workers/routed.h"
 #include "workers/session_table.h"
 #include "workers/worker.h"
 
@@ -161,6 +162,7 @@ static bool send_held(struct session *s, struct held *h, int64_t now_us)
     h->sent_us = (uint32_t)now_us;
     s->in_flight++;
     w->stats.pushed++;
+    window_sent(&w->window, now_us);
     worker_watch_sent(w, s, h->batch->id, (uint32_t)(now_us / 1000));
     return true;
 }
@@ -284,8 +286,11 @@ bool session_answer(struct session *s, const struct acknowledgement *answer, uin
                       .event = events[answer->outcome],
                       .attempts = h ? h->attempts : 0};
     if (h && h->phase == HELD_SENT) {
+        int64_t now_us = clock_mono_us();
         h->phase = HELD_ANSWERED;
-        histogram_add(&w->stats.push_ack_us, (uint32_t)clock_mono_us() - h->sent_us);
+        histogram_add(&w->stats.push_ack_us, (uint32_t)now_us - h->sent_us);
+        window_answered(&w->window, now_us, (uint32_t)now_us - h->sent_us);
+        routed_continue(w->routed);
     }
     w->stats.answered++;
     if (acknowledgement_has_result(answer)) {

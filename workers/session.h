@@ -61,6 +61,7 @@ struct session {
     bool asked;   /* which is under way */
     bool put_off; /* since it was attached it has said "not now" */
     uint32_t generation;
+    uint32_t attach_take; /* worker->takes when Redis was last asked what is open for it */
     uint16_t held_count, held_room;
     struct held *held; /* by rank; &one while room is 1 */
     struct held one;

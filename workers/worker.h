@@ -10,6 +10,7 @@
 
 #include "lib/base/buf.h"
 #include "lib/base/metrics.h"
+#include "workers/window.h"
 
 struct acks;
 struct answer_self;
@@ -21,6 +22,7 @@ struct lease;
 struct live;
 struct mqtt_server;
 struct pg;
+struct routed;
 struct session;
 struct session_table;
 struct stream_hub;
@@ -54,12 +56,15 @@ struct worker {
     struct acks *acks;
     struct attach *attach;
     struct inbox *inbox;
+    struct routed *routed;
+    struct window window;
     struct lease *lease;
     struct credentials *credentials;
     struct mqtt_server *mqtt; /* NULL with options.answer_self, and the reverse */
     struct answer_self *answer_self;
     void (*stopped)(struct worker *w); /* the drain is over */
     uint32_t generations;              /* of sessions; 0 is never given */
+    uint32_t takes;                    /* from the inbox, so far */
     uint64_t held;                     /* commands in all sessions' hands */
     bool draining;
     struct watch { /* commands sent and not yet seen answered, oldest first: struct sent */

@@ -266,6 +266,17 @@ def test_a_device_gets_its_commands_in_order_one_at_a_time_urgent_first(site, te
     assert got == urgent + normal + bulk
 
 
+def test_devices_that_do_not_answer_hold_nobody_up(site, tenant):
+    """More of them than may be unanswered at a time where devices answer at once."""
+    fleet = tenant.fleet(tenant.devices(3000), "--hold")
+    batch = tenant.submit(priority=site.pb.PRIORITY_BULK).batch
+    until(lambda: fleet.stats()["received"] == 3000, what="every device has its command")
+    assert fleet.stats()["answered"] == 0
+    fleet.popen.stdin.write(b"go\n")
+    fleet.popen.stdin.flush()
+    assert tenant.watch(batch.id).progress.succeeded == 3000
+
+
 def test_watchers_see_the_end_on_either_dispatcher(site, tenant):
     tenant.fleet(tenant.devices(100), "--think", "50ms..200ms")
     batch = tenant.submit().batch.id

@@ -1,0 +1,253 @@
+#include "workers/routed.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/list.h"
+#include "lib/base/log.h"
+#include "workers/acks.h"
+#include "workers/batch_cache.h"
+#include "workers/lease.h"
+#include "workers/session.h"
+#include "workers/session_table.h"
+#include "workers/window.h"
+#include "workers/worker.h"
+
+/* Unanswered commands of the last moment with which urgent ones, and others, wait: so many are enough to keep a core
+ * busy. The urgent ones have room of their own behind the others. */
+#define WINDOW_URGENT 2048
+#define WINDOW_OTHERS 1024
+/* Devices that do not answer at once are sent to as the window forgets those before. */
+#define LOOK_AGAIN_S  0.01
+#define ANSWERED_MANY 256
+
+/* Commands of one batch for devices of one block. */
+struct part {
+    struct list entry;
+    struct routed *routed;
+    struct batch *batch; /* referenced, once it is known */
+    uint32_t tenant, block;
+    uint32_t take; /* a session that was attached after it has got the command by that, or will */
+    uint16_t count;
+    uint8_t class;
+    struct bitmap slots;
+};
+
+struct routed {
+    struct worker *worker;
+    struct list waiting[LIVE_CLASSES]; /* struct part, the first one first */
+    uint64_t commands;                 /* that wait */
+    struct ev_timer turn;
+    bool soon;         /* `turn` comes with the loop's next one */
+    unsigned answered; /* by this worker itself, in this turn */
+    struct ev_timer push;
+};
+
+static void record(struct worker *w, const struct part *p, uint64_t batch, enum command_event event, unsigned attempts)
+{
+    for (unsigned slot = bitmap_next(&p->slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&p->slots, slot + 1))
+        acks_add(w->acks, &(struct ack){.batch = batch,
+                                        .tenant = p->tenant,
+                                        .seq = block_seq(p->block, slot),
+                                        .event = (uint8_t)event,
+                                        .attempts = (uint8_t)attempts});
+}
+
+static void part_free(struct part *p)
+{
+    if (p->batch)
+        batch_unref(p->routed->worker->batches, p->batch);
+    free(p);
+}
+
+/* --- to the sessions ---------------------------------------------------------------------------------------------- */
+
+/* Gives it to a device that was here when it was taken. Since then it may have got the command by being attached, and
+ * may be done with it: to offer it would be to send it again. */
+static bool offer(const struct part *p, unsigned slot)
+{
+    struct session *s = session_table_get(p->routed->worker->sessions, p->tenant, block_seq(p->block, slot));
+    if (!s || !s->receiving)
+        return false;
+    if ((int32_t)(s->attach_take - p->take) < 0)
+        session_offer(s, p->batch);
+    return true;
+}
+
+static void give(struct part *p)
+{
+    struct worker *w = p->routed->worker;
+    struct bitmap gone = {{0}};
+    bool any = false;
+    for (unsigned slot = bitmap_next(&p->slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&p->slots, slot + 1)) {
+        if (offer(p, slot))
+            continue;
+        bitmap_set(&gone, slot);
+        any = true;
+        w->stats.handed_back++;
+    }
+    if (any)
+        live_hand_back(w->live, (struct live_place){p->tenant, p->block, p->batch->id}, lease_number(w->lease), &gone,
+                       NULL, NULL);
+}
+
+static struct part *next_part(struct routed *routed, uint32_t unanswered)
+{
+    for (unsigned class = 0; class < LIVE_CLASSES; class ++) {
+        if (unanswered >= (class == LIVE_URGENT ? WINDOW_URGENT : WINDOW_OTHERS))
+            continue;
+        struct list *e = list_pop(&routed->waiting[class]);
+        if (e)
+            return container_of(e, struct part, entry);
+    }
+    return NULL;
+}
+
+static void plan_turn(struct routed *routed, bool soon)
+{
+    routed->soon = soon;
+    ev_timer_stop(routed->worker->loop, &routed->turn);
+    ev_timer_set(&routed->turn, soon ? 0 : LOOK_AGAIN_S, 0);
+    ev_timer_start(routed->worker->loop, &routed->turn);
+}
+
+static void give_some(struct routed *routed)
+{
+    struct worker *w = routed->worker;
+    struct part *p;
+    while ((p = next_part(routed, window_count(&w->window, clock_mono_us())))) {
+        routed->commands -= p->count;
+        give(p);
+        part_free(p);
+    }
+    if (routed->commands)
+        plan_turn(routed, false);
+}
+
+static void on_turn(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+    (void)revents;
+    ev_timer_stop(loop, timer);
+    give_some(timer->data);
+}
+
+void routed_continue(struct routed *routed)
+{
+    if (routed->commands && !routed->soon)
+        plan_turn(routed, true);
+}
+
+/* --- answered by the worker itself -------------------------------------------------------------------------------- */
+
+/* Where many were answered at once, the rest of their kind came with them: nothing is gained by collecting on. */
+static void on_push(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+    struct routed *routed = timer->data;
+    (void)loop, (void)revents;
+    if (routed->answered >= ANSWERED_MANY)
+        acks_push(routed->worker->acks);
+    routed->answered = 0;
+}
+
+static void answer(const struct part *p)
+{
+    struct routed *routed = p->routed;
+    record(routed->worker, p, p->batch->id, EVENT_SUCCEED, 1);
+    routed->answered += p->count;
+    if (!ev_is_active(&routed->push)) {
+        ev_timer_set(&routed->push, 0, 0);
+        ev_timer_start(routed->worker->loop, &routed->push);
+    }
+}
+
+/* --- from the inbox ----------------------------------------------------------------------------------------------- */
+
+static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
+{
+    struct part *p = arg;
+    struct routed *routed = p->routed;
+    (void)a, (void)b;
+    p->batch = batch;
+    if (batch && !batch->canceled && !routed->worker->options.answer_self) {
+        routed->commands += p->count;
+        list_append(&routed->waiting[p->class], &p->entry);
+        give_some(routed);
+        return;
+    }
+    if (batch && batch->canceled)
+        record(routed->worker, p, batch->id, EVENT_DROP, 0);
+    else if (batch)
+        answer(p);
+    part_free(p);
+}
+
+void routed_add(struct routed *routed, const struct inbox_item *item, enum live_class class, uint32_t take)
+{
+    struct part *p = malloc(sizeof *p);
+    if (!p) {
+        log_error("out_of_memory", "where=routed");
+        abort();
+    }
+    *p = (struct part){
+        .routed = routed, .tenant = item->tenant, .block = item->block, .take = take, .class = (uint8_t) class};
+    memcpy(p->slots.bytes, item->slots, sizeof p->slots.bytes);
+    p->count = (uint16_t)bitmap_count(&p->slots);
+    batch_cache_get(routed->worker->batches, item->batch, batch_known, p, 0, 0);
+}
+
+void routed_cancel(struct routed *routed, const struct batch *batch)
+{
+    for (unsigned class = 0; class < LIVE_CLASSES; class ++)
+        list_for_each (e, next, &routed->waiting[class]) {
+            struct part *p = container_of(e, struct part, entry);
+            if (p->batch != batch)
+                continue;
+            list_remove(&p->entry);
+            routed->commands -= p->count;
+            record(routed->worker, p, batch->id, EVENT_DROP, 0);
+            part_free(p);
+        }
+}
+
+void routed_clear(struct routed *routed)
+{
+    for (unsigned class = 0; class < LIVE_CLASSES; class ++)
+        for (struct list *e; (e = list_pop(&routed->waiting[class]));)
+            part_free(container_of(e, struct part, entry));
+    routed->commands = 0;
+    ev_timer_stop(routed->worker->loop, &routed->turn);
+}
+
+uint64_t routed_waiting(const struct routed *routed)
+{
+    return routed->commands;
+}
+
+/* --- life --------------------------------------------------------------------------------------------------------- */
+
+struct routed *routed_new(struct worker *worker)
+{
+    struct routed *routed = calloc(1, sizeof *routed);
+    if (!routed)
+        return NULL;
+    routed->worker = worker;
+    for (unsigned class = 0; class < LIVE_CLASSES; class ++)
+        list_init(&routed->waiting[class]);
+    ev_timer_init(&routed->turn, on_turn, 0, 0);
+    routed->turn.data = routed;
+    ev_timer_init(&routed->push, on_push, 0, 0);
+    routed->push.data = routed;
+    return routed;
+}
+
+void routed_free(struct routed **routed)
+{
+    struct routed *r = *routed;
+    if (!r)
+        return;
+    routed_clear(r);
+    ev_timer_stop(r->worker->loop, &r->push);
+    free(r);
+    *routed = NULL;
+}

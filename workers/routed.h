@@ -1,0 +1,31 @@
+/* Commands on their way from the inbox to the sessions: the batch is looked up, then they wait for their turn, urgent
+ * ones first, while enough that was sent a moment ago is unanswered. Owns: struct routed. May call: batch_cache,
+ * session, acks, lib/store/live, proto/inbox. Loop rule: non-blocking; sends to some hundreds of devices a turn. */
+#ifndef MUSTER_WORKERS_ROUTED_H
+#define MUSTER_WORKERS_ROUTED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/store/live.h"
+#include "proto/inbox.h"
+
+struct batch;
+struct routed;
+struct worker;
+
+/* Returns owned, or NULL without memory. */
+struct routed *routed_new(struct worker *worker);
+void routed_free(struct routed **routed);
+/* A ROUTE item that was taken from the inbox of `class`, in the take of that number. */
+void routed_add(struct routed *routed, const struct inbox_item *item, enum live_class class, uint32_t take);
+/* Records of all that waits of a canceled batch that it was dropped. */
+void routed_cancel(struct routed *routed, const struct batch *batch);
+/* Forgets what waits: it is handed back with the devices it is for. */
+void routed_clear(struct routed *routed);
+/* A device has answered: there may be room for more. */
+void routed_continue(struct routed *routed);
+/* Commands that wait for their turn. */
+uint64_t routed_waiting(const struct routed *routed);
+
+#endif
