@@ -56,14 +56,14 @@ struct session {
     uint8_t in_flight_max;
     /* The session's own. */
     uint8_t in_flight;
-    bool open, receiving;
-    bool more;    /* behind what it holds there may be more in Redis, to be fetched by attaching again, */
-    bool asked;   /* which is under way */
-    bool put_off; /* since it was attached it has said "not now" */
+    bool open : 1, receiving : 1;
+    bool more : 1;    /* behind what it holds there may be more in Redis, to be fetched by attaching again, */
+    bool asked : 1;   /* which is under way */
+    bool put_off : 1; /* since it was attached it has said "not now" */
+    uint16_t held_count, held_room;
     uint32_t generation;
     uint32_t attach_take; /* worker->takes when Redis was last asked what is open for it */
-    uint16_t held_count, held_room;
-    struct held *held; /* by rank; &one while room is 1 */
+    struct held *held;    /* by rank; &one while room is 1 */
     struct held one;
 };
 
