@@ -489,18 +489,12 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
 {
     (void)revents;
     struct stream_hub *hub = container_of(w, struct stream_hub, prepare);
-    struct list todo;
+    struct list end;
     begin_handshakes(hub);
-    list_init(&todo);
-    if (!list_empty(&hub->turn)) {
-        list_insert(&hub->turn, &todo);
-        list_remove(&hub->turn);
-    }
-    struct list *l;
-    for (unsigned n = 0; n < STREAM_FLUSHES_PER_TURN && (l = list_pop(&todo)); n++)
-        finish_stream(container_of(l, struct stream, turn));
-    while ((l = list_pop(&todo)))
-        list_append(&hub->turn, l);
+    list_append(&hub->turn, &end);
+    for (unsigned n = 0; n < STREAM_FLUSHES_PER_TURN && hub->turn.next != &end; n++)
+        finish_stream(container_of(list_pop(&hub->turn), struct stream, turn));
+    list_remove(&end);
     reap(hub);
     bool more = !list_empty(&hub->turn) || hub->hello_count > 0;
     if (more && !ev_is_active(&hub->idle))
