@@ -19,8 +19,11 @@
 #define WINDOW_URGENT 2048
 #define WINDOW_OTHERS 1024
 /* Devices that do not answer at once are sent to as the window forgets those before. */
-#define LOOK_AGAIN_S  0.01
-#define ANSWERED_MANY 256
+#define LOOK_AGAIN_S 0.01
+/* Commands given in one turn of the loop, as many as streams send in one: more would wait there, unanswered and
+ * forgotten by the window. */
+#define GIVEN_PER_TURN 64
+#define ANSWERED_MANY  256
 
 /* Commands of one batch for devices of one block. */
 struct part {
@@ -28,10 +31,12 @@ struct part {
     struct routed *routed;
     struct batch *batch; /* referenced, once it is known */
     uint32_t tenant, block;
-    uint32_t take; /* a session that was attached after it has got the command by that, or will */
-    uint16_t count;
+    uint32_t take;  /* a session that was attached after it has got the command by that, or will */
+    uint16_t count; /* that are not given yet */
+    uint16_t next;  /* slot to go on with */
     uint8_t class;
-    struct bitmap slots;
+    bool any_gone;
+    struct bitmap slots, gone; /* gone: to be handed back */
 };
 
 struct routed {
@@ -40,13 +45,15 @@ struct routed {
     uint64_t commands;                 /* that wait */
     struct ev_timer turn;
     bool soon;         /* `turn` comes with the loop's next one */
+    unsigned given;    /* since the last `turn` */
     unsigned answered; /* by this worker itself, in this turn */
     struct ev_timer push;
 };
 
+/* Of all that are not given yet. */
 static void record(struct worker *w, const struct part *p, uint64_t batch, enum command_event event, unsigned attempts)
 {
-    for (unsigned slot = bitmap_next(&p->slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&p->slots, slot + 1))
+    for (unsigned slot = bitmap_next(&p->slots, p->next); slot < BLOCK_SLOTS; slot = bitmap_next(&p->slots, slot + 1))
         acks_add(w->acks, &(struct ack){.batch = batch,
                                         .tenant = p->tenant,
                                         .seq = block_seq(p->block, slot),
@@ -75,21 +82,32 @@ static bool offer(const struct part *p, unsigned slot)
     return true;
 }
 
-static void give(struct part *p)
+static void hand_back(const struct part *p)
 {
     struct worker *w = p->routed->worker;
-    struct bitmap gone = {{0}};
-    bool any = false;
-    for (unsigned slot = bitmap_next(&p->slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&p->slots, slot + 1)) {
+    if (p->any_gone)
+        live_hand_back(w->live, (struct live_place){p->tenant, p->block, p->batch->id}, lease_number(w->lease),
+                       &p->gone, NULL, NULL);
+}
+
+/* Gives at most `most`; true when that was all of it. */
+static bool give(struct part *p, unsigned most)
+{
+    struct worker *w = p->routed->worker;
+    unsigned slot = bitmap_next(&p->slots, p->next);
+    for (; slot < BLOCK_SLOTS && most > 0; slot = bitmap_next(&p->slots, slot + 1), most--) {
+        p->count--;
         if (offer(p, slot))
             continue;
-        bitmap_set(&gone, slot);
-        any = true;
+        bitmap_set(&p->gone, slot);
+        p->any_gone = true;
         w->stats.handed_back++;
     }
-    if (any)
-        live_hand_back(w->live, (struct live_place){p->tenant, p->block, p->batch->id}, lease_number(w->lease), &gone,
-                       NULL, NULL);
+    p->next = (uint16_t)slot;
+    if (slot < BLOCK_SLOTS)
+        return false;
+    hand_back(p);
+    return true;
 }
 
 static struct part *next_part(struct routed *routed, uint32_t unanswered)
@@ -97,9 +115,8 @@ static struct part *next_part(struct routed *routed, uint32_t unanswered)
     for (unsigned class = 0; class < LIVE_CLASSES; class ++) {
         if (unanswered >= (class == LIVE_URGENT ? WINDOW_URGENT : WINDOW_OTHERS))
             continue;
-        struct list *e = list_pop(&routed->waiting[class]);
-        if (e)
-            return container_of(e, struct part, entry);
+        if (!list_empty(&routed->waiting[class]))
+            return container_of(routed->waiting[class].next, struct part, entry);
     }
     return NULL;
 }
@@ -116,20 +133,28 @@ static void give_some(struct routed *routed)
 {
     struct worker *w = routed->worker;
     struct part *p;
-    while ((p = next_part(routed, window_count(&w->window, clock_mono_us())))) {
-        routed->commands -= p->count;
-        give(p);
+    while (routed->given < GIVEN_PER_TURN && (p = next_part(routed, window_count(&w->window, clock_mono_us())))) {
+        unsigned before = p->count;
+        bool all = give(p, GIVEN_PER_TURN - routed->given);
+        routed->commands -= before - p->count;
+        routed->given += before - p->count;
+        if (!all)
+            break;
+        list_remove(&p->entry);
         part_free(p);
     }
-    if (routed->commands)
-        plan_turn(routed, false);
+    if (routed->commands || routed->given)
+        plan_turn(routed, routed->soon || routed->given >= GIVEN_PER_TURN);
 }
 
 static void on_turn(struct ev_loop *loop, struct ev_timer *timer, int revents)
 {
     (void)revents;
+    struct routed *routed = timer->data;
     ev_timer_stop(loop, timer);
-    give_some(timer->data);
+    routed->soon = false;
+    routed->given = 0;
+    give_some(routed);
 }
 
 void routed_continue(struct routed *routed)
@@ -206,6 +231,7 @@ void routed_cancel(struct routed *routed, const struct batch *batch)
             list_remove(&p->entry);
             routed->commands -= p->count;
             record(routed->worker, p, batch->id, EVENT_DROP, 0);
+            hand_back(p);
             part_free(p);
         }
 }
@@ -216,6 +242,7 @@ void routed_clear(struct routed *routed)
         for (struct list *e; (e = list_pop(&routed->waiting[class]));)
             part_free(container_of(e, struct part, entry));
     routed->commands = 0;
+    routed->given = 0;
     ev_timer_stop(routed->worker->loop, &routed->turn);
 }
 
