@@ -14,6 +14,7 @@ sys.path.insert(0, HERE)
 
 from measure import accept, queue_path, reconnect, report, sockets, submits, trickle  # noqa: E402
 from measure.installation import Installation  # noqa: E402
+from measure.progress import Progress  # noqa: E402
 
 PARTS = ("accept", "core", "lean", "reconnect", "trickle", "submit", "queue")
 
@@ -36,16 +37,6 @@ def arguments():
     a.devices = a.devices or (3000 if a.quick else 10000)
     a.rounds = a.rounds or (3 if a.quick else 9)
     return a
-
-
-class Progress:
-    """Lines with the time since the start, on standard error."""
-
-    def __init__(self):
-        self.began = time.monotonic()
-
-    def __call__(self, text):
-        print(f"[{time.monotonic() - self.began:6.1f} s] {text}", file=sys.stderr, flush=True)
 
 
 def register(stack, client, prefix, count):

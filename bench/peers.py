@@ -13,9 +13,10 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from core import Progress, register  # noqa: E402
+from core import register  # noqa: E402
 from measure import peers_core, peers_queue, report, report_peers  # noqa: E402
 from measure.installation import Installation  # noqa: E402
+from measure.progress import Progress  # noqa: E402
 
 PARTS = ("core", "queue")
 

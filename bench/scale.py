@@ -13,9 +13,10 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from core import Progress, register  # noqa: E402
+from core import register  # noqa: E402
 from measure import report_scale, scale, scale_open  # noqa: E402
 from measure.installation import Installation  # noqa: E402
+from measure.progress import Progress  # noqa: E402
 
 MODES = ("openssl", "lean", "plain", "open")
 

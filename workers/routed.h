@@ -1,6 +1,6 @@
 /* Commands on their way from the inbox to the sessions: the batch is looked up, then they wait for their turn, urgent
  * ones first, while enough that was sent a moment ago is unanswered. Owns: struct routed. May call: batch_cache,
- * session, acks, lib/store/live, proto/inbox. Loop rule: non-blocking; sends to some hundreds of devices a turn. */
+ * session, acks, lib/store/live, proto/inbox. Loop rule: non-blocking; gives to 64 devices a turn. */
 #ifndef MUSTER_WORKERS_ROUTED_H
 #define MUSTER_WORKERS_ROUTED_H
 

@@ -6,8 +6,8 @@
 
 #include <stdint.h>
 
-/* A command counts for one to two of these: 16 to 33 ms. Devices that take longer are sent to at WINDOW_NORMAL a span
- * all the same, 60,000 a second. */
+/* A command counts for one to two of these, 16 to 33 ms: devices that take longer are sent to all the same, a window's
+ * worth in each such time, 30,000 a second and more. */
 #define WINDOW_SPAN_US_LOG2 14
 
 struct window {
