@@ -13,6 +13,7 @@ DEVICES ?= 10000
 WORKERS ?= 2
 QUICK   ?=
 RECORD  ?=
+MINUTES ?=
 FUZZ_SECONDS ?= 5
 PYTHON  := /usr/bin/python3
 VERSION := 0.1.0
@@ -246,6 +247,10 @@ bench-model: all $(PY) ## check the capacity model with 1, 2 and 4 workers (RECO
 .PHONY: bench-flat
 bench-flat: all $(PY) ## what a command costs in batches of 1,000 to 1,000,000 devices (QUICK=1: one round)
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/queue_flat.py $(if $(QUICK),--quick)
+
+.PHONY: soak
+soak: all $(PY) ## whether memory stays flat under a moderate load of every kind (MINUTES=10)
+	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/soak.py $(if $(MINUTES),--minutes $(MINUTES))
 
 .PHONY: bench-lists
 bench-lists: all $(PY) ## measure imports, batches to long lists of ids, exports and watchers (QUICK=1: a tenth of the devices)

@@ -38,6 +38,12 @@ figures.py       from these to the figures of the capacity model
 model_report.py  the table, and what `muster plan` foretells for the runs that were made
 model_readme.py  the tables of README's section on scaling
 
+Of `make soak`:
+
+soak_load.py     callers of several tenants and a fleet that comes and goes, for hours
+soak.py          the daemons' memory sampled, and the verdict
+slope.py         how fast a figure grows, whatever odd samples say
+
 Of `make bench-check`:
 
 callgrind.py     instructions and system calls of a process under valgrind
