@@ -80,7 +80,7 @@ static int run(struct dev *dev)
 {
     int status = EXIT_NOT_ALL;
 
-    if (dev_group_init(&dev->group) && bring_up(dev)) {
+    if (dev_group_init(&dev->group, dev->inv->command) && bring_up(dev)) {
         dev_env_tell(dev);
         if (dev->options.demo) {
             status = dev_demo_run(dev);

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "cli/args.h"
@@ -52,20 +53,38 @@ MUST_CHECK bool dev_path(char out[DEV_PATH_BYTES], const char *folder, const cha
 /* Makes a folder that belongs to the user the stores run as. */
 MUST_CHECK bool dev_own_folder(struct dev *dev, const char *path);
 
-/* dev_postgres.c, dev_redis.c: the two stores, on unix sockets. */
+/* dev_postgres.c, dev_redis.c: the two stores, on unix sockets. The parts of starting one: a cluster is made by
+ * initdb (`more`: further flags, NULL at the end), a process is prepared, not started. */
 MUST_CHECK bool dev_postgres_start(struct dev *dev);
+MUST_CHECK bool dev_postgres_init(struct dev *dev, const char *data, const char *const *more);
+MUST_CHECK bool dev_postgres_make(struct dev *dev, struct dev_process *p, const char *name, const char *data,
+                                  const char *sockets);
+/* Runs one of PostgreSQL's programs to its end, as the stores' user; `args` ends with NULL. */
+MUST_CHECK bool dev_postgres_tool(struct dev *dev, const char *name, const char *const *args);
 MUST_CHECK bool dev_redis_start(struct dev *dev);
+MUST_CHECK bool dev_redis_make(struct dev *dev, const char *data, const char *socket_path);
+/* Whether somebody listens on the unix socket `arg`. Redis reads its append-only file before it listens. */
+bool dev_redis_listens(void *arg);
 
 /* dev_certificates.c: an authority and a server certificate for localhost in the data folder, unless there are some. */
 MUST_CHECK bool dev_certificates_make(struct dev *dev);
 
 /* dev_daemons.c: dispatchers and workers. */
 MUST_CHECK bool dev_daemons_start(struct dev *dev);
+/* Prepares "dispatcher" or "worker" `number`; more flags may be added before it is started. */
+MUST_CHECK bool dev_daemon_make(struct dev *dev, struct dev_process *p, const char *program, int number,
+                                const char *postgres, const char *redis);
 
 /* dev_tenant.c: tenant, key, devices, their tokens; the simulated fleet. */
 MUST_CHECK bool dev_tenant_make(struct dev *dev);
 MUST_CHECK bool dev_devices_make(struct dev *dev);
 MUST_CHECK bool dev_fleet_start(struct dev *dev);
+/* The parts: registers devices "<prefix>-0000000" and on, and writes their tokens; opens the file for tokens (NULL with
+ * one line); prepares the fleet for `workers`, "host:port,host:port". */
+MUST_CHECK bool dev_devices_register(struct dev *dev, const struct common *who, const char *prefix, size_t count,
+                                     FILE *tokens);
+FILE *dev_credentials_open(struct dev *dev);
+MUST_CHECK bool dev_fleet_make(struct dev *dev, const char *workers);
 
 /* dev_env.c: the file to source, and what to tell the user. */
 MUST_CHECK bool dev_env_write(struct dev *dev);

@@ -6,7 +6,8 @@
 /* A worker starts with a lease and its scripts, a dispatcher with migrations looked at. */
 #define READY_S 60
 
-static bool start(struct dev *dev, struct dev_process *p, const char *program, int number, const struct arg_list *more)
+bool dev_daemon_make(struct dev *dev, struct dev_process *p, const char *program, int number, const char *postgres,
+                     const char *redis)
 {
     char path[DEV_PATH_BYTES], log[DEV_PATH_BYTES], name[DEV_PATH_BYTES];
 
@@ -15,9 +16,16 @@ static bool start(struct dev *dev, struct dev_process *p, const char *program, i
         return false;
     dev_process_init(p, &dev->group, log, program, number);
     p->daemon = true;
-    dev_process_args(p, path, "--postgres", dev->conninfo, "--redis", dev->redis_url, "--listen", "127.0.0.1:0",
-                     "--admin-listen", "127.0.0.1:0", "--tls-cert", dev->cert, "--tls-key", dev->key, "--log-level",
+    dev_process_args(p, path, "--postgres", postgres, "--redis", redis, "--listen", "127.0.0.1:0", "--admin-listen",
+                     "127.0.0.1:0", "--tls-cert", dev->cert, "--tls-key", dev->key, "--log-level",
                      dev->options.log_level, NULL);
+    return true;
+}
+
+static bool start(struct dev *dev, struct dev_process *p, const char *program, int number, const struct arg_list *more)
+{
+    if (!dev_daemon_make(dev, p, program, number, dev->conninfo, dev->redis_url))
+        return false;
     if (dev->options.plain && p >= dev->workers && p < dev->workers + DEV_WORKERS_MAX)
         dev_process_args(p, "--listen-plain", "127.0.0.1:0", NULL);
     for (size_t i = 0; i < more->count; i++)

@@ -40,12 +40,13 @@ static bool find_user(struct dev_group *g)
         g->gid = user->pw_gid;
         return true;
     }
-    fprintf(stderr, "muster dev: PostgreSQL refuses root, and there is neither a user postgres nor nobody\n");
+    fprintf(stderr, "%s: PostgreSQL refuses root, and there is neither a user postgres nor nobody\n", g->command);
     return false;
 }
 
-bool dev_group_init(struct dev_group *g)
+bool dev_group_init(struct dev_group *g, const char *command)
 {
+    g->command = command;
     g->loop = ev_default_loop(EVFLAG_AUTO);
     ev_signal_init(&g->on_int, on_signal, SIGINT);
     ev_signal_init(&g->on_term, on_signal, SIGTERM);
@@ -75,7 +76,7 @@ void dev_process_init(struct dev_process *p, struct dev_group *group, const char
 void dev_process_arg(struct dev_process *p, const char *text)
 {
     if (p->argc == DEV_ARGS_MAX - 1 || !(p->argv[p->argc++] = strdup(text))) {
-        fprintf(stderr, "muster dev: %s: too many flags\n", p->name);
+        fprintf(stderr, "%s: %s: too many flags\n", p->group->command, p->name);
         exit(2);
     }
 }
@@ -88,6 +89,19 @@ void dev_process_args(struct dev_process *p, ...)
     for (const char *text; (text = va_arg(ap, const char *)) != NULL;)
         dev_process_arg(p, text);
     va_end(ap);
+}
+
+void dev_process_env(struct dev_process *p, const char *text)
+{
+    if (p->env_count < DEV_ENV_MAX && (p->env[p->env_count] = strdup(text)) != NULL)
+        p->env_count++;
+}
+
+void dev_process_env_clear(struct dev_process *p)
+{
+    for (int i = 0; i < p->env_count; i++)
+        free(p->env[i]);
+    p->env_count = 0;
 }
 
 /* In the child: everything our parent's settings and terminal could change is taken away. */
@@ -116,6 +130,8 @@ static _Noreturn void run_child(const struct dev_process *p, int output, pid_t p
         if (strncmp(*from, "MUSTER_", 7) != 0)
             *to++ = *from;
     *to = NULL;
+    for (int i = 0; i < p->env_count; i++)
+        putenv(p->env[i]);
     execvp(p->argv[0], p->argv);
     dprintf(2, "%s: %s\n", p->argv[0], strerror(errno));
     _exit(127);
@@ -140,6 +156,8 @@ static void on_line(struct dev_process *p, const char *line)
 {
     if (p->log)
         fprintf(p->log, "%s\n", line);
+    if (p->heard)
+        p->heard(p->heard_arg, line);
     /* Daemons log event=ready; the fleet prints a line that begins with it. */
     if (!p->ready && (strstr(line, " event=ready") || strncmp(line, "ready ", 6) == 0)) {
         field(line, " listen=", p->listen);
@@ -150,16 +168,15 @@ static void on_line(struct dev_process *p, const char *line)
     }
 }
 
-static void on_output(struct ev_loop *loop, ev_io *w, int events)
+/* Takes what the pipe has; false when that is nothing. */
+static bool read_some(struct dev_process *p)
 {
-    struct dev_process *p = w->data;
     ssize_t n = read(p->output, p->line + p->line_len, sizeof p->line - p->line_len - 1);
 
-    (void)events;
     if (n <= 0) {
         if (n == 0 || (errno != EAGAIN && errno != EINTR))
-            ev_io_stop(loop, w);
-        return;
+            ev_io_stop(p->group->loop, &p->on_output);
+        return false;
     }
     p->line_len += (size_t)n;
     p->line[p->line_len] = '\0';
@@ -177,14 +194,22 @@ static void on_output(struct ev_loop *loop, ev_io *w, int events)
     }
     if (p->log)
         fflush(p->log);
+    return true;
+}
+
+static void on_output(struct ev_loop *loop, ev_io *w, int events)
+{
+    (void)loop;
+    (void)events;
+    read_some(w->data);
 }
 
 static void tell_end(const struct dev_process *p)
 {
     if (WIFSIGNALED(p->status))
-        fprintf(stderr, "muster dev: %s was killed by signal %d\n", p->name, WTERMSIG(p->status));
+        fprintf(stderr, "%s: %s was killed by signal %d\n", p->group->command, p->name, WTERMSIG(p->status));
     else
-        fprintf(stderr, "muster dev: %s ended by itself with status %d\n", p->name, WEXITSTATUS(p->status));
+        fprintf(stderr, "%s: %s ended by itself with status %d\n", p->group->command, p->name, WEXITSTATUS(p->status));
 }
 
 /* What is still in the pipe, and the end of the log on stderr. */
@@ -203,8 +228,7 @@ static void show_log(struct dev_process *p)
     fprintf(stderr, "--- end of %s:\n%s", p->log_path, strlen(tail) == LOG_TAIL_BYTES && line ? line + 1 : tail);
 }
 
-/* The same process again, on the address that is known. */
-static void start_again(struct dev_process *p)
+bool dev_process_again(struct dev_process *p)
 {
     for (int i = 0; i + 1 < p->argc; i++) {
         const char *known = strcmp(p->argv[i], "--listen") == 0         ? p->listen
@@ -217,8 +241,7 @@ static void start_again(struct dev_process *p)
         free(p->argv[i + 1]);
         p->argv[i + 1] = copy;
     }
-    if (!dev_process_start(p))
-        p->group->failed = p->group->broken = true;
+    return dev_process_start(p);
 }
 
 static void on_end(struct ev_loop *loop, ev_child *w, int events)
@@ -230,8 +253,10 @@ static void on_end(struct ev_loop *loop, ev_child *w, int events)
     p->status = w->rstatus;
     p->ended = true;
     p->pid = 0;
-    while (ev_is_active(&p->on_output))
-        on_output(loop, &p->on_output, EV_READ);
+    /* To the end of what is there, not of the pipe: children of its own may hold that for a while yet. */
+    while (read_some(p))
+        continue;
+    ev_io_stop(loop, &p->on_output);
     close(p->output);
     p->output = -1;
     if (p->log)
@@ -240,7 +265,8 @@ static void on_end(struct ev_loop *loop, ev_child *w, int events)
     if (!p->told && !p->group->ending) {
         tell_end(p);
         if (p->daemon && p->ready && p->group->restart) {
-            start_again(p);
+            if (!dev_process_again(p))
+                p->group->failed = p->group->broken = true;
             return;
         }
         p->group->failed = p->group->broken = true;
@@ -257,7 +283,7 @@ bool dev_process_start(struct dev_process *p)
     p->ready = p->ended = p->told = false;
     p->line_len = 0;
     if (pipe2(ends, O_CLOEXEC) != 0 || !(p->log = fopen(p->log_path, "ae"))) {
-        fprintf(stderr, "muster dev: %s: %s\n", p->log_path, strerror(errno));
+        fprintf(stderr, "%s: %s: %s\n", p->group->command, p->log_path, strerror(errno));
         return false;
     }
     fflush(NULL);
@@ -272,7 +298,7 @@ bool dev_process_start(struct dev_process *p)
     if (p->pid < 0) {
         p->pid = 0;
         close(ends[0]);
-        fprintf(stderr, "muster dev: %s: %s\n", p->name, strerror(errno));
+        fprintf(stderr, "%s: %s: %s\n", p->group->command, p->name, strerror(errno));
         return false;
     }
     p->output = ends[0];
@@ -325,7 +351,7 @@ bool dev_process_wait_ready(struct dev_process *p, double seconds)
         return true;
     if (!p->group->stopping) {
         if (!p->ended && !p->group->failed)
-            fprintf(stderr, "muster dev: %s was not ready within %.0f s\n", p->name, seconds);
+            fprintf(stderr, "%s: %s was not ready within %.0f s\n", p->group->command, p->name, seconds);
         show_log(p);
     }
     return false;
@@ -352,7 +378,7 @@ static void on_again(struct ev_loop *loop, ev_timer *w, int events)
     ev_break(loop, EVBREAK_ALL);
 }
 
-bool dev_process_wait_up(struct dev_process *p, bool (*up)(void *arg), void *arg, double seconds)
+bool dev_process_try_up(struct dev_process *p, bool (*up)(void *arg), void *arg, double seconds)
 {
     struct dev_group *g = p->group;
     ev_timer again;
@@ -363,25 +389,40 @@ bool dev_process_wait_up(struct dev_process *p, bool (*up)(void *arg), void *arg
     for (double left = seconds; left > 0 && !p->ended && !g->broken && !(is_up = up(arg)); left -= 0.02)
         ev_run(g->loop, 0);
     ev_timer_stop(g->loop, &again);
-    if (!is_up && !g->stopping) {
+    return is_up;
+}
+
+bool dev_process_wait_up(struct dev_process *p, bool (*up)(void *arg), void *arg, double seconds)
+{
+    struct dev_group *g = p->group;
+
+    if (dev_process_try_up(p, up, arg, seconds))
+        return true;
+    if (!g->stopping) {
         if (!p->ended)
-            fprintf(stderr, "muster dev: %s is not up within %.0f s\n", p->name, seconds);
+            fprintf(stderr, "%s: %s is not up within %.0f s\n", g->command, p->name, seconds);
         show_log(p);
     }
-    return is_up;
+    return false;
+}
+
+void dev_process_end(struct dev_process *p, int number, double seconds)
+{
+    if (p->pid <= 0)
+        return;
+    p->told = true;
+    kill(p->pid, number);
+    if (wait_until(p, has_ended, seconds))
+        return;
+    fprintf(stderr, "%s: %s does not end; killed\n", p->group->command, p->name);
+    kill(p->pid, SIGKILL);
+    wait_until(p, has_ended, seconds);
 }
 
 void dev_process_stop(struct dev_process *p, int number, double seconds)
 {
-    if (p->pid > 0) {
-        p->told = true;
-        kill(p->pid, number);
-        if (!wait_until(p, has_ended, seconds)) {
-            fprintf(stderr, "muster dev: %s does not end; killed\n", p->name);
-            kill(p->pid, SIGKILL);
-            wait_until(p, has_ended, seconds);
-        }
-    }
+    dev_process_end(p, number, seconds);
+    dev_process_env_clear(p);
     for (int i = 0; i < p->argc; i++)
         free(p->argv[i]);
     p->argc = 0;

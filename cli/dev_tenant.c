@@ -68,7 +68,7 @@ bool dev_tenant_make(struct dev *dev)
 }
 
 /* A mix as a company has it: mostly telephones. Returns owned, one text block in *text. */
-static struct device_row *make_rows(size_t count, char **text)
+static struct device_row *make_rows(const char *prefix, size_t count, char **text)
 {
     static const Muster__V1__Platform mix[] = {
         MUSTER__V1__PLATFORM__PLATFORM_IOS,     MUSTER__V1__PLATFORM__PLATFORM_ANDROID,
@@ -84,49 +84,63 @@ static struct device_row *make_rows(size_t count, char **text)
         abort();
     for (size_t i = 0; i < count; i++) {
         rows[i].id = *text + i * ID_BYTES;
-        snprintf(rows[i].id, ID_BYTES, "device-%07u", (unsigned)i);
+        snprintf(rows[i].id, ID_BYTES, "%.12s-%07u", prefix, (unsigned)i);
         rows[i].platform = mix[i % (sizeof mix / sizeof mix[0])];
     }
     return rows;
 }
 
-static bool issue(struct dev *dev, struct session *s, const struct device_row *rows, size_t count)
+static bool issue(struct session *s, const struct device_row *rows, size_t count, FILE *out)
 {
     char **ids = calloc(count, sizeof *ids);
-    int fd = open(dev->credentials, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    struct device_tokens how = {.out = fd < 0 ? NULL : fdopen(fd, "w")};
+    struct device_tokens how = {.out = out};
 
     if (!ids)
         abort();
-    if (!how.out) {
-        free(ids);
-        return fail(dev->credentials);
-    }
     for (size_t i = 0; i < count; i++)
         ids[i] = rows[i].id;
     bool ok = device_rows_tokens(s, ids, count, &how) == EXIT_DONE;
     free(ids);
-    if (fclose(how.out) != 0)
-        return fail(dev->credentials);
     return ok;
 }
 
-bool dev_devices_make(struct dev *dev)
+bool dev_devices_register(struct dev *dev, const struct common *who, const char *prefix, size_t count, FILE *tokens)
 {
-    size_t count = (size_t)dev->options.devices;
     struct session s;
     char *text;
 
-    if (!dev_path(dev->credentials, dev->data, "credentials") || session_open(&s, &dev->common) != ERR_OK)
+    if (session_open(&s, who) != ERR_OK)
         return false;
     s.stop = &dev->group.broken;
-    struct device_row *rows = make_rows(count, &text);
+    struct device_row *rows = make_rows(prefix, count, &text);
     Muster__V1__ImportDevicesResponse *answer = device_rows_import(&s, rows, count);
-    bool ok = answer && issue(dev, &s, rows, count);
+    bool ok = answer && issue(&s, rows, count, tokens);
     session_free_message((ProtobufCMessage *)answer);
     session_close(&s);
     free(rows);
     free(text);
+    return ok;
+}
+
+FILE *dev_credentials_open(struct dev *dev)
+{
+    int fd = dev_path(dev->credentials, dev->data, "credentials")
+                 ? open(dev->credentials, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)
+                 : -1;
+    FILE *out = fd < 0 ? NULL : fdopen(fd, "w");
+
+    if (!out)
+        fail(dev->credentials);
+    return out;
+}
+
+bool dev_devices_make(struct dev *dev)
+{
+    FILE *out = dev_credentials_open(dev);
+    bool ok = out && dev_devices_register(dev, &dev->common, "device", (size_t)dev->options.devices, out);
+
+    if (out && fclose(out) != 0)
+        return fail(dev->credentials);
     return ok;
 }
 
@@ -146,16 +160,13 @@ static char *worker_list(const struct dev *dev)
     return out;
 }
 
-bool dev_fleet_start(struct dev *dev)
+bool dev_fleet_make(struct dev *dev, const char *workers)
 {
     struct dev_process *p = &dev->fleet;
     char path[DEV_PATH_BYTES], log[DEV_PATH_BYTES], count[32];
-    char *workers = worker_list(dev);
 
-    if (!dev_path(path, dev->programs, "muster-fleet") || !dev_path(log, dev->data, "log")) {
-        free(workers);
+    if (!dev_path(path, dev->programs, "muster-fleet") || !dev_path(log, dev->data, "log"))
         return false;
-    }
     dev_process_init(p, &dev->group, log, "fleet", 0);
     snprintf(count, sizeof count, "%" PRId64, dev->options.devices);
     dev_process_args(p, path, "--connect", workers, "--credentials", dev->credentials, "--devices", count, NULL);
@@ -165,6 +176,16 @@ bool dev_fleet_start(struct dev *dev)
         dev_process_args(p, "--ca", dev->ca, NULL);
     for (size_t i = 0; i < dev->options.fleet_flags.count; i++)
         dev_process_arg(p, dev->options.fleet_flags.items[i]);
+    return true;
+}
+
+bool dev_fleet_start(struct dev *dev)
+{
+    struct dev_process *p = &dev->fleet;
+    char *workers = worker_list(dev);
+    bool made = dev_fleet_make(dev, workers);
+
     free(workers);
-    return dev_process_start(p) && dev_process_wait_ready(p, FLEET_READY_S_BASE + (double)dev->options.devices / 200);
+    return made && dev_process_start(p) &&
+           dev_process_wait_ready(p, FLEET_READY_S_BASE + (double)dev->options.devices / 200);
 }

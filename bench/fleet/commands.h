@@ -1,7 +1,7 @@
 /* What one simulated device remembers of its commands: the witness of "at least once on the wire, once in effect".
  * Owns: struct commands. May call: the C library. Loop rule: none, pure.
  *
- * It is the device's memory, not the connection's: it outlives reconnects. Open addressing, 24 bytes an entry, because
+ * It is the device's memory, not the connection's: it outlives reconnects. Open addressing, 36 bytes an entry, because
  * there is one table for each of up to a million devices. */
 #ifndef MUSTER_FLEET_COMMANDS_H
 #define MUSTER_FLEET_COMMANDS_H
@@ -18,7 +18,12 @@ struct command {
     uint16_t executed; /* how often it took effect; more than 1 is a fault of the device */
     uint8_t outcome;   /* muster.v1.Outcome last decided; 0: none yet */
     bool acked;        /* an acknowledgement of it got its PUBACK */
-    uint8_t spare[2];
+    bool changed;      /* since the record was last written */
+    uint8_t spare;
+    /* Milliseconds since the process began, counted from 1; 0: never. */
+    uint32_t received_ms; /* the latest delivery */
+    uint32_t executed_ms; /* the latest execution */
+    uint32_t acked_ms;    /* the first PUBACK */
 };
 
 /* Zero-initialised is empty and valid. */

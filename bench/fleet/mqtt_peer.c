@@ -42,7 +42,10 @@ static void settle(struct device *d, struct process *p, uint32_t i, bool taken)
     struct answer *a = &d->answers[i];
 
     if (taken) {
-        commands_find(&d->commands, a->id)->acked = true;
+        struct command *c = commands_find(&d->commands, a->id);
+        if (!c->acked)
+            c->acked_ms = process_stamp(p);
+        c->acked = c->changed = true;
         stats_acked(p->stats, a->received_us, p->now_us);
     }
     *a = d->answers[--d->answer_count];

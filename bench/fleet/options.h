@@ -47,6 +47,7 @@ struct options {
     double churn; /* disconnects a second, whole fleet */
     /* Reports. */
     char *record;
+    bool record_changes;
     uint64_t exit_after; /* acknowledgements with PUBACK; 0: go on */
     bool json, quiet, control;
     bool hold; /* no answers until 'go' on standard input */

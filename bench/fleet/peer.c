@@ -12,6 +12,8 @@ struct command *peer_take(struct device *d, struct process *p, struct slice payl
     process_count(p, STAT_RECEIVED, 1);
     process_count(p, STAT_REPEATED, c->received > 0);
     c->received = (uint16_t)(c->received + (c->received < UINT16_MAX));
+    c->received_ms = process_stamp(p);
+    c->changed = true;
     return c;
 }
 
@@ -24,10 +26,12 @@ void peer_decide(struct device *d, struct process *p, struct command *c, bool ex
 {
     if (peer_decided(c))
         return;
+    c->changed = true;
     c->outcome = expired ? (uint8_t)OUTCOME_REJECTED
                          : (uint8_t)behaviour_outcome(&p->options->behaviour, d->number, c->id, c->received);
     if (c->outcome == OUTCOME_SUCCEEDED || c->outcome == OUTCOME_FAILED) {
         c->executed++;
+        c->executed_ms = process_stamp(p);
         process_count(p, STAT_EXECUTED, 1);
     }
 }

@@ -71,7 +71,7 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
 
 static void dump(struct process *p)
 {
-    if (p->options->record && record_write(p->options->record, p->number, p->devices, p->count) != ERR_OK)
+    if (p->options->record && record_write(p->options->record, p) != ERR_OK)
         __atomic_add_fetch(&p->stats->dump_failures, 1, __ATOMIC_RELAXED);
     __atomic_add_fetch(&p->stats->dumps, 1, __ATOMIC_RELEASE);
     process_notify(p);
@@ -86,6 +86,18 @@ static void let_go(struct process *p)
             timers_set(p->timers, i, p->now_us);
 }
 
+/* A crowd: every connection breaks now, and each device comes back at a moment of its own within RECONNECT_US. */
+static void reconnect_all(struct process *p)
+{
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct device *d = &p->devices[i];
+        if (d->state == DEVICE_READY)
+            device_churn(d, p, false);
+        if (d->state == DEVICE_IDLE)
+            timers_set(p->timers, i, p->now_us + (int64_t)(process_random(p) % RECONNECT_US));
+    }
+}
+
 static void on_signals(struct process *p)
 {
     struct signalfd_siginfo info;
@@ -95,6 +107,8 @@ static void on_signals(struct process *p)
             dump(p);
         else if (info.ssi_signo == SIGUSR2)
             let_go(p);
+        else if (info.ssi_signo == SIGHUP)
+            reconnect_all(p);
         else
             p->stop = true;
     }
@@ -176,6 +190,7 @@ static int open_signals(int epoll)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGUSR1);
     sigaddset(&set, SIGUSR2);
+    sigaddset(&set, SIGHUP);
     int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (fd >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev) != 0) {
         close(fd);
@@ -206,7 +221,8 @@ static bool set_up(struct process *p, const struct process_start *start)
     p->count = (uint32_t)(all * (uint64_t)(start->number + 1) / (uint64_t)start->of) - p->first;
     p->source_count = (o->devices + o->per_source - 1) / o->per_source;
     p->random = behaviour_mix(o->behaviour.seed ^ (uint64_t)start->number << 48);
-    p->now_us = clock_mono_us();
+    p->now_us = p->began_us = clock_mono_us();
+    p->began_wall_ms = clock_wall_ms();
     p->next_churn_us = o->churn > 0 ? p->now_us : INT64_MAX;
     list_init(&p->waiting);
     p->epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -14,6 +14,9 @@
 /* Where a link's input is read to: a kept part of a packet and one TLS record or more. */
 #define SCRATCH_BYTES (MQTT_PACKET_MAX + 64u * 1024)
 
+/* All devices reconnect within this time when they are told to. */
+#define RECONNECT_US 1000000
+
 struct peer;
 
 struct process {
@@ -29,6 +32,8 @@ struct process {
     uint32_t handshakes;   /* under way */
     struct list waiting;   /* devices that may connect, held back by the bound on handshakes */
     int64_t now_us;        /* CLOCK_MONOTONIC, read once a turn */
+    int64_t began_us;      /* the same when the process began, */
+    int64_t began_wall_ms; /* and what the wall clock said then */
     uint64_t random;
     int64_t next_churn_us;
     uint32_t source_count;
@@ -48,7 +53,8 @@ struct process_start {
     int notify;     /* eventfd of the supervisor */
 };
 
-/* Runs until SIGTERM; SIGUSR1 writes the record, SIGUSR2 lets held answers go. Returns the exit status. */
+/* Runs until SIGTERM; SIGUSR1 writes the record, SIGUSR2 lets held answers go, SIGHUP breaks every connection, to be
+ * made anew within RECONNECT_US. Returns the exit status. */
 int process_run(const struct process_start *start);
 
 static inline void process_count(struct process *p, enum tally s, uint64_t n)
@@ -58,6 +64,11 @@ static inline void process_count(struct process *p, enum tally s, uint64_t n)
 static inline uint64_t process_random(struct process *p)
 {
     return behaviour_mix(p->random++);
+}
+/* Now, as struct command keeps times. */
+static inline uint32_t process_stamp(const struct process *p)
+{
+    return (uint32_t)((p->now_us - p->began_us) / 1000) + 1;
 }
 /* How to reach the device's worker, filled with its source address (kept in `source`). */
 struct link_peer process_peer(struct process *p, struct device *d, struct sockaddr_in *source);

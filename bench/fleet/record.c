@@ -27,23 +27,30 @@ static const char *outcome_name(uint8_t outcome)
     return names[outcome];
 }
 
-static void write_device(FILE *out, const struct device *d)
+static long long wall_ms(const struct process *p, uint32_t stamp)
+{
+    return stamp ? (long long)p->began_wall_ms + stamp - 1 : 0;
+}
+
+static void write_device(FILE *out, const struct process *p, const struct device *d)
 {
     char id[UUID_TEXT];
 
     for (uint32_t i = 0; i < d->commands.size; i++) {
-        const struct command *c = &d->commands.entries[i];
-        if (c->received == 0)
+        struct command *c = &d->commands.entries[i];
+        if (c->received == 0 || (p->options->record_changes && !c->changed))
             continue;
         uuid_write(c->id, id);
-        fprintf(out, "%s %.*s %u %u %s %d\n", d->id, UUID_TEXT, id, c->received, c->executed, outcome_name(c->outcome),
-                c->acked);
+        fprintf(out, "%s %.*s %u %u %s %d %lld %lld %lld\n", d->id, UUID_TEXT, id, c->received, c->executed,
+                outcome_name(c->outcome), c->acked, wall_ms(p, c->received_ms), wall_ms(p, c->executed_ms),
+                wall_ms(p, c->acked_ms));
+        c->changed = false;
     }
 }
 
-enum err record_write(const char *file, int number, const struct device *devices, uint32_t count)
+enum err record_write(const char *file, struct process *p)
 {
-    char *name = part_name(file, number);
+    char *name = part_name(file, p->number);
     FILE *out = name ? fopen(name, "we") : NULL;
     enum err e = ERR_OK;
 
@@ -52,8 +59,8 @@ enum err record_write(const char *file, int number, const struct device *devices
         free(name);
         return e;
     }
-    for (uint32_t i = 0; i < count; i++)
-        write_device(out, &devices[i]);
+    for (uint32_t i = 0; i < p->count; i++)
+        write_device(out, p, &p->devices[i]);
     bool bad = ferror(out) != 0;
     if (fclose(out) != 0 || bad)
         e = failed(name, ERR_IO);

@@ -94,6 +94,7 @@ static bool open_descriptors(struct supervisor *s)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGUSR1);
     sigaddset(&set, SIGUSR2); /* only passed on, from 'go' */
+    sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
@@ -242,6 +243,8 @@ static void on_signals(struct supervisor *s)
     while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
         if (info.ssi_signo == SIGUSR1)
             ask_dump(s);
+        else if (info.ssi_signo == SIGHUP)
+            signal_all(s, SIGHUP);
         else if (info.ssi_signo == SIGCHLD)
             reap(s);
         else
@@ -257,10 +260,13 @@ static void on_line(struct supervisor *s, const char *line)
         ask_dump(s);
     else if (strcmp(line, "go") == 0)
         signal_all(s, SIGUSR2);
+    else if (strcmp(line, "reconnect") == 0)
+        signal_all(s, SIGHUP);
     else if (strcmp(line, "stats") == 0)
         print_total(s, "stats");
     else
-        fprintf(stderr, "muster-fleet: unknown word on standard input; quit, dump, stats and go are known\n");
+        fprintf(stderr,
+                "muster-fleet: unknown word on standard input; quit, dump, stats, go and reconnect are known\n");
 }
 
 static void on_input(struct supervisor *s)

@@ -81,7 +81,7 @@ def read_record(path):
     record = {}
     with open(path, encoding="ascii") as f:
         for line in f:
-            device, command, received, executed, outcome, acked = line.split()
+            device, command, received, executed, outcome, acked = line.split()[:6]
             record[device, command] = (int(received), int(executed), outcome, acked == "1")
     return record
 
