@@ -1,6 +1,7 @@
 #include "workers/figures.h"
 
 #include "lib/base/metrics.h"
+#include "lib/base/stream.h"
 #include "lib/store/live.h"
 #include "lib/store/pg.h"
 #include "lib/store/state.h"
@@ -44,6 +45,23 @@ static void add_mqtt(struct metrics *m, const struct mqtt_stats *s)
     metrics_add(m, METRIC_COUNTER, "connect_timeouts_total", NULL, "Connections without CONNECT in time.",
                 &s->connect_timeouts);
     metrics_add(m, METRIC_COUNTER, "pings_total", NULL, "PINGREQ packets.", &s->pings);
+    metrics_add(m, METRIC_GAUGE, "strangers", NULL, "Connections before CONNECT.", &s->strangers);
+    metrics_add(m, METRIC_COUNTER, "strangers_dropped_total", NULL,
+                "Silent connections closed before their time, for want of room.", &s->strangers_dropped);
+    metrics_add(m, METRIC_COUNTER, "deaf_total", NULL,
+                "Times a device was not read because it did not read what it was answered.", &s->deaf);
+}
+
+static void add_handshakes(struct metrics *m, const struct stream_stats *s)
+{
+    metrics_add(m, METRIC_COUNTER, "handshakes_waited_total", NULL, "TLS handshakes that waited in line in a crowd.",
+                &s->handshakes_waited);
+    metrics_add(m, METRIC_COUNTER, "handshakes_timed_out_total", NULL, "TLS handshakes that peers did not finish.",
+                &s->handshakes_timed_out);
+    metrics_add(m, METRIC_COUNTER, "handshakes_dropped_total", NULL,
+                "TLS handshakes ended because too many were under way.", &s->handshakes_dropped);
+    metrics_add(m, METRIC_COUNTER, "accepts_refused_total", NULL, "Connections closed at once, for want of room.",
+                &s->accepts_refused);
 }
 
 static void add_commands(struct metrics *m, const struct worker_stats *s)
@@ -83,6 +101,7 @@ void figures_register(struct figures *f, struct worker *worker, struct metrics *
     add_gauges(f, m);
     if (worker->mqtt)
         add_mqtt(m, mqtt_server_stats(worker->mqtt));
+    add_handshakes(m, stream_hub_stats(worker->hub));
     add_commands(m, &worker->stats);
     add_acks(m, acks_stats(worker->acks));
 }

@@ -20,7 +20,7 @@ struct worker;
 /* Outcomes of a device not yet durable, at most; told to 5.0 clients as Receive Maximum. Beyond it a 3.1.1 client is
  * not read any more until some are. */
 #define MQTT_ACKS_MAX 32
-/* From accept (or the end of the handshake) to CONNECT, and from CONNECT to the answer. */
+/* From accept (or the end of the handshake) to CONNECT, all of it, and from CONNECT to the answer. */
 #define MQTT_CONNECT_MS 10000
 
 /* Returns owned, or NULL without memory. */
@@ -32,7 +32,9 @@ int mqtt_server_listen(struct mqtt_server *server, const char *address, struct t
 void mqtt_server_stop(struct mqtt_server *server);
 struct mqtt_stats {
     uint64_t accepted, connected, refused, protocol_errors, keepalive_timeouts, connect_timeouts, pings;
+    uint64_t strangers_dropped, deaf;
     uint64_t connections; /* gauge: accepted and not closed */
+    uint64_t strangers;   /* gauge: of these, before CONNECT */
 };
 const struct mqtt_stats *mqtt_server_stats(const struct mqtt_server *server);
 

@@ -24,7 +24,7 @@ struct mqtt_server {
     struct worker *worker;
     struct stream_listener *listeners[MQTT_LISTENERS_MAX];
     unsigned listener_count;
-    struct list strangers;         /* connections that may send CONNECT, the longest waiting first */
+    struct list strangers;         /* connections before CONNECT, in the order they came */
     struct list sessions;          /* struct mqtt_session without keepalive */
     struct list wheel[MQTT_WHEEL]; /* the others, by the tick in which they are looked at next */
     struct ev_timer timer;
@@ -50,7 +50,9 @@ struct mqtt_session {
     uint16_t waiting;         /* acknowledgements of the device not yet durable */
     uint8_t version;          /* enum mqtt_version */
     uint8_t qos;              /* of the subscription */
-    bool json, paused;
+    bool json : 1;
+    bool paused : 1; /* not read until its outcomes are durable; */
+    bool deaf : 1;   /* until it reads what it was answered */
     uint8_t id_len;
     char id[]; /* the device's; id_len bytes, no NUL */
 };

@@ -8,7 +8,13 @@
 #include "workers/mqtt_internal.h"
 #include "workers/worker.h"
 
-#define HANDSHAKE_MS 30000 /* generous: a whole fleet may be at the door at once */
+/* For the first byte, and from then on: the time that a crowd makes its handshakes wait for us does not count. */
+#define HANDSHAKE_MS 10000
+/* Connections before CONNECT: a fleet that comes all at once finds room, with those whom the kernel lets wait behind
+ * them, and who only holds connections open costs no more than this. */
+#define STRANGERS_MAX 8192
+/* Of the oldest of them so many are looked at for one that is silent. */
+#define STRANGERS_LOOK 64
 /* A token signed with a key we don't know makes the keys be read again; after so many ticks it is refused. */
 #define KEY_TRIES_MAX 4
 
@@ -16,8 +22,8 @@
 struct stranger {
     struct mqtt_server *server;
     struct stream *stream;
-    struct list link; /* in server->strangers; alone during the handshake */
-    int64_t since_ms; /* CLOCK_MONOTONIC */
+    struct list link; /* in server->strangers */
+    int64_t since_ms; /* CLOCK_MONOTONIC, when CONNECT was due to begin; 0 during the handshake */
     unsigned tries;   /* how often its token was looked at */
     bool waiting;     /* for keys */
 };
@@ -72,6 +78,7 @@ void mqtt_bury(struct mqtt_server *server, struct stream *stream)
 
 static void stranger_free(struct stranger *s)
 {
+    s->server->stats.strangers--;
     list_remove(&s->link);
     free(s);
 }
@@ -203,17 +210,10 @@ static size_t stranger_data(struct stream *stream, void *arg, const uint8_t *dat
 
 /* --- accepting ---------------------------------------------------------------------------------------------------- */
 
-static void stranger_begin(struct stranger *s)
-{
-    s->since_ms = mono_ms();
-    list_remove(&s->link);
-    list_append(&s->server->strangers, &s->link);
-}
-
 static void stranger_open(struct stream *stream, void *arg)
 {
     (void)stream;
-    stranger_begin(arg);
+    ((struct stranger *)arg)->since_ms = mono_ms();
 }
 
 static void stranger_close(struct stream *stream, void *arg, enum err why)
@@ -227,42 +227,59 @@ static void stranger_close(struct stream *stream, void *arg, enum err why)
 static const struct stream_handler stranger_handler = {
     .on_open = stranger_open, .on_data = stranger_data, .on_close = stranger_close};
 
-static struct stranger *on_accept(struct mqtt_server *server, struct stream *stream)
+/* Closes the one that has kept us waiting for longest, so that who has something to say finds room. */
+static bool drop_silent_stranger(struct mqtt_server *server)
 {
+    unsigned looked = 0;
+    list_for_each (pos, tmp, &server->strangers) {
+        struct stranger *s = container_of(pos, struct stranger, link);
+        if (++looked > STRANGERS_LOOK)
+            break;
+        if (s->waiting || !stream_silent(s->stream))
+            continue;
+        server->stats.strangers_dropped++;
+        server->stats.connections--;
+        stream_close(s->stream);
+        stranger_free(s);
+        return true;
+    }
+    return false;
+}
+
+static enum stream_room make_room(void *arg, bool scarce)
+{
+    struct mqtt_server *server = arg;
+    if ((!scarce && server->stats.strangers < STRANGERS_MAX) || drop_silent_stranger(server))
+        return STREAM_ROOM;
+    /* They all wait for us, and not for long: they become devices, or go. */
+    return server->stats.strangers > 0 ? STREAM_ROOM_SOON : STREAM_ROOM_NONE;
+}
+
+static void on_accept(struct stream *stream, void *arg)
+{
+    struct mqtt_server *server = arg;
     struct stranger *s = calloc(1, sizeof *s);
     if (!s) {
         stream_close(stream);
-        return NULL;
+        return;
     }
     *s = (struct stranger){.server = server, .stream = stream};
-    list_init(&s->link);
+    list_append(&server->strangers, &s->link);
     server->stats.accepted++;
     server->stats.connections++;
+    server->stats.strangers++;
     stream_set_input_limit(stream, MQTT_MAX_CONNECT);
     stream_set_handler(stream, &stranger_handler, s);
-    return s;
-}
-
-static void on_accept_tls(struct stream *stream, void *arg)
-{
-    (void)!on_accept(arg, stream);
-}
-
-static void on_accept_plain(struct stream *stream, void *arg)
-{
-    struct stranger *s = on_accept(arg, stream);
-    if (s)
-        stranger_begin(s);
 }
 
 int mqtt_server_listen(struct mqtt_server *server, const char *address, struct tls *tls)
 {
     if (server->listener_count == MQTT_LISTENERS_MAX)
         return -1;
-    struct stream_listener *l =
-        stream_listen(server->worker->hub, address, tls, HANDSHAKE_MS, tls ? on_accept_tls : on_accept_plain, server);
+    struct stream_listener *l = stream_listen(server->worker->hub, address, tls, HANDSHAKE_MS, on_accept, server);
     if (!l)
         return -1;
+    stream_listener_set_room(l, make_room);
     server->listeners[server->listener_count++] = l;
     return stream_listener_port(l);
 }
@@ -274,7 +291,7 @@ static void look_at_strangers(struct mqtt_server *server)
     int64_t due = mono_ms() - MQTT_CONNECT_MS;
     list_for_each (pos, tmp, &server->strangers) {
         struct stranger *s = container_of(pos, struct stranger, link);
-        if (s->since_ms <= due) {
+        if (s->since_ms && s->since_ms <= due) {
             server->stats.connect_timeouts++;
             mqtt_bury(server, s->stream);
             stranger_free(s);

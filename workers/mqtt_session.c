@@ -139,7 +139,7 @@ static void acknowledged(struct session *s, uint16_t token)
     if (m->paused && m->waiting <= MQTT_ACKS_MAX / 2) {
         m->paused = false;
         m->seen = m->server->tick;
-        stream_pause(m->stream, false);
+        stream_pause(m->stream, m->deaf);
     }
 }
 
@@ -370,8 +370,11 @@ size_t mqtt_session_data(struct stream *stream, void *arg, const uint8_t *data, 
     m->seen = m->server->tick;
     while (rest.len > 0) {
         /* 3.1.1 knows no Receive Maximum: who sends more is read when these are durable. */
-        if (m->waiting >= MQTT_ACKS_MAX && m->version != MQTT_5) {
-            m->paused = true;
+        m->paused = m->waiting >= MQTT_ACKS_MAX && m->version != MQTT_5;
+        /* Each packet is answered: who does not read the answers is not read either. */
+        m->deaf = !stream_writable(m->stream);
+        if (m->paused || m->deaf) {
+            m->server->stats.deaf += m->deaf;
             stream_pause(m->stream, true);
             break;
         }
@@ -396,7 +399,17 @@ static void on_close(struct stream *stream, void *arg, enum err why)
     forget(m, false);
 }
 
-static const struct stream_handler session_handler = {.on_data = mqtt_session_data, .on_close = on_close};
+static void on_drain(struct stream *stream, void *arg)
+{
+    struct mqtt_session *m = arg;
+    if (!m->deaf)
+        return;
+    m->deaf = false;
+    stream_pause(stream, m->paused);
+}
+
+static const struct stream_handler session_handler = {
+    .on_data = mqtt_session_data, .on_drain = on_drain, .on_close = on_close};
 
 /* --- opening ------------------------------------------------------------------------------------------------------ */
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -73,32 +74,52 @@ static void update_events(struct stream *s)
     set_events(s, (reading && !s->parked && s->state != STREAM_CONNECTING ? EV_READ : 0) | (blocked ? EV_WRITE : 0));
 }
 
+static int64_t first_deadline(const struct list *streams)
+{
+    return list_empty(streams) ? INT64_MAX : container_of(streams->next, struct stream, link)->deadline;
+}
+
 static void arm_timer(struct stream_hub *hub, int64_t now)
 {
-    if (list_empty(&hub->deadlines)) {
-        ev_timer_stop(hub->loop, &hub->timer);
-        return;
-    }
-    struct stream *first = container_of(hub->deadlines.next, struct stream, link);
-    int64_t wait = first->deadline > now ? first->deadline - now : 0;
+    int64_t first = first_deadline(&hub->deadlines), shaking = first_deadline(&hub->shaking);
+    if (shaking < first)
+        first = shaking;
     ev_timer_stop(hub->loop, &hub->timer);
-    ev_timer_set(&hub->timer, (double)wait / 1000 + 0.001, 0);
+    if (first == INT64_MAX)
+        return;
+    ev_timer_set(&hub->timer, (double)(first > now ? first - now : 0) / 1000 + 0.001, 0);
     ev_timer_start(hub->loop, &hub->timer);
 }
 
 /* Timeouts differ little, so the place is found near the tail. */
-void stream_set_deadline(struct stream *s, int64_t ms_from_now)
+static void set_deadline_in(struct stream *s, struct list *streams, int64_t ms_from_now)
 {
     struct stream_hub *hub = s->hub;
     int64_t now = clock_mono_us() / 1000;
     s->deadline = now + ms_from_now;
     list_remove(&s->link);
-    struct list *at = &hub->deadlines;
-    while (at->prev != &hub->deadlines && container_of(at->prev, struct stream, link)->deadline > s->deadline)
+    struct list *at = streams;
+    while (at->prev != streams && container_of(at->prev, struct stream, link)->deadline > s->deadline)
         at = at->prev;
     list_insert(at, &s->link);
-    if (hub->deadlines.next == &s->link || !ev_is_active(&hub->timer))
+    if (streams->next == &s->link || !ev_is_active(&hub->timer))
         arm_timer(hub, now);
+}
+
+void stream_set_deadline(struct stream *s, int64_t ms_from_now)
+{
+    set_deadline_in(s, &s->hub->deadlines, ms_from_now);
+}
+
+void stream_shake(struct stream *s)
+{
+    struct stream_hub *hub = s->hub;
+    if (hub->handshakes >= STREAM_HANDSHAKES_MAX && !list_empty(&hub->shaking)) {
+        hub->stats.handshakes_dropped++;
+        stream_fail(container_of(hub->shaking.next, struct stream, link), ERR_LIMIT);
+    }
+    if (!s->closing)
+        set_deadline_in(s, &hub->shaking, s->handshake_ms);
 }
 
 static void clear_deadline(struct stream *s)
@@ -107,17 +128,22 @@ static void clear_deadline(struct stream *s)
     list_append(&s->hub->open, &s->link);
 }
 
+static void expire(struct list *streams, int64_t now)
+{
+    while (first_deadline(streams) <= now) {
+        struct stream *s = container_of(streams->next, struct stream, link);
+        s->hub->stats.handshakes_timed_out += s->state == STREAM_HANDSHAKE && !s->client;
+        stream_fail(s, s->state == STREAM_LINGER ? ERR_CLOSED : ERR_TIMEOUT);
+    }
+}
+
 static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 {
     (void)loop, (void)revents;
     struct stream_hub *hub = container_of(w, struct stream_hub, timer);
     int64_t now = clock_mono_us() / 1000;
-    while (!list_empty(&hub->deadlines)) {
-        struct stream *s = container_of(hub->deadlines.next, struct stream, link);
-        if (s->deadline > now)
-            break;
-        stream_fail(s, s->state == STREAM_LINGER ? ERR_CLOSED : ERR_TIMEOUT);
-    }
+    expire(&hub->deadlines, now);
+    expire(&hub->shaking, now);
     arm_timer(hub, now);
 }
 
@@ -127,6 +153,7 @@ void stream_close(struct stream *s)
     if (s->state == STREAM_CLOSED)
         return;
     s->state = STREAM_CLOSED;
+    hub->stream_count--;
     hub->hello_count -= s->queued;
     ev_io_stop(hub->loop, &s->io);
     close(s->io.fd);
@@ -235,8 +262,10 @@ static void read_once(struct stream *s)
     }
 }
 
-/* The first bytes of a handshake wait in line until the turn's end. Of a long line only the head is watched on: to be
- * told of the others again and again costs more than to be told once. */
+/* The first bytes of a handshake wait in line until the turn's end, however long that takes: it is not the peer's
+ * doing. Of a long line only the head is watched on: to be told of the others again and again costs more than to be
+ * told once.
+ */
 static void queue_hello(struct stream *s)
 {
     struct stream_hub *hub = s->hub;
@@ -244,25 +273,35 @@ static void queue_hello(struct stream *s)
         return;
     s->queued = true;
     list_append(&hub->hellos, &s->turn);
-    s->parked = ++hub->hello_count > STREAM_HANDSHAKES_PER_TURN;
+    s->parked = ++hub->hello_count > STREAM_HELLOS_WATCHED;
+    hub->stats.handshakes_waited += s->parked;
+    if (!s->closing)
+        clear_deadline(s);
     update_events(s);
 }
 
-/* Begins as many handshakes as those under way have left of this turn. */
+static void handshake_step(struct stream *s)
+{
+    struct stream_hub *hub = s->hub; /* the stream is there until the turn's end, but who knows */
+    int64_t began = clock_mono_us();
+    read_once(s);
+    hub->handshakes_us += clock_mono_us() - began;
+}
+
+/* Begins as many handshakes as those under way have left time for in this turn. */
 static void begin_handshakes(struct stream_hub *hub)
 {
     struct list *l;
-    while (hub->handshakes_left > 0 && (l = list_pop(&hub->hellos))) {
+    while (hub->handshakes_us < STREAM_HANDSHAKES_US && (l = list_pop(&hub->hellos))) {
         struct stream *s = container_of(l, struct stream, turn);
-        hub->handshakes_left--;
         hub->hello_count--;
         s->queued = s->parked = false;
         update_events(s);
         if (s->resume || s->doomed)
             mark_turn(s);
-        read_once(s);
+        handshake_step(s);
     }
-    hub->handshakes_left = STREAM_HANDSHAKES_PER_TURN;
+    hub->handshakes_us = 0;
 }
 
 static void on_readable(struct stream *s)
@@ -271,9 +310,8 @@ static void on_readable(struct stream *s)
         read_once(s);
     } else if (!s->ssl) {
         queue_hello(s);
-    } else if (s->hub->handshakes_left > 0) {
-        s->hub->handshakes_left--;
-        read_once(s);
+    } else if (s->hub->handshakes_us < STREAM_HANDSHAKES_US) {
+        handshake_step(s);
     }
     /* What is not read stays readable, and is looked at again in the next turn. */
 }
@@ -515,10 +553,10 @@ struct stream_hub *stream_hub_new(struct ev_loop *loop)
         return NULL;
     memset(hub, 0, offsetof(struct stream_hub, received));
     hub->loop = loop;
-    hub->handshakes_left = STREAM_HANDSHAKES_PER_TURN;
     pool_init(&hub->streams, sizeof(struct stream));
     list_init(&hub->open);
     list_init(&hub->deadlines);
+    list_init(&hub->shaking);
     list_init(&hub->closed);
     list_init(&hub->turn);
     list_init(&hub->hellos);
@@ -541,6 +579,8 @@ void stream_hub_free(struct stream_hub **hub)
         stream_close(container_of(h->open.next, struct stream, link));
     while (!list_empty(&h->deadlines))
         stream_close(container_of(h->deadlines.next, struct stream, link));
+    while (!list_empty(&h->shaking))
+        stream_close(container_of(h->shaking.next, struct stream, link));
     reap(h);
     ev_ref(h->loop);
     ev_prepare_stop(h->loop, &h->prepare);
@@ -569,6 +609,7 @@ struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum 
         return NULL;
     }
     s->hub = hub;
+    hub->stream_count++;
     s->tls = tls;
     s->records = tls ? &stream_openssl_records : NULL; /* they make the handshake */
     s->state = (uint8_t)state;
@@ -598,6 +639,17 @@ void stream_set_input_limit(struct stream *s, size_t bytes)
 void stream_set_output_limit(struct stream *s, size_t bytes)
 {
     s->out_limit = bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes;
+}
+
+bool stream_silent(const struct stream *s)
+{
+    int unread = 0;
+    return !s->queued && !s->in && (ioctl(s->io.fd, FIONREAD, &unread) < 0 || unread == 0);
+}
+
+const struct stream_stats *stream_hub_stats(const struct stream_hub *hub)
+{
+    return &hub->stats;
 }
 
 const char *stream_peer(const struct stream *s)

@@ -28,6 +28,14 @@ struct stream_hub; /* per loop: scratch buffers, the list of streams with output
 struct stream_hub *stream_hub_new(struct ev_loop *loop);
 void stream_hub_free(struct stream_hub **hub);
 struct ev_loop *stream_hub_loop(const struct stream_hub *hub);
+/* Of servers' streams, for metrics; borrowed. */
+struct stream_stats {
+    uint64_t handshakes_waited;    /* began in a later turn, since a crowd was there */
+    uint64_t handshakes_timed_out; /* the peer kept silent for too long */
+    uint64_t handshakes_dropped;   /* of too many under way the one that took longest */
+    uint64_t accepts_refused;      /* closed at once, for want of room */
+};
+const struct stream_stats *stream_hub_stats(const struct stream_hub *hub);
 
 struct tls_options {
     const char *cert_file, *key_file; /* PEM; needed on the server side */
@@ -73,12 +81,24 @@ struct stream *stream_connect(struct stream_hub *hub, const char *host, uint16_t
  * handshake comes after. */
 typedef void stream_accept_fn(struct stream *s, void *arg);
 /* Listens on "address:port" ("127.0.0.1:0" for any free port, "[::1]:7443") or "unix:/path" (replaces the file).
- * Borrows tls (NULL for plain). At most 64 accepts a turn. `handshake_timeout_ms` closes connections that have not
- * finished their handshake. Out of descriptors: pauses accepting, logs once, goes on later. Returns NULL with a line in
- * the log when it can't. */
+ * Borrows tls (NULL for plain). At most 32 accepts a turn. `handshake_timeout_ms` closes connections that have not sent
+ * their first byte, or from then on not finished their handshake. Out of descriptors: pauses accepting, logs once, goes
+ * on later. Returns NULL with a line in the log when it can't. */
 struct stream_listener *stream_listen(struct stream_hub *hub, const char *address, struct tls *tls,
                                       int handshake_timeout_ms, stream_accept_fn *on_accept, void *arg);
 int stream_listener_port(const struct stream_listener *l);
+/* Whether one more connection can be taken. `scarce`: there are hardly descriptors left, STREAM_DESCRIPTORS_KEPT of
+ * this process's; the owner closes what it needs least. */
+enum stream_room {
+    STREAM_ROOM,      /* there is, or was made */
+    STREAM_ROOM_SOON, /* this one, but no more for a moment: those at the door wait for us */
+    STREAM_ROOM_NONE, /* it is closed at once: its peer finds another server sooner */
+};
+typedef enum stream_room stream_room_fn(void *arg, bool scarce);
+/* Asks `room` before on_accept, with the same `arg`. Without it all are taken. */
+void stream_listener_set_room(struct stream_listener *l, stream_room_fn *room);
+/* For all else than streams: PostgreSQL and Redis, whose connections come again, and the admin port. */
+#define STREAM_DESCRIPTORS_KEPT 128
 /* Stops accepting, frees; accepted streams live on. */
 void stream_listener_free(struct stream_listener **l);
 
@@ -91,6 +111,8 @@ void stream_write(struct stream *s, const void *data, size_t len);
 /* False while pending output is over the high watermark. */
 bool stream_writable(const struct stream *s);
 size_t stream_pending(const struct stream *s);
+/* True when everything has been read that the peer has sent: it is the peer's turn, or it says nothing. */
+bool stream_silent(const struct stream *s);
 /* Stops or goes on calling on_data (back-pressure to the peer by TCP). */
 void stream_pause(struct stream *s, bool paused);
 /* Sends what is pending, then closes (TLS close_notify first); on_close comes with ERR_CLOSED. Gives up after

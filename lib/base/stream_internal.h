@@ -22,10 +22,16 @@
  * so few that a push to all does not run far ahead of the answers: a connection that was just written to is read with
  * its memory still in the processor's cache. */
 #define STREAM_FLUSHES_PER_TURN 64
-/* Handshake steps in one turn: each costs up to 0.4 ms, and pushes must not wait for a crowd that connects. Handshakes
- * under way go before new ones, which wait in line: else a whole crowd would be half-way through at a time, with 20 KB
- * each. */
-#define STREAM_HANDSHAKES_PER_TURN 32
+/* Time for handshakes in one turn, one step at least: each takes up to 0.4 ms, and pushes must not wait for a crowd
+ * that connects. A loop with nothing else to do makes such turns all the time, a busy one gives them a share.
+ * Handshakes under way go before new ones, which wait in line: else a whole crowd would be half-way through at a time,
+ * with 20 KB each. */
+#define STREAM_HANDSHAKES_US 500
+/* Of a line so long only the head is watched on. */
+#define STREAM_HELLOS_WATCHED 32
+/* Handshakes under way, 20 KB each; beyond, the one that has kept us waiting for longest is closed. A crowd of peers a
+ * second away needs about so many. */
+#define STREAM_HANDSHAKES_MAX 2048
 /* So many handshakes at a time leave memory behind that is worth giving back. */
 #define STREAM_CROWD 64
 /* Ciphertext the kernel did not take: one record's worth, and the answers to a peer's key updates. More is an attack.
@@ -72,13 +78,13 @@ struct stream {
         struct tls_channel *lean; /* from the end of the handshake on, with stream_lean_records */
     };
     const struct stream_handler *handler;
-    struct list link;  /* in hub->open, hub->deadlines or hub->closed */
+    struct list link;  /* in hub->open, hub->deadlines, hub->shaking or hub->closed */
     struct list turn;  /* in hub->turn while there is something to do at the end of the turn */
     struct buf *in;    /* received and not yet used up */
     struct buf *out;   /* written and not yet sent (for TLS: not yet encrypted) */
     struct buf *wire;  /* TLS: encrypted and not yet sent */
     struct buf *part;  /* lean: the beginning of a record */
-    int64_t deadline;  /* ms of CLOCK_MONOTONIC, while in hub->deadlines */
+    int64_t deadline;  /* ms of CLOCK_MONOTONIC, while in hub->deadlines or hub->shaking */
     uint32_t in_limit; /* bytes */
     uint32_t out_limit;
     uint8_t state;    /* enum stream_state */
@@ -88,24 +94,27 @@ struct stream {
     bool full : 1;    /* output went over its limit; on_drain is due */
     bool closing : 1; /* stream_shutdown was called */
     bool client : 1;
-    bool queued : 1;  /* in hub->hellos */
-    bool parked : 1;  /* is not watched until its turn in there */
-    bool shaking : 1; /* counted in hub->handshakes */
-    bool alpn : 1;    /* the context's protocol was agreed */
+    bool queued : 1;       /* in hub->hellos */
+    bool parked : 1;       /* is not watched until its turn in there */
+    bool shaking : 1;      /* counted in hub->handshakes */
+    bool alpn : 1;         /* the context's protocol was agreed */
+    uint32_t handshake_ms; /* server: how long the peer may take for its first byte, and for the rest */
 };
 
 struct stream_hub {
     struct ev_loop *loop;
     struct pool streams;
     struct list open, deadlines, closed, turn;
-    struct list hellos; /* by `turn`: servers' streams whose first bytes are there to be read */
-    unsigned hello_count;
-    ev_prepare prepare; /* the end of a turn */
-    ev_idle idle;       /* runs while `turn` could not be finished, so that the loop does not sleep */
-    ev_timer timer;     /* the first of `deadlines` */
-    struct slice raw;   /* of `received`: what the TLS stream being read has not taken yet */
-    bool starved;       /* OpenSSL has asked for more than `raw` held */
-    unsigned handshakes_left;
+    struct list shaking; /* servers' streams whose handshake is under way, by deadline */
+    struct list hellos;  /* by `turn`: servers' streams whose first bytes are there to be read */
+    unsigned hello_count, stream_count;
+    ev_prepare prepare;    /* the end of a turn */
+    ev_idle idle;          /* runs while `turn` could not be finished, so that the loop does not sleep */
+    ev_timer timer;        /* the first of `deadlines` and `shaking` */
+    struct slice raw;      /* of `received`: what the TLS stream being read has not taken yet */
+    bool starved;          /* OpenSSL has asked for more than `raw` held */
+    int64_t handshakes_us; /* what they took in this turn */
+    struct stream_stats stats;
     unsigned handshakes, handshakes_peak; /* under way, with SSL objects; the most since memory was last given back */
     unsigned spare_count;
     struct buf *spare[STREAM_SPARES_MAX];
@@ -118,6 +127,8 @@ struct stream_hub {
 struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum stream_state state, int events);
 /* Puts `s` among those with a deadline, ordered. */
 void stream_set_deadline(struct stream *s, int64_t ms_from_now);
+/* A server's stream begins its handshake: makes room among those under way, and gives it a deadline of its own. */
+void stream_shake(struct stream *s);
 /* Closes and calls on_close. */
 void stream_fail(struct stream *s, enum err why);
 /* Has come to STREAM_OPEN. */

@@ -1,8 +1,10 @@
 /* Where streams come from: listening sockets, and connect(2). */
 #include <errno.h>
+#include <limits.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -11,7 +13,8 @@
 #include "lib/base/log.h"
 #include "lib/base/stream_internal.h"
 
-#define ACCEPTS_PER_TURN 64
+/* Each costs some 10 µs with what follows from it. */
+#define ACCEPTS_PER_TURN 32
 #define BACKLOG          4096
 /* Out of descriptors: how long to leave the socket alone, and how often to say so. */
 #define ACCEPT_PAUSE_S      0.1
@@ -23,7 +26,9 @@ struct stream_listener {
     struct stream_hub *hub;
     struct tls *tls;
     stream_accept_fn *on_accept;
+    stream_room_fn *room; /* may be NULL */
     void *arg;
+    unsigned streams_max; /* of the hub; beyond, descriptors are scarce */
     int handshake_timeout_ms;
     int port;
     int64_t complained_ms;
@@ -83,6 +88,7 @@ static void welcome(struct stream_listener *l, int fd)
     struct stream *s = stream_new(l->hub, fd, l->tls, l->tls ? STREAM_HANDSHAKE : STREAM_OPEN, EV_READ);
     if (!s)
         return;
+    s->handshake_ms = (uint32_t)l->handshake_timeout_ms;
     l->on_accept(s, l->arg);
     if (s->state == STREAM_CLOSED)
         return;
@@ -94,43 +100,81 @@ static void welcome(struct stream_listener *l, int fd)
         stream_set_deadline(s, l->handshake_timeout_ms);
 }
 
+static void complain(struct stream_listener *l, const char *event, const char *reason)
+{
+    int64_t now = clock_mono_us() / 1000;
+    if (now - l->complained_ms < ACCEPT_COMPLAINT_MS)
+        return;
+    log_warn(event, "port=%d reason=%s", l->port, log_quote(reason));
+    l->complained_ms = now;
+}
+
+static void pause_accepting(struct stream_listener *l, const char *reason)
+{
+    complain(l, "accept_paused", reason);
+    ev_io_stop(l->hub->loop, &l->io);
+    ev_timer_set(&l->pause, ACCEPT_PAUSE_S, 0);
+    ev_timer_start(l->hub->loop, &l->pause);
+}
+
+/* Returns false when accepting pauses. */
+static bool take(struct stream_listener *l, int fd, const struct address *a)
+{
+    enum stream_room room = l->room ? l->room(l->arg, l->hub->stream_count >= l->streams_max) : STREAM_ROOM;
+    if (room == STREAM_ROOM_NONE) {
+        l->hub->stats.accepts_refused++;
+        complain(l, "accept_refused", "full");
+        close(fd);
+        return true;
+    }
+    set_no_delay(fd, a);
+    welcome(l, fd);
+    if (room == STREAM_ROOM_SOON)
+        pause_accepting(l, "crowd");
+    return room == STREAM_ROOM;
+}
+
 static void on_acceptable(struct ev_loop *loop, ev_io *w, int revents)
 {
-    (void)revents;
+    (void)loop, (void)revents;
     struct stream_listener *l = container_of(w, struct stream_listener, io);
-    int shortage = 0;
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         struct address a = {.len = sizeof a.storage};
         int fd = accept4(l->io.fd, (struct sockaddr *)&a.storage, &a.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
-            set_no_delay(fd, &a);
-            welcome(l, fd);
+            if (!take(l, fd, &a))
+                return;
             continue;
         }
         if (errno == EAGAIN || errno == EWOULDBLOCK)
             return;
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            shortage = errno;
-            break;
+            pause_accepting(l, strerror(errno));
+            return;
         }
         /* Anything else is that one connection's misfortune (accept(2), "Error handling"). */
     }
-    if (!shortage)
-        return;
-    int64_t now = clock_mono_us() / 1000;
-    if (now - l->complained_ms >= ACCEPT_COMPLAINT_MS) {
-        log_warn("accept_paused", "port=%d reason=%s", l->port, log_quote(strerror(shortage)));
-        l->complained_ms = now;
-    }
-    ev_io_stop(loop, &l->io);
-    ev_timer_set(&l->pause, ACCEPT_PAUSE_S, 0);
-    ev_timer_start(loop, &l->pause);
 }
 
 static void on_pause_end(struct ev_loop *loop, ev_timer *w, int revents)
 {
     (void)revents;
     ev_io_start(loop, &container_of(w, struct stream_listener, pause)->io);
+}
+
+/* A process that may have few keeps fewer. */
+static unsigned streams_max(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > UINT_MAX)
+        return UINT_MAX;
+    unsigned most = (unsigned)limit.rlim_cur, kept = STREAM_DESCRIPTORS_KEPT;
+    return most - (kept < most / 4 ? kept : most / 4);
+}
+
+void stream_listener_set_room(struct stream_listener *l, stream_room_fn *room)
+{
+    l->room = room;
 }
 
 struct stream_listener *stream_listen(struct stream_hub *hub, const char *address, struct tls *tls,
@@ -152,6 +196,7 @@ struct stream_listener *stream_listen(struct stream_hub *hub, const char *addres
     l->arg = arg;
     l->handshake_timeout_ms = handshake_timeout_ms > 0 ? handshake_timeout_ms : STREAM_CONNECT_TIMEOUT_MS;
     l->port = address_port_of(fd);
+    l->streams_max = streams_max();
     l->complained_ms = -ACCEPT_COMPLAINT_MS;
     ev_io_init(&l->io, on_acceptable, fd, EV_READ);
     ev_timer_init(&l->pause, on_pause_end, 0, 0);

@@ -374,7 +374,7 @@ static void test_closed_in_line(void **state)
     struct crowd c = {.hub = w->hub};
     use_tls(w);
     connect_crowd(w, &c, &crowd_client);
-    while (w->hub->hello_count <= STREAM_HANDSHAKES_PER_TURN)
+    while (w->hub->hello_count <= STREAM_HELLOS_WATCHED)
         ev_run(w->loop, EVRUN_ONCE);
     stream_listener_free(&w->listener);
     stream_hub_free(&w->hub);

@@ -2,6 +2,7 @@
 import json
 import os
 import subprocess
+import urllib.request
 
 from .process import Process
 from .stubs import ROOT
@@ -39,6 +40,17 @@ class Daemon(Process):
     @property
     def admin(self):
         return self.ready["admin"]
+
+    def figures(self):
+        """Its metrics: {name with labels: value}."""
+        with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return {name: float(value) for name, value in (l.rsplit(" ", 1) for l in lines if not l.startswith("#"))}
+
+    def rss(self):
+        """Resident memory in bytes."""
+        with open(f"/proc/{self.pid}/statm", encoding="ascii") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Fleet(Process):

@@ -1,0 +1,114 @@
+"""Peers of a worker that want too much: crowds, half-open connections, devices that read nothing. Who behaves is served."""
+import socket
+import threading
+
+import pytest
+from harness import raw_mqtt
+from harness.stack import have
+from harness.strangers import MANNERS, Strangers
+from harness.until import until
+
+pytestmark = pytest.mark.skipif(not have("muster-dispatcher", "muster-worker", "muster-fleet"), reason="not all is built")
+
+DESCRIPTORS = 300
+
+
+def figure(daemon, name):
+    return daemon.figures()[name]
+
+
+@pytest.fixture
+def narrow(stack):
+    """A worker that may have few descriptors."""
+    stack.start(workers=0)
+    stack.start_worker(under=("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"))
+    return stack
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+def test_half_open_connections_keep_nobody_out(narrow, manner):
+    """Six times as many as there are descriptors; devices that come after them are let in, those there before stay."""
+    client = narrow.client(narrow.make_tenant())
+    tokens = narrow.make_devices(client, 120)
+    early, late = dict(list(tokens.items())[:60]), dict(list(tokens.items())[60:])
+    worker = narrow.workers[0]
+    first = narrow.start_fleet(early)
+    with Strangers(worker.address, 6 * DESCRIPTORS, manner) as strangers:
+        strangers.connect()
+        second = narrow.start_fleet(late)
+        batch = narrow.submit(client).batch
+        assert narrow.watch(client, batch.id, timeout=30).progress.succeeded == 120
+        assert figure(worker, "muster_worker_strangers_dropped_total") >= 5 * DESCRIPTORS
+        for fleet in (first, second):
+            done = fleet.stats()
+            assert (done["ready"], done["failures"], done["lost"]) == (60, 0, 0)
+    until(lambda: figure(worker, "muster_worker_strangers") == 0, what="no stranger is left")
+
+
+def test_a_full_worker_says_so_at_once(narrow):
+    """Who finds no room among devices is not left waiting at the door."""
+    client = narrow.client(narrow.make_tenant())
+    fleet = narrow.start_fleet(narrow.make_devices(client, DESCRIPTORS + 40), "--backoff", "20ms", wait=False)
+    worker = narrow.workers[0]
+    until(lambda: figure(worker, "muster_worker_accepts_refused_total") > 100, what="devices are turned away")
+    assert fleet.stats()["ready"] > DESCRIPTORS // 2
+    with raw_mqtt.RawClient(worker.address, timeout=5) as c:
+        c.expect_end()
+
+
+def test_a_device_that_reads_nothing_is_not_read(stack):
+    """Each PINGREQ makes an answer: who reads none is stopped by TCP, and gets all of them when it reads again."""
+    stack.start(workers=0)
+    worker = stack.start_worker("--listen-plain", "127.0.0.1:0")
+    client = stack.client(stack.make_tenant())
+    (device, token), = stack.make_devices(client, 1).items()
+    pings, most = raw_mqtt.packet(0xc0) * 8192, 64 * 1024 * 1024
+    with raw_mqtt.RawClient(worker.ready["plain"]) as c:
+        c.send(raw_mqtt.connect(4, device, token, keepalive=0)).expect(raw_mqtt.CONNACK)
+        before, sent = worker.rss(), 0
+        c.socket.settimeout(2)
+        try:
+            while sent < most:
+                sent += c.socket.send(pings)
+        except socket.timeout:
+            pass
+        assert sent < most // 2, "all of it is taken, and answered into the worker's memory"
+        assert worker.rss() - before < 4 * 1024 * 1024
+        assert figure(worker, "muster_worker_deaf_total") >= 1
+        c.socket.settimeout(20)
+        # One packet may have been sent by half.
+        rest = threading.Thread(target=c.socket.sendall, args=(b"\0" * (sent % 2) + raw_mqtt.packet(0xc0),))
+        rest.start()
+        wanted, got = (sent + sent % 2 + 2) // 2, 0
+        while got < wanted * 2:
+            got += len(c.socket.recv(1 << 20))
+        rest.join()
+        assert got == wanted * 2
+        assert figure(worker, "muster_worker_pings_total") == wanted
+
+
+def test_a_fleet_that_comes_all_at_once_is_let_in_at_its_first_try(stack):
+    """After its worker was killed, with another fleet at work on a second one: no attempt fails but those refused while
+    nobody listened, and the others' commands go on."""
+    stack.start(workers=2)
+    client = stack.client(stack.make_tenant())
+    tokens = stack.make_devices(client, 1100)
+    crowd, steady = dict(list(tokens.items())[:1000]), dict(list(tokens.items())[1000:])
+    coming, there = stack.workers
+    working = stack.start_fleet(steady, workers=[there])
+    fleet = stack.start_fleet(crowd, "--handshakes", "1000", "--backoff", "300ms", workers=[coming])
+    coming.kill()
+    until(lambda: fleet.stats()["ready"] == 0, what="all are lost")
+    began = fleet.stats()["failures"]
+    stack.restart(coming)
+    for _ in range(5):
+        stack.watch(client, stack.submit(client, target=stack.pb.Target(devices=stack.pb.DeviceIds(ids=list(steady)))).batch.id,
+                    timeout=30)
+    until(lambda: fleet.stats()["ready"] == 1000, 60, "all are back")
+    worker = stack.workers[0]
+    assert figure(worker, "muster_worker_accepted_total") == 1000, "each needed one connection"
+    assert figure(worker, "muster_worker_handshakes_waited_total") > 0
+    assert working.stats()["lost"] == 0
+    assert fleet.stats()["refused"] == 0 and began <= fleet.stats()["failures"]
+    batch = stack.submit(client).batch
+    assert stack.watch(client, batch.id, timeout=30).progress.succeeded == 1100
