@@ -13,6 +13,8 @@ DEVICES ?= 10000
 WORKERS ?= 2
 QUICK   ?=
 RECORD  ?=
+SEED    ?= 1
+ROUNDS  ?= 1
 MINUTES ?=
 FUZZ_SECONDS ?= 5
 PYTHON  := /usr/bin/python3
@@ -55,7 +57,7 @@ objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB    := $(BUILD)/libmuster.a
 DISPATCHER_C := $(wildcard dispatcher/*.c)
 WORKER_C     := $(wildcard workers/*.c)
-CLI_C        := $(wildcard cli/*.c)
+CLI_C        := $(wildcard cli/*.c cli/chaos/*.c)
 FLEET_C      := $(wildcard bench/fleet/*.c)
 FLOOR_C      := $(wildcard bench/floor/*.c)
 SENDER_C     := $(wildcard bench/sender/*.c)
@@ -222,6 +224,10 @@ demo: deps ## one lock command to DEVICES=10000 simulated devices on WORKERS=2 w
 	@$(MAKE) --no-print-directory all
 	$(BUILD)/muster dev --devices $(DEVICES) --workers $(WORKERS) --demo
 
+.PHONY: chaos
+chaos: all ## the real stack under load, everything in it killed, stopped, cut off and filled up; then every promise judged (SEED=n ROUNDS=n)
+	$(BUILD)/muster chaos --seed $(SEED) --rounds $(ROUNDS)
+
 .PHONY: bench
 bench: all $(PY) ## measure the core path against its floor (QUICK=1: within 50 s)
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/core.py $(if $(QUICK),--quick)
@@ -300,7 +306,7 @@ grpc-test-server: $(GRPC_TEST_SERVER)
 
 # --- lint -------------------------------------------------------------------------------------------------------------
 OURS_C := $(ALL_C) $(UNIT_C) $(FUZZ_C) $(wildcard tests/store/*.c tests/grpc_server/*.c)
-OURS_H := $(wildcard lib/base/*.h lib/store/*.h proto/*.h dispatcher/*.h workers/*.h cli/*.h bench/fleet/*.h bench/floor/*.h \
+OURS_H := $(wildcard lib/base/*.h lib/store/*.h proto/*.h dispatcher/*.h workers/*.h cli/*.h cli/chaos/*.h bench/fleet/*.h bench/floor/*.h \
                      bench/sender/*.h bench/submit/*.h bench/peers/*.h \
                      tests/store/*.h tests/unit/*.h)
 FLAGS_FOR_TOOLS = -std=gnu11 -D_GNU_SOURCE -DMUSTER_VERSION=\"$(VERSION)\" -I. -I$(BUILD)/gen $(INCS)

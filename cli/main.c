@@ -3,15 +3,20 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/chaos/load.h"
+#include "cli/chaos/proxy.h"
 #include "cli/commands.h"
 
 static const struct subcommand {
     const char *group, *verb; /* verb "" for a command of one word */
     int (*run)(struct invocation *inv);
-    const char *summary;
+    const char *summary; /* NULL: a part of another, not listed */
 } subcommands[] = {
     {"migrate", "", migrate_run, "Brings the database's schema up to date (straight in PostgreSQL)."},
     {"dev", "", dev_run, "Runs a private installation with a simulated fleet until Ctrl-C."},
+    {"chaos", "load", chaos_load_run, NULL},
+    {"chaos", "proxy", chaos_proxy_run, NULL},
+    {"chaos", "", chaos_run, "Breaks a private installation under load and judges what it promises."},
     {"plan", "", plan_run, "Foretells how large an installation a fleet needs."},
     {"tenant", "bootstrap", tenant_bootstrap, "Makes a tenant and its first admin key (straight in PostgreSQL)."},
     {"tenant", "create", tenant_create, "Makes a tenant."},
@@ -43,7 +48,8 @@ static int usage(FILE *out)
 {
     fprintf(out, "Usage: muster COMMAND [flags] [arguments]\nCommands fleets of devices.\n\n");
     for (size_t i = 0; i < SUBCOMMANDS; i++)
-        fprintf(out, "  %-7s %-12s %s\n", subcommands[i].group, subcommands[i].verb, subcommands[i].summary);
+        if (subcommands[i].summary)
+            fprintf(out, "  %-7s %-12s %s\n", subcommands[i].group, subcommands[i].verb, subcommands[i].summary);
     fprintf(out, "\nmuster COMMAND --help lists the flags of one.\n"
                  "Exit status: 0 done (a watched batch: all succeeded), 1 otherwise, 2 wrong usage, 3 error of the "
                  "service.\n");
@@ -55,7 +61,7 @@ static int run(const struct subcommand *c, int argc, char **argv)
     char name[64];
     int words = *c->verb ? 2 : 1;
     struct invocation inv = {
-        .command = name, .summary = c->summary, .argc = argc - 1 - words, .argv = argv + 1 + words};
+        .command = name, .summary = c->summary ? c->summary : "", .argc = argc - 1 - words, .argv = argv + 1 + words};
 
     snprintf(name, sizeof name, "muster %s%s%s", c->group, *c->verb ? " " : "", c->verb);
     /* A pipe that is closed ends the output, not the program: what was begun is finished. */

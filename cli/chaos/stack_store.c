@@ -1,0 +1,102 @@
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/chaos/chaos.h"
+
+/* Until every process of a killed server has left, and the new one has read its log. */
+#define NODE_UP_S  120
+#define REDIS_UP_S 60
+
+/* Small segments of the log, so that it asks for space often; few of them, so that little space is a small file system.
+ */
+#define WAL_SEGMENT_MB "1"
+
+bool chaos_node_answers(void *node)
+{
+    return pg_answers(((const struct chaos_node *)node)->conninfo);
+}
+
+static bool prepare_node(struct chaos *c, int number)
+{
+    struct chaos_node *n = &c->nodes[number];
+    char name[32];
+
+    snprintf(name, sizeof name, "postgres-%d", number + 1);
+    if (!dev_path(n->data, c->dev.data, name))
+        return false;
+    snprintf(name, sizeof name, "pg%d", number + 1);
+    if (!dev_path(n->sockets, c->dev.run, name) || !dev_own_folder(&c->dev, n->sockets))
+        return false;
+    snprintf(n->conninfo, sizeof n->conninfo, "host=%.200s user=muster dbname=postgres", n->sockets);
+    snprintf(name, sizeof name, "postgres-%d", number + 1);
+    if (!dev_postgres_make(&c->dev, &n->process, name, n->data, n->sockets))
+        return false;
+    dev_process_args(&n->process, "-c", "max_wal_size=48MB", "-c", "min_wal_size=8MB", "-c", "checkpoint_timeout=1min",
+                     "-c", "wal_level=replica", "-c", "max_wal_senders=8", "-c", "hot_standby=on", "-c",
+                     "shared_buffers=64MB", NULL);
+    n->made = true;
+    return true;
+}
+
+bool chaos_node_start(struct chaos *c, int number)
+{
+    struct chaos_node *n = &c->nodes[number];
+    double until = ev_time() + NODE_UP_S;
+
+    while (ev_time() < until && !c->dev.group.stopping) {
+        if (!dev_process_start(&n->process))
+            return false;
+        n->process.told = true; /* it may end: while others of it are leaving */
+        if (dev_process_try_up(&n->process, chaos_node_answers, n, NODE_UP_S)) {
+            n->process.told = false;
+            return true;
+        }
+        if (!n->process.ended)
+            break;
+        if (!chaos_pause(c, 0.05))
+            return false;
+    }
+    fprintf(stderr, "muster chaos: %s does not come up; see %s\n", n->process.name, n->process.log_path);
+    return false;
+}
+
+bool chaos_redis_start(struct chaos *c)
+{
+    struct dev_process *p = &c->dev.redis;
+
+    if (!dev_process_start(p))
+        return false;
+    return dev_process_wait_up(p, dev_redis_listens, c->redis_socket, REDIS_UP_S);
+}
+
+static bool make_redis(struct chaos *c)
+{
+    char sockets[DEV_PATH_BYTES];
+
+    if (!dev_path(c->redis_data, c->dev.data, "redis") || !dev_path(sockets, c->dev.run, "rd") ||
+        !dev_path(c->redis_socket, sockets, "redis.sock") || !dev_own_folder(&c->dev, c->redis_data) ||
+        !dev_own_folder(&c->dev, sockets))
+        return false;
+    snprintf(c->dev.redis_url, sizeof c->dev.redis_url, "unix://%.200s", c->redis_socket);
+    return dev_redis_make(&c->dev, c->redis_data, c->redis_socket) && chaos_redis_start(c);
+}
+
+bool chaos_stores_make(struct chaos *c)
+{
+    const char *const more[] = {"--wal-segsize", WAL_SEGMENT_MB, NULL};
+    char error[512] = "";
+
+    for (int i = 0; i < CHAOS_NODES; i++)
+        if (!prepare_node(c, i))
+            return false;
+    if (!dev_own_folder(&c->dev, c->nodes[0].data) || !dev_postgres_init(&c->dev, c->nodes[0].data, more) ||
+        !chaos_node_start(c, 0) || !make_redis(c))
+        return false;
+    if (pg_migrate(c->nodes[0].conninfo, error, sizeof error, NULL) == ERR_OK)
+        return true;
+    fprintf(stderr, "muster chaos: %s\n", error);
+    return false;
+}
