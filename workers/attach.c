@@ -29,6 +29,9 @@ struct attach {
     size_t next;
     struct ev_timer timer;
     unsigned under_way;
+    uint16_t former;     /* of the worker, until what had changed under it is carried out */
+    uint16_t run_former; /* the same of the run */
+    uint16_t own_former; /* the last one ever had */
     void (*settled)(void *arg);
     void *settled_arg;
 };
@@ -37,6 +40,7 @@ struct call {
     struct attach *attach;
     uint32_t tenant, block;
     bool adding;
+    uint16_t number, former;
     unsigned most; /* commands for one slot */
     size_t count;
     uint16_t slots[SLOTS_PER_CALL];
@@ -113,6 +117,14 @@ static bool run_over(const struct attach *attach)
     return attach->next == buf_len(&attach->run) / sizeof(uint64_t);
 }
 
+void attach_fenced(struct attach *attach, uint16_t former)
+{
+    const uint64_t *keys = (const uint64_t *)(void *)buf_head(&attach->run);
+    for (size_t n = buf_len(&attach->run) / sizeof *keys; attach->next < n; attach->next++)
+        note(attach, (uint32_t)(keys[attach->next] >> 32), (uint32_t)keys[attach->next]);
+    attach->former = attach->own_former = former;
+}
+
 static void check_settled(struct attach *attach)
 {
     bool waiting = buf_len(&attach->changed) || !run_over(attach);
@@ -137,6 +149,7 @@ void attach_settle(struct attach *attach, void (*fn)(void *arg), void *arg)
  * later than the next would be overtaken by it. */
 struct gifts {
     struct worker *worker;
+    uint16_t number; /* the worker's, for which they are */
     uint32_t tenant;
     size_t count, unknown; /* unknown: batches not looked up yet, and one until all are asked for */
     struct gift {
@@ -156,7 +169,7 @@ static void give_all(struct gifts *g)
         if (!batch)
             continue;
         struct session *s = session_table_get(g->worker->sessions, g->tenant, g->v[i].seq);
-        if (s)
+        if (s && g->number == lease_number(g->worker->lease))
             session_hold(s, batch, g->v[i].attempts);
         batch_unref(g->worker->batches, batch);
     }
@@ -182,7 +195,7 @@ static struct gifts *gifts_new(struct worker *w, uint32_t tenant, uint32_t block
         log_error("out_of_memory", "where=attach");
         abort();
     }
-    *g = (struct gifts){.worker = w, .tenant = tenant, .unknown = n + 1};
+    *g = (struct gifts){.worker = w, .number = lease_number(w->lease), .tenant = tenant, .unknown = n + 1};
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; k < slots[i].count; k++)
             g->v[g->count++] = (struct gift){.id = slots[i].pending[k].batch,
@@ -212,6 +225,8 @@ static void finish(struct call *call, enum err err)
     struct attach *attach = call->attach;
     attach->under_way--;
     if (err) {
+        if (call->former)
+            attach->former = call->former;
         for (size_t i = 0; i < call->count; i++)
             note(attach, call->tenant, block_seq(call->block, call->slots[i]));
         schedule(attach, RETRY_MS);
@@ -229,12 +244,13 @@ static void attached(void *arg, enum err err, const struct live_attached *slots,
     for (size_t i = 0; !err && i < count; i++) {
         uint32_t seq = block_seq(call->block, slots[i].slot);
         struct session *s = session_table_get(w->sessions, call->tenant, seq);
-        if (slots[i].previous && slots[i].previous != lease_number(w->lease))
-            tell_previous(w, slots[i].previous, call->tenant, seq);
-        if (s)
+        uint16_t previous = slots[i].previous;
+        if (previous && previous != call->number && previous != call->attach->own_former)
+            tell_previous(w, previous, call->tenant, seq);
+        if (s && call->number == lease_number(w->lease))
             session_attached(s, slots[i].count, call->most);
     }
-    if (!err)
+    if (!err && call->number == lease_number(w->lease))
         give(gifts_new(w, call->tenant, call->block, slots, count));
     finish(call, err);
 }
@@ -256,9 +272,14 @@ static void send_call(struct call *call)
 {
     struct worker *w = call->attach->worker;
     uint16_t number = lease_number(w->lease);
+    call->number = number;
     call->attach->under_way++;
-    if (!call->adding)
+    if (!call->adding) {
         acks_push(w->acks); /* what is recorded of a session goes before its end */
+        call->former = call->attach->run_former;
+        if (call->former)
+            live_detach(w->live, call->tenant, call->block, call->former, call->slots, call->count, NULL, NULL);
+    }
     if (call->adding)
         live_attach(w->live, call->tenant, call->block, number, call->slots, call->count, call->most, attached, call);
     else
@@ -317,7 +338,8 @@ static void carry_out(struct attach *attach)
 {
     if (run_over(attach) && buf_len(&attach->changed) == 0)
         return;
-    if (lease_number(attach->worker->lease) == 0 || !live_up(attach->worker->live)) {
+    if (lease_number(attach->worker->lease) == 0 || !lease_holds(attach->worker->lease) ||
+        !live_up(attach->worker->live)) {
         schedule(attach, RETRY_MS);
         check_settled(attach);
         return;
@@ -327,6 +349,8 @@ static void carry_out(struct attach *attach)
         attach->run = attach->changed;
         attach->changed = (struct buf){0};
         attach->next = 0;
+        attach->run_former = attach->former;
+        attach->former = 0;
         qsort(buf_head(&attach->run), buf_len(&attach->run) / sizeof(uint64_t), sizeof(uint64_t), compare);
     }
     while (attach->under_way < CALLS_MAX && !run_over(attach))

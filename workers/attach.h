@@ -16,6 +16,9 @@ void attach_free(struct attach **attach);
 void attach_change(struct attach *attach, uint32_t tenant, uint32_t seq);
 /* Attaches every session of the table: Redis has lost presence, or the worker has a new number. */
 void attach_all(struct attach *attach);
+/* The worker's number was `former` when the changes so far came about, and is not any more: devices that have gone are
+ * detached from that one too, since what was sent to Redis under it may have come after it was reaped there. */
+void attach_fenced(struct attach *attach, uint16_t former);
 /* Calls `fn` when all changes so far are carried out, or Redis is away. */
 void attach_settle(struct attach *attach, void (*fn)(void *arg), void *arg);
 

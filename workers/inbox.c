@@ -25,6 +25,7 @@
 struct inbox {
     struct worker *worker;
     bool running, taking;
+    uint16_t number; /* the worker's, whose inbox is being taken from */
     struct ev_timer retry;
 };
 
@@ -142,8 +143,9 @@ static void on_entry(struct worker *w, enum live_class class, struct slice entry
     int got;
     while ((got = inbox_next(&entry, &item)) == 1) {
         switch (item.kind) {
-        case INBOX_ROUTE:
-            routed_add(w->routed, &item, class, w->takes);
+        case INBOX_ROUTE: /* what was given to a number that was lost meanwhile, others may have by now */
+            if (w->inbox->number == lease_number(w->lease))
+                routed_add(w->routed, &item, class, w->takes);
             break;
         case INBOX_CANCEL:
             on_cancel(w, item.batch);
@@ -188,6 +190,7 @@ static void take(struct inbox *inbox)
     if (!inbox->running || inbox->taking || lease_number(w->lease) == 0)
         return;
     inbox->taking = true;
+    inbox->number = lease_number(w->lease);
     uint64_t waiting = routed_waiting(w->routed);
     bool full = waiting > AHEAD || w->held + waiting + acks_stats(w->acks)->waiting > (uint64_t)w->options.held_max;
     live_inbox_take(w->live, lease_number(w->lease), full ? 1 : LIVE_CLASSES, TAKE_MAX,

@@ -3,22 +3,32 @@
 #include <stdlib.h>
 
 #include "lib/base/clock.h"
+#include "lib/base/list.h"
 #include "lib/base/log.h"
 #include "lib/store/live.h"
 #include "workers/worker.h"
 
 #define RETRY_S 0.2
+/* A Redis that was emptied learns by the renewal which devices are here: not later than this. */
+#define RENEW_MAX_MS 1000
 
 struct lease {
     struct worker *worker;
     struct lease_events events;
     struct ev_timer timer;
+    struct ev_check check; /* first of all in each turn */
     uint16_t number;
-    int64_t holds_until_us; /* CLOCK_MONOTONIC */
+    int64_t holds_until_us; /* by clock_mono_us */
     int64_t asked_us;       /* when the request under way was sent: the lease counts from then */
+    int64_t turn_us;        /* when the last turn began */
+    bool asking;            /* a request is under way */
+    bool lapsed;            /* it has run out; whose the number is, is being asked */
+    bool paused;            /* since the last renewal the loop did not turn for a part of the lease */
     void (*released)(void *arg);
     void *released_arg;
 };
+
+static void ask(struct lease *l);
 
 static void again(struct lease *l, double seconds)
 {
@@ -27,36 +37,54 @@ static void again(struct lease *l, double seconds)
     ev_timer_start(l->worker->loop, &l->timer);
 }
 
-static double renew_interval(const struct lease *l)
+static int64_t lease_us(const struct lease *l)
 {
-    return (double)l->worker->options.lease_ms / 3000;
+    return l->worker->options.lease_ms * 1000;
 }
 
-static void held(struct lease *l)
+static double renew_interval(const struct lease *l)
 {
-    l->holds_until_us = l->asked_us + l->worker->options.lease_ms * 1000;
+    int64_t third = l->worker->options.lease_ms / 3;
+    return (double)(third < RENEW_MAX_MS ? third : RENEW_MAX_MS) / 1000;
+}
+
+/* Redis has said so. The answer may have been long on its way, or waited while this process was stopped: then it says
+ * nothing of now, and is asked for again. */
+static bool held(struct lease *l)
+{
+    l->holds_until_us = l->asked_us + lease_us(l);
+    if (!lease_holds(l))
+        return false;
+    l->paused = false;
     again(l, renew_interval(l));
+    return true;
 }
 
 static void fence(struct lease *l, const char *why)
 {
-    log_warn("worker_fenced", "worker=%u reason=%s", l->number, why);
+    uint16_t former = l->number;
+    log_warn("worker_fenced", "worker=%u reason=%s paused=%s", former, why, l->paused ? "yes" : "no");
     l->number = 0;
     l->holds_until_us = 0;
+    l->lapsed = false;
     l->worker->stats.fenced++;
-    l->events.on_fenced(l->worker);
+    l->events.on_fenced(l->worker, former, l->paused);
     again(l, 0);
 }
 
 static void acquired(void *arg, enum err err, int64_t number)
 {
     struct lease *l = arg;
+    l->asking = false;
     if (err) {
         again(l, RETRY_S);
         return;
     }
+    if (!held(l)) {
+        again(l, 0); /* nothing was done under it; the next one */
+        return;
+    }
     l->number = (uint16_t)number;
-    held(l);
     log_info("worker_number", "worker=%u", l->number);
     l->events.on_number(l->worker);
 }
@@ -64,29 +92,43 @@ static void acquired(void *arg, enum err err, int64_t number)
 static void reclaimed(void *arg, enum err err)
 {
     struct lease *l = arg;
+    l->asking = false;
     if (err == ERR_FENCED) {
         fence(l, "taken");
     } else if (err) {
         again(l, RETRY_S);
+    } else if (!held(l)) {
+        ask(l);
     } else {
-        held(l);
+        l->lapsed = false;
         log_warn("worker_lease_lost", "worker=%u action=announce", l->number);
         l->events.on_lost(l->worker);
     }
+}
+
+static void kept(struct lease *l)
+{
+    bool late = l->lapsed || !lease_holds(l);
+    if (!held(l)) {
+        ask(l);
+        return;
+    }
+    l->lapsed = false;
+    if (late) /* what was not sent meanwhile goes on */
+        l->events.on_late(l->worker);
 }
 
 static void renewed(void *arg, enum err err)
 {
     struct lease *l = arg;
     struct worker *w = l->worker;
+    l->asking = false;
     if (!err) {
-        bool held_before = lease_holds(l);
-        held(l);
-        if (!held_before) /* it was only late: what was not sent meanwhile goes on */
-            l->events.on_lost(w);
+        kept(l);
     } else if (err == ERR_FENCED) {
         fence(l, "taken");
     } else if (err == ERR_NOT_FOUND && lease_holds(l)) {
+        l->asking = true;
         l->asked_us = clock_mono_us();
         live_worker_reclaim(w->live, l->number, w->instance, w->options.lease_ms, reclaimed, l);
     } else if (err == ERR_NOT_FOUND) {
@@ -96,19 +138,39 @@ static void renewed(void *arg, enum err err)
     }
 }
 
-/* While Redis is away the lease runs out and nothing new is sent, but the sessions stay: nobody can have taken the
- * devices without Redis, and renewal tells afterwards. */
-static void on_timer(struct ev_loop *loop, struct ev_timer *timer, int revents)
+static void ask(struct lease *l)
 {
-    struct lease *l = timer->data;
     struct worker *w = l->worker;
-    (void)loop;
-    (void)revents;
+    if (l->asking || l->released)
+        return;
+    l->asking = true;
     l->asked_us = clock_mono_us();
     if (l->number == 0)
         live_worker_acquire(w->live, w->instance, w->options.lease_ms, acquired, l);
     else
         live_worker_renew(w->live, l->number, w->instance, w->options.lease_ms, renewed, l);
+}
+
+static void on_timer(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+    (void)loop, (void)revents;
+    ask(timer->data);
+}
+
+/* In front of everything else that this turn has to do. */
+static void on_turn(struct ev_loop *loop, struct ev_check *check, int revents)
+{
+    struct lease *l = container_of(check, struct lease, check);
+    int64_t now = clock_mono_us();
+    (void)loop, (void)revents;
+    if (now - l->turn_us > lease_us(l) / 2)
+        l->paused = true;
+    l->turn_us = now;
+    if (l->number == 0 || l->lapsed || lease_holds_at(l, now) || l->released)
+        return;
+    l->lapsed = true;
+    log_warn("worker_lease_lapsed", "worker=%u paused=%s", l->number, l->paused ? "yes" : "no");
+    ask(l);
 }
 
 struct lease *lease_new(struct worker *worker, const struct lease_events *events)
@@ -118,8 +180,12 @@ struct lease *lease_new(struct worker *worker, const struct lease_events *events
         return NULL;
     l->worker = worker;
     l->events = *events;
+    l->turn_us = clock_mono_us();
     ev_timer_init(&l->timer, on_timer, 0, 0);
     l->timer.data = l;
+    ev_check_init(&l->check, on_turn);
+    ev_set_priority(&l->check, EV_MAXPRI);
+    ev_check_start(worker->loop, &l->check);
     again(l, 0);
     return l;
 }
@@ -129,6 +195,7 @@ void lease_free(struct lease **lease)
     if (!*lease)
         return;
     ev_timer_stop((*lease)->worker->loop, &(*lease)->timer);
+    ev_check_stop((*lease)->worker->loop, &(*lease)->check);
     free(*lease);
     *lease = NULL;
 }
@@ -138,14 +205,19 @@ uint16_t lease_number(const struct lease *lease)
     return lease->number;
 }
 
-bool lease_holds(const struct lease *lease)
+bool lease_holds_at(const struct lease *lease, int64_t now_us)
 {
-    return clock_mono_us() < lease->holds_until_us;
+    return now_us < lease->holds_until_us;
 }
 
-bool worker_may_send(const struct worker *w)
+bool lease_holds(const struct lease *lease)
 {
-    return lease_holds(w->lease);
+    return lease_holds_at(lease, clock_mono_us());
+}
+
+void lease_ask(struct lease *l)
+{
+    ask(l);
 }
 
 static void released(void *arg, enum err err)

@@ -1,6 +1,7 @@
 #include "workers/lifecycle.h"
 
 #include "lib/base/log.h"
+#include "lib/base/stream.h"
 #include "lib/store/live.h"
 #include "lib/store/pg.h"
 #include "workers/acks.h"
@@ -42,17 +43,42 @@ static void drop_draining(void *arg, struct session *s)
     drop(s, SESSION_DRAINING);
 }
 
-static void fenced(struct worker *w)
+static void hear(void *arg, struct session *s)
 {
-    inbox_stop(w->inbox);
-    session_table_each(w->sessions, drop_fenced, NULL);
+    (void)arg;
+    s->transport->hear(s);
 }
 
-const struct lease_events lifecycle_events = {.on_number = serve, .on_lost = serve, .on_fenced = fenced};
+static void forget(void *arg, struct session *s)
+{
+    (void)arg;
+    session_forget(s);
+}
+
+/* An answer that has arrived is a fact, however late; it is recorded like any other. What was to be sent is not. */
+static void fenced(struct worker *w, uint16_t former, bool paused)
+{
+    inbox_stop(w->inbox);
+    if (paused)
+        session_table_each(w->sessions, hear, NULL);
+    stream_hub_drop_guarded(w->hub);
+    session_table_each(w->sessions, paused ? drop_fenced : forget, NULL);
+    attach_fenced(w->attach, former);
+}
+
+static void renewed_late(struct worker *w)
+{
+    stream_hub_release(w->hub);
+    serve(w);
+}
+
+const struct lease_events lifecycle_events = {
+    .on_number = serve, .on_lost = serve, .on_late = renewed_late, .on_fenced = fenced};
 
 void lifecycle_redis_back(struct worker *w)
 {
-    if (lease_number(w->lease))
+    lease_ask(w->lease);
+    if (lease_holds(w->lease))
         serve(w);
 }
 

@@ -153,6 +153,12 @@ static bool connect_stores(struct process *p)
     return w->live && w->pg;
 }
 
+static bool may_send(void *arg)
+{
+    const struct worker *w = arg;
+    return lease_holds(w->lease);
+}
+
 static bool make_parts(struct process *p)
 {
     struct worker *w = &p->worker;
@@ -171,6 +177,7 @@ static bool make_parts(struct process *p)
         return false;
     worker_watch_start(w);
     w->lease = lease_new(w, &lifecycle_events);
+    stream_hub_guard(w->hub, may_send, w);
     live_on_change(w->live, redis_changed, w);
     return w->lease != NULL;
 }

@@ -76,6 +76,14 @@ static const char *put_publish(struct mqtt_session *m, size_t payload_len)
     return NULL;
 }
 
+/* Sends the scratch buffer, or no byte of it, should the lease have run out before its turn comes. */
+static void send_command(struct mqtt_session *m)
+{
+    struct slice s = buf_slice(&m->server->scratch);
+    stream_write_guarded(m->stream, s.data, s.len);
+    buf_reset(&m->server->scratch);
+}
+
 /* {"expiresAt":…,"command":…}: the part of the message that all devices share. NULL without memory. */
 static char *make_json(const struct batch *batch)
 {
@@ -106,7 +114,7 @@ static const char *deliver_json(struct mqtt_session *m, struct batch *batch, con
         return wrong;
     buf_put(&m->server->scratch, head, (size_t)n);
     buf_put_str(&m->server->scratch, tail);
-    mqtt_send(m->server, m->stream);
+    send_command(m);
     return NULL;
 }
 
@@ -122,8 +130,8 @@ static const char *deliver(struct session *s, struct batch *batch, const struct 
         return wrong;
     delivery_put_head(head, id, attempt);
     buf_put(&m->server->scratch, head, sizeof head);
-    mqtt_send(m->server, m->stream);
-    stream_write(m->stream, tail.data, tail.len);
+    send_command(m);
+    stream_write_guarded(m->stream, tail.data, tail.len);
     return NULL;
 }
 
@@ -141,6 +149,11 @@ static void acknowledged(struct session *s, uint16_t token)
         m->seen = m->server->tick;
         stream_pause(m->stream, m->deaf);
     }
+}
+
+static void hear(struct session *s)
+{
+    stream_receive(of(s)->stream);
 }
 
 static struct pool *pool_for(struct mqtt_server *server, size_t id_len)
@@ -178,7 +191,7 @@ static void close_session(struct session *s, enum session_end why)
 }
 
 static const struct transport mqtt_transport = {
-    .name = "mqtt", .deliver = deliver, .acknowledged = acknowledged, .close = close_session};
+    .name = "mqtt", .deliver = deliver, .acknowledged = acknowledged, .hear = hear, .close = close_session};
 
 void mqtt_session_end(struct mqtt_session *m, enum mqtt_reason reason)
 {

@@ -31,9 +31,10 @@ struct part {
     struct routed *routed;
     struct batch *batch; /* referenced, once it is known */
     uint32_t tenant, block;
-    uint32_t take;  /* a session that was attached after it has got the command by that, or will */
-    uint16_t count; /* that are not given yet */
-    uint16_t next;  /* slot to go on with */
+    uint32_t take;   /* a session that was attached after it has got the command by that, or will */
+    uint16_t number; /* of the worker, to which they were routed */
+    uint16_t count;  /* that are not given yet */
+    uint16_t next;   /* slot to go on with */
     uint8_t class;
     bool any_gone;
     struct bitmap slots, gone; /* gone: to be handed back */
@@ -194,6 +195,10 @@ static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
     struct routed *routed = p->routed;
     (void)a, (void)b;
     p->batch = batch;
+    if (p->number != lease_number(routed->worker->lease)) {
+        part_free(p);
+        return;
+    }
     if (batch && !batch->canceled && !routed->worker->options.answer_self) {
         routed->commands += p->count;
         list_append(&routed->waiting[p->class], &p->entry);
@@ -214,8 +219,12 @@ void routed_add(struct routed *routed, const struct inbox_item *item, enum live_
         log_error("out_of_memory", "where=routed");
         abort();
     }
-    *p = (struct part){
-        .routed = routed, .tenant = item->tenant, .block = item->block, .take = take, .class = (uint8_t) class};
+    *p = (struct part){.routed = routed,
+                       .tenant = item->tenant,
+                       .block = item->block,
+                       .take = take,
+                       .class = (uint8_t) class,
+                       .number = lease_number(routed->worker->lease)};
     memcpy(p->slots.bytes, item->slots, sizeof p->slots.bytes);
     p->count = (uint16_t)bitmap_count(&p->slots);
     batch_cache_get(routed->worker->batches, item->batch, batch_known, p, 0, 0);

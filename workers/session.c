@@ -9,6 +9,7 @@
 #include "workers/acks.h"
 #include "workers/attach.h"
 #include "workers/batch_cache.h"
+#include "workers/lease.h"
 #include "workers/routed.h"
 #include "workers/session_table.h"
 #include "workers/worker.h"
@@ -131,6 +132,12 @@ void session_close(struct session *s)
         attach_change(s->worker->attach, s->tenant, s->seq);
 }
 
+void session_forget(struct session *s)
+{
+    let_go(s);
+    s->more = s->asked = s->put_off = false;
+}
+
 /* --- sending ------------------------------------------------------------------------------------------------------ */
 
 /* The device can't be sent it at all: it ends here, with the reason as its result. */
@@ -195,7 +202,7 @@ void session_pump(struct session *s)
             held_remove(s, h);
             continue;
         }
-        if (s->in_flight >= s->in_flight_max || !worker_may_send(s->worker))
+        if (s->in_flight >= s->in_flight_max || !lease_holds_at(s->worker->lease, now_us))
             return;
         if (send_held(s, h, now_us))
             i++;

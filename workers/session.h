@@ -30,6 +30,8 @@ struct transport {
     const char *(*deliver)(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt);
     /* The outcome that came with `token` is durable: tell the device. */
     void (*acknowledged)(struct session *s, uint16_t token);
+    /* Takes what the device has said that is not read yet; the session may end by it. */
+    void (*hear)(struct session *s);
     /* Close the connection; the session is already out of all tables and must not be used after. */
     void (*close)(struct session *s, enum session_end why);
 };
@@ -74,6 +76,10 @@ void session_receive(struct session *s, bool receiving);
 /* The connection is gone: out of the table, detached; what was in its hands goes back. Harmless when it was not open.
  */
 void session_close(struct session *s);
+
+/* The worker has another number, the connection stands: forgets what it holds; being attached anew gives what there is.
+ */
+void session_forget(struct session *s);
 
 /* How many commands Redis is to give it. */
 unsigned session_wants(const struct session *s);

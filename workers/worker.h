@@ -84,8 +84,4 @@ void worker_watch_sent(struct worker *w, const struct session *s, uint64_t batch
 /* Attaches the session again after options.not_now_ms, to deliver what it put off. */
 void worker_retry_later(struct worker *w, const struct session *s);
 
-/* --- lease.c --- */
-/* Whether the lease holds at this moment: without it nothing may be sent. */
-bool worker_may_send(const struct worker *w);
-
 #endif

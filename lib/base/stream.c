@@ -69,7 +69,8 @@ static void set_events(struct stream *s, int events)
  * costs no epoll_ctl. */
 static void update_events(struct stream *s)
 {
-    bool blocked = s->state == STREAM_CONNECTING || s->wire || (!s->tls && s->out && s->state == STREAM_OPEN);
+    bool waiting = s->wire || (!s->tls && s->out && s->state == STREAM_OPEN);
+    bool blocked = s->state == STREAM_CONNECTING || (waiting && !s->held);
     bool reading = s->state == STREAM_HANDSHAKE || s->state == STREAM_LINGER || s->closing || !s->paused;
     set_events(s, (reading && !s->parked && s->state != STREAM_CONNECTING ? EV_READ : 0) | (blocked ? EV_WRITE : 0));
 }
@@ -394,6 +395,13 @@ void stream_write(struct stream *s, const void *data, size_t len)
         mark_turn(s);
 }
 
+void stream_write_guarded(struct stream *s, const void *data, size_t len)
+{
+    if (s->state < STREAM_LINGER && !s->closing)
+        s->guarded = true;
+    stream_write(s, data, len);
+}
+
 /* Sends from *b until it is empty (and then returns it) or the kernel takes no more. False when the connection is
  * broken. */
 static bool send_buf(struct stream *s, struct buf **b)
@@ -436,8 +444,14 @@ static void begin_linger(struct stream *s)
 
 void stream_flush(struct stream *s)
 {
+    struct stream_hub *hub = s->hub;
     if (!s->resume && !s->doomed)
         list_remove(&s->turn);
+    s->held = s->guarded && hub->may && !hub->may(hub->may_arg);
+    if (s->held) {
+        update_events(s);
+        return;
+    }
     if (s->wire && !send_buf(s, &s->wire)) {
         stream_fail(s, ERR_IO);
         return;
@@ -449,6 +463,8 @@ void stream_flush(struct stream *s)
     /* What is left of TLS output though the kernel took all was over the turn's bound. */
     if (s->tls && s->out && !s->wire && s->state == STREAM_OPEN)
         mark_turn(s);
+    if (stream_pending(s) == 0)
+        s->guarded = false;
     if (s->closing && s->state == STREAM_OPEN && stream_pending(s) == 0) {
         begin_linger(s);
         if (s->state != STREAM_OPEN)
@@ -539,6 +555,51 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
         ev_idle_start(loop, &hub->idle);
     else if (!more && ev_is_active(&hub->idle))
         ev_idle_stop(loop, &hub->idle);
+}
+
+/* --- the guard ---------------------------------------------------------------------------------------------------- */
+
+void stream_hub_guard(struct stream_hub *hub, bool (*may)(void *arg), void *arg)
+{
+    hub->may = may;
+    hub->may_arg = arg;
+}
+
+static void release(struct stream *s)
+{
+    if (s->held)
+        mark_turn(s);
+}
+
+static void drop_guarded(struct stream *s)
+{
+    if (s->guarded && stream_pending(s) > 0)
+        stream_fail(s, ERR_FENCED);
+}
+
+/* A look at all, since it comes when a lease has lapsed, and streams are many: no list is kept for it. */
+static void each_stream(struct stream_hub *hub, void (*fn)(struct stream *s))
+{
+    list_for_each (l, next, &hub->open)
+        fn(container_of(l, struct stream, link));
+    list_for_each (l, next, &hub->deadlines)
+        fn(container_of(l, struct stream, link));
+}
+
+void stream_hub_release(struct stream_hub *hub)
+{
+    each_stream(hub, release);
+}
+
+void stream_hub_drop_guarded(struct stream_hub *hub)
+{
+    each_stream(hub, drop_guarded);
+}
+
+void stream_receive(struct stream *s)
+{
+    if (s->state == STREAM_OPEN && !s->closing && !s->paused)
+        read_once(s);
 }
 
 static void on_idle(struct ev_loop *loop, ev_idle *w, int revents)

@@ -108,6 +108,17 @@ void stream_set_input_limit(struct stream *s, size_t bytes);
 void stream_set_output_limit(struct stream *s, size_t bytes);
 /* Copies `len` bytes to the output. Never fails at once: without memory the stream closes (on_close, ERR_NOMEM). */
 void stream_write(struct stream *s, const void *data, size_t len);
+/* The same with output that may leave only while the hub's guard says so, which is asked before each send of a stream
+ * with such output. Refused, the stream sends nothing at all until stream_hub_release; it is read as ever. */
+void stream_write_guarded(struct stream *s, const void *data, size_t len);
+/* `may` must be cheap. Without a guard all may leave. */
+void stream_hub_guard(struct stream_hub *hub, bool (*may)(void *arg), void *arg);
+/* What was refused is asked for again. */
+void stream_hub_release(struct stream_hub *hub);
+/* Closes every stream with guarded output that has not left (on_close, ERR_FENCED), also those being shut down. */
+void stream_hub_drop_guarded(struct stream_hub *hub);
+/* Reads once, now, what has come, as the loop would in its turn. May close the stream. */
+void stream_receive(struct stream *s);
 /* False while pending output is over the high watermark. */
 bool stream_writable(const struct stream *s);
 size_t stream_pending(const struct stream *s);

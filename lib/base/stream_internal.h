@@ -98,6 +98,8 @@ struct stream {
     bool parked : 1;       /* is not watched until its turn in there */
     bool shaking : 1;      /* counted in hub->handshakes */
     bool alpn : 1;         /* the context's protocol was agreed */
+    bool guarded : 1;      /* a part of the output may leave only while the hub's guard says so */
+    bool held : 1;         /* which it did not */
     uint32_t handshake_ms; /* server: how long the peer may take for its first byte, and for the rest */
 };
 
@@ -108,11 +110,13 @@ struct stream_hub {
     struct list shaking; /* servers' streams whose handshake is under way, by deadline */
     struct list hellos;  /* by `turn`: servers' streams whose first bytes are there to be read */
     unsigned hello_count, stream_count;
-    ev_prepare prepare;    /* the end of a turn */
-    ev_idle idle;          /* runs while `turn` could not be finished, so that the loop does not sleep */
-    ev_timer timer;        /* the first of `deadlines` and `shaking` */
-    struct slice raw;      /* of `received`: what the TLS stream being read has not taken yet */
-    bool starved;          /* OpenSSL has asked for more than `raw` held */
+    ev_prepare prepare;     /* the end of a turn */
+    ev_idle idle;           /* runs while `turn` could not be finished, so that the loop does not sleep */
+    ev_timer timer;         /* the first of `deadlines` and `shaking` */
+    struct slice raw;       /* of `received`: what the TLS stream being read has not taken yet */
+    bool starved;           /* OpenSSL has asked for more than `raw` held */
+    bool (*may)(void *arg); /* the guard; NULL: none */
+    void *may_arg;
     int64_t handshakes_us; /* what they took in this turn */
     struct stream_stats stats;
     unsigned handshakes, handshakes_peak; /* under way, with SSL objects; the most since memory was last given back */

@@ -243,6 +243,78 @@ static inline void echo(struct world *w, size_t len)
     assert_int_equal(w->client.closed + w->server.closed, 2);
 }
 
+static inline bool as_told(void *arg)
+{
+    return *(bool *)arg;
+}
+
+static inline void some_turns(struct world *w)
+{
+    for (int i = 0; i < 50; i++)
+        ev_run(w->loop, EVRUN_NOWAIT);
+}
+
+static inline void run_until_got(struct side *side, size_t len)
+{
+    while (buf_len(&side->got) < len)
+        ev_run(side->world->loop, EVRUN_ONCE);
+}
+
+/* Guarded output stays while the guard refuses, input comes all the same; released it goes, in order. */
+static inline void hold_and_release(struct world *w)
+{
+    bool may = false;
+    connect_client(w);
+    run_until_open(w);
+    stream_hub_guard(w->hub, as_told, &may);
+    stream_write(w->server.stream, "a", 1);
+    run_until_got(&w->client, 1);
+    stream_write_guarded(w->server.stream, "bc", 2);
+    stream_write(w->server.stream, "d", 1);
+    some_turns(w);
+    stream_write(w->client.stream, "x", 1);
+    run_until_got(&w->server, 1);
+    some_turns(w);
+    assert_int_equal(buf_len(&w->client.got), 1);
+    may = true;
+    stream_hub_release(w->hub);
+    run_until_got(&w->client, 4);
+    may = false;
+    stream_write(w->server.stream, "e", 1); /* nothing guarded is left in front of it */
+    run_until_got(&w->client, 5);
+    assert_memory_equal(buf_head(&w->client.got), "abcde", 5);
+}
+
+/* In the midst of sending the guard begins to refuse: what the kernel has goes, and not a byte more; then it is
+ * dropped.
+ */
+static inline void hold_and_drop(struct world *w)
+{
+    bool may = true;
+    size_t len = 16 << 20;
+    uint8_t *much = calloc(1, len);
+    connect_client(w);
+    run_until_open(w);
+    stream_hub_guard(w->hub, as_told, &may);
+    stream_pause(w->client.stream, true);
+    stream_write_guarded(w->server.stream, much, len);
+    some_turns(w);
+    may = false;
+    size_t pending = stream_pending(w->server.stream);
+    assert_true(pending > 0);
+    stream_set_input_limit(w->client.stream, (uint32_t)len);
+    stream_pause(w->client.stream, false);
+    for (int i = 0; i < 20; i++)
+        some_turns(w);
+    assert_int_equal(stream_pending(w->server.stream), pending);
+    stream_hub_drop_guarded(w->hub);
+    assert_int_equal(w->server.why, ERR_FENCED);
+    while (!w->client.closed)
+        run(w);
+    assert_true(buf_len(&w->client.got) <= len - pending + TLS_RECORD_MAX);
+    free(much);
+}
+
 static inline void pause_and_resume(struct world *w)
 {
     w->server.pause_in_data = true;

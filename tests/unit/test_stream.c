@@ -89,6 +89,37 @@ static void test_pause_plain(void **state)
     pause_and_resume(*state);
 }
 
+static void test_guard_plain(void **state)
+{
+    listen_on(*state, "127.0.0.1:0", 0);
+    hold_and_release(*state);
+}
+
+static void test_guard_drops_plain(void **state)
+{
+    listen_on(*state, "127.0.0.1:0", 0);
+    hold_and_drop(*state);
+}
+
+/* What is being shut down is guarded as well. */
+static void test_guard_holds_last_words(void **state)
+{
+    struct world *w = *state;
+    bool may = false;
+    listen_on(w, "127.0.0.1:0", 0);
+    connect_client(w);
+    run_until_open(w);
+    stream_hub_guard(w->hub, as_told, &may);
+    stream_write_guarded(w->server.stream, "told", 4);
+    stream_shutdown(w->server.stream);
+    some_turns(w);
+    stream_hub_drop_guarded(w->hub);
+    assert_int_equal(w->server.why, ERR_FENCED);
+    while (!w->client.closed)
+        run(w);
+    assert_int_equal(buf_len(&w->client.got), 0);
+}
+
 /* The server answers and shuts down while the client goes on sending: the answer arrives all the same. */
 static void test_last_words_survive_unread_input(void **state)
 {
@@ -175,6 +206,9 @@ int main(void)
         WORLD_TEST(test_input_limit),
         WORLD_TEST(test_pause_plain),
         WORLD_TEST(test_last_words_survive_unread_input),
+        WORLD_TEST(test_guard_plain),
+        WORLD_TEST(test_guard_drops_plain),
+        WORLD_TEST(test_guard_holds_last_words),
         WORLD_TEST(test_refused),
         WORLD_TEST(test_bad_files_and_addresses),
         WORLD_TEST(test_out_of_descriptors),

@@ -158,6 +158,20 @@ static void test_pause_tls(void **state)
     pause_and_resume(*state);
 }
 
+static void test_guard_tls(void **state)
+{
+    use_tls(*state);
+    listen_on(*state, "127.0.0.1:0", 5000);
+    hold_and_release(*state);
+}
+
+static void test_guard_drops_tls(void **state)
+{
+    use_tls(*state);
+    listen_on(*state, "127.0.0.1:0", 5000);
+    hold_and_drop(*state);
+}
+
 /* Written little by little to a peer that does not read: the encrypted part alone may make the difference between
  * writable and not, and whoever was told to wait must be told to go on. */
 static void test_drain_after_small_writes(void **state)
@@ -425,6 +439,8 @@ int main(void)
         TLS_TEST(test_closed_in_line),
         TLS_TEST(test_tls_cut_everywhere),
         TLS_TEST(test_pause_tls),
+        TLS_TEST(test_guard_tls),
+        TLS_TEST(test_guard_drops_tls),
         TLS_TEST(test_drain_after_small_writes),
         TLS_TEST(test_close_in_open),
         TLS_TEST(test_close_in_data),

@@ -1,0 +1,82 @@
+"""A unix socket in front of another one, that keeps back what goes one way for as long as it is told to."""
+import os
+import socket
+import threading
+
+
+class Wire:
+    """Connections to `path` go on to `target`. hold("up") keeps what clients send, hold("down") what is answered."""
+
+    def __init__(self, path, target):
+        self.path, self.target = str(path), str(target)
+        self.changed = threading.Condition()
+        self.held = {"up": False, "down": False}
+        self.kept = {"up": b"", "down": b""}
+        self.pairs = []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"unix://{self.path}"
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            try:
+                server.connect(self.target)
+            except OSError:
+                client.close()
+                continue
+            self.pairs.append((client, server))
+            threading.Thread(target=self._carry, args=(client, server, "up"), daemon=True).start()
+            threading.Thread(target=self._carry, args=(server, client, "down"), daemon=True).start()
+
+    def _carry(self, source, sink, way):
+        try:
+            while got := source.recv(65536):
+                with self.changed:
+                    self.kept[way] += got if self.held[way] else b""
+                    self.changed.notify_all()
+                    self.changed.wait_for(lambda: not self.held[way])
+                sink.sendall(got)
+        except OSError:
+            pass
+        for s in (source, sink):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def hold(self, way):
+        with self.changed:
+            self.held[way], self.kept[way] = True, b""
+
+    def wait_held(self, part, way="up", timeout=20):
+        """Until something with `part` in it is held back."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: part in self.kept[way], timeout), f"nothing with {part} within {timeout} s"
+
+    def release(self, way):
+        with self.changed:
+            self.held[way] = False
+            self.changed.notify_all()
+
+    def close(self):
+        self.release("up")
+        self.release("down")
+        self.listener.close()
+        os.unlink(self.path)
+        for pair in self.pairs:
+            for s in pair:
+                try:
+                    s.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+                s.close()
