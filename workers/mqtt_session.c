@@ -151,9 +151,14 @@ static void acknowledged(struct session *s, uint16_t token)
     }
 }
 
+/* Also of one that is not read just now: its connection is about to end, so answers can't pile up. */
 static void hear(struct session *s)
 {
-    stream_receive(of(s)->stream);
+    struct mqtt_session *m = of(s);
+    m->paused = m->deaf = false;
+    stream_set_output_limit(m->stream, UINT32_MAX);
+    stream_pause(m->stream, false);
+    stream_receive(m->stream);
 }
 
 static struct pool *pool_for(struct mqtt_server *server, size_t id_len)
