@@ -16,7 +16,8 @@ RECORD  ?=
 SEED    ?= 1
 ROUNDS  ?= 1
 MINUTES ?=
-FUZZ_SECONDS ?= 5
+FUZZ_WALL ?= 60
+FUZZ_SECONDS ?= 60
 PYTHON  := /usr/bin/python3
 VERSION := 0.1.0
 
@@ -269,8 +270,8 @@ FUZZED    := SAN='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-reco
 .PHONY: test
 test: deps ## everything: unit and store tests under ASan and UBSan, integration, a short fuzz of each decoder
 	@$(MAKE) --no-print-directory all py grpc-test-server
-	@$(MAKE) --no-print-directory san fuzz
-	MUSTER_BUILD=$(BUILD) $(PYTHON) tests/run.py --pytest tests/integration --fuzz-seconds $(FUZZ_SECONDS) \
+	@$(MAKE) --no-print-directory san fuzz-targets
+	MUSTER_BUILD=$(BUILD) $(PYTHON) tests/run.py --pytest tests/integration --fuzz-wall $(FUZZ_WALL) \
 	    --programs $(UNIT:$(BUILD)/%=$(BUILD)/san/%) $(STORE:$(BUILD)/%=$(BUILD)/san/%) \
 	    --fuzz $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
 
@@ -290,13 +291,14 @@ integration: all py grpc-test-server ## the real daemons, driven by stock client
 san: ## programs and tests with ASan and UBSan, into build/san
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san $(SANITIZED) all test-programs
 
-.PHONY: fuzz
-fuzz: ## the fuzz targets, into build/fuzz (libFuzzer: run one with its corpus folder for as long as you like)
+.PHONY: fuzz-targets
+fuzz-targets:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz $(FUZZED) fuzz-programs
 
-.PHONY: fuzz-short
-fuzz-short: fuzz ## each fuzz target for FUZZ_SECONDS=5
-	@$(PYTHON) tests/run.py --fuzz-seconds $(FUZZ_SECONDS) --fuzz $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
+.PHONY: fuzz
+fuzz: fuzz-targets ## each fuzz target for FUZZ_SECONDS=60, one a core (ONLY="mqtt http2": those); goes on with build/fuzz/kept
+	@$(PYTHON) tests/run.py --fuzz-seconds $(FUZZ_SECONDS) --keep $(BUILD)/fuzz/kept \
+	    --fuzz $(if $(ONLY),$(ONLY:%=$(BUILD)/fuzz/fuzz_%),$(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%))
 
 .PHONY: test-programs fuzz-programs py grpc-test-server
 test-programs: $(UNIT) $(STORE) $(GRPC_TEST_SERVER)
@@ -308,7 +310,7 @@ grpc-test-server: $(GRPC_TEST_SERVER)
 OURS_C := $(ALL_C) $(UNIT_C) $(FUZZ_C) $(wildcard tests/store/*.c tests/grpc_server/*.c)
 OURS_H := $(wildcard lib/base/*.h lib/store/*.h proto/*.h dispatcher/*.h workers/*.h cli/*.h cli/chaos/*.h bench/fleet/*.h bench/floor/*.h \
                      bench/sender/*.h bench/submit/*.h bench/peers/*.h \
-                     tests/store/*.h tests/unit/*.h)
+                     tests/store/*.h tests/unit/*.h tests/fuzz/*.h)
 FLAGS_FOR_TOOLS = -std=gnu11 -D_GNU_SOURCE -DMUSTER_VERSION=\"$(VERSION)\" -I. -I$(BUILD)/gen $(INCS)
 
 .PHONY: lint

@@ -99,9 +99,11 @@ static void on_details(void *arg, enum err err, const struct pg_error *error, co
     if (err == ERR_OK && !x->over) {
         size_t n = found_put(&p->message, &x->view, p->found + p->from, p->count - p->from, results);
         p->told = p->from + n;
-        page_token_write(token, &x->filter, p->told < p->count ? p->found[p->told - 1].seq : p->last, NULL);
-        found_put_token(&p->message, token);
         p->state = PART_READY;
+        if (n > 0) {
+            page_token_write(token, &x->filter, p->told < p->count ? p->found[p->told - 1].seq : p->last, NULL);
+            found_put_token(&p->message, token);
+        }
         if (p->message.failed)
             err = ERR_NOMEM;
     }

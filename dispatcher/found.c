@@ -107,13 +107,15 @@ static void take_id(void *arg, struct slice number)
         r->ids[r->at++] = id;
 }
 
-/* How many of the list can be told: results beyond the bytes of a page were left out. */
+/* How many of the list can be told: results beyond the bytes of a page were left out. The first always is, or nobody
+ * would come past it. */
 static size_t told(const struct found *list, size_t n, const struct pg_result *said)
 {
     int rows = pg_rows(said);
     if (!rows || pg_int(said, 0, 2) <= rows)
         return n;
-    return lower_bound(list, n, (uint32_t)pg_int(said, rows - 1, 0) + 1);
+    size_t before = lower_bound(list, n, (uint32_t)pg_int(said, rows - 1, 0) + 1);
+    return before || !n ? before : 1;
 }
 
 static struct slice result_of(const struct pg_result *said, uint32_t seq, int *row)
@@ -127,7 +129,7 @@ static struct slice result_of(const struct pg_result *said, uint32_t seq, int *r
 static int64_t updated_ms(const struct view_batch *batch, const struct found *f)
 {
     enum command_state state = state_of(f->state);
-    return f->time && (state_is_terminal(state) || state == STATE_SENT) ? batch->created_ms + f->time : 0;
+    return f->time && (state_is_terminal(state) || state == STATE_SENT) ? block_time_at(batch->created_ms, f->time) : 0;
 }
 
 size_t found_put(struct buf *out, const struct view_batch *batch, const struct found *list, size_t n,

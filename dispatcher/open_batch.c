@@ -233,18 +233,11 @@ struct open_block *open_batch_block(struct open_batch *batch, uint32_t block)
     return low < batch->block_count && batch->blocks[low].block == block ? &batch->blocks[low] : NULL;
 }
 
-/* Milliseconds since the batch was accepted; never 0, which says that there is no time. */
-static uint32_t relative_ms(const struct open_batch *batch, int64_t at_ms)
-{
-    int64_t t = at_ms - batch->created_ms;
-    return t < 1 ? 1 : t > UINT32_MAX ? UINT32_MAX : (uint32_t)t;
-}
-
 static void set_cell(struct open_set *set, struct open_block *b, unsigned i, uint8_t old, uint8_t state, int64_t at_ms)
 {
     uint8_t *changed = cell_changed(b);
     b->cells[i] = state;
-    store_u32le(cell_times(b) + 4 * (size_t)i, relative_ms(b->batch, at_ms));
+    store_u32le(cell_times(b) + 4 * (size_t)i, block_time_since(b->batch->created_ms, at_ms));
     if (!(changed[i / 8] >> i % 8 & 1)) {
         changed[i / 8] = (uint8_t)(changed[i / 8] | 1u << i % 8);
         b->dirty++;
@@ -338,7 +331,7 @@ unsigned open_block_next_dirty(const struct open_block *b, unsigned from)
 
 int64_t open_block_time(const struct open_block *b, unsigned slot)
 {
-    return b->batch->created_ms + load_u32le(cell_times(b) + 4 * (size_t)(slot - b->first));
+    return block_time_at(b->batch->created_ms, load_u32le(cell_times(b) + 4 * (size_t)(slot - b->first)));
 }
 
 void open_block_clean(struct open_block *b)

@@ -137,7 +137,7 @@ Muster__V1__CommandStatus *present_command(struct arena *a, const struct present
     s->state = (Muster__V1__CommandState)state_of(c->state);
     s->attempts = state_attempts(c->state);
     if (c->time && has_time(c->state))
-        s->updated_at = present_time(a, c->created_ms + c->time);
+        s->updated_at = present_time(a, block_time_at(c->created_ms, c->time));
     if (c->result.len)
         s->result = muster__v1__command_result__unpack(arena_allocator(a), c->result.len, c->result.data);
     return s;

@@ -64,9 +64,8 @@ void view_log_entry(uint8_t *state, uint32_t *time, uint8_t logged, int64_t at_m
 {
     if (state_is_terminal(state_of(*state)))
         return;
-    int64_t since = at_ms - created_ms;
     *state = state_merge(*state, logged);
-    *time = since < 1 ? 1 : since > UINT32_MAX ? UINT32_MAX : (uint32_t)since;
+    *time = block_time_since(created_ms, at_ms);
 }
 
 static void apply_log(const struct view *v, struct view_block *blocks, size_t n, const struct pg_result *log)

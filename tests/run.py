@@ -1,8 +1,11 @@
 #!/usr/bin/python3
 """Runs the rings of tests one after another, goes on after a failure, and ends with one line: "N passed, N failed".
 
-Usage: run.py [--programs FILE...] [--pytest FOLDER] [--fuzz FILE...] [--fuzz-seconds N]"""
+Usage: run.py [--programs FILE...] [--pytest FOLDER] [--fuzz FILE...] [--fuzz-wall N | --fuzz-seconds N] [--keep FOLDER]
+
+Fuzz targets run side by side, one a core: all together within --fuzz-wall seconds, or each for --fuzz-seconds."""
 import argparse
+import concurrent.futures
 import os
 import re
 import subprocess
@@ -68,23 +71,48 @@ def run_pytest(folder, count):
         count.add(folder, passed, failed, started)
 
 
-def run_fuzz(path, seconds, count):
-    """A fuzz target for a short while, from its corpus; what it finds goes to a temporary folder."""
+def fuzz_command(path, seconds, found, kept):
+    """A fuzz target that begins with its seed corpus, and what `kept` has of former runs; new inputs go to `kept`."""
+    name = os.path.basename(path).removeprefix("fuzz_")
+    corpus, words = os.path.join("tests/fuzz/corpus", name), os.path.join("tests/fuzz/dict", f"{name}.dict")
+    return [path, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1",
+            *([f"-dict={words}"] if os.path.exists(words) else []), f"-artifact_prefix={found}/", kept,
+            *([corpus] if os.path.isdir(corpus) else [])]
+
+
+def show_findings(text, found):
+    print(text[-20000:])
+    for artifact in os.listdir(found):
+        if artifact.startswith(("crash-", "leak-", "timeout-", "oom-")):
+            with open(os.path.join(found, artifact), "rb") as f:
+                print(f"{artifact}: {f.read(4096).hex()}")
+
+
+def run_fuzz(path, seconds, keep, count):
+    """A fuzz target for a while. What it finds is shown, and stays in `keep` if that is given."""
     name, started = os.path.basename(path), time.monotonic()
-    corpus = os.path.join("tests/fuzz/corpus", name.removeprefix("fuzz_"))
-    with tempfile.TemporaryDirectory() as found:
-        command = [path, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", f"-artifact_prefix={found}/",
-                   found, *([corpus] if os.path.isdir(corpus) else [])]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-        failed = []
+    with tempfile.TemporaryDirectory() as temporary:
+        found = os.path.join(keep, "found") if keep else temporary
+        kept = os.path.join(keep or temporary, name)
+        os.makedirs(found, exist_ok=True)
+        os.makedirs(kept, exist_ok=True)
+        done = subprocess.run(fuzz_command(path, seconds, found, kept), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              check=False)
+        text = done.stdout.decode("utf-8", "replace")
         if done.returncode != 0:
-            print(done.stdout.decode("utf-8", "replace")[-20000:])
-            for artifact in os.listdir(found):
-                if artifact.startswith(("crash-", "leak-", "timeout-", "oom-")):
-                    with open(os.path.join(found, artifact), "rb") as f:
-                        print(f"{artifact}: {f.read(4096).hex()}")
-            failed = [f"{name}: ended with {done.returncode}"]
-        count.add(name, 0 if failed else 1, failed, started)
+            show_findings(text, found)
+        runs = re.search(r"number_of_executed_units: (\d+)", text)
+        count.add(f"{name}, {int(runs.group(1)) if runs else 0:,} executions", 0 if done.returncode else 1,
+                  [f"{name}: ended with {done.returncode}"] if done.returncode else [], started)
+        return int(runs.group(1)) if runs else 0
+
+
+def run_all_fuzz(options, count):
+    at_once = os.cpu_count() or 1
+    seconds = options.fuzz_seconds or max(1, options.fuzz_wall * at_once // len(options.fuzz))
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        runs = list(pool.map(lambda path: run_fuzz(path, seconds, options.keep, count), options.fuzz))
+    print(f"== fuzz: {sum(runs):,} executions of {len(runs)} targets", flush=True)
 
 
 def main():
@@ -92,15 +120,17 @@ def main():
     parser.add_argument("--programs", nargs="*", default=[])
     parser.add_argument("--pytest")
     parser.add_argument("--fuzz", nargs="*", default=[])
-    parser.add_argument("--fuzz-seconds", type=int, default=5)
+    parser.add_argument("--fuzz-wall", type=int, default=60)
+    parser.add_argument("--fuzz-seconds", type=int)
+    parser.add_argument("--keep")
     options = parser.parse_args()
     count = Count()
     for path in options.programs:
         run_program(path, count)
     if options.pytest and os.path.isdir(options.pytest):
         run_pytest(options.pytest, count)
-    for path in options.fuzz:
-        run_fuzz(path, options.fuzz_seconds, count)
+    if options.fuzz:
+        run_all_fuzz(options, count)
     for failure in count.failures:
         print(f"FAILED {failure}")
     print(f"{count.passed} passed, {len(count.failures)} failed")

@@ -151,6 +151,15 @@ static void reject(struct session *s, const struct held *h, const char *why)
     buf_free(&result);
 }
 
+/* Since it was accepted; by the clock of another machine. */
+static int64_t age_us(const struct batch *batch)
+{
+    int64_t ms, us;
+    bool absurd =
+        __builtin_sub_overflow(clock_wall_ms(), batch->created_ms, &ms) || __builtin_mul_overflow(ms, 1000, &us);
+    return absurd ? 0 : us;
+}
+
 /* False when the device cannot take it. */
 static bool send_held(struct session *s, struct held *h, int64_t now_us)
 {
@@ -164,7 +173,7 @@ static bool send_held(struct session *s, struct held *h, int64_t now_us)
     }
     h->attempts = (uint8_t)attempt;
     if (attempt == 1)
-        histogram_add(&w->stats.submit_push_us, (clock_wall_ms() - h->batch->created_ms) * 1000);
+        histogram_add(&w->stats.submit_push_us, age_us(h->batch));
     h->phase = HELD_SENT;
     h->sent_us = (uint32_t)now_us;
     s->in_flight++;

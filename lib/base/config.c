@@ -13,21 +13,21 @@
 #define NAME_MAX_BYTES 64
 
 struct loader {
-    const char *program, *summary;
+    const char *program;
     struct config_option *options;
     const char *file;
+    char *error; /* CONFIG_ERROR_MAX bytes; the first refusal stays */
 };
 
-/* Prints "program: ..." and exits 2: a process with a wrong setting must not start. */
-static void __attribute__((noreturn, format(printf, 2, 3))) refuse(const struct loader *l, const char *fmt, ...)
+/* False, always. */
+static bool __attribute__((format(printf, 2, 3))) refuse(const struct loader *l, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    fprintf(stderr, "%s: ", l->program);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    if (!*l->error)
+        vsnprintf(l->error, CONFIG_ERROR_MAX, fmt, ap);
     va_end(ap);
-    exit(2);
+    return false;
 }
 
 static bool scaled(const char *text, const char *const *units, const int64_t *factors, int64_t *out)
@@ -98,7 +98,7 @@ static const char *expected(enum config_type type)
 }
 
 /* Sets one option from `text`; `where` names the flag, variable or key for the message. */
-static void set_option(const struct loader *l, struct config_option *o, const char *text, const char *where)
+static bool set_option(const struct loader *l, struct config_option *o, const char *text, const char *where)
 {
     int64_t n = 0;
     bool ok = false;
@@ -106,15 +106,15 @@ static void set_option(const struct loader *l, struct config_option *o, const ch
     case CONFIG_STRING: {
         char *copy = strdup(text);
         if (!copy)
-            refuse(l, "%s: out of memory", where);
+            return refuse(l, "%s: out of memory", where);
         free(*(char **)o->value);
         *(char **)o->value = copy;
-        return;
+        return true;
     }
     case CONFIG_BOOL:
-        if (!parse_bool(text, o->value))
-            refuse(l, "%s: \"%s\" is not %s", where, text, expected(o->type));
-        return;
+        if (parse_bool(text, o->value))
+            return true;
+        return refuse(l, "%s: \"%s\" is not %s", where, text, expected(o->type));
     case CONFIG_INT:
         ok = parse_int(text, &n);
         break;
@@ -126,13 +126,14 @@ static void set_option(const struct loader *l, struct config_option *o, const ch
         break;
     }
     if (!ok)
-        refuse(l, "%s: \"%s\" is not %s", where, text, expected(o->type));
+        return refuse(l, "%s: \"%s\" is not %s", where, text, expected(o->type));
     if ((o->min || o->max) && (n < o->min || n > o->max))
-        refuse(l, "%s: \"%s\" is not between %lld and %lld%s", where, text, (long long)o->min, (long long)o->max,
-               o->type == CONFIG_DURATION ? " ms"
-               : o->type == CONFIG_SIZE   ? " bytes"
-                                          : "");
+        return refuse(l, "%s: \"%s\" is not between %lld and %lld%s", where, text, (long long)o->min, (long long)o->max,
+                      o->type == CONFIG_DURATION ? " ms"
+                      : o->type == CONFIG_SIZE   ? " bytes"
+                                                 : "");
     *(int64_t *)o->value = n;
+    return true;
 }
 
 static struct config_option *find_option(const struct loader *l, const char *name, size_t len)
@@ -153,6 +154,7 @@ static const char *variable_name(const char *name, char out[static NAME_MAX_BYTE
     return out;
 }
 
+/* Zero, which inih takes for a wrong line, when it is refused. */
 static int on_key(void *user, const char *section, const char *key, const char *value)
 {
     const struct loader *l = user;
@@ -164,29 +166,32 @@ static int on_key(void *user, const char *section, const char *key, const char *
         name[n] = key[n] == '_' ? '-' : key[n];
     struct config_option *o = key[n] ? NULL : find_option(l, name, n);
     if (!o)
-        refuse(l, "%s: unknown key %s", l->file, key);
+        return refuse(l, "%s: unknown key %s", l->file, key);
     snprintf(where, sizeof where, "%s: key %s", l->file, key);
-    set_option(l, o, value, where);
-    return 1;
+    return set_option(l, o, value, where);
 }
 
-static void load_file(const struct loader *l)
+static bool load_file(const struct loader *l)
 {
     int line = ini_parse(l->file, on_key, (void *)l);
     if (line == -1)
-        refuse(l, "%s: cannot be opened", l->file);
+        return refuse(l, "%s: cannot be opened", l->file);
+    if (line == -2)
+        return refuse(l, "%s: out of memory", l->file);
     if (line != 0)
-        refuse(l, "%s: line %d is not key = value", l->file, line);
+        return refuse(l, "%s: line %d is not key = value", l->file, line);
+    return true;
 }
 
-static void load_environment(const struct loader *l)
+static bool load_environment(const struct loader *l)
 {
     char variable[NAME_MAX_BYTES + 8];
     for (struct config_option *o = l->options; o->name; o++) {
         const char *text = getenv(variable_name(o->name, variable));
-        if (text)
-            set_option(l, o, text, variable);
+        if (text && !set_option(l, o, text, variable))
+            return false;
     }
+    return true;
 }
 
 static const char *placeholder(enum config_type type)
@@ -195,10 +200,10 @@ static const char *placeholder(enum config_type type)
     return names[type];
 }
 
-static void print_help(const struct loader *l, int allow_args)
+static void print_help(const char *program, const char *summary, const struct config_option *options, int allow_args)
 {
-    printf("Usage: %s [flags]%s\n%s\n\n", l->program, allow_args ? " ARGUMENT..." : "", l->summary);
-    for (const struct config_option *o = l->options; o->name; o++) {
+    printf("Usage: %s [flags]%s\n%s\n\n", program, allow_args ? " ARGUMENT..." : "", summary);
+    for (const struct config_option *o = options; o->name; o++) {
         char left[NAME_MAX_BYTES + 16], variable[NAME_MAX_BYTES + 8];
         snprintf(left, sizeof left, "--%s%s", o->name, placeholder(o->type));
         printf("  %-28s %s", left, o->help ? o->help : "");
@@ -217,13 +222,13 @@ struct flag {
     char where[NAME_MAX_BYTES + 8];
 };
 
-/* Reads the flag at argv[i], which begins with '-'. Returns how many arguments it takes. */
+/* Reads the flag at argv[i], which begins with '-'. Returns how many arguments it takes; 0 when it is refused. */
 static int read_flag(const struct loader *l, int argc, char **argv, int i, struct flag *f)
 {
     const char *name = argv[i] + 2, *equals = strchr(argv[i], '=');
     size_t len = equals ? (size_t)(equals - name) : strlen(name);
     if (argv[i][1] != '-' || len == 0 || len >= NAME_MAX_BYTES)
-        refuse(l, "unknown flag %s (--help lists them)", argv[i]);
+        return refuse(l, "unknown flag %s (--help lists them)", argv[i]);
     snprintf(f->where, sizeof f->where, "--%.*s", (int)len, name);
     f->value = equals ? equals + 1 : NULL;
     bool is_config = len == 6 && memcmp(name, "config", 6) == 0;
@@ -237,7 +242,7 @@ static int read_flag(const struct loader *l, int argc, char **argv, int i, struc
         f->option = NULL;
     }
     if (!is_config && !f->option)
-        refuse(l, "unknown flag %s (--help lists them)", f->where);
+        return refuse(l, "unknown flag %s (--help lists them)", f->where);
     if (f->value)
         return 1;
     if (f->option && f->option->type == CONFIG_BOOL) {
@@ -245,13 +250,13 @@ static int read_flag(const struct loader *l, int argc, char **argv, int i, struc
         return 1;
     }
     if (i + 1 >= argc)
-        refuse(l, "%s needs a value", f->where);
+        return refuse(l, "%s needs a value", f->where);
     f->value = argv[i + 1];
     return 2;
 }
 
-/* Walks the flags. First pass (`apply` false) answers --help and --version and finds --config; the second sets options.
- */
+/* Walks the flags. First pass (`apply` false) looks for --help and --version and finds --config; the second sets
+ * options. */
 static int walk_flags(struct loader *l, int argc, char **argv, int allow_args, bool apply)
 {
     int i = 1;
@@ -260,31 +265,31 @@ static int walk_flags(struct loader *l, int argc, char **argv, int allow_args, b
             i++;
             break;
         }
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            print_help(l, allow_args);
-            exit(0);
-        }
-        if (strcmp(argv[i], "--version") == 0) {
-            printf("%s %s\n", l->program, MUSTER_VERSION);
-            exit(0);
-        }
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return CONFIG_HELP;
+        if (strcmp(argv[i], "--version") == 0)
+            return CONFIG_VERSION;
         struct flag f;
-        i += read_flag(l, argc, argv, i, &f);
+        int taken = read_flag(l, argc, argv, i, &f);
+        if (!taken)
+            return CONFIG_REFUSED;
+        i += taken;
         if (!f.option)
             l->file = f.value;
-        else if (apply)
-            set_option(l, f.option, f.value, f.where);
+        else if (apply && !set_option(l, f.option, f.value, f.where))
+            return CONFIG_REFUSED;
     }
-    if (i < argc && !allow_args)
+    if (i < argc && !allow_args) {
         refuse(l, "unexpected argument %s", argv[i]);
+        return CONFIG_REFUSED;
+    }
     return i;
 }
 
-int config_load(const char *program, const char *summary, struct config_option *options, int argc, char **argv,
-                int allow_args)
+static bool set_defaults(const struct loader *l)
 {
-    struct loader l = {.program = program, .summary = summary, .options = options};
-    for (struct config_option *o = options; o->name; o++) {
+    bool all = true;
+    for (struct config_option *o = l->options; o->name; o++) {
         if (o->type == CONFIG_STRING)
             *(char **)o->value = NULL;
         else if (o->type == CONFIG_BOOL)
@@ -292,15 +297,46 @@ int config_load(const char *program, const char *summary, struct config_option *
         else
             *(int64_t *)o->value = 0;
         if (o->default_value)
-            set_option(&l, o, o->default_value, o->name);
+            all = set_option(l, o, o->default_value, o->name) && all;
     }
-    walk_flags(&l, argc, argv, allow_args, false);
+    return all;
+}
+
+int config_read(const char *program, struct config_option *options, int argc, char **argv, int allow_args,
+                char error[CONFIG_ERROR_MAX])
+{
+    struct loader l = {.program = program, .options = options, .error = error};
+    *error = 0;
+    if (!set_defaults(&l))
+        return CONFIG_REFUSED;
+    int first = walk_flags(&l, argc, argv, allow_args, false);
+    if (first < 0)
+        return first;
     if (!l.file)
         l.file = getenv("MUSTER_CONFIG");
-    if (l.file && *l.file)
-        load_file(&l);
-    load_environment(&l);
+    if ((l.file && *l.file && !load_file(&l)) || !load_environment(&l))
+        return CONFIG_REFUSED;
     return walk_flags(&l, argc, argv, allow_args, true);
+}
+
+int config_load(const char *program, const char *summary, struct config_option *options, int argc, char **argv,
+                int allow_args)
+{
+    char error[CONFIG_ERROR_MAX];
+    int first = config_read(program, options, argc, argv, allow_args, error);
+    switch (first) {
+    case CONFIG_HELP:
+        print_help(program, summary, options, allow_args);
+        exit(0);
+    case CONFIG_VERSION:
+        printf("%s %s\n", program, MUSTER_VERSION);
+        exit(0);
+    case CONFIG_REFUSED: /* a process with a wrong setting must not start */
+        fprintf(stderr, "%s: %s\n", program, error);
+        exit(2);
+    default:
+        return first;
+    }
 }
 
 void config_free(struct config_option *options)

@@ -34,6 +34,12 @@ struct config_option {
  * `allow_args` false makes such an argument an error. */
 int config_load(const char *program, const char *summary, struct config_option *options, int argc, char **argv,
                 int allow_args);
+/* The same, saying nothing and ending nothing: returns one of these instead, CONFIG_REFUSED with the line in `error`.
+ * The options' strings are the caller's to free in any case. */
+enum { CONFIG_REFUSED = -1, CONFIG_HELP = -2, CONFIG_VERSION = -3 };
+#define CONFIG_ERROR_MAX 1024
+int config_read(const char *program, struct config_option *options, int argc, char **argv, int allow_args,
+                char error[CONFIG_ERROR_MAX]);
 /* Frees the strings and sets them NULL. */
 void config_free(struct config_option *options);
 

@@ -74,6 +74,20 @@ static inline uint8_t state_string_get(const struct state_string *s, unsigned sl
 {
     return slot >= s->first && slot < (unsigned)s->first + s->count ? s->states[slot - s->first] : 0;
 }
+/* When a command came to its state, as stored: milliseconds since its batch was accepted, 1 … 2^32 - 1 (0: no time). */
+static inline uint32_t block_time_since(int64_t accepted_ms, int64_t at_ms)
+{
+    int64_t since;
+    if (__builtin_sub_overflow(at_ms, accepted_ms, &since))
+        since = at_ms < accepted_ms ? 1 : UINT32_MAX;
+    return since < 1 ? 1 : since > UINT32_MAX ? UINT32_MAX : (uint32_t)since;
+}
+/* The reverse. */
+static inline int64_t block_time_at(int64_t accepted_ms, uint32_t since)
+{
+    int64_t at_ms;
+    return __builtin_add_overflow(accepted_ms, (int64_t)since, &at_ms) ? INT64_MAX : at_ms;
+}
 /* Adds, for each state number, how many of `n` state bytes have it. Bytes with a state outside the enum are not
  * counted. */
 void state_count(uint32_t counts[STATE_COUNT], const uint8_t *states, size_t n);

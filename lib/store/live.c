@@ -153,6 +153,20 @@ void reply_bytes(void *arg, enum err err, const redisReply *reply)
     free(r);
 }
 
+uint16_t reply_worker(const redisReply *member)
+{
+    struct slice digits = reply_slice(member);
+    unsigned number = 0;
+    for (size_t i = 0; i < digits.len; i++) {
+        if (digits.data[i] < '0' || digits.data[i] > '9')
+            return 0;
+        number = number * 10 + (digits.data[i] - '0');
+        if (number > UINT16_MAX)
+            return 0;
+    }
+    return (uint16_t)number;
+}
+
 /* --- beliefs about presence -------------------------------------------------------------------------------------- */
 
 static struct live_belief *belief_find(struct live_belief *beliefs, size_t room, uint64_t key)
@@ -224,9 +238,11 @@ static void reply_numbers(void *arg, enum err err, const redisReply *reply)
     struct request *r = arg;
     size_t n = !err && reply->type == REDIS_REPLY_ARRAY ? reply->elements : 0;
     uint16_t *numbers = calloc(n + 1, sizeof *numbers);
+    size_t kept = 0;
     for (size_t i = 0; numbers && i < n; i++)
-        numbers[i] = (uint16_t)atoi(reply->element[i]->str);
-    r->fn.numbers(r->arg, numbers ? err : ERR_NOMEM, numbers, numbers ? n : 0);
+        if ((numbers[kept] = reply_worker(reply->element[i])))
+            kept++;
+    r->fn.numbers(r->arg, numbers ? err : ERR_NOMEM, numbers, kept);
     free(numbers);
     free(r);
 }

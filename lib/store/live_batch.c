@@ -340,12 +340,13 @@ struct states_part {
 static void states_finish(struct request *r)
 {
     struct states_kept *kept = (struct states_kept *)r->extra;
+    const uint8_t *bytes = buf_slice(&kept->bytes).data;
     size_t at = 0;
     if (kept->bytes.failed)
         kept->err = ERR_NOMEM;
     for (size_t i = 0; i < r->count && !kept->err; i++) {
         /* Redis answers in the order asked, so the values stand in the order of the blocks. */
-        kept->states[i].data = kept->bytes.data + at;
+        kept->states[i].data = bytes + at;
         at += kept->states[i].len;
     }
     r->fn.states(r->arg, kept->err, kept->err ? NULL : kept->states, kept->err ? 0 : r->count);

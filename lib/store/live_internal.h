@@ -82,6 +82,9 @@ static inline struct slice reply_slice(const redisReply *reply)
                                                       : (struct slice){(const uint8_t *)"", 0};
 }
 
+/* A worker's number, as the sets of them have it; 0 when it is none. */
+uint16_t reply_worker(const redisReply *member);
+
 /* The belief about a block's presence, PRESENCE_BYTES long, or NULL. */
 uint8_t *live_belief_get(struct live *live, uint32_t tenant, uint32_t block);
 /* Stores `presence` for `count` slots from `first` on; empty: nobody. */

@@ -329,19 +329,19 @@ static void reply_workers(void *arg, enum err err, const redisReply *reply)
 {
     struct request *first = arg;
     size_t n = !err && reply->type == REDIS_REPLY_ARRAY ? reply->elements : 0;
-    if (err || n == 0) {
-        first->fn.workers(first->arg, err, NULL, 0);
-        free(first);
-        return;
-    }
     struct request *r = request_new(first->live, first->arg, sizeof(struct numbers) + n * sizeof(struct live_worker));
     struct numbers *w = (struct numbers *)r->extra;
     r->fn = first->fn;
-    w->n = n;
-    for (size_t i = 0; i < n; i++)
-        w->v[i].number = (uint16_t)atoi(reply->element[i]->str);
     free(first);
-    look_at_leases(r);
+    for (size_t i = 0; i < n; i++)
+        if ((w->v[w->n].number = reply_worker(reply->element[i])))
+            w->n++;
+    if (w->n > 0) {
+        look_at_leases(r);
+        return;
+    }
+    r->fn.workers(r->arg, err, NULL, 0);
+    free(r);
 }
 
 void live_workers(struct live *live, live_workers_fn *done, void *arg)

@@ -296,14 +296,14 @@ bool pg_bool(const struct pg_result *r, int row, int col)
     return s.len == 1 && s.data[0];
 }
 
-/* Reads the header; the number of elements, 0 when it is no array of one dimension. */
+/* Reads the header; the number of elements, 0 when it is no array of one dimension, never more than there can be. */
 static size_t open_array(struct slice *s)
 {
     uint32_t dimensions, flags, oid, n, bound;
     if (!slice_u32be(s, &dimensions) || !slice_u32be(s, &flags) || !slice_u32be(s, &oid) || dimensions != 1 ||
         !slice_u32be(s, &n) || !slice_u32be(s, &bound))
         return 0;
-    return n;
+    return n <= s->len / sizeof n ? n : s->len / sizeof n;
 }
 
 /* Length -1 is a NULL element: empty here. */

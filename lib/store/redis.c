@@ -22,6 +22,10 @@
 #define ANSWER_LOOK   2.0
 #define READER_KEEPS  (1024 * 1024) /* bytes of the reader's memory that are not given back when it is empty */
 
+/* A set of all worker numbers has as many. A longer array is none of Redis' answers: not taken, for room for all its
+ * elements is made when the first bytes come. */
+#define READER_ELEMENTS_MAX 65536
+
 #define SCRIPT_ARGS_MAX 61
 
 /* --- connection --------------------------------------------------------------------------------------------------- */
@@ -223,6 +227,24 @@ static void load_script(struct redis *redis, struct redis_script *s)
     handshake(redis, (struct redis_pending){.script = s, .loads = true}, 3, argv);
 }
 
+/* hiredis' own functions, but for arrays that are too long. */
+static void *create_array(const redisReadTask *task, int elements)
+{
+    const struct redis *redis = task->privdata;
+    return elements > READER_ELEMENTS_MAX ? NULL : redis->reads.createArray(task, elements);
+}
+
+static void bound_reader(struct redis *redis)
+{
+    redisReader *reader = redis->c->reader;
+    redis->reads = *reader->fn;
+    redis->bound_reads = redis->reads;
+    redis->bound_reads.createArray = create_array;
+    reader->fn = &redis->bound_reads;
+    reader->privdata = redis;
+    reader->maxbuf = READER_KEEPS;
+}
+
 /* The socket is connected: who we are, which database, the scripts; then the others may send. */
 static void greet(struct redis *redis)
 {
@@ -234,7 +256,7 @@ static void greet(struct redis *redis)
         return;
     }
     redis->connected = true;
-    redis->c->reader->maxbuf = READER_KEEPS;
+    bound_reader(redis);
     if (!a->path)
         redisEnableKeepAlive(redis->c);
     watch(redis, EV_READ);
@@ -324,7 +346,12 @@ static void answer(const struct redis_pending *p, const redisReply *reply)
 
 static void take_message(struct redis *redis, const redisReply *reply)
 {
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3 || strcmp(reply->element[0]->str, "message") != 0)
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3)
+        return;
+    for (size_t i = 0; i < 3; i++)
+        if (reply->element[i]->type != REDIS_REPLY_STRING)
+            return;
+    if (strcmp(reply->element[0]->str, "message") != 0)
         return;
     redis->message(redis->message_arg,
                    (struct slice){(const uint8_t *)reply->element[2]->str, (size_t)reply->element[2]->len});

@@ -55,7 +55,8 @@ struct redis {
     struct ev_loop *loop;
     struct redis_address address;
     struct redis_scripts scripts;
-    redisContext *c; /* NULL when down */
+    redisContext *c;                              /* NULL when down */
+    redisReplyObjectFunctions reads, bound_reads; /* hiredis' own, and those its reader has */
     bool connected, up;
     double backoff, heard;
     ev_io io;

@@ -1,20 +1,16 @@
-/* What Redis and PostgreSQL hand back, and what devices show: inbox entries, log entries, state strings, bitmaps,
- * tokens, ids. The first byte chooses the decoder. Whatever is accepted must survive being written again. */
-#include <stdlib.h>
+/* What Redis and PostgreSQL hand back, and what devices and callers show: inbox entries, log entries, state strings,
+ * bitmaps, tokens, keys, ids. The first byte chooses the decoder. Whatever is accepted must survive being written
+ * again. */
+#include <strings.h>
 
+#include "dispatcher/page_token.h"
+#include "lib/store/api_key.h"
 #include "lib/store/block.h"
 #include "proto/ack_log.h"
 #include "proto/command_id.h"
 #include "proto/credential.h"
 #include "proto/inbox.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool holds)
-{
-    if (!holds)
-        abort();
-}
+#include "tests/fuzz/input.h"
 
 static void fuzz_inbox(struct slice s)
 {
@@ -85,10 +81,37 @@ static void fuzz_command_id(struct slice s)
     check(command_id_read(&back, text, sizeof text) && back.batch == id.batch && back.seq == id.seq);
 }
 
+static void fuzz_api_key(struct slice s)
+{
+    uint8_t secret[API_KEY_SECRET_BYTES];
+    char *text = copy_text(s), again[API_KEY_TEXT_MAX];
+    int64_t id;
+    if (api_key_read(text, &id, secret)) {
+        api_key_write(again, id, secret);
+        check(strcasecmp(text, again) == 0);
+    }
+    free(text);
+}
+
+static void fuzz_page_token(struct slice s)
+{
+    struct page_filter filter = page_filter_new("/m.S/List", 7);
+    char *text = copy_text(s), again[PAGE_TOKEN_MAX];
+    struct page_token token, back;
+    struct status st = {0};
+    page_token_read(&token, &st, &filter, "page_token", text, -1);
+    if (st.code == STATUS_OK) {
+        page_token_write(again, &filter, token.after, token.after_name);
+        page_token_read(&back, &st, &filter, "page_token", again, -1);
+        check(st.code == STATUS_OK && back.after == token.after && strcmp(back.after_name, token.after_name) == 0);
+    }
+    free(text);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const decoders[])(struct slice) = {fuzz_inbox,  fuzz_ack_log, fuzz_states,
-                                                     fuzz_bitmap, fuzz_token,   fuzz_command_id};
+    static void (*const decoders[])(struct slice) = {fuzz_inbox, fuzz_ack_log,    fuzz_states,  fuzz_bitmap,
+                                                     fuzz_token, fuzz_command_id, fuzz_api_key, fuzz_page_token};
     if (size > 0)
         decoders[data[0] % (sizeof decoders / sizeof *decoders)]((struct slice){data + 1, size - 1});
     return 0;

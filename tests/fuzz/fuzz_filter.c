@@ -1,18 +1,8 @@
 /* The filter language. A filter's program must leave one set, within its bounds, and its values must be in its text;
  * an error must point into the text. */
-#include <stdlib.h>
-#include <string.h>
-
 #include "lib/base/utf8.h"
 #include "proto/filter.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool holds)
-{
-    if (!holds)
-        abort();
-}
+#include "tests/fuzz/input.h"
 
 static void check_program(const struct filter *f)
 {

@@ -4,16 +4,9 @@
 
 #include "proto/grpc_framing.h"
 #include "proto/status.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/input.h"
 
 #define MESSAGE_MAX 300
-
-static void check(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 /* Lengths and contents of all messages, and how it ended, in one buffer. */
 static void deframe(struct slice in, size_t step, struct buf *out)
@@ -53,19 +46,9 @@ static void fuzz_deframer(struct slice in)
     buf_free(&pieces);
 }
 
-static char *text_of(struct slice in)
-{
-    char *text = malloc(in.len + 1);
-    if (!text)
-        abort();
-    memcpy(text, in.data, in.len);
-    text[in.len] = 0;
-    return text;
-}
-
 static void fuzz_timeout(struct slice in)
 {
-    char *text = text_of(in), again[GRPC_TIMEOUT_SIZE];
+    char *text = copy_text(in), again[GRPC_TIMEOUT_SIZE];
     int64_t ns, back;
     if (grpc_timeout_parse(text, &ns)) {
         check(ns >= 0);
@@ -77,7 +60,7 @@ static void fuzz_timeout(struct slice in)
 
 static void fuzz_percent(struct slice in)
 {
-    char *text = text_of(in), *back = malloc(in.len + 1), cut[8];
+    char *text = copy_text(in), *back = malloc(in.len + 1), cut[8];
     struct buf out = {0};
     grpc_percent_encode(&out, text);
     grpc_percent_decode((const char *)buf_slice(&out).data, buf_len(&out), back, in.len + 1);

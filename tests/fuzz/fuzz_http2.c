@@ -5,16 +5,9 @@
 #include "grpc/testing/test.pb-c.h"
 #include "lib/base/grpc_server_internal.h"
 #include "lib/base/log.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/input.h"
 
 static const uint8_t preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
-
-static void check(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 struct app {
     struct grpc_server *server;

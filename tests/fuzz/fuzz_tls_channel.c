@@ -5,9 +5,7 @@
 #include <string.h>
 
 #include "lib/base/tls_channel.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerInitialize(int *argc, char ***argv);
+#include "tests/fuzz/input.h"
 
 #define WIRE_MAX (64 * 1024)
 
@@ -20,12 +18,6 @@ struct outcome {
 };
 
 static struct tls_ciphers *ciphers;
-
-static void check(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {

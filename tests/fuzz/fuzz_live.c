@@ -1,0 +1,298 @@
+/* What Redis and its scripts answer, as trees of any shape: the first byte chooses the move, the next how many requests
+ * of it, the rest are replies in RESP2, read by hiredis as from a connection. Every callback comes exactly once, and
+ * all it is given can be read. */
+#include <hiredis/hiredis.h>
+
+#include "lib/store/live.h"
+#include "lib/store/redis.h"
+#include "tests/fuzz/input.h"
+
+#define PENDING_MAX   4096
+#define ANSWERS_MAX   4096
+#define ELEMENTS_MAX  65536
+#define TENANT        7
+#define BLOCK         3
+#define BATCH         42
+#define BLOCKS_LISTED 3
+
+/* --- in place of the connection ----------------------------------------------------------------------------------- */
+
+struct pending {
+    redis_done_fn *done;
+    void *arg;
+};
+
+static struct pending pending[PENDING_MAX];
+static size_t pending_first, pending_count;
+static unsigned asked, told; /* callbacks owed, and made */
+
+struct redis *redis_new(struct ev_loop *loop, const char *url)
+{
+    static int one;
+    (void)loop, (void)url;
+    return (struct redis *)(void *)&one;
+}
+
+void redis_free(struct redis **redis)
+{
+    *redis = NULL;
+}
+
+bool redis_up(const struct redis *redis)
+{
+    (void)redis;
+    return true;
+}
+
+void redis_on_change(struct redis *redis, void (*fn)(void *arg, bool up), void *arg)
+{
+    (void)redis, (void)fn, (void)arg;
+}
+
+void redis_command(struct redis *redis, int argc, const struct slice *argv, redis_done_fn *done, void *arg)
+{
+    (void)redis;
+    for (int i = 0; i < argc; i++)
+        touch(argv[i]);
+    check(pending_count < PENDING_MAX);
+    pending[(pending_first + pending_count++) % PENDING_MAX] = (struct pending){done, arg};
+}
+
+void redis_script(struct redis *redis, const char *script, int keys, int argc, const struct slice *argv,
+                  redis_done_fn *done, void *arg)
+{
+    check(script && keys <= argc);
+    redis_command(redis, argc, argv, done, arg);
+}
+
+void redis_subscribe(struct redis *redis, const char *channel, void (*fn)(void *arg, struct slice message), void *arg)
+{
+    (void)redis, (void)channel, (void)fn, (void)arg;
+}
+
+/* --- callbacks ---------------------------------------------------------------------------------------------------- */
+
+static void on_done(void *arg, enum err err)
+{
+    (void)arg, (void)err;
+    told++;
+}
+
+static void on_int(void *arg, enum err err, int64_t value)
+{
+    (void)arg, (void)value;
+    check(!err || value == 0);
+    told++;
+}
+
+static void on_bytes(void *arg, enum err err, struct slice value)
+{
+    (void)arg;
+    check(!err || value.len == 0);
+    touch(value);
+    told++;
+}
+
+static void on_route(void *arg, enum err err, const struct live_routed *routed, size_t count)
+{
+    (void)arg;
+    check(!err || count == 0);
+    for (size_t i = 0; i < count; i++)
+        check(routed[i].worker != 0 && bitmap_count(&routed[i].slots) > 0);
+    told++;
+}
+
+static void on_record(void *arg, enum err err, const uint8_t *before, const uint8_t *after, size_t count)
+{
+    (void)arg;
+    check(!err || count == 0);
+    for (size_t i = 0; i < count; i++)
+        check(!state_is_terminal(state_of(before[i])) || after[i] == before[i]);
+    told++;
+}
+
+static void on_states(void *arg, enum err err, const struct slice *states, size_t count)
+{
+    (void)arg;
+    check(count == (err ? 0 : BLOCKS_LISTED));
+    for (size_t i = 0; i < count; i++)
+        touch(states[i]);
+    told++;
+}
+
+static void on_attached(void *arg, enum err err, const struct live_attached *attached, size_t count)
+{
+    uint64_t sum = 0;
+    (void)arg;
+    check(!err || count == 0);
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < attached[i].count; k++)
+            sum += attached[i].pending[k].batch + attached[i].pending[k].state;
+    told += sum < UINT64_MAX;
+}
+
+static void on_workers(void *arg, enum err err, const struct live_worker *workers, size_t count)
+{
+    unsigned alive = 0;
+    (void)arg;
+    check(!err || count == 0);
+    for (size_t i = 0; i < count; i++)
+        alive += workers[i].alive;
+    told += alive <= count;
+}
+
+static void on_take(void *arg, enum err err, enum live_class class, const struct slice *entries, size_t count)
+{
+    (void)arg;
+    check((!err || count == 0) && class < LIVE_CLASSES);
+    for (size_t i = 0; i < count; i++)
+        touch(entries[i]);
+    told++;
+}
+
+static void on_numbers(void *arg, enum err err, const uint16_t *numbers, size_t count)
+{
+    unsigned sum = 0;
+    (void)arg;
+    check(!err || count == 0);
+    for (size_t i = 0; i < count; i++)
+        sum += numbers[i];
+    told += sum < UINT32_MAX;
+}
+
+/* --- moves -------------------------------------------------------------------------------------------------------- */
+
+static const struct live_place place = {TENANT, BLOCK, BATCH};
+
+static void route(struct live *live, bool wide)
+{
+    struct bitmap targets = {{0}};
+    struct buf states = {0};
+    for (unsigned slot = 5; slot < (wide ? 305 : 25); slot++)
+        bitmap_set(&targets, slot);
+    state_string_put(&states, &targets, state_byte(STATE_QUEUED, 0));
+    live_route(live, place, BATCH, buf_slice(&states), on_route, NULL);
+    buf_free(&states);
+}
+
+static void record(struct live *live, size_t count)
+{
+    struct live_event events[40];
+    for (size_t i = 0; i < count; i++)
+        events[i] = (struct live_event){.slot = (uint16_t)(i * 37 % BLOCK_SLOTS), .event = (uint8_t)(i % EVENT_COUNT)};
+    live_record(live, place, events, count, on_record, NULL);
+}
+
+static void ask(struct live *live, unsigned move)
+{
+    static const uint16_t slots[] = {1, 1023, 5, 5};
+    static const uint32_t blocks[BLOCKS_LISTED] = {0, 1, 9};
+    asked++;
+    switch (move) {
+    case 0:
+        route(live, true);
+        break;
+    case 1:
+        route(live, false);
+        break;
+    case 2:
+        record(live, 24);
+        break;
+    case 3:
+        record(live, 40);
+        break;
+    case 4:
+        live_apply(live, place, EVENT_CANCEL, NULL, on_bytes, NULL);
+        break;
+    case 5:
+        live_states(live, TENANT, BATCH, blocks, BLOCKS_LISTED, on_states, NULL);
+        break;
+    case 6:
+        live_attach(live, TENANT, BLOCK, 9, slots, 4, 16, on_attached, NULL);
+        break;
+    case 7:
+        live_reap(live, TENANT, BLOCK, 9, on_int, NULL);
+        break;
+    case 8:
+        live_presence(live, TENANT, BLOCK, on_bytes, NULL);
+        break;
+    case 9:
+        live_worker_acquire(live, "instance", 1000, on_int, NULL);
+        break;
+    case 10:
+        live_worker_renew(live, 9, "instance", 1000, on_done, NULL);
+        break;
+    case 11:
+        live_workers(live, on_workers, NULL);
+        break;
+    case 12:
+        live_inbox_take(live, 9, 3, 100, 10, on_take, NULL);
+        break;
+    case 13:
+        live_cancel_confirmed(live, BATCH, on_numbers, NULL);
+        break;
+    case 14:
+        live_generation_get(live, on_int, NULL);
+        break;
+    case 15:
+        live_generation_set(live, on_done, NULL);
+        break;
+    case 16:
+        live_get_spec(live, BATCH, on_bytes, NULL);
+        break;
+    default:
+        live_learn(live, TENANT, BLOCK, on_done, NULL);
+        break;
+    }
+}
+
+/* As redis.c: an error of Redis' comes as one, without the reply. */
+static void answer(const redisReply *reply)
+{
+    struct pending p = pending[pending_first];
+    pending_first = (pending_first + 1) % PENDING_MAX;
+    pending_count--;
+    bool refused = reply && reply->type == REDIS_REPLY_ERROR;
+    enum err err = !reply ? ERR_UNAVAILABLE : refused ? ERR_INVALID : ERR_OK;
+    if (p.done)
+        p.done(p.arg, err, err ? NULL : reply);
+}
+
+/* As redis.c: no reply is longer. */
+static void *(*create_array)(const redisReadTask *task, int elements);
+static void *create_bound_array(const redisReadTask *task, int elements)
+{
+    return elements > ELEMENTS_MAX ? NULL : create_array(task, elements);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static redisReplyObjectFunctions functions;
+    struct slice in = {data, size};
+    void *reply = NULL;
+    log_init("fuzz", SILENT);
+    struct live *live = live_new(NULL, "redis://x");
+    unsigned move = take_u8(&in) % 18, more = take_u8(&in);
+    redisReader *reader = redisReaderCreate();
+    functions = *reader->fn;
+    create_array = functions.createArray;
+    functions.createArray = create_bound_array;
+    reader->fn = &functions;
+    asked = told = 0;
+    ask(live, move);
+    if (more & 128)
+        ask(live, more % 18);
+    redisReaderFeed(reader, (const char *)in.data, in.len);
+    for (unsigned i = 0; i < ANSWERS_MAX && pending_count > 0; i++) {
+        if (redisReaderGetReply(reader, &reply) != REDIS_OK || !reply)
+            break;
+        answer(reply);
+        freeReplyObject(reply);
+    }
+    while (pending_count > 0)
+        answer(NULL);
+    check(asked == told);
+    redisReaderFree(reader);
+    live_free(&live);
+    return 0;
+}

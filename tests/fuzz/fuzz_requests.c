@@ -1,0 +1,438 @@
+/* Every method of the dispatcher, from the bytes of a request to its answer: the real handlers with their validation,
+ * admission by API key, and the readers of rows. The input chooses the method and is the request, and then what
+ * PostgreSQL and Redis say, whether the caller reads, and when it goes away. Each call ends exactly once. */
+#include <ev.h>
+#include <sodium.h>
+
+#include "dispatcher/accept.h"
+#include "dispatcher/auth.h"
+#include "dispatcher/leader.h"
+#include "dispatcher/service_admin.h"
+#include "dispatcher/service_command.h"
+#include "dispatcher/service_device.h"
+#include "dispatcher/submit.h"
+#include "dispatcher/watch.h"
+#include "lib/base/clock.h"
+#include "lib/store/live.h"
+#include "lib/store/pg_internal.h"
+#include "muster/v1/admin_service.pb-c.h"
+#include "tests/fuzz/input.h"
+#include "tests/fuzz/rows.h"
+
+#define STEPS_MAX   300
+#define PENDING_MAX 1024
+#define RESULTS_MAX 8
+#define NOW_MS      1700000000000
+#define TENANT      7
+
+/* --- the call ----------------------------------------------------------------------------------------------------- */
+
+struct grpc_call {
+    const struct grpc_method *method;
+    void *data;
+    char *authorization;
+    ProtobufCMessage *request;
+    void (*on_drain)(struct grpc_call *call, void *service);
+    bool taken, accepted, finished, paused, ended, cancelled;
+    size_t pending;
+    unsigned sent;
+    enum status_code code;
+};
+
+const struct grpc_method *grpc_call_method(const struct grpc_call *call)
+{
+    return call->method;
+}
+
+const char *grpc_call_metadata(const struct grpc_call *call, const char *key, size_t *len)
+{
+    if (len)
+        *len = call->authorization ? strlen(call->authorization) : 0;
+    return strcmp(key, "authorization") == 0 ? call->authorization : NULL;
+}
+
+void grpc_call_set_data(struct grpc_call *call, void *data)
+{
+    call->data = data;
+}
+
+void *grpc_call_data(const struct grpc_call *call)
+{
+    return call->data;
+}
+
+void grpc_call_take_request(struct grpc_call *call)
+{
+    call->taken = true;
+}
+
+void grpc_call_accept(struct grpc_call *call)
+{
+    check(!call->finished && !call->accepted);
+    call->accepted = true;
+}
+
+static void sent(struct grpc_call *call)
+{
+    check(!call->finished && (call->sent == 0 || call->method->server_streaming));
+    call->sent++;
+}
+
+/* Results of commands go to the caller as they are stored: whether they make sense is not the dispatcher's matter. */
+void grpc_call_send_bytes(struct grpc_call *call, struct slice response)
+{
+    touch(response);
+    sent(call);
+}
+
+void grpc_call_send(struct grpc_call *call, const ProtobufCMessage *response)
+{
+    size_t len = protobuf_c_message_get_packed_size(response);
+    uint8_t *bytes = malloc(len + 1);
+    check(bytes && response->descriptor == call->method->response);
+    check(protobuf_c_message_pack(response, bytes) == len);
+    ProtobufCMessage *again = protobuf_c_message_unpack(call->method->response, NULL, len, bytes);
+    check(again);
+    protobuf_c_message_free_unpacked(again, NULL);
+    free(bytes);
+    sent(call);
+}
+
+size_t grpc_call_pending(const struct grpc_call *call)
+{
+    return call->pending;
+}
+
+void grpc_call_on_drain(struct grpc_call *call, void (*on_drain)(struct grpc_call *call, void *service))
+{
+    call->on_drain = on_drain;
+}
+
+void grpc_call_pause(struct grpc_call *call, bool paused)
+{
+    call->paused = paused;
+}
+
+void grpc_call_finish(struct grpc_call *call, const struct status *status)
+{
+    struct buf out = {0};
+    check(!call->finished);
+    call->finished = true;
+    call->code = status ? status->code : STATUS_OK;
+    if (status)
+        status_encode(status, &out);
+    check(!out.failed);
+    check(call->code != STATUS_OK || call->sent || call->cancelled || call->method->server_streaming);
+    buf_free(&out);
+}
+
+void grpc_call_reply(struct grpc_call *call, const ProtobufCMessage *response)
+{
+    grpc_call_send(call, response);
+    grpc_call_finish(call, NULL);
+}
+
+/* --- stores ------------------------------------------------------------------------------------------------------- */
+
+enum question { ASK_ROWS, ASK_STATES, ASK_PRESENCE, ASK_WORKERS, ASK_PUSH };
+
+static struct pending {
+    enum question what;
+    struct pg_txn *txn;
+    size_t count;
+    union {
+        pg_done_fn *rows;
+        live_states_fn *states;
+        live_bytes_fn *bytes;
+        live_workers_fn *workers;
+        live_int_fn *integer;
+    } fn;
+    void *arg;
+} pending[PENDING_MAX];
+static size_t pending_count;
+static bool redis_is_up;
+
+static void ask(struct pending p)
+{
+    check(pending_count < PENDING_MAX);
+    pending[pending_count++] = p;
+}
+
+void pg_txn_submit(struct pg_txn *txn, pg_done_fn *done, void *arg)
+{
+    ask((struct pending){.what = ASK_ROWS, .txn = txn, .fn.rows = done, .arg = arg});
+}
+
+bool live_up(const struct live *live)
+{
+    (void)live;
+    return redis_is_up;
+}
+
+void live_publish(struct live *live, const char *text)
+{
+    (void)live, (void)text;
+}
+
+void live_states(struct live *live, uint32_t tenant, uint64_t batch, const uint32_t *blocks, size_t count,
+                 live_states_fn *done, void *arg)
+{
+    (void)live, (void)tenant, (void)batch, (void)blocks;
+    check(count > 0);
+    ask((struct pending){.what = ASK_STATES, .count = count, .fn.states = done, .arg = arg});
+}
+
+void live_presence(struct live *live, uint32_t tenant, uint32_t block, live_bytes_fn *done, void *arg)
+{
+    (void)live, (void)tenant, (void)block;
+    ask((struct pending){.what = ASK_PRESENCE, .fn.bytes = done, .arg = arg});
+}
+
+void live_workers(struct live *live, live_workers_fn *done, void *arg)
+{
+    (void)live;
+    ask((struct pending){.what = ASK_WORKERS, .fn.workers = done, .arg = arg});
+}
+
+void live_inbox_push(struct live *live, uint16_t worker, enum live_class class, struct slice items, live_int_fn *done,
+                     void *arg)
+{
+    (void)live, (void)worker, (void)class;
+    touch(items);
+    ask((struct pending){.what = ASK_PUSH, .fn.integer = done, .arg = arg});
+}
+
+bool leader_accepted(struct leader *leader, uint64_t id, const struct db_accept *batch)
+{
+    (void)leader, (void)id;
+    for (size_t i = 0; i < batch->block_count; i++)
+        touch(batch->targets[i]);
+    return id & 1;
+}
+
+void leader_hint(struct leader *leader, enum leader_hint_kind kind, uint64_t batch)
+{
+    (void)leader, (void)kind, (void)batch;
+}
+
+int64_t clock_mono_us(void)
+{
+    return 1000000000;
+}
+
+int64_t clock_wall_ms(void)
+{
+    return NOW_MS;
+}
+
+/* --- answers ------------------------------------------------------------------------------------------------------ */
+
+static void answer_rows(const struct pending *p, struct slice *in)
+{
+    static const char *const states[] = {"", "22021", "40001", "57P01", "23505"};
+    PGresult *results[RESULTS_MAX];
+    const struct pg_result *rows[RESULTS_MAX];
+    uint8_t how = take_u8(in);
+    int n = p->txn ? p->txn->call_count : 0;
+    check(n <= RESULTS_MAX && (!p->txn || !p->txn->failed));
+    if (!p->txn || how >= 250) {
+        struct pg_error error = {.message = "it says no"};
+        enum err err = !p->txn ? ERR_NOMEM : how == 255 ? ERR_UNAVAILABLE : ERR_INVALID;
+        memcpy(error.sqlstate, states[how % 5], strlen(states[how % 5]) + 1);
+        p->fn.rows(p->arg, err, &error, NULL, 0);
+    } else {
+        for (int i = 0; i < n; i++)
+            rows[i] = rows_of(results[i] = rows_make(in));
+        p->fn.rows(p->arg, ERR_OK, &(struct pg_error){.message = ""}, rows, (size_t)n);
+        for (int i = 0; i < n; i++)
+            PQclear(results[i]);
+    }
+    if (p->txn)
+        pg_txn_destroy(p->txn);
+}
+
+static void answer_states(const struct pending *p, struct slice *in, enum err err)
+{
+    struct slice states[PENDING_MAX];
+    struct buf cells[PENDING_MAX] = {{0}};
+    size_t n = p->count < PENDING_MAX ? p->count : PENDING_MAX;
+    for (size_t i = 0; i < n; i++) {
+        if (in->len > 0)
+            rows_cell(in, &cells[i]);
+        states[i] = buf_slice(&cells[i]);
+    }
+    p->fn.states(p->arg, err, states, err ? 0 : n);
+    for (size_t i = 0; i < n; i++)
+        buf_free(&cells[i]);
+}
+
+static void answer(struct slice *in)
+{
+    struct pending p = pending[0];
+    struct buf cell = {0};
+    memmove(pending, pending + 1, --pending_count * sizeof *pending);
+    if (p.what == ASK_ROWS) {
+        answer_rows(&p, in);
+        return;
+    }
+    enum err err = take_u8(in) & 7 ? ERR_OK : ERR_UNAVAILABLE;
+    struct live_worker worker = {.number = take_u8(in), .alive = !err};
+    switch (p.what) {
+    case ASK_STATES:
+        answer_states(&p, in, err);
+        break;
+    case ASK_PRESENCE:
+        rows_cell(in, &cell);
+        p.fn.bytes(p.arg, err, err ? (struct slice){NULL, 0} : buf_slice(&cell));
+        break;
+    case ASK_WORKERS:
+        p.fn.workers(p.arg, err, &worker, err ? 0 : 1);
+        break;
+    default:
+        if (p.fn.integer)
+            p.fn.integer(p.arg, err, 0);
+    }
+    buf_free(&cell);
+}
+
+/* --- a call's life ------------------------------------------------------------------------------------------------ */
+
+static const struct grpc_method *method_of(unsigned choice)
+{
+    const struct grpc_method *const tables[] = {service_command_methods, service_device_methods, service_admin_methods};
+    unsigned n = 0;
+    for (unsigned t = 0; t < 3; t++)
+        for (const struct grpc_method *m = tables[t]; m->path; m++)
+            n++;
+    choice %= n;
+    for (unsigned t = 0;; t++)
+        for (const struct grpc_method *m = tables[t]; m->path; m++)
+            if (choice-- == 0)
+                return m;
+}
+
+static void give_message(struct grpc_call *call, struct dispatcher *d, struct slice body)
+{
+    call->request = protobuf_c_message_unpack(call->method->request, NULL, body.len, body.data);
+    if (!call->request) { /* the server refuses it, and the handler never hears of it */
+        struct status st = {0};
+        grpc_call_finish(call, status_set(&st, STATUS_INTERNAL, NULL, "unreadable"));
+        return;
+    }
+    call->taken = false;
+    call->method->message(call, d, call->request);
+    if (!call->taken) {
+        protobuf_c_message_free_unpacked(call->request, NULL);
+        call->request = NULL;
+    }
+}
+
+/* Like the server: admission first, then the message. */
+static bool admit(struct grpc_call *call, struct dispatcher *d, const struct caller *caller, struct slice *in)
+{
+    uint8_t how = take_u8(in);
+    if (how < 200) {
+        call->data = (void *)(uintptr_t)caller;
+        return true;
+    }
+    call->authorization = copy_text(take_bytes(in, how - 100));
+    bool at_once = auth_admit(call, d);
+    for (unsigned i = 0; i < 10 && !at_once && !call->finished && !call->accepted && pending_count > 0; i++)
+        answer(in);
+    return at_once || call->accepted;
+}
+
+static void cancel(struct grpc_call *call, struct dispatcher *d)
+{
+    if (call->finished || call->cancelled || !call->method->cancelled)
+        return;
+    call->cancelled = true;
+    call->method->cancelled(call, d);
+}
+
+static void go_on(struct grpc_call *call, struct dispatcher *d, struct slice *in)
+{
+    uint8_t how = take_u8(in);
+    switch (how & 7) {
+    case 0:
+        call->pending = how & 8 ? 1 << 20 : 0;
+        if (call->on_drain && !call->pending)
+            call->on_drain(call, d);
+        break;
+    case 1:
+        ev_run(d->loop, EVRUN_NOWAIT);
+        break;
+    case 2:
+        watches_event(d->watches, take_bytes(in, how >> 3));
+        break;
+    case 3:
+        if (how >> 3 == 31)
+            cancel(call, d);
+        break;
+    default:
+        if (pending_count > 0)
+            answer(in);
+    }
+}
+
+/* The caller has gone, and the stores answer no more. */
+static void let_end(struct grpc_call *call, struct dispatcher *d)
+{
+    struct slice none = {NULL, 0};
+    cancel(call, d);
+    for (unsigned i = 0; i < PENDING_MAX && pending_count > 0; i++) {
+        struct slice no = {(const uint8_t *)"\xff", 1};
+        answer(pending[0].what == ASK_ROWS ? &no : &none);
+    }
+    check(pending_count == 0);
+    watches_end(d->watches);
+    check(call->finished);
+}
+
+static void run_call(struct dispatcher *d, struct slice *in)
+{
+    static const struct caller admin = {CALL_CALLER, 1, TENANT, MUSTER__V1__ROLE__ROLE_ADMIN};
+    uint8_t choice = take_u8(in);
+    struct grpc_call call = {.method = method_of(choice & 127)};
+    redis_is_up = !(choice & 128);
+    if (admit(&call, d, &admin, in)) {
+        give_message(&call, d, take_bytes(in, take_u16(in)));
+        for (unsigned i = 0; i < STEPS_MAX && !call.finished && in->len > 0; i++) {
+            if (call.method->client_streaming && !call.paused && !call.ended) {
+                call.ended = true;
+                call.method->end(&call, d);
+            } else {
+                go_on(&call, d, in);
+            }
+        }
+    }
+    let_end(&call, d);
+    if (call.request)
+        protobuf_c_message_free_unpacked(call.request, NULL);
+    free(call.authorization);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    (void)argc, (void)argv;
+    log_init("fuzz", SILENT);
+    check(sodium_init() >= 0);
+    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct slice in = {data, size};
+    struct dispatcher d = {.loop = ev_default_loop(0)};
+    list_init(&d.exports);
+    d.auth = auth_new();
+    d.acceptor = acceptor_new(d.loop, NULL, submit_committed, &d);
+    d.watches = watches_new(&d);
+    check(d.auth && d.acceptor && d.watches);
+    run_call(&d, &in);
+    check(list_empty(&d.exports) && d.figures.watchers == 0);
+    watches_free(&d.watches);
+    acceptor_free(&d.acceptor);
+    auth_free(&d.auth);
+    return 0;
+}
