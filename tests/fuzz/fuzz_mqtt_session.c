@@ -34,6 +34,7 @@ struct stream {
     struct buf in, out;
     size_t in_limit;
     bool used, paused, closing, closed;
+    bool full; /* its device does not read */
     /* What its device has been told. */
     bool connack, disconnect;
     uint8_t version;  /* of the last CONNECT it has sent, and then of CONNACK */
@@ -57,6 +58,7 @@ static struct world {
     int64_t now_us;
     bool lease;
     stream_accept_fn *accept;
+    stream_room_fn *room;
     void *accept_arg;
     struct stream streams[STREAMS_MAX];
     struct stream *durable_for; /* an outcome is being told to it */
@@ -129,6 +131,23 @@ struct stream_listener *stream_listen(struct stream_hub *hub, const char *addres
     world.accept = on_accept;
     world.accept_arg = arg;
     return (struct stream_listener *)(void *)&listener;
+}
+
+void stream_listener_set_room(struct stream_listener *l, stream_room_fn *room)
+{
+    (void)l;
+    world.room = room;
+}
+
+bool stream_silent(const struct stream *s)
+{
+    check(!s->closed);
+    return buf_len(&s->in) == 0;
+}
+
+bool stream_writable(const struct stream *s)
+{
+    return !s->full;
 }
 
 int stream_listener_port(const struct stream_listener *l)
@@ -315,7 +334,7 @@ static void gone(struct stream *s, enum err why)
 /* Hands over what has come, as a stream does. */
 static void deliver(struct stream *s, size_t len)
 {
-    if (s->closed || s->paused || s->closing || len == 0 || buf_len(&s->in) == 0)
+    if (!s->used || s->closed || s->paused || s->closing || len == 0 || buf_len(&s->in) == 0)
         return;
     if (len > buf_len(&s->in))
         len = buf_len(&s->in);
@@ -329,9 +348,18 @@ static void deliver(struct stream *s, size_t len)
         gone(s, ERR_LIMIT);
 }
 
-static void open_stream(struct stream *s)
+/* The device stops reading what it is sent, or goes on. */
+static void read_by_device(struct stream *s, bool full)
 {
-    if (s->used)
+    bool drained = s->full && !full;
+    s->full = full;
+    if (s->used && drained && !s->closed && !s->closing && s->handler->on_drain)
+        s->handler->on_drain(s, s->arg);
+}
+
+static void open_stream(struct stream *s, bool scarce)
+{
+    if (s->used || world.room(world.accept_arg, scarce) == STREAM_ROOM_NONE)
         return;
     *s = (struct stream){.used = true};
     world.accept(s, world.accept_arg);
@@ -454,7 +482,7 @@ static void send_something(struct stream *s, unsigned device, uint8_t what, stru
 {
     struct buf none = {0};
     struct slice raw;
-    if (s->closed || buf_len(&s->in) > 4 * MQTT_MAX_PACKET)
+    if (!s->used || s->closed || buf_len(&s->in) > 4 * MQTT_MAX_PACKET)
         return;
     uint8_t version;
     switch (what & 7) {
@@ -492,7 +520,7 @@ static void step(struct slice *in)
     unsigned device = (choice >> 3) % DEVICES;
     switch (op & 15) {
     case 0:
-        open_stream(s);
+        open_stream(s, op >> 4 == 15);
         break;
     case 1:
         forget_stream(s);
@@ -535,9 +563,10 @@ static void step(struct slice *in)
         break;
     case 12:
         world.worker.draining = op >> 4 == 15;
+        read_by_device(s, op >> 4 & 1);
         break;
     default:
-        open_stream(s);
+        open_stream(s, false);
         send_something(s, device, op >> 4, in);
         deliver(s, op & 1 ? SIZE_MAX : (size_t)1 + choice);
     }
