@@ -99,6 +99,25 @@ void stream_write(struct stream *s, const void *data, size_t len)
         buf_put(&s->out, data, len);
 }
 
+void stream_set_output_limit(struct stream *s, size_t bytes)
+{
+    check(!s->closed);
+    s->full = s->full && bytes < UINT32_MAX;
+}
+
+static void deliver(struct stream *s, size_t len);
+void stream_receive(struct stream *s)
+{
+    deliver(s, SIZE_MAX);
+}
+
+/* As if it left at once: what it may not send any more, it does not take. */
+void stream_write_guarded(struct stream *s, const void *data, size_t len)
+{
+    check(world.lease);
+    stream_write(s, data, len);
+}
+
 void stream_pause(struct stream *s, bool paused)
 {
     check(!s->closed);
@@ -191,9 +210,9 @@ void routed_continue(struct routed *routed)
     (void)routed;
 }
 
-bool worker_may_send(const struct worker *w)
+bool lease_holds_at(const struct lease *lease, int64_t now_us)
 {
-    (void)w;
+    (void)lease, (void)now_us;
     return world.lease;
 }
 
@@ -466,6 +485,10 @@ static void end_session(unsigned device, uint8_t how)
     static const enum session_end ends[] = {SESSION_TAKEN_OVER, SESSION_REVOKED, SESSION_DRAINING, SESSION_FENCED};
     struct session *s = session_table_get(world.worker.sessions, DEVICE_TENANT, device);
     if (!s)
+        return;
+    if (how & 4)
+        s->transport->hear(s);
+    if (session_table_get(world.worker.sessions, DEVICE_TENANT, device) != s)
         return;
     session_close(s);
     s->transport->close(s, ends[how % 4]);
