@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "dispatcher/accept.h"
@@ -24,7 +25,8 @@
 #include "lib/store/live.h"
 #include "lib/store/pg.h"
 
-#define LANE_LEADER 0 /* what the leader writes is ordered; all else goes over any connection */
+#define MIGRATE_RETRY_MS 500
+#define LANE_LEADER      0 /* what the leader writes is ordered; all else goes over any connection */
 
 struct process {
     struct dispatcher d;
@@ -88,13 +90,20 @@ static void free_settings(struct process *p)
         free(*strings[i]);
 }
 
+/* PostgreSQL may be away when a dispatcher starts, as it may at any other time: it is waited for. Signals still end the
+ * process at once. */
 static bool migrate(const struct process *p)
 {
+    const struct timespec pause = {.tv_nsec = MIGRATE_RETRY_MS * 1000000L};
     char error[512];
     int applied = 0;
+    enum err err = ERR_OK;
     if (!p->migrate)
         return true;
-    enum err err = pg_migrate(p->postgres, error, sizeof error, &applied);
+    while ((err = pg_migrate(p->postgres, error, sizeof error, &applied)) == ERR_UNAVAILABLE) {
+        log_warn("migrate_waits", "why=%s", log_quote(error));
+        nanosleep(&pause, NULL);
+    }
     if (err != ERR_OK)
         log_error("migrate_failed", "error=%s why=%s", err_name(err), log_quote(error));
     return err == ERR_OK;

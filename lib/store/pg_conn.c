@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/base/log.h"
+#include "lib/store/pg_hosts.h"
 
 #define BACKOFF_MIN   0.05
 #define BACKOFF_MAX   2.0
@@ -80,6 +81,7 @@ void pg_conn_lost(struct pg_conn *conn, const char *why)
     if (was_up || conn->backoff >= BACKOFF_MAX)
         log_warn("postgres_lost", "connected=%s reason=%s", was_up ? "yes" : "no", log_quote(line));
     disconnect(conn);
+    conn->first_host += conn->state == PG_CONNECTING;
     conn->state = PG_DOWN;
     if (was_up)
         conn->down_since = ev_now(pg->loop);
@@ -105,22 +107,42 @@ static void on_notice(void *arg, const PGresult *result)
     log_debug("postgres_notice", "message=%s", log_quote(message ? message : ""));
 }
 
+/* Behind the connection string, so that they count. */
+static void put_hosts(const struct pg_hosts *hosts, const char **keywords, const char **values)
+{
+    const char *const names[] = {"host", "hostaddr", "port"}, *const lists[] = {hosts->host, hosts->hostaddr,
+                                                                                hosts->port};
+    for (int i = 0; i < 3; i++)
+        if (lists[i]) {
+            *keywords++ = names[i];
+            *values++ = lists[i];
+        }
+}
+
 /* What the connection string says counts, except statement_timeout and the encoding; a peer that has vanished is
  * noticed within about 20 s. */
 void pg_conn_start(struct pg_conn *conn)
 {
     struct pg *pg = conn->pg;
-    const char *const keywords[] = {"fallback_application_name",
-                                    "keepalives_idle",
-                                    "keepalives_interval",
-                                    "keepalives_count",
-                                    "tcp_user_timeout",
-                                    "dbname",
-                                    "options",
-                                    "client_encoding",
-                                    NULL};
-    const char *const values[] = {pg->application, "10", "3", "3", "20000", pg->conninfo, pg->options, "UTF8", NULL};
+    const char *keywords[] = {"fallback_application_name",
+                              "keepalives_idle",
+                              "keepalives_interval",
+                              "keepalives_count",
+                              "tcp_user_timeout",
+                              "dbname",
+                              "options",
+                              "client_encoding",
+                              NULL,
+                              NULL,
+                              NULL,
+                              NULL};
+    const char *values[] = {pg->application, "10",   "3",  "3",  "20000", pg->conninfo,
+                            pg->options,     "UTF8", NULL, NULL, NULL,    NULL};
+    struct pg_hosts hosts;
+    if (pg_hosts_from(&hosts, pg->conninfo, conn->first_host))
+        put_hosts(&hosts, keywords + 8, values + 8);
     conn->c = PQconnectStartParams(keywords, values, 1);
+    pg_hosts_clear(&hosts);
     if (!conn->c || PQstatus(conn->c) == CONNECTION_BAD) {
         pg_conn_lost(conn, conn->c ? PQerrorMessage(conn->c) : "out of memory");
         return;

@@ -66,6 +66,7 @@ struct pg_conn {
     struct list waiting, under_way;
     int load; /* transactions in both lists */
     double down_since, backoff, heard;
+    unsigned first_host; /* of a connection string with several: where the next attempt begins */
     bool write_wanted, recycle;
     struct pg_prepared *prepared;
     int prepared_count, prepared_cap;

@@ -7,10 +7,14 @@
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/store/pg.h"
+#include "lib/store/pg_hosts.h"
 #include "lib/store/schema_files.h"
 
 /* Advisory lock of all programs that migrate: "muster" in ASCII. */
 #define LOCK_KEY "120347216307570"
+
+/* Of a connection string with several. */
+#define HOSTS_TRIED 8
 
 struct migrator {
     PGconn *c;
@@ -19,8 +23,11 @@ struct migrator {
     int applied;
 };
 
+/* Whatever failed, a connection that is gone is the reason. */
 static enum err fail(struct migrator *m, enum err err, const char *what, const char *why)
 {
+    if (PQstatus(m->c) == CONNECTION_BAD)
+        err = ERR_UNAVAILABLE;
     snprintf(m->error, m->error_size, "%s: %.*s", what, (int)strcspn(why, "\n"), why);
     return err;
 }
@@ -33,7 +40,7 @@ static enum err run(struct migrator *m, const char *what, const char *sql)
     PQclear(r);
     if (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK)
         return ERR_OK;
-    return fail(m, PQstatus(m->c) == CONNECTION_BAD ? ERR_UNAVAILABLE : ERR_INVALID, what, PQerrorMessage(m->c));
+    return fail(m, ERR_INVALID, what, PQerrorMessage(m->c));
 }
 
 static void checksum(char out[crypto_hash_sha256_BYTES * 2 + 1], const struct schema_file *file)
@@ -109,8 +116,6 @@ static enum err apply_all(struct migrator *m, const PGresult *rows)
 
 static enum err migrate(struct migrator *m)
 {
-    if (PQstatus(m->c) != CONNECTION_OK)
-        return fail(m, ERR_UNAVAILABLE, "connect", PQerrorMessage(m->c));
     enum err err = run(m, "lock", "SET client_min_messages = warning; SELECT pg_advisory_lock(" LOCK_KEY ")");
     if (!err)
         err = run(m, "schema_migration",
@@ -127,14 +132,35 @@ static enum err migrate(struct migrator *m)
     return err;
 }
 
+/* Begins with each host of several in turn until one takes us. */
+static enum err connect_first(struct migrator *m, const char *conninfo)
+{
+    unsigned first = 0;
+    struct pg_hosts hosts;
+    bool several;
+    do {
+        several = pg_hosts_from(&hosts, conninfo, first);
+        const char *const keywords[] = {
+            "connect_timeout", "fallback_application_name", "dbname", "host", "hostaddr", "port", NULL};
+        const char *const values[] = {"10", "muster-migrate", conninfo, hosts.host, hosts.hostaddr, hosts.port, NULL};
+        PQfinish(m->c);
+        m->c = PQconnectdbParams(keywords, values, 1);
+        pg_hosts_clear(&hosts);
+        if (!m->c)
+            return ERR_NOMEM;
+    } while (PQstatus(m->c) != CONNECTION_OK && several && ++first < HOSTS_TRIED);
+    if (PQstatus(m->c) == CONNECTION_OK)
+        return ERR_OK;
+    return fail(m, ERR_UNAVAILABLE, "connect", PQerrorMessage(m->c));
+}
+
 enum err pg_migrate(const char *conninfo, char *error, size_t error_size, int *applied)
 {
     struct migrator m = {.error = error, .error_size = error_size};
     *error = 0;
-    const char *const keywords[] = {"connect_timeout", "fallback_application_name", "dbname", NULL};
-    const char *const values[] = {"10", "muster-migrate", conninfo, NULL};
-    m.c = PQconnectdbParams(keywords, values, 1);
-    enum err err = m.c ? migrate(&m) : ERR_NOMEM;
+    enum err err = connect_first(&m, conninfo);
+    if (!err)
+        err = migrate(&m);
     PQfinish(m.c); /* ends the transaction and the lock */
     if (applied)
         *applied = m.applied;

@@ -180,3 +180,12 @@ def test_redis_is_emptied_and_a_worker_and_the_leader_killed_at_once(load):
     load.stack.workers[1].kill()
     leader.kill()
     load.check(dispatcher=1 - load.stack.dispatchers.index(leader))
+
+
+def test_a_dispatcher_that_starts_without_postgresql_waits_for_it(make_stack):
+    stack = make_stack()
+    stack.postgres.kill()
+    dispatcher = stack.start_dispatcher(wait=False)
+    dispatcher.wait_event("migrate_waits")
+    stack.postgres.restart()
+    dispatcher.wait_ready()

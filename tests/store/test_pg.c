@@ -1,12 +1,18 @@
 /* lib/store/pg against a real PostgreSQL: order, isolation of failures, types, loss and return of the server. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -439,6 +445,63 @@ static void migrations_apply_once(void **state)
     assert_int_equal(pg_migrate("host=/nowhere", error, sizeof error, &applied), ERR_UNAVAILABLE);
 }
 
+/* A host that takes connections and says nothing, as one that has gone dark behind a network, and one that ends them.
+ */
+static pid_t be_no_server(const char *folder, bool dark)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    snprintf(a.sun_path, sizeof a.sun_path, "%.80s/.s.PGSQL.5432", folder);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(listen(fd, 100), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    while (pid == 0) {
+        int taken = accept(fd, NULL, NULL);
+        if (!dark)
+            close(taken);
+    }
+    close(fd);
+    return pid;
+}
+
+static void first_host_is_no_server(struct fixture *f, bool dark)
+{
+    char folder[128], conninfo[512], error[256], file[160];
+    struct outcome o = {0};
+    snprintf(folder, sizeof folder, "%s/%s", f->servers.folder, dark ? "dark" : "ends");
+    assert_int_equal(mkdir(folder, 0700), 0);
+    pid_t pid = be_no_server(folder, dark);
+    /* The real one is behind it: "host=<folder> …". */
+    snprintf(conninfo, sizeof conninfo, "host=%s,%s", folder, strstr(f->servers.postgres, "host=") + 5);
+    struct pg *pg = pg_new(f->loop, &(struct pg_options){.conninfo = conninfo, .connections = 1});
+    while (!pg_up(pg))
+        ev_run(f->loop, EVRUN_ONCE);
+    struct pg_txn *txn = pg_txn_new(pg, 0);
+    add_one(txn, 1);
+    pg_txn_submit(txn, note, &o);
+    wait_for(f, &o.done);
+    assert_int_equal(o.err, ERR_OK);
+    pg_free(&pg);
+    if (!dark)
+        assert_int_equal(pg_migrate(conninfo, error, sizeof error, NULL), ERR_OK);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    snprintf(file, sizeof file, "%s/.s.PGSQL.5432", folder);
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
+static void a_dark_host_is_passed_over(void **state)
+{
+    first_host_is_no_server(*state, true);
+}
+
+static void a_host_that_hangs_up_is_passed_over(void **state)
+{
+    first_host_is_no_server(*state, false);
+}
+
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
@@ -475,6 +538,8 @@ int main(void)
         cmocka_unit_test(freed_with_work_under_way),
         cmocka_unit_test(migrations_apply_once),
         cmocka_unit_test(the_server_goes_and_returns),
+        cmocka_unit_test(a_dark_host_is_passed_over),
+        cmocka_unit_test(a_host_that_hangs_up_is_passed_over),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
