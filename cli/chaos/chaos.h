@@ -94,7 +94,11 @@ void chaos_take_down(struct chaos *c);
 MUST_CHECK bool chaos_stores_make(struct chaos *c);
 /* Starts server `node`, again and again while the processes of a killed one are still leaving. */
 MUST_CHECK bool chaos_node_start(struct chaos *c, int node);
+/* Waits for it, and starts it when it has ended. */
+MUST_CHECK bool chaos_node_mend(struct chaos *c, int node);
 MUST_CHECK bool chaos_redis_start(struct chaos *c);
+/* Small file systems for what is to be filled up, if this process may. */
+void chaos_small_disks_allow(struct chaos *c);
 bool chaos_node_answers(void *node);
 
 /* network.c: the proxy and its routes. */

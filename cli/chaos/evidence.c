@@ -54,6 +54,11 @@ struct slow_time *evidence_slow(struct evidence *e)
     return ADD(e, slow, slow_count, slow_room);
 }
 
+struct slow_time *evidence_stepped(struct evidence *e)
+{
+    return ADD(e, stepped, stepped_count, stepped_room);
+}
+
 void evidence_free(struct evidence *e)
 {
     free(e->requests);
@@ -62,6 +67,7 @@ void evidence_free(struct evidence *e)
     free(e->witnessed);
     free(e->devices);
     free(e->slow);
+    free(e->stepped);
     *e = (struct evidence){0};
 }
 

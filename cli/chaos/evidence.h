@@ -59,7 +59,7 @@ struct known_device {
     uint32_t tenant, seq;
 };
 
-/* When bytes could take longer than the machine needs: from … to, in milliseconds since 1970. */
+/* From … to, in milliseconds since 1970. */
 struct slow_time {
     int64_t from_ms, to_ms;
 };
@@ -70,12 +70,11 @@ struct evidence {
     struct stored_batch *batches; /* by id */
     struct told_command *commands;
     struct witnessed *witnessed;
-    struct known_device *devices; /* by id */
-    struct slow_time *slow;
-    size_t request_count, batch_count, command_count, witnessed_count, device_count, slow_count;
-    size_t request_room, batch_room, command_room, witnessed_room, device_room, slow_room;
+    struct known_device *devices;     /* by id */
+    struct slow_time *slow, *stepped; /* when the network was slow; when one process's clock was wrong */
+    size_t request_count, batch_count, command_count, witnessed_count, device_count, slow_count, stepped_count;
+    size_t request_room, batch_room, command_room, witnessed_room, device_room, slow_room, stepped_room;
     uint64_t first_batch; /* batches below it were looked at in earlier rounds */
-    bool clocks_stepped;
 };
 
 void evidence_free(struct evidence *e);
@@ -86,6 +85,7 @@ struct told_command *evidence_command(struct evidence *e);
 struct witnessed *evidence_witnessed(struct evidence *e);
 struct known_device *evidence_device(struct evidence *e);
 struct slow_time *evidence_slow(struct evidence *e);
+struct slow_time *evidence_stepped(struct evidence *e);
 
 /* A journal is lines of a letter and words:
  *   S <request> <expires ms>              asked for the first time

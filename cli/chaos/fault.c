@@ -19,6 +19,13 @@ static const struct fault_work works[FAULT_KINDS] = {
     [FAULT_FLUSH_REDIS] = {NULL, fault_flush_redis, nothing},
     [FAULT_STOP_DISPATCHER] = {NULL, fault_stop_dispatcher, fault_continue},
     [FAULT_STOP_WORKER] = {NULL, fault_stop_worker, fault_continue},
+    [FAULT_PROMOTE_POSTGRES] = {NULL, fault_promote_postgres, fault_finish_promotion, fault_light_postgres},
+    [FAULT_CUT_NETWORK] = {NULL, fault_cut_network, fault_heal_network},
+    [FAULT_DELAY_NETWORK] = {NULL, fault_delay_network, fault_heal_network},
+    [FAULT_LOSE_PACKETS] = {NULL, fault_lose_packets, fault_heal_network},
+    [FAULT_FILL_WAL] = {fault_disk_prevented, fault_fill_wal, fault_empty_wal},
+    [FAULT_FILL_AOF] = {fault_disk_prevented, fault_fill_aof, fault_empty_aof},
+    [FAULT_STEP_CLOCK] = {fault_clock_prevented, fault_step_clock, fault_set_clock_right},
     [FAULT_RECONNECT_ALL] = {NULL, fault_reconnect_all, nothing},
     [FAULT_RESTART_ALL] = {NULL, fault_restart_all, nothing},
 };

@@ -21,9 +21,13 @@ struct fault_work {
     /* False: the run is to end. */
     bool (*inject)(struct chaos *c, struct injury *i);
     bool (*heal)(struct chaos *c, struct injury *i);
+    /* The same once all daemons are ready; NULL: nothing. */
+    bool (*after)(struct chaos *c, struct injury *i);
 };
 
 const struct fault_work *fault_work(enum fault_kind kind);
+/* Everything is healed: waits until every daemon says it is ready. False: the run is to end. */
+bool fault_settle(struct chaos *c);
 
 /* fault_process.c */
 bool fault_kill_dispatcher(struct chaos *c, struct injury *i);
@@ -45,5 +49,26 @@ bool fault_flush_redis(struct chaos *c, struct injury *i);
 /* fault_postgres.c */
 bool fault_kill_postgres(struct chaos *c, struct injury *i);
 bool fault_start_postgres(struct chaos *c, struct injury *i);
+bool fault_promote_postgres(struct chaos *c, struct injury *i);
+bool fault_finish_promotion(struct chaos *c, struct injury *i);
+bool fault_light_postgres(struct chaos *c, struct injury *i);
+
+/* fault_network.c */
+bool fault_cut_network(struct chaos *c, struct injury *i);
+bool fault_delay_network(struct chaos *c, struct injury *i);
+bool fault_lose_packets(struct chaos *c, struct injury *i);
+bool fault_heal_network(struct chaos *c, struct injury *i);
+
+/* fault_disk.c */
+const char *fault_disk_prevented(const struct chaos *c);
+bool fault_fill_wal(struct chaos *c, struct injury *i);
+bool fault_empty_wal(struct chaos *c, struct injury *i);
+bool fault_fill_aof(struct chaos *c, struct injury *i);
+bool fault_empty_aof(struct chaos *c, struct injury *i);
+
+/* fault_clock.c */
+const char *fault_clock_prevented(const struct chaos *c);
+bool fault_step_clock(struct chaos *c, struct injury *i);
+bool fault_set_clock_right(struct chaos *c, struct injury *i);
 
 #endif

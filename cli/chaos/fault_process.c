@@ -78,11 +78,21 @@ static struct dev_process *victim(struct chaos *c, const struct injury *i)
                                                                          : worker(c, i->index);
 }
 
+/* It is ready once all it needs is there again, which others may have to heal first: see fault_settle. */
 bool fault_start_daemon(struct chaos *c, struct injury *i)
 {
-    struct dev_process *p = victim(c, i);
+    return dev_process_again(victim(c, i));
+}
 
-    return dev_process_again(p) && dev_process_wait_ready(p, READY_S);
+bool fault_settle(struct chaos *c)
+{
+    for (int i = 0; i < c->options.dispatchers; i++)
+        if (!dev_process_wait_ready(dispatcher(c, i), READY_S))
+            return false;
+    for (int i = 0; i < c->options.workers; i++)
+        if (!dev_process_wait_ready(worker(c, i), READY_S))
+            return false;
+    return true;
 }
 
 bool fault_stop_dispatcher(struct chaos *c, struct injury *i)

@@ -2,8 +2,11 @@
 #include <stdio.h>
 
 #include "cli/chaos/chaos.h"
+#include "cli/chaos/memory.h"
 #include "lib/base/clock.h"
 #include "lib/store/state.h"
+
+#define MIB (1024.0 * 1024)
 
 static unsigned kills(const struct chaos *c)
 {
@@ -22,6 +25,7 @@ static double mean(const struct chaos_tally *t)
 static void table(const struct chaos *c)
 {
     const struct verdict *v = &c->verdict;
+    struct memory_peak peaks[MEMORY_KINDS];
 
     printf("\n%-18s %8s %8s   %s\n", "fault", "injected", "skipped", "seconds to recover: mean, longest");
     for (int i = 0; i < FAULT_KINDS; i++) {
@@ -36,7 +40,12 @@ static void table(const struct chaos *c)
     for (int s = 1; s < STATE_COUNT; s++)
         if (v->states[s])
             printf("  %-10s %10" PRIu64 "\n", state_name((enum command_state)s), v->states[s]);
-    printf("\n");
+    memory_peaks(c->memory, peaks);
+    printf("\nMiB of memory at most, and the bound:");
+    for (int i = 0; i < MEMORY_KINDS; i++)
+        printf("%s %s %.1f of %.0f", i ? "," : "", peaks[i].name, (double)peaks[i].peak / MIB,
+               (double)peaks[i].bound / MIB);
+    printf("\n\n");
     for (int i = 0; i < BREACHES; i++) {
         const struct complaints *cs = &v->complaints[i];
         if (!cs->count)
@@ -96,6 +105,18 @@ static void json_breaches(const struct verdict *v)
     printf("}");
 }
 
+static void json_memory(const struct chaos *c)
+{
+    struct memory_peak peaks[MEMORY_KINDS];
+
+    memory_peaks(c->memory, peaks);
+    printf("\"memory\":{");
+    for (int i = 0; i < MEMORY_KINDS; i++)
+        printf("%s\"%s\":{\"peak\":%" PRIu64 ",\"bound\":%" PRIu64 "}", i ? "," : "", peaks[i].name, peaks[i].peak,
+               peaks[i].bound);
+    printf("}");
+}
+
 static void json(const struct chaos *c)
 {
     const struct verdict *v = &c->verdict;
@@ -113,6 +134,8 @@ static void json(const struct chaos *c)
         }
     printf("},");
     json_faults(c);
+    printf(",");
+    json_memory(c);
     printf(",");
     json_breaches(v);
     printf(",\"good\":%s}\n", verdict_is_good(v) ? "true" : "false");

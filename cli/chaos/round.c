@@ -65,7 +65,7 @@ static bool end_load(struct chaos *c)
 static bool inject(struct chaos *c, const struct fault *f, struct injury *i)
 {
     const struct fault_work *work = fault_work(f->kind);
-    const char *why = !work->inject ? "not there yet" : work->prevented ? work->prevented(c) : NULL;
+    const char *why = work->prevented ? work->prevented(c) : NULL;
 
     *i = (struct injury){.fault = f, .hold_s = f->hold_ms / 1000.0, .at_ms = clock_wall_ms()};
     if (why) {
@@ -98,6 +98,16 @@ static bool heal(struct chaos *c, struct injury *injuries, int count)
     return true;
 }
 
+static bool after(struct chaos *c, const struct fault *faults, struct injury *injuries, int count)
+{
+    for (int i = 0; i < count; i++) {
+        const struct fault_work *work = fault_work(faults[i].kind);
+        if (injuries[i].detail && work->after && !work->after(c, &injuries[i]))
+            return false;
+    }
+    return true;
+}
+
 static void tell(struct chaos *c, const struct injury *injuries, int count, double recovery)
 {
     for (int i = 0; i < count; i++) {
@@ -125,8 +135,10 @@ static bool volley(struct chaos *c, const struct fault *faults, int count)
             return false;
     if (!heal(c, injuries, count))
         return false;
+    if (!fault_settle(c))
+        return false;
     int64_t healed_us = clock_mono_us();
-    if (!chaos_probe(c, RECOVERY_S))
+    if (!chaos_probe(c, RECOVERY_S) || !after(c, faults, injuries, count))
         return false;
     tell(c, injuries, count, (double)(clock_mono_us() - healed_us) / 1e6);
     return true;

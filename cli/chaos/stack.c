@@ -7,6 +7,7 @@
 
 #include "cli/chaos/chaos.h"
 #include "cli/chaos/load.h"
+#include "cli/chaos/memory.h"
 #include "lib/store/db_bootstrap.h"
 #include "muster/v1/device_service.pb-c.h"
 
@@ -194,6 +195,7 @@ bool chaos_bring_up(struct chaos *c)
 {
     struct dev *dev = &c->dev;
 
+    chaos_small_disks_allow(c);
     if (!dev_folders_make(dev) || !dev_certificates_make(dev) ||
         !dev_path(c->probe_journal, dev->data, "journal-probe"))
         return false;
@@ -202,7 +204,10 @@ bool chaos_bring_up(struct chaos *c)
     if (!chaos_stores_make(c) || !chaos_network_start(c) || !connect_stores(c) || !start_daemons(c))
         return false;
     chaos_say(c, "registering and connecting %d devices of %d tenants", (int)c->options.devices, CHAOS_TENANTS);
-    return make_tenants(c) && start_fleet(c);
+    if (!make_tenants(c) || !start_fleet(c))
+        return false;
+    c->memory = memory_new(c);
+    return true;
 }
 
 /* What stands still does not hear SIGTERM. */
@@ -217,6 +222,7 @@ void chaos_take_down(struct chaos *c)
     struct dev *dev = &c->dev;
 
     dev->group.ending = true;
+    memory_free(&c->memory);
     for (int i = 0; i < CHAOS_TENANTS; i++)
         dev_process_stop(&c->loads[i], SIGKILL, 10);
     dev_process_stop(&dev->fleet, SIGTERM, 60);

@@ -1,7 +1,9 @@
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "cli/chaos/chaos.h"
@@ -13,10 +15,35 @@
 /* Small segments of the log, so that it asks for space often; few of them, so that little space is a small file system.
  */
 #define WAL_SEGMENT_MB "1"
+#define WAL_DISK       "256m"
+#define AOF_DISK       "256m"
 
 bool chaos_node_answers(void *node)
 {
     return pg_answers(((const struct chaos_node *)node)->conninfo);
+}
+
+/* A view of the file systems of our own: what is mounted there goes with the last process that has it, whatever
+ * happens. */
+void chaos_small_disks_allow(struct chaos *c)
+{
+    c->has_tmpfs =
+        geteuid() == 0 && unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
+/* A small file system at `path`, if we may; else a folder. */
+static bool small_disk(struct chaos *c, const char *path, const char *size)
+{
+    char options[96];
+
+    if (!dev_own_folder(&c->dev, path))
+        return false;
+    if (!c->has_tmpfs)
+        return true;
+    snprintf(options, sizeof options, "size=%s,mode=0700,uid=%d,gid=%d", size, (int)c->dev.group.uid,
+             (int)c->dev.group.gid);
+    c->has_tmpfs = mount("muster", path, "tmpfs", 0, options) == 0;
+    return true;
 }
 
 static bool prepare_node(struct chaos *c, int number)
@@ -26,6 +53,9 @@ static bool prepare_node(struct chaos *c, int number)
 
     snprintf(name, sizeof name, "postgres-%d", number + 1);
     if (!dev_path(n->data, c->dev.data, name))
+        return false;
+    snprintf(name, sizeof name, "wal-%d", number + 1);
+    if (!dev_path(n->wal, c->dev.data, name) || !small_disk(c, n->wal, WAL_DISK))
         return false;
     snprintf(name, sizeof name, "pg%d", number + 1);
     if (!dev_path(n->sockets, c->dev.run, name) || !dev_own_folder(&c->dev, n->sockets))
@@ -72,12 +102,23 @@ bool chaos_redis_start(struct chaos *c)
     return dev_process_wait_up(p, dev_redis_listens, c->redis_socket, REDIS_UP_S);
 }
 
+bool chaos_node_mend(struct chaos *c, int number)
+{
+    struct chaos_node *n = &c->nodes[number];
+
+    if (!n->process.ended && dev_process_try_up(&n->process, chaos_node_answers, n, NODE_UP_S)) {
+        n->process.told = false;
+        return true;
+    }
+    return n->process.ended && chaos_node_start(c, number);
+}
+
 static bool make_redis(struct chaos *c)
 {
     char sockets[DEV_PATH_BYTES];
 
     if (!dev_path(c->redis_data, c->dev.data, "redis") || !dev_path(sockets, c->dev.run, "rd") ||
-        !dev_path(c->redis_socket, sockets, "redis.sock") || !dev_own_folder(&c->dev, c->redis_data) ||
+        !dev_path(c->redis_socket, sockets, "redis.sock") || !small_disk(c, c->redis_data, AOF_DISK) ||
         !dev_own_folder(&c->dev, sockets))
         return false;
     snprintf(c->dev.redis_url, sizeof c->dev.redis_url, "unix://%.200s", c->redis_socket);
@@ -86,12 +127,16 @@ static bool make_redis(struct chaos *c)
 
 bool chaos_stores_make(struct chaos *c)
 {
-    const char *const more[] = {"--wal-segsize", WAL_SEGMENT_MB, NULL};
+    const char *more[] = {"--wal-segsize", WAL_SEGMENT_MB, NULL, NULL, NULL};
     char error[512] = "";
 
     for (int i = 0; i < CHAOS_NODES; i++)
         if (!prepare_node(c, i))
             return false;
+    if (c->has_tmpfs) {
+        more[2] = "-X";
+        more[3] = c->nodes[0].wal;
+    }
     if (!dev_own_folder(&c->dev, c->nodes[0].data) || !dev_postgres_init(&c->dev, c->nodes[0].data, more) ||
         !chaos_node_start(c, 0) || !make_redis(c))
         return false;

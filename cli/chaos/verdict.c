@@ -124,6 +124,16 @@ static void judge_twins(const struct evidence *e, struct verdict *v)
     }
 }
 
+/* Whether a process whose clock was an hour off can have judged an expiry at that moment, or before it: what it ended
+ * too early stays ended. */
+static bool clock_was_wrong(const struct evidence *e, int64_t at_ms, bool or_before)
+{
+    for (size_t i = 0; i < e->stepped_count; i++)
+        if (at_ms >= e->stepped[i].from_ms && (or_before || at_ms <= e->stepped[i].to_ms + SLOW_WAY_MS))
+            return true;
+    return false;
+}
+
 /* How long a command may have been under way at that moment. */
 static int64_t way_ms(const struct evidence *e, int64_t at_ms)
 {
@@ -154,7 +164,7 @@ static bool is_outcome(unsigned state)
 static bool came_too_late(const struct evidence *e, const struct stored_batch *b, const struct told_command *c,
                           const struct witnessed *w)
 {
-    return c->told == STATE_TIMED_OUT && (e->clocks_stepped || w->acked_ms >= b->expires_ms);
+    return c->told == STATE_TIMED_OUT && (w->acked_ms >= b->expires_ms || clock_was_wrong(e, w->acked_ms, true));
 }
 
 static void judge_outcome(const struct evidence *e, const struct stored_batch *b, const struct told_command *c,
@@ -191,7 +201,7 @@ static void judge_times(const struct evidence *e, const struct stored_batch *b, 
         verdict_complain(v, BREACH_SENT_AFTER_CANCEL, "%s; %" PRId64 " ms after the cancel was confirmed", text,
                          w->received_ms - r->canceled_ms);
     /* Where one process's clock was an hour off, that process's idea of the expiry was too: see README, Chaos. */
-    if (!e->clocks_stepped && w->received_ms > b->expires_ms + way_ms(e, b->expires_ms))
+    if (!clock_was_wrong(e, w->received_ms, false) && w->received_ms > b->expires_ms + way_ms(e, b->expires_ms))
         verdict_complain(v, BREACH_SENT_AFTER_EXPIRY, "%s; %" PRId64 " ms after its expiry", text,
                          w->received_ms - b->expires_ms);
 }
