@@ -26,7 +26,7 @@ PACKAGES := libev-dev libhiredis-dev libssl-dev libnghttp2-dev libprotobuf-c-dev
             libinih-dev libcmocka-dev postgresql redis-server openssl build-essential pkg-config \
             clang clang-format clang-tidy cppcheck libclang-rt-14-dev \
             python3 python3-grpcio python3-protobuf python3-paho-mqtt python3-psycopg2 python3-redis python3-pytest \
-            python3-pytest-timeout gnutls-bin libnss3-tools
+            python3-pytest-timeout gnutls-bin libnss3-tools libfaketime
 
 # What Muster is measured beside or with, and nothing else needs.
 BENCH_PACKAGES := mosquitto nats-server valgrind rabbitmq-server ruby-sidekiq beanstalkd nodejs python3-matplotlib
