@@ -13,20 +13,41 @@
 /* Between transactions: where many callers come, a group of them costs PostgreSQL little more than one, and one that
  * comes alone does not wait. */
 #define PACE_US 2000
+/* As much may wait as is committed within this time; callers wait about so long when there is too much. */
+#define WAIT_US 1000000
+/* Batches that may wait whatever commits take, and even if they take no time; bytes of them. */
+#define WAITING_MIN       (2 * GROUP_MAX)
+#define WAITING_MAX       8192
+#define WAITING_BYTES_MAX (64u * 1024 * 1024)
+/* Of a tenant's waiting batches so many are looked at for those that go with the group. */
+#define LOOK_MAX 512
+/* After so long without a word of the leader's it is behind no more. */
+#define HELD_MEMORY_US 1000000
+/* Between looks whether those may go on who wait for the leader. */
+#define HELD_LOOK_US 10000
 
 /* One transaction at a time, over whichever connection is there. */
 struct writer {
     struct acceptor *acceptor;
     struct accept_job *group[GROUP_MAX]; /* all with a device, or none */
     size_t count;                        /* 0: idle */
+    int64_t began_us;
 };
 
 struct acceptor {
     struct ev_loop *loop;
     struct pg *pg;
-    struct list waiting;
+    struct shares waiting;
     struct writer writers[WRITERS];
-    int64_t last_us; /* when a transaction began last */
+    int64_t last_us;    /* when a transaction began last */
+    int64_t commit_us;  /* how long they take, about */
+    int64_t second_us;  /* when the second began in which */
+    size_t this_second; /* so many batches were committed, */
+    size_t per_second;  /* and in the one before */
+    struct queue_heavy held[LEADER_HEAVY_MAX];
+    size_t held_count;
+    int64_t held_until_us;
+    struct acceptor_figures figures;
     ev_timer pace;
     void (*committed)(void *arg);
     void *arg;
@@ -49,7 +70,7 @@ struct acceptor *acceptor_new(struct ev_loop *loop, struct pg *pg, void (*commit
     a->pg = pg;
     a->committed = committed;
     a->arg = arg;
-    list_init(&a->waiting);
+    shares_init(&a->waiting, &(struct shares_limits){WAITING_MAX, WAITING_BYTES_MAX, INT64_MAX, 0});
     ev_timer_init(&a->pace, on_pace, 0, 0);
     for (int i = 0; i < WRITERS; i++)
         a->writers[i].acceptor = a;
@@ -79,6 +100,12 @@ static size_t size_of(const struct accept_job *job)
     return job->batch.command.len + job->batch.block_count * BITMAP_BYTES;
 }
 
+static void put_back(struct acceptor *a, struct accept_job *job)
+{
+    shares_put_back(&a->waiting, &job->share, (uint32_t)job->batch.tenant);
+    a->figures.waiting = a->waiting.count;
+}
+
 /* Puts back what repeats the request id of another of the group, to find there what that one made. */
 static void part_repeated(struct writer *writer)
 {
@@ -87,33 +114,71 @@ static void part_repeated(struct writer *writer)
         if (compare(&writer->group[n - 1], &writer->group[i]) != 0)
             writer->group[n++] = writer->group[i];
         else
-            list_insert(writer->acceptor->waiting.next, &writer->group[i]->link);
+            put_back(writer->acceptor, writer->group[i]);
     }
     writer->count = n;
 }
 
+static bool is_held(const struct acceptor *a, const struct accept_job *job)
+{
+    for (size_t i = 0; i < a->held_count; i++)
+        if (a->held[i].tenant == (uint32_t)job->batch.tenant && a->held[i].class + 1 == job->batch.priority)
+            return true;
+    return false;
+}
+
+/* A group being put together. */
+struct gathering {
+    struct writer *writer;
+    size_t bytes;
+    bool devices, full;
+    bool held; /* some batches wait for the leader */
+};
+
+/* Takes up to `most` of a tenant's batches that go with the group. */
+static void gather_of(struct gathering *g, struct share_tenant *t, size_t most)
+{
+    struct writer *writer = g->writer;
+    size_t looked = 0, left = t->count; /* the tenant goes with its last entry */
+    for (struct list *l = t->entries.next; most > 0 && left > 0 && !g->full && looked < LOOK_MAX; looked++, left--) {
+        struct accept_job *job = container_of(l, struct accept_job, share.link);
+        l = l->next;
+        if ((writer->count && g->devices != (job->device != NULL)) || (g->held && is_held(writer->acceptor, job)))
+            continue;
+        g->bytes += size_of(job);
+        if (writer->count && (job->alone || g->bytes > GROUP_BYTES_MAX)) {
+            g->full = true;
+            return;
+        }
+        g->devices = job->device != NULL;
+        writer->group[writer->count++] = job;
+        most--;
+        g->full = job->alone || writer->count == GROUP_MAX;
+        shares_remove(&writer->acceptor->waiting, &job->share);
+    }
+}
+
+/* Tenants take turns, each by an equal part of the group. */
 static void gather(struct writer *writer)
 {
-    size_t bytes = 0;
-    bool devices = false;
+    struct acceptor *a = writer->acceptor;
+    struct gathering g = {.writer = writer, .held = clock_mono_us() < a->held_until_us};
+    size_t before;
     writer->count = 0;
-    list_for_each (l, next, &writer->acceptor->waiting) {
-        struct accept_job *job = container_of(l, struct accept_job, link);
-        if (writer->count && devices != (job->device != NULL))
-            continue;
-        bytes += size_of(job);
-        if (writer->count && (job->alone || bytes > GROUP_BYTES_MAX))
-            break;
-        devices = job->device != NULL;
-        list_remove(&job->link);
-        writer->group[writer->count++] = job;
-        if (job->alone || writer->count == GROUP_MAX)
-            break;
-    }
+    do {
+        size_t tenants = a->waiting.tenants, most = tenants ? (GROUP_MAX - writer->count) / tenants + 1 : 0;
+        before = writer->count;
+        for (size_t i = 0; i < tenants && !g.full; i++) {
+            struct share_tenant *t = container_of(a->waiting.turn.next, struct share_tenant, link);
+            shares_turn(&a->waiting, t);
+            gather_of(&g, t, most);
+        }
+    } while (writer->count > before && !g.full);
     /* See accept_batch in schema/postgres: the order keeps two such transactions from waiting for each other. */
     qsort(writer->group, writer->count, sizeof *writer->group, compare);
-    if (devices)
+    if (g.devices)
         part_repeated(writer);
+    a->figures.waiting = a->waiting.count;
 }
 
 /* The tenants of a group, which is sorted, each once. Returns how many. */
@@ -173,18 +238,31 @@ static void read_results(struct writer *writer, const struct pg_result *const *r
     }
 }
 
+static void count_committed(const struct writer *writer, int64_t now_us)
+{
+    struct acceptor *a = writer->acceptor;
+    a->commit_us += (now_us - writer->began_us - a->commit_us) / 8;
+    a->this_second += writer->count;
+    if (now_us - a->second_us < 1000000)
+        return;
+    a->per_second = a->this_second * 1000000 / (size_t)(now_us - a->second_us);
+    a->this_second = 0;
+    a->second_us = now_us;
+}
+
 static void on_accepted(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                         size_t count)
 {
     struct writer *writer = arg;
     (void)count;
+    count_committed(writer, clock_mono_us());
     if (err == ERR_OK)
         read_results(writer, results);
     if (err == ERR_INVALID && writer->count > 1) {
         /* One of them spoils it: each by itself, in front of the others. */
         for (size_t i = writer->count; i-- > 0;) {
             writer->group[i]->alone = true;
-            list_insert(writer->acceptor->waiting.next, &writer->group[i]->link);
+            put_back(writer->acceptor, writer->group[i]);
         }
     } else {
         finish_all(writer, err, error);
@@ -196,7 +274,9 @@ static void on_accepted(void *arg, enum err err, const struct pg_error *error, c
 static void start(struct writer *writer)
 {
     gather(writer);
-    writer->acceptor->last_us = clock_mono_us();
+    if (!writer->count)
+        return;
+    writer->began_us = writer->acceptor->last_us = clock_mono_us();
     struct pg_txn *txn = make(writer);
     if (txn) {
         pg_txn_submit(txn, on_accepted, writer);
@@ -212,21 +292,57 @@ static void pump(struct acceptor *a)
     int i = 0;
     while (i < WRITERS && a->writers[i].count)
         i++;
-    if (i == WRITERS || list_empty(&a->waiting) || ev_is_active(&a->pace))
+    if (i == WRITERS || !a->waiting.count || ev_is_active(&a->pace))
         return;
     int64_t wait_us = a->last_us + PACE_US - clock_mono_us();
     if (wait_us <= 0) {
         start(&a->writers[i]);
-        wait_us = PACE_US;
+        wait_us = a->writers[i].count ? PACE_US : HELD_LOOK_US;
+        a->figures.held += !a->writers[i].count;
     }
-    if (!list_empty(&a->waiting)) {
+    if (a->waiting.count) {
         ev_timer_set(&a->pace, (double)wait_us / 1e6, 0);
         ev_timer_start(a->loop, &a->pace);
     }
 }
 
-void acceptor_submit(struct acceptor *acceptor, struct accept_job *job)
+/* What is committed within WAIT_US: in half of it, of what the last second brought, if the leader is behind; else as
+ * transactions take, of which one under way may already have taken longer than the last ones. */
+static size_t room(const struct acceptor *a, int64_t now_us)
 {
-    list_append(&acceptor->waiting, &job->link);
-    pump(acceptor);
+    int64_t each_us = a->commit_us > PACE_US ? a->commit_us : PACE_US;
+    for (int i = 0; i < WRITERS; i++)
+        if (a->writers[i].count && now_us - a->writers[i].began_us > each_us)
+            each_us = now_us - a->writers[i].began_us;
+    int64_t n = (int64_t)WRITERS * GROUP_MAX * WAIT_US / each_us;
+    if (now_us < a->held_until_us + HELD_MEMORY_US && n > (int64_t)a->per_second / 2)
+        n = (int64_t)a->per_second / 2;
+    return n < WAITING_MIN ? WAITING_MIN : n > WAITING_MAX ? WAITING_MAX : (size_t)n;
+}
+
+bool acceptor_submit(struct acceptor *a, struct accept_job *job)
+{
+    uint32_t tenant = (uint32_t)job->batch.tenant;
+    int64_t now_us = clock_mono_us();
+    a->waiting.limits.entries = room(a, now_us);
+    if (!shares_may(&a->waiting, tenant, size_of(job), now_us)) {
+        a->figures.turned_away++;
+        return false;
+    }
+    shares_add(&a->waiting, &job->share, tenant, size_of(job), now_us);
+    a->figures.waiting = a->waiting.count;
+    pump(a);
+    return true;
+}
+
+void acceptor_hold(struct acceptor *a, const struct queue_heavy *heavy, size_t count)
+{
+    a->held_count = count < LEADER_HEAVY_MAX ? count : LEADER_HEAVY_MAX;
+    memcpy(a->held, heavy, a->held_count * sizeof *heavy);
+    a->held_until_us = clock_mono_us() + ACCEPT_HOLD_MS * 1000;
+}
+
+const struct acceptor_figures *acceptor_figures(const struct acceptor *acceptor)
+{
+    return &acceptor->figures;
 }

@@ -1,9 +1,11 @@
 /* Acceptance: batches made durable, many of them with one commit (DESIGN step 1).
- * Owns: struct acceptor, the queue before PostgreSQL. May call: lib/store. Loop rule: non-blocking.
+ * Owns: struct acceptor, the queue before PostgreSQL. May call: dispatcher/shares, leader, lib/store. Loop rule:
+ * non-blocking.
  *
  * While transactions are under way, what comes in waits and goes together with the next: one commit costs one
  * write to disk, however many batches it makes. Batches to one device go in one statement too, which also finds the
- * device. */
+ * device. Tenants take turns. What could not be committed within about a second is turned away at once, of the tenant
+ * that has most waiting; what the leader is behind with is not accepted any faster than it goes on. */
 #ifndef MUSTER_DISPATCHER_ACCEPT_H
 #define MUSTER_DISPATCHER_ACCEPT_H
 
@@ -11,14 +13,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "lib/base/list.h"
+#include "dispatcher/leader.h"
+#include "dispatcher/shares.h"
 #include "lib/store/db_batch.h"
 
 struct acceptor;
 
 /* Embedded in the handler's state; what `batch` and `device` point to lives until done. */
 struct accept_job {
-    struct list link;
+    struct share share;
     struct db_accept batch;
     const char *device; /* NULL, or the id of the one device addressed: then the batch's target is found here */
     /* ERR_OK: `id` is the new batch's; with `created` false there is none, because one has the request id already, or
@@ -34,6 +37,16 @@ struct accept_job {
 struct acceptor *acceptor_new(struct ev_loop *loop, struct pg *pg, void (*committed)(void *arg), void *arg);
 /* All jobs must be done. */
 void acceptor_free(struct acceptor **acceptor);
-void acceptor_submit(struct acceptor *acceptor, struct accept_job *job);
+/* False: turned away, because too much is waiting and the tenant has an equal share of it or more; there is no `done`
+ * then. */
+MUST_CHECK bool acceptor_submit(struct acceptor *acceptor, struct accept_job *job);
+/* The leader is behind, mostly with these: for ACCEPT_HOLD_MS their batches wait. The last call counts; copies. */
+void acceptor_hold(struct acceptor *acceptor, const struct queue_heavy *heavy, size_t count);
+#define ACCEPT_HOLD_MS 120
+
+struct acceptor_figures {
+    uint64_t waiting, turned_away, held; /* batches; held: times one waited for the leader; waiting is a gauge */
+};
+const struct acceptor_figures *acceptor_figures(const struct acceptor *acceptor);
 
 #endif

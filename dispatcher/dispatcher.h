@@ -6,6 +6,7 @@
 #include <ev.h>
 #include <stdint.h>
 
+#include "dispatcher/shares.h"
 #include "lib/base/list.h"
 #include "lib/base/metrics.h"
 
@@ -16,12 +17,14 @@ struct dispatcher {
     struct leader *leader;
     struct auth *auth;
     struct acceptor *acceptor;
+    struct shares calls, streams; /* requests being handled: those with one answer, and the others */
     struct watches *watches;
     int64_t unannounced; /* a batch that is durable and no leader has been told of; 0: none */
     struct list exports; /* under way */
     struct dispatcher_figures {
         uint64_t batches_accepted, commands_accepted, batches_replayed, devices_imported;
         uint64_t auth_lookups, auth_refused, watchers, progress_polls, store_errors;
+        uint64_t requests, requests_shed;
         struct histogram accept; /* request read to answer, accepted batches */
     } figures;
 };

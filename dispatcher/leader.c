@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatcher/leader_backlog.h"
 #include "dispatcher/leader_fold.h"
 #include "dispatcher/leader_load.h"
 #include "dispatcher/leader_reign.h"
@@ -45,6 +46,8 @@ struct leader {
     struct reign *reign;
     void (*resigned)(void *arg);
     void *resigned_arg;
+    void (*behind)(void *arg, const struct queue_heavy *heavy, size_t count);
+    void *behind_arg;
     struct leader_figures figures;
 };
 
@@ -55,6 +58,7 @@ struct lease_call {
 };
 
 static void contend(struct leader *l);
+static void behind(void *arg, const struct queue_heavy *heavy, size_t count);
 
 static struct lease_call *call_new(struct leader *l)
 {
@@ -211,6 +215,7 @@ static void acquired(void *arg, enum err err, int64_t epoch)
     l->reign = reign_new(l->loop, l->pg, l->live, &fence, l->lane, &l->figures, reign_failed, l);
     if (!l->reign)
         abort();
+    l->reign->on_behind = behind;
     l->figures.leading = 1;
     l->figures.epoch = (uint64_t)epoch;
     set_deadline(l, began_us);
@@ -287,6 +292,28 @@ bool leader_accepted(struct leader *l, uint64_t id, const struct db_accept *batc
     return l->reign && loader_accepted(l->reign, id, batch);
 }
 
+void leader_on_backlog(struct leader *l, void (*fn)(void *arg, const struct queue_heavy *heavy, size_t count),
+                       void *arg)
+{
+    l->behind = fn;
+    l->behind_arg = arg;
+}
+
+static void behind(void *arg, const struct queue_heavy *heavy, size_t count)
+{
+    struct leader *l = arg;
+    if (l->behind)
+        l->behind(l->behind_arg, heavy, count);
+}
+
+static void told_backlog(struct leader *l, struct slice text)
+{
+    struct queue_heavy heavy[LEADER_HEAVY_MAX];
+    size_t n = backlog_read(text, heavy);
+    if (l->behind && n)
+        l->behind(l->behind_arg, heavy, n);
+}
+
 static bool begins(struct slice text, const char *word)
 {
     size_t n = strlen(word);
@@ -299,6 +326,8 @@ void leader_event(struct leader *l, struct slice text)
         leader_hint(l, LEADER_HINT_ACCEPTED, 0);
     else if (begins(text, "cancel "))
         leader_hint(l, LEADER_HINT_CANCEL, 0);
+    else if (begins(text, "backlog "))
+        told_backlog(l, text);
     else if (begins(text, "deleted "))
         leader_hint(l, LEADER_HINT_DELETED, 0);
     else if (begins(text, "resigned")) {

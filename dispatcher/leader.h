@@ -11,7 +11,8 @@
  *   cancel    batch with cancel_requested_ms set, canceled_ms and closed_ms NULL
  *   deleted   device_cancel(tenant_id, seq): inserted in the transaction that deletes the device; every open command of
  *             that device ends CANCELED (unless its outcome is there already), then the leader deletes the row
- * What it tells others, as text on muster:events: "closed <batch>", "canceled <batch>", "resigned". */
+ * What it tells others, as text on muster:events: "closed <batch>", "canceled <batch>", "resigned", and every
+ * 50 ms while LEADER_BACKLOG_MAX batches wait to be routed, "backlog <tenant>:<class> …": whose they mostly are. */
 #ifndef MUSTER_DISPATCHER_LEADER_H
 #define MUSTER_DISPATCHER_LEADER_H
 
@@ -19,12 +20,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "dispatcher/leader_queue.h"
 #include "lib/base/buf.h"
 #include "lib/store/db_batch.h"
 #include "lib/store/live.h"
 #include "lib/store/pg.h"
 
 struct leader;
+
+/* About a second of the leader's work when batches are small. Those who submit wait then, instead of PostgreSQL and the
+ * leader's memory being filled with what nobody gets to. */
+#define LEADER_BACKLOG_MAX 4096
+/* Of tenants that are behind it, by class, so many are named. */
+#define LEADER_HEAVY_MAX 32
 
 struct leader_options {
     const char *holder; /* who holds the lease: unique per life of a process; copied */
@@ -34,8 +42,8 @@ struct leader_options {
 
 /* Figures for the metrics endpoint; counters since the start of the process, gauges 0 while another leads. */
 struct leader_figures {
-    uint64_t leading, epoch, open_batches, open_commands, log_rows, log_entries;           /* gauges */
-    uint64_t routed_blocks, routed_commands, inbox_entries, folded_blocks, folded_entries; /* counters … */
+    uint64_t leading, epoch, open_batches, waiting_batches, open_commands, log_rows, log_entries; /* gauges */
+    uint64_t routed_blocks, routed_commands, inbox_entries, folded_blocks, folded_entries;        /* counters … */
     uint64_t closed_batches, canceled_batches, expired_batches, rebuilds, reaped_workers, reloads;
 };
 
@@ -56,6 +64,10 @@ bool leader_accepted(struct leader *leader, uint64_t id, const struct db_accept 
 void leader_event(struct leader *leader, struct slice text);
 /* Redis came or went: main passes on what live_on_change and nobody else could tell it. */
 void leader_live_changed(struct leader *leader, bool up);
+
+/* `fn` gets what "backlog" says, of this process's leader or another's. */
+void leader_on_backlog(struct leader *leader, void (*fn)(void *arg, const struct queue_heavy *heavy, size_t count),
+                       void *arg);
 
 bool leader_is_leading(const struct leader *leader);
 /* Gives the lease up so that another goes on at once, and contends no more. `done` comes once, from the loop, when the

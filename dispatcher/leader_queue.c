@@ -7,6 +7,7 @@ struct queue_tenant {
     struct list batches; /* of open_batch.queue, by number */
     uint32_t tenant;
     int64_t budget; /* commands left of this turn */
+    size_t count;   /* of `batches` */
 };
 
 void queue_init(struct route_queue *q)
@@ -68,6 +69,7 @@ void queue_add(struct route_queue *q, struct open_batch *batch)
     while (at->prev != &t->batches && container_of(at->prev, struct open_batch, queue)->id > batch->id)
         at = at->prev;
     list_insert(at, &batch->queue);
+    t->count++;
     q->batches++;
     q->specless += !batch->spec;
 }
@@ -80,8 +82,23 @@ void queue_remove(struct route_queue *q, struct open_batch *batch)
     q->batches--;
     q->specless -= !batch->spec;
     struct queue_tenant *t = find_tenant(class_of(q, batch), batch->tenant);
-    if (t && list_empty(&t->batches))
+    if (t && --t->count == 0)
         tenant_free(t);
+}
+
+size_t queue_heaviest(const struct route_queue *q, struct queue_heavy *out, size_t max)
+{
+    size_t parties = 0, n = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < QUEUE_CLASSES; i++)
+            for (const struct list *l = q->classes[i].next; l != &q->classes[i]; l = l->next) {
+                const struct queue_tenant *t = container_of(l, struct queue_tenant, link);
+                if (pass == 0)
+                    parties++;
+                else if (t->count * parties >= q->batches && n < max)
+                    out[n++] = (struct queue_heavy){t->tenant, (uint8_t)i};
+            }
+    return n;
 }
 
 void queue_set_spec(struct route_queue *q, struct open_batch *batch, bool spec)

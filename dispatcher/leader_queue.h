@@ -14,6 +14,12 @@ struct route_queue {
     size_t batches, specless;           /* specless: of these, without `spec` */
 };
 
+/* Who has most in the queue. */
+struct queue_heavy {
+    uint32_t tenant;
+    uint8_t class;
+};
+
 void queue_init(struct route_queue *q);
 void queue_free(struct route_queue *q);
 /* Puts the batch in its tenant's line; nothing when it stands there. Its blocks from route_next on are to be routed. */
@@ -28,5 +34,8 @@ struct open_block *queue_pick(struct route_queue *q, unsigned classes, struct op
 /* Batches that stand near the front and have no `spec` yet: at most `max`, a quarter of them of one
  * tenant, and at most `bytes` of commands. */
 size_t queue_specless(struct route_queue *q, unsigned classes, struct open_batch **out, size_t max, size_t bytes);
+
+/* Tenants with an equal share of all waiting batches or more, by class: at most `max`. */
+size_t queue_heaviest(const struct route_queue *q, struct queue_heavy *out, size_t max);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "dispatcher/cancel.h"
 #include "dispatcher/expire.h"
+#include "dispatcher/leader_backlog.h"
 #include "dispatcher/leader_clear.h"
 #include "dispatcher/leader_fold.h"
 #include "dispatcher/leader_load.h"
@@ -21,6 +22,7 @@ static void show(struct reign *r)
 {
     struct leader_figures *f = r->figures;
     f->open_batches = r->set.batches;
+    f->waiting_batches = r->queue.batches;
     f->open_commands = r->set.remaining;
     f->log_rows = r->log.rows;
     f->log_entries = r->log.live;
@@ -49,6 +51,7 @@ static void tick(struct ev_loop *loop, ev_timer *t, int events)
         rebuild_check(r);
     folder_tick(r);
     router_tick(r);
+    backlog_tick(r);
     walker_tick(r);
     clearer_tick(r);
     cancel_tick(r);

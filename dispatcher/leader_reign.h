@@ -22,6 +22,8 @@ struct reign {
     int lane;
     struct leader_figures *figures;
     void (*on_failed)(void *arg);
+    /* Too much waits, mostly of these; may be NULL. */
+    void (*on_behind)(void *arg, const struct queue_heavy *heavy, size_t count);
     void *arg;
     bool over, failed;
     uint32_t refs;

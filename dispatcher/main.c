@@ -12,6 +12,7 @@
 #include "dispatcher/auth.h"
 #include "dispatcher/dispatcher.h"
 #include "dispatcher/leader.h"
+#include "dispatcher/request.h"
 #include "dispatcher/service_admin.h"
 #include "dispatcher/service_command.h"
 #include "dispatcher/service_device.h"
@@ -142,6 +143,11 @@ static void on_redis(void *arg, bool up)
     leader_live_changed(p->d.leader, up);
 }
 
+static void on_backlog(void *arg, const struct queue_heavy *heavy, size_t count)
+{
+    acceptor_hold(((struct process *)arg)->d.acceptor, heavy, count);
+}
+
 static void on_event(void *arg, struct slice text)
 {
     struct process *p = arg;
@@ -173,6 +179,7 @@ static bool start_stores(struct process *p)
         return false;
     d->auth = auth_new();
     d->acceptor = acceptor_new(d->loop, d->pg, submit_committed, d);
+    request_limits(d);
     d->watches = watches_new(d);
     list_init(&d->exports);
     d->leader = leader_new(d->loop, d->pg, d->live, &leader);
@@ -181,6 +188,7 @@ static bool start_stores(struct process *p)
     pg_on_change(d->pg, on_postgres, p);
     live_on_change(d->live, on_redis, p);
     live_subscribe(d->live, on_event, p);
+    leader_on_backlog(d->leader, on_backlog, p);
     return true;
 }
 
@@ -213,6 +221,7 @@ static bool start_metrics(struct process *p)
     const struct grpc_server_stats *s = grpc_server_stats(p->server);
     const struct dispatcher_figures *f = &p->d.figures;
     const struct leader_figures *l = leader_figures(p->d.leader);
+    const struct acceptor_figures *a = acceptor_figures(p->d.acceptor);
     const struct {
         enum metric_type type;
         const char *name, *help;
@@ -222,6 +231,11 @@ static bool start_metrics(struct process *p)
         {METRIC_COUNTER, "commands_accepted_total", "Commands of these batches", &f->commands_accepted},
         {METRIC_COUNTER, "batches_replayed_total", "Requests answered from an earlier one", &f->batches_replayed},
         {METRIC_COUNTER, "devices_imported_total", "Devices registered anew", &f->devices_imported},
+        {METRIC_GAUGE, "accept_waiting", "Batches waiting to be made durable", &a->waiting},
+        {METRIC_COUNTER, "accept_shed_total", "Batches turned away because too many were waiting", &a->turned_away},
+        {METRIC_COUNTER, "accept_held_total", "Times all that waited had to wait for the leader", &a->held},
+        {METRIC_GAUGE, "requests", "Requests being handled, streams not counted", &f->requests},
+        {METRIC_COUNTER, "requests_shed_total", "Requests turned away because of too many", &f->requests_shed},
         {METRIC_COUNTER, "auth_lookups_total", "API keys asked for in PostgreSQL", &f->auth_lookups},
         {METRIC_COUNTER, "auth_refused_total", "Calls refused for their API key", &f->auth_refused},
         {METRIC_COUNTER, "store_errors_total", "Calls that failed because of a store", &f->store_errors},
@@ -235,6 +249,7 @@ static bool start_metrics(struct process *p)
         {METRIC_COUNTER, "grpc_bytes_out_total", "Bytes sent by gRPC connections", &s->bytes_out},
         {METRIC_GAUGE, "leading", "1 while this dispatcher is the leader", &l->leading},
         {METRIC_GAUGE, "open_batches", "Batches not closed, known to the leader", &l->open_batches},
+        {METRIC_GAUGE, "waiting_batches", "Batches the leader has not begun to route", &l->waiting_batches},
         {METRIC_GAUGE, "open_commands", "Commands not terminal, known to the leader", &l->open_commands},
         {METRIC_GAUGE, "log_rows", "Rows of the acknowledgement log not yet folded", &l->log_rows},
         {METRIC_COUNTER, "routed_blocks_total", "Blocks of batches handed to Redis", &l->routed_blocks},

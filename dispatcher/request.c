@@ -6,18 +6,56 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/log.h"
 
 #define RETRY_MS 1000
 
+void request_limits(struct dispatcher *d)
+{
+    shares_init(&d->calls,
+                &(struct shares_limits){REQUESTS_MAX, REQUESTS_BYTES_MAX, REQUESTS_PATIENCE_US, REQUESTS_SPARE});
+    shares_init(&d->streams, &(struct shares_limits){STREAMS_MAX, REQUESTS_BYTES_MAX, INT64_MAX, 0});
+}
+
+void request_overload_status(struct status *st)
+{
+    status_set(st, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "too many requests of this tenant are waiting");
+    st->retry_ms = RETRY_MS;
+}
+
+static struct shares *shares_of(const struct request *r)
+{
+    const struct grpc_method *m = grpc_call_method(r->call);
+    return m->client_streaming || m->server_streaming ? &r->d->streams : &r->d->calls;
+}
+
+static void count(struct request *r)
+{
+    r->d->figures.requests = r->d->calls.count;
+}
+
+/* False when it is turned away. */
+static bool take_share(struct request *r)
+{
+    struct shares *shares = shares_of(r);
+    size_t cost = REQUEST_COST + grpc_call_request_bytes(r->call);
+    int64_t now_us = clock_mono_us();
+    if (!shares_may(shares, (uint32_t)r->tenant, cost, now_us))
+        return false;
+    shares_add(shares, &r->share, (uint32_t)r->tenant, cost, now_us);
+    count(r);
+    return true;
+}
+
 void *request_begin(struct grpc_call *call, void *service, size_t size)
 {
     const struct caller *caller = grpc_call_data(call);
+    struct status st = {0};
     if (caller->kind == CALL_REQUEST)
         return grpc_call_data(call);
     struct request *r = calloc(1, size);
     if (!r) {
-        struct status st = {0};
         grpc_call_finish(call, status_set(&st, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory"));
         return NULL;
     }
@@ -26,6 +64,13 @@ void *request_begin(struct grpc_call *call, void *service, size_t size)
     r->call = call;
     r->caller = caller;
     r->tenant = caller->tenant;
+    if (!take_share(r)) {
+        free(r);
+        ((struct dispatcher *)service)->figures.requests_shed++;
+        request_overload_status(&st);
+        grpc_call_finish(call, &st);
+        return NULL;
+    }
     grpc_call_set_data(call, r);
     return r;
 }
@@ -59,6 +104,8 @@ void request_query(struct request *r, struct pg_txn *txn, request_next_fn *next)
 static void finish(struct request *r, const struct status *st)
 {
     struct grpc_call *call = r->call;
+    shares_remove(shares_of(r), &r->share);
+    count(r);
     arena_free(&r->arena);
     free(r);
     grpc_call_set_data(call, NULL);

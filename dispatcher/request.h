@@ -24,11 +24,26 @@ struct request {
     const struct caller *caller;
     int32_t tenant;     /* the caller's */
     struct arena arena; /* memory that lives as long as the request */
+    struct share share;
     request_next_fn *next;
 };
 
+/* Requests being handled, and bytes of their messages, decoded; beyond, tenants with an equal share or more are turned
+ * away. What waits for PostgreSQL is among them: its queue takes 10,000 transactions. */
+#define REQUESTS_MAX       4096
+#define REQUESTS_BYTES_MAX (512u * 1024 * 1024)
+/* When a tenant's requests take longer than this, they are not to become more than so many. */
+#define REQUESTS_PATIENCE_US 3000000
+#define REQUESTS_SPARE       256
+/* Watches, exports, imports: each holds its own little buffer. */
+#define STREAMS_MAX 16384
+/* What each is charged beside its message. */
+#define REQUEST_COST 4096
+
+/* Makes d->calls and d->streams. */
+void request_limits(struct dispatcher *d);
 /* Returns the request of this call, made with `size` bytes (zeroed) when it is the first time; NULL when it could not
- * be made: the call is finished then. */
+ * be made or is turned away: the call is finished then. */
 void *request_begin(struct grpc_call *call, void *service, size_t size);
 /* A transaction for request_query; may be NULL, which all takers take. */
 struct pg_txn *request_txn(struct request *r);
@@ -45,7 +60,10 @@ void request_refuse(struct request *r, enum status_code code, const char *reason
     __attribute__((format(printf, 4, 5)));
 /* request_fail with what a failed store means to the caller. */
 void request_store_failed(struct request *r, enum err err, const struct pg_error *error);
-/* The same as a status: away → UNAVAILABLE with the reason STORE_UNAVAILABLE, full → OVERLOADED. `error` may be NULL.
+/* Too much of this tenant's is under way: RESOURCE_EXHAUSTED with a time to come again. */
+void request_overload_status(struct status *st);
+/* What a failed store means, as a status: away → UNAVAILABLE with the reason STORE_UNAVAILABLE, full → OVERLOADED.
+ * `error` may be NULL.
  */
 void request_store_status(struct status *st, enum err err, const struct pg_error *error);
 

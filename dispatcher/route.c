@@ -10,6 +10,7 @@
 
 #define SPECS_BATCHES 1000      /* read at a time, */
 #define SPECS_BYTES   (4 << 20) /* and bytes of their commands */
+#define SPECS_AHEAD   1000      /* batches waiting for their turn whose specs are written as they come */
 
 struct router {
     struct reign *reign;
@@ -278,7 +279,8 @@ static void spec_written(struct reign *r, struct open_batch *batch, enum err err
 
 void router_known(struct reign *r, struct open_batch *batch, struct slice command)
 {
-    if (!reign_live(r))
+    /* Where many wait, Redis is behind: what is not needed soon would only stand in front of what is. */
+    if (!reign_live(r) || r->queue.batches >= SPECS_AHEAD)
         return;
     spec_write(r, batch, command, spec_written);
     queue_set_spec(&r->queue, batch, true);

@@ -342,8 +342,12 @@ static void on_accepted(struct accept_job *job, enum err err, const struct pg_er
 
 static void accept_it(struct submit *s)
 {
+    struct status st = {0};
     s->job.done = on_accepted;
-    acceptor_submit(s->r.d->acceptor, &s->job);
+    if (acceptor_submit(s->r.d->acceptor, &s->job))
+        return;
+    request_overload_status(&st);
+    fail(s, &st);
 }
 
 static void on_resolved(struct request *r, const struct pg_result *const *results)

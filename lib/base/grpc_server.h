@@ -90,6 +90,8 @@ void grpc_call_set_data(struct grpc_call *call, void *data);
 void *grpc_call_data(const struct grpc_call *call);
 /* In `message`: takes the request so that it outlives the callback; it is freed when the call is. */
 void grpc_call_take_request(struct grpc_call *call);
+/* In `message`: bytes of memory the request takes, decoded. */
+size_t grpc_call_request_bytes(const struct grpc_call *call);
 /* Decides an admission put off. */
 void grpc_call_accept(struct grpc_call *call);
 /* Adds response metadata: initial before the first send. Values of "-bin" keys are raw bytes. Copies. */

@@ -524,6 +524,11 @@ void grpc_call_take_request(struct grpc_call *call)
     call->request_taken = true;
 }
 
+size_t grpc_call_request_bytes(const struct grpc_call *call)
+{
+    return call->request.held;
+}
+
 void grpc_call_accept(struct grpc_call *call)
 {
     assert(call->admitting && !call->finished);
