@@ -7,7 +7,6 @@
 #include "dispatcher/leader_fold.h"
 #include "dispatcher/leader_load.h"
 #include "dispatcher/leader_reign.h"
-#include "dispatcher/rebuild.h"
 #include "dispatcher/sweep.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
@@ -32,7 +31,8 @@ enum leader_state {
 struct leader {
     struct ev_loop *loop;
     struct pg *pg;
-    struct live *live;
+    struct live *live; /* for what it tells others; a reign has its own */
+    const char *redis;
     char *holder;
     int64_t lease_ms;
     int lane;
@@ -43,6 +43,7 @@ struct leader {
     struct lease_call *call;
     ev_timer timer; /* the next try or renewal */
     ev_timer end;   /* the deadline; of a resignation too */
+    ev_check check; /* the deadline again, in front of all that a turn has to do: the process may have been stopped */
     struct reign *reign;
     void (*resigned)(void *arg);
     void *resigned_arg;
@@ -166,6 +167,13 @@ static void deadline(struct ev_loop *loop, ev_timer *t, int events)
     follow(l, CONTEND_JITTER_MS);
 }
 
+static void on_turn(struct ev_loop *loop, ev_check *check, int events)
+{
+    struct leader *l = container_of(check, struct leader, check);
+    if (l->state == LEADER_LEADS && clock_mono_us() >= l->deadline_us)
+        deadline(loop, &l->end, events);
+}
+
 /* The lease holds from the moment the request was sent. */
 static void set_deadline(struct leader *l, int64_t began_us)
 {
@@ -212,7 +220,7 @@ static void acquired(void *arg, enum err err, int64_t epoch)
     l->state = LEADER_LEADS;
     l->epoch = epoch;
     struct lease_fence fence = fence_of(l);
-    l->reign = reign_new(l->loop, l->pg, l->live, &fence, l->lane, &l->figures, reign_failed, l);
+    l->reign = reign_new(l->loop, l->pg, l->redis, &fence, l->lane, &l->figures, reign_failed, l);
     if (!l->reign)
         abort();
     l->reign->on_behind = behind;
@@ -251,10 +259,14 @@ struct leader *leader_new(struct ev_loop *loop, struct pg *pg, struct live *live
     l->loop = loop;
     l->pg = pg;
     l->live = live;
+    l->redis = options->redis;
     l->lease_ms = options->lease_ms ? options->lease_ms : LEASE_MS;
     l->lane = options->lane;
     ev_timer_init(&l->timer, timer, 1., 0);
     ev_timer_init(&l->end, deadline, 1., 0);
+    ev_check_init(&l->check, on_turn);
+    ev_set_priority(&l->check, EV_MAXPRI);
+    ev_check_start(loop, &l->check);
     l->holder = strdup(options->holder);
     if (!l->holder) {
         leader_free(&l);
@@ -271,6 +283,7 @@ void leader_free(struct leader **leader)
     if (!l)
         return;
     stop_reign(l);
+    ev_check_stop(l->loop, &l->check);
     free(l->holder);
     free(l);
 }
@@ -335,16 +348,6 @@ void leader_event(struct leader *l, struct slice text)
         if (l->state == LEADER_FOLLOWS)
             start_timer(l, 1);
     }
-}
-
-void leader_live_changed(struct leader *l, bool up)
-{
-    if (!l->reign)
-        return;
-    if (up)
-        rebuild_check(l->reign);
-    else
-        rebuild_lost(l->reign);
 }
 
 bool leader_is_leading(const struct leader *l)

@@ -4,7 +4,8 @@
  * non-blocking.
  *
  * Every dispatcher has one; all contend for the lease, one leads. What the leader knows can be read again from
- * PostgreSQL at any moment, so leading ends by forgetting, and every write is fenced by the lease's epoch.
+ * PostgreSQL at any moment, so leading ends by forgetting. Every write is fenced by the lease's epoch: in PostgreSQL by
+ * the first statement of its transaction (db_lease_fence), in Redis by the reign's connection (live_lead).
  *
  * How others tell it what to do: by rows, which it looks for at least five times a second; a hint only makes it sooner.
  *   accepted  batch with routed_ms and closed_ms NULL
@@ -38,6 +39,7 @@ struct leader_options {
     const char *holder; /* who holds the lease: unique per life of a process; copied */
     int64_t lease_ms;   /* 0: 4,000; renewed four times within it, never more often than each 100 ms */
     int lane;           /* lane of PostgreSQL its writes go over, in order */
+    const char *redis;  /* url: each reign has a connection of its own, which is its fence there; borrowed */
 };
 
 /* Figures for the metrics endpoint; counters since the start of the process, gauges 0 while another leads. */
@@ -62,8 +64,6 @@ bool leader_accepted(struct leader *leader, uint64_t id, const struct db_accept 
 /* Every text of muster:events may be passed here: "accepted 17", "cancel 17", "deleted 0", "resigned"; others are
  * ignored. */
 void leader_event(struct leader *leader, struct slice text);
-/* Redis came or went: main passes on what live_on_change and nobody else could tell it. */
-void leader_live_changed(struct leader *leader, bool up);
 
 /* `fn` gets what "backlog" says, of this process's leader or another's. */
 void leader_on_backlog(struct leader *leader, void (*fn)(void *arg, const struct queue_heavy *heavy, size_t count),

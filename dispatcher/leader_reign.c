@@ -17,6 +17,7 @@
 #include "lib/base/log.h"
 
 #define TICKS_PER_SECOND (1000 / REIGN_TICK_MS)
+#define TICKS_PER_CHECK  (200 / REIGN_TICK_MS) /* whether Redis was emptied: one GET */
 
 static void show(struct reign *r)
 {
@@ -47,7 +48,7 @@ static void tick(struct ev_loop *loop, ev_timer *t, int events)
     bool second = r->ticks++ % TICKS_PER_SECOND == 0;
     if (!live_up(r->live) && (r->live_ready || r->rebuilding))
         rebuild_lost(r);
-    if (live_up(r->live) && (second || !r->live_ready))
+    if (live_up(r->live) && (r->ticks % TICKS_PER_CHECK == 0 || !r->live_ready))
         rebuild_check(r);
     folder_tick(r);
     router_tick(r);
@@ -61,7 +62,26 @@ static void tick(struct ev_loop *loop, ev_timer *t, int events)
     show(r);
 }
 
-struct reign *reign_new(struct ev_loop *loop, struct pg *pg, struct live *live, const struct lease_fence *fence,
+static void live_changed(void *arg, bool up)
+{
+    struct reign *r = arg;
+    if (r->over)
+        return;
+    log_info("leader_redis", "up=%s", up ? "true" : "false");
+    if (up)
+        rebuild_check(r);
+    else
+        rebuild_lost(r);
+}
+
+static void fenced_in_redis(void *arg)
+{
+    struct reign *r = arg;
+    if (!r->over)
+        reign_fail(r, "another_leads", ERR_FENCED);
+}
+
+struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, const struct lease_fence *fence,
                         int lane, struct leader_figures *figures, void (*on_failed)(void *arg), void *arg)
 {
     struct reign *r = calloc(1, sizeof *r);
@@ -69,7 +89,6 @@ struct reign *reign_new(struct ev_loop *loop, struct pg *pg, struct live *live, 
         return NULL;
     r->loop = loop;
     r->pg = pg;
-    r->live = live;
     r->fence = *fence;
     r->lane = lane;
     r->figures = figures;
@@ -82,13 +101,16 @@ struct reign *reign_new(struct ev_loop *loop, struct pg *pg, struct live *live, 
     list_init(&r->clearing);
     list_init(&r->closing);
     ev_timer_init(&r->tick, tick, REIGN_TICK_MS / 1000., REIGN_TICK_MS / 1000.);
-    if (!(r->loader = loader_new(r)) || !(r->router = router_new(r)) || !(r->folder = folder_new(r)) ||
+    r->live = live_new(loop, redis);
+    if (!r->live || !(r->loader = loader_new(r)) || !(r->router = router_new(r)) || !(r->folder = folder_new(r)) ||
         !(r->walker = walker_new(r)) || !(r->canceler = canceler_new(r)) || !(r->sweeper = sweeper_new(r)) ||
         !(r->rebuilder = rebuilder_new(r)) || !(r->learner = learner_new(r)) || !(r->clearer = clearer_new(r)) ||
         !(r->writer = writer_new(r))) {
         reign_end(&r);
         return NULL;
     }
+    live_lead(r->live, fence->epoch, fenced_in_redis, r);
+    live_on_change(r->live, live_changed, r);
     ev_timer_start(loop, &r->tick);
     folder_begin(r);
     return r;
@@ -102,6 +124,8 @@ void reign_end(struct reign **reign)
         return;
     r->over = true;
     ev_timer_stop(r->loop, &r->tick);
+    reign_hold(r);
+    live_free(&r->live); /* its callbacks come now, and find the reign over */
     loader_free(&r->loader);
     router_free(&r->router);
     folder_free(&r->folder);
@@ -118,8 +142,7 @@ void reign_end(struct reign **reign)
     buf_free(&r->canceled);
     buf_free(&r->undeleted);
     show(r);
-    if (!r->refs)
-        free(r);
+    (void)!reign_back(r);
 }
 
 bool reign_back(struct reign *r)

@@ -17,7 +17,7 @@
 struct reign {
     struct ev_loop *loop;
     struct pg *pg;
-    struct live *live;
+    struct live *live; /* owned: it ends with the reign, and with it what is on its way there */
     struct lease_fence fence;
     int lane;
     struct leader_figures *figures;
@@ -59,7 +59,7 @@ struct reign {
 
 /* Begins to load. `on_failed` comes from the loop when this reign can't go on and is to be ended. `fence` is copied,
  * its texts are borrowed. Returns owned, or NULL without memory. */
-struct reign *reign_new(struct ev_loop *loop, struct pg *pg, struct live *live, const struct lease_fence *fence,
+struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, const struct lease_fence *fence,
                         int lane, struct leader_figures *figures, void (*on_failed)(void *arg), void *arg);
 /* Forgets everything at once; sets *r to NULL. */
 void reign_end(struct reign **r);

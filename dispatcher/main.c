@@ -138,9 +138,8 @@ static void on_postgres(void *arg, bool up)
 
 static void on_redis(void *arg, bool up)
 {
-    struct process *p = arg;
+    (void)arg;
     log_info("redis", "up=%s", up ? "true" : "false");
-    leader_live_changed(p->d.leader, up);
 }
 
 static void on_backlog(void *arg, const struct queue_heavy *heavy, size_t count)
@@ -172,7 +171,7 @@ static bool start_stores(struct process *p)
     holder_name(holder, sizeof holder);
     struct pg_options pg = {
         .conninfo = p->postgres, .connections = (int)p->connections, .application = "muster-dispatcher"};
-    struct leader_options leader = {.holder = holder, .lane = LANE_LEADER};
+    struct leader_options leader = {.holder = holder, .lane = LANE_LEADER, .redis = p->redis};
     d->pg = pg_new(d->loop, &pg);
     d->live = live_new(d->loop, p->redis);
     if (!d->pg || !d->live)

@@ -78,6 +78,7 @@ void rebuild_begin(struct reign *r)
     r->rebuilding = true;
     r->rebuild_left = 0;
     r->rebuilder->began_us = clock_mono_us();
+    live_generation_begin(r->live);
     open_set_each(&r->set, mark, r);
     router_pump(r);
     check_done(r);

@@ -8,7 +8,8 @@
 
 struct rebuilder *rebuilder_new(struct reign *r);
 void rebuilder_free(struct rebuilder **b);
-/* Asks whether this is the Redis that was filled: each second, when it is back, and when the picture is loaded. */
+/* Asks whether this is the Redis that was filled: several times a second, when it is back, and when the picture is
+ * loaded. */
 void rebuild_check(struct reign *r);
 /* Redis has turned out not to hold what it should. */
 void rebuild_begin(struct reign *r);

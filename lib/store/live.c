@@ -9,6 +9,7 @@
 
 #define EVENTS_CHANNEL "muster:events"
 #define BELIEFS_FIRST  256
+#define CANCEL_LIFE_S  3600 /* of confirmations: a leader that has not seen them by then asks again */
 
 struct live *live_new(struct ev_loop *loop, const char *url)
 {
@@ -231,6 +232,12 @@ void live_cancel_confirm(struct live *live, uint64_t batch, uint16_t worker, liv
     args_printf(&a, "cancel:%llu", (unsigned long long)batch);
     args_printf(&a, "%u", worker);
     live_send(live, &a, reply_done, r);
+    /* Confirmed once more after the batch was closed, it would stay. */
+    struct args life = {0};
+    args_raw(&life, "EXPIRE", 6);
+    args_printf(&life, "cancel:%llu", (unsigned long long)batch);
+    args_printf(&life, "%d", CANCEL_LIFE_S);
+    redis_command(live->moves, life.n, life.v, NULL, NULL);
 }
 
 static void reply_numbers(void *arg, enum err err, const redisReply *reply)
@@ -273,80 +280,4 @@ void live_subscribe(struct live *live, void (*fn)(void *arg, struct slice text),
         abort();
     }
     redis_subscribe(live->events, EVENTS_CHANNEL, fn, arg);
-}
-
-/* run_id of "INFO server", or nothing. */
-static struct slice run_id(const redisReply *reply)
-{
-    struct slice text = reply_slice(reply);
-    const char *at = text.len ? strstr((const char *)text.data, "run_id:") : NULL;
-    if (!at)
-        return (struct slice){(const uint8_t *)"", 0};
-    at += strlen("run_id:");
-    return (struct slice){(const uint8_t *)at, strcspn(at, "\r\n")};
-}
-
-/* Two commands in a row on one connection: the second's reply comes with the first's kept in `extra`. */
-struct generation {
-    char id[64];
-    size_t len;
-};
-
-static void reply_generation_info(void *arg, enum err err, const redisReply *reply)
-{
-    struct request *r = arg;
-    struct generation *g = (struct generation *)r->extra;
-    struct slice id = err ? (struct slice){(const uint8_t *)"", 0} : run_id(reply);
-    g->len = id.len < sizeof g->id ? id.len : 0;
-    memcpy(g->id, id.data, g->len);
-}
-
-static void reply_generation_get(void *arg, enum err err, const redisReply *reply)
-{
-    struct request *r = arg;
-    struct generation *g = (struct generation *)r->extra;
-    struct slice id = reply_slice(reply);
-    r->fn.integer(r->arg, err, !err && g->len && id.len == g->len && memcmp(id.data, g->id, g->len) == 0);
-    free(r);
-}
-
-static void info_server(struct live *live, redis_done_fn *done, struct request *r)
-{
-    struct args a = {0};
-    args_raw(&a, "INFO", 4);
-    args_raw(&a, "server", 6);
-    live_send(live, &a, done, r);
-}
-
-void live_generation_get(struct live *live, live_int_fn *done, void *arg)
-{
-    struct args a = {0};
-    struct request *r = request_new(live, arg, sizeof(struct generation));
-    r->fn.integer = done;
-    info_server(live, reply_generation_info, r);
-    args_raw(&a, "GET", 3);
-    args_raw(&a, "muster:generation", 17);
-    live_send(live, &a, reply_generation_get, r);
-}
-
-static void reply_generation_set_info(void *arg, enum err err, const redisReply *reply)
-{
-    struct request *r = arg;
-    struct args a = {0};
-    struct slice id = err ? (struct slice){(const uint8_t *)"", 0} : run_id(reply);
-    if (id.len == 0) {
-        reply_done(r, err ? err : ERR_INVALID, NULL);
-        return;
-    }
-    args_raw(&a, "SET", 3);
-    args_raw(&a, "muster:generation", 17);
-    args_slice(&a, id);
-    live_send(r->live, &a, reply_done, r);
-}
-
-void live_generation_set(struct live *live, live_done_fn *done, void *arg)
-{
-    struct request *r = request_new(live, arg, 0);
-    r->fn.done = done;
-    info_server(live, reply_generation_set_info, r);
 }

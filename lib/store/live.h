@@ -20,6 +20,11 @@ struct live;
  * used. */
 struct live *live_new(struct ev_loop *loop, const char *url);
 void live_free(struct live **live);
+/* For the connection of a leader's reign, right after live_new. Moves can't be fenced one by one without dearer
+ * scripts: the connection is. Each time before it is up, what leaders of lower epochs have still on their way to this
+ * Redis is thrown away together with their connections, and from then on they are refused: `fenced` comes then, and the
+ * connection stays down. The epoch is the lease's: it never falls, whatever became of the stores. */
+void live_lead(struct live *live, int64_t epoch, void (*fenced)(void *arg), void *arg);
 bool live_up(const struct live *live);
 void live_on_change(struct live *live, void (*fn)(void *arg, bool up), void *arg);
 
@@ -157,8 +162,10 @@ void live_publish(struct live *live, const char *text);
 void live_subscribe(struct live *live, void (*fn)(void *arg, struct slice text), void *arg);
 
 /* The key muster:generation holds the run_id of the Redis that was last filled from PostgreSQL. get gives 1 when it is
- * there and is this Redis's run_id, 0 when Redis was lost or restarted since: rebuild, then set. */
+ * there and is this Redis's run_id, 0 when Redis was lost or restarted since: begin, rebuild, then set, which is
+ * ERR_NOT_FOUND when Redis was emptied again since begin. */
 void live_generation_get(struct live *live, live_int_fn *done, void *arg);
+void live_generation_begin(struct live *live);
 void live_generation_set(struct live *live, live_done_fn *done, void *arg);
 
 #endif

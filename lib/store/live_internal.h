@@ -22,6 +22,14 @@ struct live {
     struct redis *events; /* subscription; made at the first one */
     struct live_belief *beliefs;
     size_t belief_count, belief_room; /* room is a power of two */
+    char run_id[64];                  /* of the Redis at the other end, asked for once a connection; */
+    uint64_t run_id_of;               /* which one */
+    char filling[64];                 /* what muster:generation holds while Redis is being filled */
+    uint64_t fillings;
+    /* live_lead */
+    int64_t epoch;
+    void (*fenced)(void *arg);
+    void *fenced_arg;
 };
 
 /* Arguments of one command: borrowed bytes, or text made in `scratch`. */

@@ -194,16 +194,11 @@ void redis_command(struct redis *redis, int argc, const struct slice *argv, redi
         submit(redis, (struct redis_pending){.done = done, .arg = arg}, argc, argv);
 }
 
-void redis_script(struct redis *redis, const char *script, int keys, int argc, const struct slice *argv,
-                  redis_done_fn *done, void *arg)
+static void submit_script(struct redis *redis, const char *script, int keys, int argc, const struct slice *argv,
+                          redis_done_fn *done, void *arg)
 {
     struct redis_script *s = redis_scripts_find(&redis->scripts, script);
     assert(s && !redis->channel && argc <= SCRIPT_ARGS_MAX);
-    enum err err = may_send(redis);
-    if (err) {
-        redis_fail_soon(redis, done, arg, err);
-        return;
-    }
     struct slice all[SCRIPT_ARGS_MAX + 3];
     char count[16];
     snprintf(count, sizeof count, "%d", keys);
@@ -212,6 +207,25 @@ void redis_script(struct redis *redis, const char *script, int keys, int argc, c
     all[2] = text(count);
     memcpy(all + 3, argv, (size_t)argc * sizeof *argv);
     submit(redis, (struct redis_pending){.done = done, .arg = arg, .script = s}, argc + 3, all);
+}
+
+void redis_script(struct redis *redis, const char *script, int keys, int argc, const struct slice *argv,
+                  redis_done_fn *done, void *arg)
+{
+    enum err err = may_send(redis);
+    if (err)
+        redis_fail_soon(redis, done, arg, err);
+    else
+        submit_script(redis, script, keys, argc, argv, done, arg);
+}
+
+void redis_greeting(struct redis *redis, const char *script, int keys, int argc, const struct slice *argv,
+                    redis_done_fn *done, void *arg)
+{
+    if (script)
+        submit_script(redis, script, keys, argc, argv, done, arg);
+    else
+        submit(redis, (struct redis_pending){.done = done, .arg = arg}, argc, argv);
 }
 
 static void handshake(struct redis *redis, struct redis_pending p, int argc, const struct slice *argv)
@@ -256,6 +270,7 @@ static void greet(struct redis *redis)
         return;
     }
     redis->connected = true;
+    redis->connections++;
     bound_reader(redis);
     if (!a->path)
         redisEnableKeepAlive(redis->c);
@@ -305,7 +320,24 @@ static void send_again(struct redis *redis, struct redis_pending p, const uint8_
     flush_later(redis);
 }
 
-/* The last reply of the greeting makes the connection one for others; LOADING means that Redis has just started. */
+static void come_up(struct redis *redis)
+{
+    ev_timer_stop(redis->loop, &redis->timer);
+    redis->backoff = BACKOFF_MIN;
+    set_up(redis, true);
+}
+
+void redis_greeted(struct redis *redis, bool good)
+{
+    if (!redis->connected || redis->dead)
+        return;
+    if (good)
+        come_up(redis);
+    else
+        lost(redis, "not greeted");
+}
+
+/* The last reply of the handshake makes the connection one for others; LOADING means that Redis has just started. */
 static void take_handshake(struct redis *redis, const struct redis_pending *p, const redisReply *reply)
 {
     if (p->loads)
@@ -315,9 +347,10 @@ static void take_handshake(struct redis *redis, const struct redis_pending *p, c
         snprintf(why, sizeof why, "%s", reply->str);
         lost(redis, why);
     } else if (redis->ring_count == 0 && !redis->up) {
-        ev_timer_stop(redis->loop, &redis->timer);
-        redis->backoff = BACKOFF_MIN;
-        set_up(redis, true);
+        if (redis->greet)
+            redis->greet(redis->greet_arg);
+        else
+            come_up(redis);
     }
 }
 
@@ -483,6 +516,22 @@ void redis_free(struct redis **out)
     for (size_t i = 0; i < redis->failure_count; i++)
         redis->failures[i].done(redis->failures[i].arg, ERR_CLOSED, NULL);
     redis_leave(redis);
+}
+
+void redis_on_connect(struct redis *redis, void (*fn)(void *arg), void *arg)
+{
+    redis->greet = fn;
+    redis->greet_arg = arg;
+}
+
+uint64_t redis_connections(const struct redis *redis)
+{
+    return redis->connections;
+}
+
+int redis_database(const struct redis *redis)
+{
+    return redis->address.db;
 }
 
 bool redis_up(const struct redis *redis)

@@ -21,6 +21,15 @@ bool redis_up(const struct redis *redis);
 /* Called when redis_up changes. */
 void redis_on_change(struct redis *redis, void (*fn)(void *arg, bool up), void *arg);
 
+/* What is to be said first on each connection: `fn` is called once connected, sends with redis_greeting, and ends
+ * with redis_greeted; only then does the connection come up. Set it before the first turn of the loop. */
+void redis_on_connect(struct redis *redis, void (*fn)(void *arg), void *arg);
+/* `good` false: the connection is given up, and made again later. */
+void redis_greeted(struct redis *redis, bool good);
+/* How often it has connected so far; the database chosen there. */
+uint64_t redis_connections(const struct redis *redis);
+int redis_database(const struct redis *redis);
+
 /* `reply` is borrowed, NULL unless ERR_OK. ERR_UNAVAILABLE: away, or lost or silent for 10 s before the answer (it may
  * have been done);
  * ERR_INVALID: Redis answered an error (logged); ERR_LIMIT: more than 100,000 commands under way. */
@@ -30,6 +39,10 @@ void redis_command(struct redis *redis, int argc, const struct slice *argv, redi
 /* Runs a script of schema/redis by file name without ".lua" by its hash; loads it when Redis does not know it. */
 void redis_script(struct redis *redis, const char *script, int keys, int argc, const struct slice *argv,
                   redis_done_fn *done, void *arg);
+
+/* The same before the connection is up; `script` NULL: a plain command, without `keys`. */
+void redis_greeting(struct redis *redis, const char *script, int keys, int argc, const struct slice *argv,
+                    redis_done_fn *done, void *arg);
 
 /* Turns this connection into one that only listens to `channel`: `fn` is called for each message, again after a
  * reconnect; no commands may be sent on it. */

@@ -69,6 +69,9 @@ struct redis {
     size_t ring_first, ring_count, ring_room;
     struct redis_failure *failures;
     size_t failure_count, failure_room;
+    uint64_t connections;     /* so far */
+    void (*greet)(void *arg); /* NULL: up at once */
+    void *greet_arg;
     void (*change)(void *arg, bool up);
     void *change_arg;
     char *channel; /* not NULL: a subscription */

@@ -9,6 +9,7 @@ from harness.hand_router import ROUTED, SUCCEEDED, HandRouter, command_id
 from harness.stack import have
 from harness.until import until
 from harness.wire import Wire
+from test_leader import Field
 
 pytestmark = pytest.mark.skipif(not have("muster-dispatcher", "muster-worker"), reason="not all is built")
 
@@ -173,3 +174,66 @@ def test_what_a_worker_held_is_not_sent_under_its_next_number(make_stack):
         got.append(device.next().command_id)
     assert command_id(second, router.tenant, 1) not in got
     device.close()
+
+
+# --- leaders ---
+
+def stop_leading(stack, leader):
+    """SIGSTOP, and its successor leads, which must be another."""
+    (before,), = stack.sql("SELECT epoch FROM lease WHERE name = 'leader'")
+    leader.signal(signal.SIGSTOP)
+    until(lambda: stack.sql("SELECT epoch FROM lease WHERE name = 'leader'") != [(before,)])
+    until(lambda: any(d.events("leader_loaded") for d in stack.dispatchers if d is not leader))
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["", "emptied"])
+def test_what_a_leader_was_about_to_route_does_not_come_after_the_cancel(stack, wire, emptied):
+    """Spec and block of a batch are on their way when their leader is stopped; its successor confirms the cancel. A device
+    that connects then must not be sent the command."""
+    leader = stack.start_dispatcher("--redis", wire.url)
+    leader.wait_event("leader_loaded")
+    other = stack.start_dispatcher()
+    worker = stack.start_worker()
+    tenant = stack.make_tenant()
+    client = stack.client(tenant, other)
+    (device_id, token), = stack.make_devices(client, 1).items()
+    wire.hold("up")
+    batch = stack.submit(client).batch.id
+    wire.wait_held(f":state:{batch}".encode())
+    stop_leading(stack, leader)
+    client.commands.CancelBatch(stack.pb.CancelBatchRequest(batch_id=batch))
+    stack.watch(client, batch)
+    redis = stack.redis.client()
+    if emptied:
+        redis.flushall()
+        other.wait_event("redis_rebuilt")
+    wire.release("up")
+    leader.signal(signal.SIGCONT)
+    leader.wait_event("lease_lost")
+    with stack.device(device_id, token).connect(worker.address) as device:
+        second = stack.submit(client).batch.id
+        assert device.next().command_id.startswith(f"00000000-{second:04x}-"), "a canceled command was sent"
+    assert not redis.exists(f"batch:{batch}") and not list(redis.scan_iter(f"*:state:{batch}"))
+
+
+def test_a_leader_that_was_sweeping_does_not_reap_who_has_the_number_next(stack, wire):
+    leader = stack.start_dispatcher("--redis", wire.url)
+    leader.wait_event("leader_loaded")
+    other = stack.start_dispatcher()
+    field = Field(stack, 1024)
+    field.presence(lambda s: 7)
+    reap = field.key(0, "presence").encode()
+    wire.hold("up", reap)
+    field.redis.sadd("workers", 7)
+    wire.wait_held(reap)
+    stop_leading(stack, leader)
+    until(lambda: other.events("worker_reaped"))
+    assert not field.redis.sismember("workers", 7)
+    field.lease(7)
+    field.presence(lambda s: 7)
+    field.redis.rpush("{w7}:inbox:normal", b"a hint")
+    wire.release("up")
+    leader.signal(signal.SIGCONT)
+    leader.wait_event("lease_lost")
+    assert field.redis.get(field.key(0, "presence")) == b"\7\0" * 1024
+    assert field.redis.llen("{w7}:inbox:normal") == 1 and field.redis.sismember("workers", 7)

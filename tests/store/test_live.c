@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/base/clock.h"
 #include "tests/store/live_fixture.h"
 
 struct in_order {
@@ -254,6 +255,17 @@ static void redis_goes_and_returns(void **state)
     live_generation_get(f->live, on_int, expect());
     assert_int_equal(get(f)->value, 0);
     live_generation_set(f->live, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_NOT_FOUND);
+    live_generation_begin(f->live);
+    live_generation_get(f->live, on_int, expect());
+    assert_int_equal(get(f)->value, 0);
+    cli(f, "FLUSHALL");
+    live_generation_set(f->live, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_NOT_FOUND); /* emptied while it was being filled */
+    live_generation_begin(f->live);
+    live_generation_get(f->live, on_int, expect());
+    assert_int_equal(get(f)->value, 0);
+    live_generation_set(f->live, on_done, expect());
     assert_int_equal(get(f)->err, ERR_OK);
     live_generation_get(f->live, on_int, expect());
     assert_int_equal(get(f)->value, 1);
@@ -291,6 +303,61 @@ static void a_silent_redis_is_given_up(void **state)
     assert_int_equal(get(f)->err, ERR_OK);
 }
 
+#define STALE_MOVES 400 /* of 4 KB: more than a socket takes */
+
+static void on_fenced(void *arg)
+{
+    ++*(int *)arg;
+}
+
+static void on_stale(void *arg, enum err err)
+{
+    ++((int *)arg)[err == ERR_OK];
+}
+
+static int64_t specs_there(struct fixture *f, struct live *live)
+{
+    int64_t n = 0;
+    for (uint64_t batch = 1; batch <= STALE_MOVES; batch++) {
+        live_get_spec(live, batch, on_bytes, expect());
+        n += get(f)->err == ERR_OK;
+    }
+    return n;
+}
+
+/* A leader is stopped with half of its moves unsent; its successor comes; then it goes on. */
+static void a_leader_does_nothing_after_its_successor_came(void **state)
+{
+    struct fixture *f = *state;
+    struct ev_loop *apart = ev_loop_new(0);
+    uint8_t spec[4096] = {0};
+    int fenced = 0, done[2] = {0};
+    bool up = false;
+    flush_all(f);
+    struct live *stale = live_new(apart, f->servers.redis_url), *next = live_new(f->loop, f->servers.redis_url);
+    live_lead(stale, 5, on_fenced, &fenced);
+    while (!live_up(stale))
+        ev_run(apart, EVRUN_ONCE);
+    kill(f->servers.redis, SIGSTOP);
+    for (uint64_t batch = 1; batch <= STALE_MOVES; batch++)
+        live_put_spec(stale, batch, (struct slice){spec, sizeof spec}, on_stale, done);
+    kill(f->servers.redis, SIGCONT);
+    live_lead(next, 6, on_fenced, &fenced);
+    live_on_change(next, on_up, &up);
+    wait_for(f, &up);
+    cli(f, "FLUSHALL"); /* the fence does not hang on a key */
+    for (int64_t limit = clock_mono_us() + 20000000; !fenced && clock_mono_us() < limit;)
+        ev_run(apart, EVRUN_ONCE);
+    assert_int_equal(fenced, 1);
+    assert_int_equal(done[0] + done[1], STALE_MOVES);
+    assert_true(done[0] > 0);
+    assert_int_equal(specs_there(f, next), 0);
+    assert_false(live_up(stale));
+    live_free(&stale);
+    live_free(&next);
+    ev_loop_destroy(apart);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -300,6 +367,7 @@ int main(void)
         cmocka_unit_test(inboxes_are_taken_by_class),
         cmocka_unit_test(states_of_many_blocks),
         cmocka_unit_test(specs_come_and_go),
+        cmocka_unit_test(a_leader_does_nothing_after_its_successor_came),
         cmocka_unit_test(redis_goes_and_returns),
         cmocka_unit_test(a_silent_redis_is_given_up),
     };

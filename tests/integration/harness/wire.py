@@ -11,6 +11,7 @@ class Wire:
         self.path, self.target = str(path), str(target)
         self.changed = threading.Condition()
         self.held = {"up": False, "down": False}
+        self.begin = {"up": b"", "down": b""}
         self.kept = {"up": b"", "down": b""}
         self.pairs = []
         self.listener = socket.socket(socket.AF_UNIX)
@@ -42,9 +43,10 @@ class Wire:
         try:
             while got := source.recv(65536):
                 with self.changed:
-                    self.kept[way] += got if self.held[way] else b""
-                    self.changed.notify_all()
-                    self.changed.wait_for(lambda: not self.held[way])
+                    if self.held[way] and (self.kept[way] or self.begin[way] in got):
+                        self.kept[way] += got
+                        self.changed.notify_all()
+                        self.changed.wait_for(lambda: not self.held[way])
                 sink.sendall(got)
         except OSError:
             pass
@@ -54,9 +56,10 @@ class Wire:
             except OSError:
                 pass
 
-    def hold(self, way):
+    def hold(self, way, begin=b""):
+        """From the first piece on that has `begin` in it."""
         with self.changed:
-            self.held[way], self.kept[way] = True, b""
+            self.held[way], self.kept[way], self.begin[way] = True, b"", begin
 
     def wait_held(self, part, way="up", timeout=20):
         """Until something with `part` in it is held back."""
