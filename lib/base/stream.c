@@ -1,12 +1,9 @@
 #include "lib/base/stream.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -598,6 +595,10 @@ void stream_hub_drop_guarded(struct stream_hub *hub)
 
 void stream_receive(struct stream *s)
 {
+    if (s->state != STREAM_OPEN || s->closing || s->paused)
+        return;
+    if (s->in) /* kept while it was not read */
+        stream_deliver(s, NULL, 0);
     if (s->state == STREAM_OPEN && !s->closing && !s->paused)
         read_once(s);
 }

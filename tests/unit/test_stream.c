@@ -120,6 +120,24 @@ static void test_guard_holds_last_words(void **state)
     assert_int_equal(buf_len(&w->client.got), 0);
 }
 
+/* What was kept while the stream was paused, and what has come since, are had at once. */
+static void test_receive_now(void **state)
+{
+    struct world *w = *state;
+    listen_on(w, "127.0.0.1:0", 0);
+    connect_client(w);
+    run_until_open(w);
+    w->server.pause_in_data = true;
+    stream_write(w->client.stream, "kept", 4);
+    run(w);
+    stream_write(w->client.stream, "new", 3);
+    some_turns(w);
+    assert_int_equal(buf_len(&w->server.got), 0);
+    stream_pause(w->server.stream, false);
+    stream_receive(w->server.stream);
+    assert_int_equal(buf_len(&w->server.got), 7);
+}
+
 /* The server answers and shuts down while the client goes on sending: the answer arrives all the same. */
 static void test_last_words_survive_unread_input(void **state)
 {
@@ -206,6 +224,7 @@ int main(void)
         WORLD_TEST(test_input_limit),
         WORLD_TEST(test_pause_plain),
         WORLD_TEST(test_last_words_survive_unread_input),
+        WORLD_TEST(test_receive_now),
         WORLD_TEST(test_guard_plain),
         WORLD_TEST(test_guard_drops_plain),
         WORLD_TEST(test_guard_holds_last_words),
