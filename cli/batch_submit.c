@@ -8,23 +8,19 @@
 #include "cli/batch_command.h"
 #include "cli/batch_watch.h"
 #include "cli/commands.h"
-#include "cli/input.h"
+#include "cli/target.h"
 #include "lib/base/clock.h"
 
 struct submit {
     struct command_flags command;
-    bool all, validate_only, require_all_known, watch;
-    struct arg_list devices, groups;
-    const char *devices_file, *platform, *priority, *request_id, *description;
+    struct target_flags target;
+    bool validate_only, require_all_known, watch;
+    const char *priority, *request_id, *description, *digest;
     int64_t expires_ms; /* from now; 0: the service's default */
-    struct input_ids ids;
 };
 
 /* Messages the request points to. */
 struct parts {
-    Muster__V1__Target target;
-    Muster__V1__DeviceIds devices;
-    Muster__V1__GroupNames groups;
     Google__Protobuf__Timestamp expires_at;
     char request_id[40];
 };
@@ -42,46 +38,14 @@ static void make_request_id(char out[40])
              b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
-static void set_target(struct invocation *inv, struct submit *f, struct parts *p)
-{
-    bool by_id = f->devices.count || f->devices_file;
-    int ways = f->all + by_id + (f->groups.count > 0) + (f->platform != NULL), platform;
-
-    if (ways != 1)
-        args_refuse(inv, "needs exactly one of --all, --device or --devices-file, --group, --platform");
-    muster__v1__target__init(&p->target);
-    if (f->all) {
-        p->target.kind_case = MUSTER__V1__TARGET__KIND_ALL;
-        p->target.all = true;
-    } else if (by_id) {
-        input_ids_load(inv, &f->devices, f->devices_file, &f->ids);
-        muster__v1__device_ids__init(&p->devices);
-        p->devices.ids = f->ids.ids;
-        p->devices.n_ids = f->ids.count;
-        p->target.kind_case = MUSTER__V1__TARGET__KIND_DEVICES;
-        p->target.devices = &p->devices;
-    } else if (f->groups.count) {
-        muster__v1__group_names__init(&p->groups);
-        p->groups.names = (char **)f->groups.items;
-        p->groups.n_names = f->groups.count;
-        p->target.kind_case = MUSTER__V1__TARGET__KIND_GROUPS;
-        p->target.groups = &p->groups;
-    } else {
-        if (!show_read_enum(&muster__v1__platform__descriptor, f->platform, &platform))
-            args_refuse(inv, "--platform %s: is none of %s", f->platform,
-                        show_enum_choices(&muster__v1__platform__descriptor));
-        p->target.kind_case = MUSTER__V1__TARGET__KIND_PLATFORM;
-        p->target.platform = (Muster__V1__Platform)platform;
-    }
-}
-
 static void fill(struct invocation *inv, struct submit *f, struct parts *p, Muster__V1__SubmitBatchRequest *r)
 {
     int priority = 0;
 
     r->command = command_from_flags(inv, &f->command);
-    set_target(inv, f, p);
-    r->target = &p->target;
+    if (target_ways(&f->target) != 1)
+        args_refuse(inv, "needs exactly one of %s", TARGET_CHOICES);
+    r->target = target_from_flags(inv, &f->target);
     if (f->priority && !show_read_enum(&muster__v1__priority__descriptor, f->priority, &priority))
         args_refuse(inv, "--priority %s: is none of %s", f->priority,
                     show_enum_choices(&muster__v1__priority__descriptor));
@@ -91,6 +55,7 @@ static void fill(struct invocation *inv, struct submit *f, struct parts *p, Must
     r->description = (char *)f->description;
     r->validate_only = f->validate_only;
     r->require_all_known = f->require_all_known;
+    r->target_digest = (char *)f->digest;
     if (f->expires_ms) {
         int64_t at = clock_wall_ms() + f->expires_ms;
         google__protobuf__timestamp__init(&p->expires_at);
@@ -110,6 +75,7 @@ static void show_answer(const Muster__V1__SubmitBatchResponse *r, bool validate_
             printf("  %-12s %10" PRIu32 "\n",
                    show_enum(&muster__v1__platform__descriptor, (int)r->platforms[i]->platform),
                    r->platforms[i]->devices);
+        printf("  digest       %s\n", r->target_digest);
     } else {
         if (r->replayed)
             printf("accepted before under this request id\n");
@@ -143,21 +109,19 @@ static int run(struct session *s, const struct submit *f, const Muster__V1__Subm
     return status;
 }
 
-#define OWN_FLAGS 12
+#define OWN_FLAGS (9 + TARGET_FLAG_COUNT)
 
 int batch_submit(struct invocation *inv)
 {
-    struct submit f = {.description = ""};
+    struct submit f = {.description = "", .digest = ""};
     const struct arg_flag own[OWN_FLAGS] = {
-        {"all", ARG_BOOL, &f.all, "", "address every device", 0, 0},
-        {"device", ARG_LIST, &f.devices, "ID", "address this device; may be repeated", 0, 0},
-        {"devices-file", ARG_TEXT, &f.devices_file, "FILE", "address the ids in FILE, one a line; - for stdin", 0, 0},
-        {"group", ARG_LIST, &f.groups, "NAME", "address a group's members; may be repeated", 0, 0},
-        {"platform", ARG_TEXT, &f.platform, "PLATFORM", "address every device of a platform", 0, 0},
+        {"all", ARG_BOOL, &f.target.all, "", "address every device", 0, 0},
+        TARGET_FLAGS(f.target),
         {"priority", ARG_TEXT, &f.priority, "CLASS", "urgent, normal or bulk; by the type when absent", 0, 0},
         {"expires", ARG_DURATION, &f.expires_ms, "TIME", "when what is not done ends (default 7d)", 1, 3456000000},
         {"request-id", ARG_TEXT, &f.request_id, "ID", "makes a repeated call harmless; random when absent", 0, 0},
         {"description", ARG_TEXT, &f.description, "TEXT", "free text", 0, 0},
+        {"digest", ARG_TEXT, &f.digest, "DIGEST", "refuse when the target means others than it did for this", 0, 0},
         {"validate-only", ARG_BOOL, &f.validate_only, "", "say what would happen and do nothing", 0, 0},
         {"require-all-known", ARG_BOOL, &f.require_all_known, "", "refuse when a listed id is unknown", 0, 0},
         {"watch", ARG_BOOL, &f.watch, "", "show progress until closed; exit 0 only if all succeeded", 0, 0},

@@ -113,7 +113,7 @@ bool dev_devices_register(struct dev *dev, const struct common *who, const char 
         return false;
     s.stop = &dev->group.broken;
     struct device_row *rows = make_rows(prefix, count, &text);
-    Muster__V1__ImportDevicesResponse *answer = device_rows_import(&s, rows, count);
+    Muster__V1__ImportDevicesResponse *answer = device_rows_import(&s, rows, count, false);
     bool ok = answer && issue(&s, rows, count, tokens);
     session_free_message((ProtobufCMessage *)answer);
     session_close(&s);

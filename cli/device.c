@@ -19,6 +19,12 @@ static void show_one(const ProtobufCMessage *answer)
     printf("device %s\n  platform     %s\n  number       %" PRIu32 "\n  registered   %s\n  connection   %s\n", d->id,
            show_enum(&muster__v1__platform__descriptor, (int)d->platform), d->seq, show_time(d->created_at, at),
            show_enum(&muster__v1__connection__descriptor, (int)d->connection));
+    if (d->last_seen_at)
+        printf("  last seen    %s\n", show_time(d->last_seen_at, at));
+    for (size_t i = 0; i < d->n_tags; i++)
+        printf("  tag          %s\n", d->tags[i]);
+    for (size_t i = 0; i < d->n_attributes; i++)
+        printf("  attr.%-7s %s\n", d->attributes[i]->key, d->attributes[i]->value);
     if (!d->information)
         return;
     printf("  os version   %s\n  model        %s\n  serial       %s\n", d->information->os_version,
@@ -56,11 +62,12 @@ static void show_devices(const ProtobufCMessage *answer, bool first)
 int device_list(struct invocation *inv)
 {
     struct pager_flags page = {0};
-    const char *platform = NULL, *group = "";
+    const char *platform = NULL, *group = "", *filter = "";
     const struct arg_flag flags[] = {
         PAGER_FLAG(page),
         {"platform", ARG_TEXT, &platform, "PLATFORM", "only devices of this platform", 0, 0},
         {"group", ARG_TEXT, &group, "NAME", "only members of this group", 0, 0},
+        {"filter", ARG_TEXT, &filter, "FILTER", "only who matches, such as 'tag = store-12'", 0, 0},
         {0},
     };
     struct args a = {.positional = "", .flags = flags};
@@ -80,6 +87,7 @@ int device_list(struct invocation *inv)
                     show_enum_choices(&muster__v1__platform__descriptor));
     request.platform = (Muster__V1__Platform)value;
     request.group = (char *)group;
+    request.filter = (char *)filter;
     return pager_run(inv, &p, &page);
 }
 

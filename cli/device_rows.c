@@ -17,7 +17,7 @@ struct upload {
     struct session *s;
     const struct device_row *rows;
     size_t count, sent;
-    bool ended, done;
+    bool ended, done, replace;
     struct status status;
     Muster__V1__ImportDevicesResponse *answer;
 };
@@ -30,11 +30,15 @@ static void send_message(struct grpc_client_call *call, struct upload *u)
     size_t n = 0;
 
     for (; n < ROWS_A_MESSAGE && u->sent < u->count; n++, u->sent++) {
-        muster__v1__device__init(&devices[n]);
+        if (u->rows[u->sent].labels)
+            devices[n] = *u->rows[u->sent].labels;
+        else
+            muster__v1__device__init(&devices[n]);
         devices[n].id = u->rows[u->sent].id;
         devices[n].platform = u->rows[u->sent].platform;
         list[n] = &devices[n];
     }
+    request.replace_labels = u->replace;
     request.devices = list;
     request.n_devices = n;
     grpc_client_send(call, &request.base);
@@ -77,11 +81,12 @@ static void on_status(struct grpc_client_call *call, void *arg, const struct sta
     ev_break(u->s->loop, EVBREAK_ONE);
 }
 
-Muster__V1__ImportDevicesResponse *device_rows_import(struct session *s, const struct device_row *rows, size_t count)
+Muster__V1__ImportDevicesResponse *device_rows_import(struct session *s, const struct device_row *rows, size_t count,
+                                                      bool replace)
 {
     static const struct grpc_client_handler handler = {
         .on_message = on_message, .on_status = on_status, .on_drain = go_on};
-    struct upload u = {.s = s, .rows = rows, .count = count};
+    struct upload u = {.s = s, .rows = rows, .count = count, .replace = replace};
     struct grpc_client_call *call =
         grpc_client_start(s->client, "/muster.v1.DeviceService/ImportDevices",
                           &muster__v1__import_devices_response__descriptor, IMPORT_TIMEOUT_MS, &handler, &u);

@@ -11,10 +11,13 @@
 struct device_row {
     char *id;
     Muster__V1__Platform platform;
+    const Muster__V1__Device *labels; /* its tags, attributes and information; NULL: none */
 };
 
-/* Sends `rows` as one ImportDevices stream. Returns owned: the answer; NULL with the error printed. */
-Muster__V1__ImportDevicesResponse *device_rows_import(struct session *s, const struct device_row *rows, size_t count);
+/* Sends `rows` as one ImportDevices stream, with `replace` so that devices keep no other labels. Returns owned: the
+ * answer; NULL with the error printed. */
+Muster__V1__ImportDevicesResponse *device_rows_import(struct session *s, const struct device_row *rows, size_t count,
+                                                      bool replace);
 
 struct device_tokens {
     int64_t lifetime_ms; /* 0: the service's default */

@@ -13,7 +13,10 @@ static void show_group(const Muster__V1__Group *g)
 {
     char at[SHOW_TIME_BYTES];
 
-    printf("%-32s %10" PRIu32 "  %s\n", g->name, g->device_count, show_time(g->created_at, at));
+    if (*g->filter)
+        printf("%-32s %10s  %s  %s\n", g->name, "filter", show_time(g->created_at, at), g->filter);
+    else
+        printf("%-32s %10" PRIu32 "  %s\n", g->name, g->device_count, show_time(g->created_at, at));
 }
 
 static void show_created(const ProtobufCMessage *answer)
@@ -24,8 +27,9 @@ static void show_created(const ProtobufCMessage *answer)
 int group_create(struct invocation *inv)
 {
     struct arg_list devices = {0};
-    const char *file = NULL;
+    const char *file = NULL, *filter = "";
     const struct arg_flag flags[] = {
+        {"filter", ARG_TEXT, &filter, "FILTER", "who matches is a member, found anew each time", 0, 0},
         {"device", ARG_LIST, &devices, "ID", "a first member; may be repeated", 0, 0},
         {"devices-file", ARG_TEXT, &file, "FILE", "first members, one id a line; - for standard input", 0, 0},
         {0},
@@ -37,6 +41,7 @@ int group_create(struct invocation *inv)
     args_parse(inv, &a);
     input_ids_load(inv, &devices, file, &ids);
     request.name = (char *)a.words.items[0];
+    request.filter = (char *)filter;
     request.device_ids = ids.ids;
     request.n_device_ids = ids.count;
     return call_once(inv, "DeviceService/CreateGroup", &request.base, &muster__v1__create_group_response__descriptor,
@@ -51,8 +56,9 @@ static void show_updated(const ProtobufCMessage *answer)
 int group_update(struct invocation *inv)
 {
     struct arg_list add = {0}, remove_list = {0};
-    const char *add_file = NULL, *remove_file = NULL;
+    const char *add_file = NULL, *remove_file = NULL, *filter = "";
     const struct arg_flag flags[] = {
+        {"filter", ARG_TEXT, &filter, "FILTER", "the new filter of a group that has one", 0, 0},
         {"add", ARG_LIST, &add, "ID", "a device to add; may be repeated", 0, 0},
         {"add-file", ARG_TEXT, &add_file, "FILE", "devices to add, one id a line", 0, 0},
         {"remove", ARG_LIST, &remove_list, "ID", "a device to remove; may be repeated", 0, 0},
@@ -67,6 +73,7 @@ int group_update(struct invocation *inv)
     input_ids_load(inv, &add, add_file, &added);
     input_ids_load(inv, &remove_list, remove_file, &removed);
     request.name = (char *)a.words.items[0];
+    request.filter = (char *)filter;
     request.add_device_ids = added.ids;
     request.n_add_device_ids = added.count;
     request.remove_device_ids = removed.ids;

@@ -1,5 +1,6 @@
 #include "dispatcher/groups.h"
 
+#include "dispatcher/filter_find.h"
 #include "dispatcher/page_token.h"
 #include "dispatcher/present.h"
 #include "dispatcher/request.h"
@@ -51,7 +52,7 @@ static bool unknown_refused(struct one_group *g, const struct pg_result *r, int 
 
 static Muster__V1__Group *changed(struct one_group *g, const struct pg_result *r, int col)
 {
-    struct db_group row = {g->name, (uint32_t)pg_int(r, 0, col), pg_int(r, 0, col + 1)};
+    struct db_group row = {g->name, (uint32_t)pg_int(r, 0, col), pg_int(r, 0, col + 1), ""};
     return present_group(&g->r.arena, &row);
 }
 
@@ -68,6 +69,21 @@ static void on_created(struct request *r, const struct pg_result *const *results
     }
 }
 
+/* Row: the group. */
+static void on_filter_created(struct request *r, const struct pg_result *const *results)
+{
+    struct one_group *g = (struct one_group *)r;
+    struct db_group row;
+    if (!pg_rows(results[0])) {
+        request_refuse(r, STATUS_ALREADY_EXISTS, "GROUP_EXISTS", "there is a group %s already", g->name);
+        return;
+    }
+    db_group_read(results[0], 0, &row);
+    Muster__V1__CreateGroupResponse out = MUSTER__V1__CREATE_GROUP_RESPONSE__INIT;
+    out.group = present_group(&r->arena, &row);
+    request_reply(r, &out.base);
+}
+
 void create_group(struct grpc_call *call, void *service, const ProtobufCMessage *request)
 {
     const Muster__V1__CreateGroupRequest *in = (const Muster__V1__CreateGroupRequest *)request;
@@ -77,11 +93,20 @@ void create_group(struct grpc_call *call, void *service, const ProtobufCMessage 
     struct status st = {0};
     validate_id(&st, "name", in->name);
     validate_ids(&st, "device_ids", in->device_ids, in->n_device_ids, 0, DEVICE_IDS_MAX);
+    if (*in->filter)
+        filter_find_check(&st, "filter", in->filter);
+    if (*in->filter && in->n_device_ids)
+        status_violation(&st, "device_ids", "do not go with a filter");
     if (st.code != STATUS_OK) {
         request_fail(&g->r, &st);
         return;
     }
     struct pg_txn *txn = request_txn(&g->r);
+    if (*in->filter) {
+        db_group_create_filter(txn, g->r.tenant, in->name, in->filter, clock_wall_ms());
+        request_query(&g->r, txn, on_filter_created);
+        return;
+    }
     db_group_create(txn, g->r.tenant, in->name, (const char *const *)in->device_ids, in->n_device_ids, clock_wall_ms());
     request_query(&g->r, txn, on_created);
 }
@@ -91,12 +116,44 @@ static void not_found(struct one_group *g)
     request_refuse(&g->r, STATUS_NOT_FOUND, "GROUP_NOT_FOUND", "there is no group %s", g->name);
 }
 
-/* Row: devices, created_ms, unknown. */
+/* Nothing was changed: there is no such group, or it is of the other kind. */
+static void not_changed(struct one_group *g, const struct pg_result *group)
+{
+    struct db_group row;
+    if (!pg_rows(group)) {
+        not_found(g);
+        return;
+    }
+    db_group_read(group, 0, &row);
+    if (*row.filter)
+        request_refuse(&g->r, STATUS_FAILED_PRECONDITION, "GROUP_HAS_FILTER",
+                       "the members of group %s are those its filter matches", g->name);
+    else
+        request_refuse(&g->r, STATUS_FAILED_PRECONDITION, "GROUP_HAS_MEMBERS", "group %s has a list of members",
+                       g->name);
+}
+
+/* Results: the group as changed; the group. */
+static void on_filter_updated(struct request *r, const struct pg_result *const *results)
+{
+    struct one_group *g = (struct one_group *)r;
+    struct db_group row;
+    if (!pg_rows(results[0])) {
+        not_changed(g, results[1]);
+        return;
+    }
+    db_group_read(results[0], 0, &row);
+    Muster__V1__UpdateGroupResponse out = MUSTER__V1__UPDATE_GROUP_RESPONSE__INIT;
+    out.group = present_group(&r->arena, &row);
+    request_reply(r, &out.base);
+}
+
+/* Results: devices, created_ms, unknown; the group. */
 static void on_updated(struct request *r, const struct pg_result *const *results)
 {
     struct one_group *g = (struct one_group *)r;
     if (!pg_rows(results[0])) {
-        not_found(g);
+        not_changed(g, results[1]);
     } else if (!unknown_refused(g, results[0], 2)) {
         Muster__V1__UpdateGroupResponse out = MUSTER__V1__UPDATE_GROUP_RESPONSE__INIT;
         out.group = changed(g, results[0], 0);
@@ -114,13 +171,24 @@ void update_group(struct grpc_call *call, void *service, const ProtobufCMessage 
     validate_id(&st, "name", in->name);
     validate_ids(&st, "add_device_ids", in->add_device_ids, in->n_add_device_ids, 0, DEVICE_IDS_MAX);
     validate_ids(&st, "remove_device_ids", in->remove_device_ids, in->n_remove_device_ids, 0, DEVICE_IDS_MAX);
+    if (*in->filter)
+        filter_find_check(&st, "filter", in->filter);
+    if (*in->filter && (in->n_add_device_ids || in->n_remove_device_ids))
+        status_violation(&st, "filter", "does not go with devices to add or remove");
     if (st.code != STATUS_OK) {
         request_fail(&g->r, &st);
         return;
     }
     struct pg_txn *txn = request_txn(&g->r);
+    if (*in->filter) {
+        db_group_change_filter(txn, g->r.tenant, in->name, in->filter);
+        db_group_get(txn, g->r.tenant, in->name);
+        request_query(&g->r, txn, on_filter_updated);
+        return;
+    }
     db_group_change(txn, g->r.tenant, in->name, (const char *const *)in->add_device_ids, in->n_add_device_ids,
                     (const char *const *)in->remove_device_ids, in->n_remove_device_ids);
+    db_group_get(txn, g->r.tenant, in->name);
     request_query(&g->r, txn, on_updated);
 }
 

@@ -2,11 +2,12 @@
 
 #include <stdio.h>
 
+#include "dispatcher/label_set.h"
 #include "dispatcher/request.h"
 #include "dispatcher/target_set.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
-#include "lib/store/db_device.h"
+#include "lib/store/db_label.h"
 #include "muster/v1/device_service.pb-c.h"
 
 #define MESSAGE_DEVICES_MAX 10000u
@@ -47,10 +48,14 @@ static void check(struct status *st, const Muster__V1__ImportDevicesRequest *in)
         status_violation(st, "devices", "has %zu entries, allowed are %u", in->n_devices, MESSAGE_DEVICES_MAX);
     for (size_t i = 0; i < in->n_devices && st->violation_count < STATUS_VIOLATIONS_MAX; i++) {
         const Muster__V1__Device *d = in->devices[i];
+        char path[64];
+        if (d->n_tags || d->n_attributes || d->information) {
+            snprintf(path, sizeof path, "devices[%zu]", i);
+            label_set_check(st, path, d);
+        }
         if (validate_id_ok(d->id) &&
             protobuf_c_enum_descriptor_get_value(&muster__v1__platform__descriptor, (int)d->platform))
             continue;
-        char path[64];
         snprintf(path, sizeof path, "devices[%zu].id", i);
         validate_id(st, path, d->id);
         snprintf(path, sizeof path, "devices[%zu].platform", i);
@@ -72,12 +77,18 @@ static bool write_devices(struct import *im, struct pg_txn *txn, const Muster__V
     size_t count = id_set_unique(all, n, true, kept);
     if (count == SIZE_MAX)
         return false;
+    struct label_set set = {0};
+    bool added = true;
     for (size_t i = 0; i < count; i++) {
         ids[i] = all[kept[i]];
         platforms[i] = (int16_t)in->devices[kept[i]]->platform;
+        added = added && label_set_add(&set, (int32_t)i + 1, in->devices[kept[i]]);
     }
-    db_device_import(txn, im->r.tenant, ids, platforms, count, clock_wall_ms());
-    return true;
+    struct db_labels labels = label_set_labels(&set, in->replace_labels);
+    if (added)
+        db_label_import(txn, im->r.tenant, ids, platforms, count, &labels, clock_wall_ms());
+    label_set_free(&set);
+    return added;
 }
 
 void import_message(struct grpc_call *call, void *service, const ProtobufCMessage *request)

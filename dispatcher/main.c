@@ -17,6 +17,7 @@
 #include "dispatcher/service_command.h"
 #include "dispatcher/service_device.h"
 #include "dispatcher/submit.h"
+#include "dispatcher/upkeep.h"
 #include "dispatcher/watch.h"
 #include "lib/base/config.h"
 #include "lib/base/grpc_health.h"
@@ -31,6 +32,7 @@
 
 struct process {
     struct dispatcher d;
+    struct upkeep *upkeep;
     struct stream_hub *hub;
     struct tls *tls_context;
     struct grpc_server *server;
@@ -182,7 +184,8 @@ static bool start_stores(struct process *p)
     d->watches = watches_new(d);
     list_init(&d->exports);
     d->leader = leader_new(d->loop, d->pg, d->live, &leader);
-    if (!d->auth || !d->acceptor || !d->watches || !d->leader)
+    p->upkeep = upkeep_new(d->loop, d->pg);
+    if (!p->upkeep || !d->auth || !d->acceptor || !d->watches || !d->leader)
         return false;
     pg_on_change(d->pg, on_postgres, p);
     live_on_change(d->live, on_redis, p);
@@ -315,6 +318,7 @@ static void free_all(struct process *p)
     leader_free(&p->d.leader);
     live_free(&p->d.live);
     pg_free(&p->d.pg);
+    upkeep_free(&p->upkeep);
     grpc_reflection_free(&p->reflection);
     grpc_health_free(&p->health);
     watches_free(&p->d.watches);

@@ -91,6 +91,7 @@ Muster__V1__Group *present_group(struct arena *a, const struct db_group *group)
     g->name = copy(a, group->name);
     g->device_count = group->devices;
     g->created_at = present_time(a, group->created_ms);
+    g->filter = copy(a, group->filter);
     return g;
 }
 

@@ -8,6 +8,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
+#include "lib/store/db_label.h"
 
 #define RETRY_MS 1000
 
@@ -168,6 +169,10 @@ void request_store_status(struct status *st, enum err err, const struct pg_error
         st->retry_ms = RETRY_MS;
     } else if (refused && (!strcmp(error->sqlstate, "22021") || !strcmp(error->sqlstate, "22P05"))) {
         status_set(st, STATUS_INVALID_ARGUMENT, "INVALID_FIELD", "a text of the request can't be stored");
+    } else if (refused && !strcmp(error->sqlstate, DB_LABEL_LIMIT)) {
+        status_set(st, STATUS_FAILED_PRECONDITION, "TOO_MANY_ATTRIBUTES",
+                   "the tenant's devices would have more than %d different names of attributes",
+                   DB_ATTRIBUTE_NAMES_MAX);
     } else if (refused && !passes(error->sqlstate)) {
         log_error("store_refused", "sqlstate=%s message=%s", error->sqlstate, log_quote(error->message));
         status_set(st, STATUS_INTERNAL, "STORE_REFUSED", "the store refused the request");

@@ -1,14 +1,14 @@
-/* From the target of a request to the devices it means (DESIGN step 1).
- * Owns: struct resolution. May call: lib/store, target_set, sorted_ids, request. Loop rule: non-blocking. */
+/* From a target to the devices it means, at any time: for a request, or for a batch that looks again (DESIGN step 1).
+ * Owns: struct resolution. May call: lib/store, filter_find, target_set, sorted_ids. Loop rule: non-blocking. */
 #ifndef MUSTER_DISPATCHER_RESOLVE_H
 #define MUSTER_DISPATCHER_RESOLVE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "dispatcher/request.h"
 #include "dispatcher/sorted_ids.h"
 #include "dispatcher/target_set.h"
+#include "lib/store/pg.h"
 #include "muster/v1/command.pb-c.h"
 #include "proto/status.h"
 
@@ -24,31 +24,33 @@ struct resolve_part {
     size_t from, count; /* of the list */
 };
 
-/* Zero-initialise, then set target and per_platform. */
+/* Zero-initialise, then set what is asked. */
 struct resolution {
-    const Muster__V1__Target *target; /* borrowed until freed */
+    struct pg *pg;
+    int32_t tenant;
+    const Muster__V1__Target *target; /* checked by validate_target; borrowed until freed */
     bool per_platform;                /* counts are wanted */
+    /* Called once, perhaps before resolution_run returns; resolution_free is the caller's. */
+    void (*done)(struct resolution *res);
+    void *arg;
     /* The answer. */
+    struct status st;  /* not STATUS_OK: a group is unknown, and the like */
+    bool store_failed; /* it is the store's failure that `st` tells */
     struct target_set set;
     uint32_t unknown_count;
     const char *unknown[RESOLVE_UNKNOWN_KEPT]; /* the first of them, borrowed from the target */
     size_t unknown_kept;
     uint32_t platforms[RESOLVE_PLATFORMS];
     /* Its own. */
-    struct request *r;
-    request_next_fn *next;
-    struct status *refusal;
+    const Muster__V1__Target *side; /* the target, then what it excludes */
+    struct target_set found;        /* of the side */
     struct sorted_ids list;
     int64_t *seqs; /* of each of the list */
     struct resolve_part parts[RESOLVE_PARTS];
     size_t waiting;
-    bool failed;
 };
 
-/* Asks what the target means, and calls `next` with NULL for results when the answer is there: with `refusal` filled
- * when a group is unknown. When PostgreSQL or memory fails the resolution is freed and the request ends without it. All
- * is borrowed; the caller touches nothing afterwards. */
-void resolution_run(struct resolution *res, struct request *r, struct status *refusal, request_next_fn *next);
+void resolution_run(struct resolution *res);
 void resolution_free(struct resolution *res);
 
 #endif

@@ -25,8 +25,10 @@ struct submit {
         int16_t first;
         uint8_t bit;
         struct slice target;
-    } place;               /* of the one device addressed by its id */
-    struct status refusal; /* what is answered unless the request was accepted before */
+    } place;                         /* of the one device addressed by its id */
+    char digest[TARGET_DIGEST_TEXT]; /* of the devices addressed; "": not known */
+    struct status refusal;           /* what is answered unless the request was accepted before */
+    Muster__V1__SubmitBatchResponse replayed;
 };
 
 /* --- what the request asks for ---------------------------------------------------------------------------------- */
@@ -59,6 +61,8 @@ static void hash_request(struct submit *s, uint8_t hash[32])
     store_u64le(fixed + 8, strlen(s->in->description));
     crypto_hash_sha256_update(&h, fixed, sizeof fixed);
     crypto_hash_sha256_update(&h, (const uint8_t *)s->in->description, strlen(s->in->description));
+    /* Behind all that was there before requests had it, so that theirs keep their hashes. */
+    crypto_hash_sha256_update(&h, (const uint8_t *)s->in->target_digest, strlen(s->in->target_digest));
     crypto_hash_sha256_final(&h, hash);
 }
 
@@ -119,6 +123,7 @@ static bool describe_target(struct submit *s)
     b->targets = targets;
     b->block_count = n;
     b->device_count = target_set_count(&s->res.set);
+    target_set_digest(&s->res.set, s->r.tenant, s->digest);
     b->unknown_count = s->res.unknown_count;
     b->unknown_ids = s->res.unknown;
     b->unknown_kept = s->res.unknown_kept;
@@ -174,6 +179,7 @@ static void answer_accepted(struct submit *s)
 {
     Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
     out.batch = present_accepted(s);
+    out.target_digest = s->digest;
     out.unknown_count = s->res.unknown_count;
     out.n_unknown_device_ids = s->res.unknown_kept;
     out.unknown_device_ids = (char **)(uintptr_t)s->res.unknown;
@@ -194,6 +200,7 @@ static void answer_validated(struct submit *s)
     }
     out.platforms = list;
     out.batch = present_accepted(s);
+    out.target_digest = s->digest;
     out.unknown_count = s->res.unknown_count;
     out.n_unknown_device_ids = s->res.unknown_kept;
     out.unknown_device_ids = (char **)(uintptr_t)s->res.unknown;
@@ -202,7 +209,7 @@ static void answer_validated(struct submit *s)
 
 struct id_list {
     struct arena *arena;
-    char *ids[RESOLVE_UNKNOWN_KEPT];
+    char **ids; /* room for RESOLVE_UNKNOWN_KEPT */
     size_t n;
 };
 
@@ -212,6 +219,25 @@ static void keep_id(void *arg, struct slice id)
     char *text = list->n < RESOLVE_UNKNOWN_KEPT ? arena_copy(list->arena, id.data, id.len) : NULL;
     if (text)
         list->ids[list->n++] = text;
+}
+
+/* Row by row: the batch's blocks. */
+static void on_replayed_targets(struct request *r, const struct pg_result *const *results)
+{
+    struct submit *s = (struct submit *)r;
+    struct target_set set = {0};
+    struct db_batch_block b;
+    for (int row = 0; row < pg_rows(results[0]); row++)
+        if (db_batch_addressed_read(results[0], row, &b))
+            target_set_add(&set, b.block, &b.targets);
+    target_set_digest(&set, r->tenant, s->digest);
+    s->replayed.target_digest = s->digest;
+    bool failed = set.failed;
+    target_set_free(&set);
+    if (failed)
+        no_memory(s);
+    else
+        reply(s, &s->replayed);
 }
 
 /* The first answer again, from what the first request left behind. */
@@ -224,17 +250,21 @@ static void answer_replayed(struct submit *s, const struct pg_result *result)
         return;
     }
     uint32_t counts[STATE_COUNT] = {[STATE_QUEUED] = row.device_count};
-    struct id_list unknown = {.arena = &s->r.arena};
-    db_batch_unknown(result, 0, keep_id, &unknown);
+    struct id_list unknown = {.arena = &s->r.arena, .ids = request_alloc(&s->r, RESOLVE_UNKNOWN_KEPT, sizeof(char *))};
+    if (unknown.ids)
+        db_batch_unknown(result, 0, keep_id, &unknown);
     row.cancel_requested_ms = row.canceled_ms = row.closed_ms = 0;
-    Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
-    out.batch = present_batch(&s->r.arena, &row, counts);
-    out.unknown_count = row.unknown_count;
-    out.unknown_device_ids = unknown.ids;
-    out.n_unknown_device_ids = unknown.n;
-    out.replayed = 1;
+    Muster__V1__SubmitBatchResponse *out = &s->replayed;
+    muster__v1__submit_batch_response__init(out);
+    out->batch = present_batch(&s->r.arena, &row, counts);
+    out->unknown_count = row.unknown_count;
+    out->unknown_device_ids = unknown.ids;
+    out->n_unknown_device_ids = unknown.n;
+    out->replayed = 1;
     s->r.d->figures.batches_replayed++;
-    reply(s, &out);
+    struct pg_txn *txn = request_txn(&s->r);
+    db_batch_addressed(txn, row.id);
+    request_query(&s->r, txn, on_replayed_targets);
 }
 
 /* --- the steps -------------------------------------------------------------------------------------------------- */
@@ -291,6 +321,12 @@ static void check_target(struct submit *s, struct status *st)
         status_set(st, STATUS_INVALID_ARGUMENT, "UNKNOWN_DEVICES", "%u of the devices listed are not registered",
                    s->res.unknown_count);
         status_metadata(st, "unknown_count", "%u", s->res.unknown_count);
+    } else if (*s->in->target_digest && strcmp(s->in->target_digest, s->digest) != 0) {
+        status_set(st, STATUS_FAILED_PRECONDITION, "TARGET_CHANGED",
+                   "the target now addresses other devices than those of the digest: %u of them",
+                   s->job.batch.device_count);
+        status_metadata(st, "device_count", "%u", s->job.batch.device_count);
+        status_metadata(st, "target_digest", "%s", s->digest);
     } else if (!s->job.batch.device_count) {
         status_set(st, STATUS_FAILED_PRECONDITION, "EMPTY_TARGET", "the target addresses no device");
     }
@@ -309,6 +345,13 @@ static void place_device(struct submit *s)
     b->firsts = &s->place.first;
     b->targets = &s->place.target;
     b->block_count = b->device_count = 1;
+    struct target_set set = {0};
+    struct bitmap slots = {{0}};
+    bitmap_set(&slots, slot);
+    target_set_add(&set, block_of((uint32_t)s->job.seq), &slots);
+    if (!set.failed)
+        target_set_digest(&set, s->r.tenant, s->digest);
+    target_set_free(&set);
 }
 
 static void on_unknown_device(struct submit *s)
@@ -350,10 +393,15 @@ static void accept_it(struct submit *s)
     fail(s, &st);
 }
 
-static void on_resolved(struct request *r, const struct pg_result *const *results)
+static void on_resolved(struct resolution *res)
 {
-    struct submit *s = (struct submit *)r;
-    (void)results;
+    struct submit *s = res->arg;
+    if (res->store_failed) {
+        s->r.d->figures.store_errors++;
+        fail(s, &res->st);
+        return;
+    }
+    s->refusal = res->st;
     if (!describe_target(s)) {
         no_memory(s);
         return;
@@ -375,8 +423,8 @@ static void on_resolved(struct request *r, const struct pg_result *const *result
 static const char *only_device(const Muster__V1__SubmitBatchRequest *in)
 {
     const Muster__V1__Target *target = in->target;
-    bool one =
-        !in->validate_only && target->kind_case == MUSTER__V1__TARGET__KIND_DEVICES && target->devices->n_ids == 1;
+    bool one = !in->validate_only && target->kind_case == MUSTER__V1__TARGET__KIND_DEVICES &&
+               target->devices->n_ids == 1 && !target->exclude && !*in->target_digest;
     return one ? target->devices->ids[0] : NULL;
 }
 
@@ -403,7 +451,11 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
         accept_it(s);
         return;
     }
+    s->res.pg = s->r.d->pg;
+    s->res.tenant = s->r.tenant;
     s->res.target = s->in->target;
     s->res.per_platform = s->in->validate_only;
-    resolution_run(&s->res, &s->r, &s->refusal, on_resolved);
+    s->res.done = on_resolved;
+    s->res.arg = s;
+    resolution_run(&s->res);
 }

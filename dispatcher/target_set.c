@@ -108,6 +108,38 @@ uint32_t target_set_common(const struct target_set *set, uint32_t block, const s
     return bitmap_count(&b->slots) - bitmap_count(&outside);
 }
 
+void target_set_subtract(struct target_set *set, const struct target_set *others)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < set->count; i++) {
+        struct target_block *b = &set->blocks[i];
+        const struct target_block *out = target_set_find(others, b->block);
+        if (out)
+            bitmap_and_not(&b->slots, &out->slots);
+        if (bitmap_next(&b->slots, 0) < BLOCK_SLOTS)
+            set->blocks[kept++] = *b;
+    }
+    set->count = kept;
+}
+
+void target_set_digest(const struct target_set *set, int32_t tenant, char out[TARGET_DIGEST_TEXT])
+{
+    static const char title[] = "muster target 1";
+    crypto_hash_sha256_state h;
+    uint8_t number[4], digest[crypto_hash_sha256_BYTES];
+    crypto_hash_sha256_init(&h);
+    crypto_hash_sha256_update(&h, (const uint8_t *)title, sizeof title);
+    store_u32le(number, (uint32_t)tenant);
+    crypto_hash_sha256_update(&h, number, sizeof number);
+    for (size_t i = 0; i < set->count; i++) {
+        store_u32le(number, set->blocks[i].block);
+        crypto_hash_sha256_update(&h, number, sizeof number);
+        crypto_hash_sha256_update(&h, set->blocks[i].slots.bytes, BITMAP_BYTES);
+    }
+    crypto_hash_sha256_final(&h, digest);
+    sodium_bin2hex(out, TARGET_DIGEST_TEXT, digest, sizeof digest);
+}
+
 /* Open addressing at most half full; entries are index + 1. */
 size_t id_set_unique(const char *const *ids, size_t n, bool keep_last, uint32_t *kept)
 {

@@ -33,6 +33,13 @@ const struct target_block *target_set_find(const struct target_set *set, uint32_
 /* How many of `slots` of this block are in the set. */
 uint32_t target_set_common(const struct target_set *set, uint32_t block, const struct bitmap *slots);
 
+/* Takes the devices of `others` out; blocks that become empty go. */
+void target_set_subtract(struct target_set *set, const struct target_set *others);
+/* SHA-256 over tenant and devices, as hexadecimal text: the tenant, then each block's number (both u32, little endian)
+ * and its 128 bytes, in order. Alike for the same devices, however they were found. */
+#define TARGET_DIGEST_TEXT 65 /* with the final NUL */
+void target_set_digest(const struct target_set *set, int32_t tenant, char out[TARGET_DIGEST_TEXT]);
+
 /* Takes repeated ids out of a list, keeping the first (or with `keep_last` the last) of each in its order: fills `kept`
  * (room for n) with their indexes. Returns how many, or SIZE_MAX without memory. Nobody can choose ids that make it
  * slow: keyed hash. */

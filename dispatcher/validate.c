@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "dispatcher/filter_find.h"
 #include "lib/base/buf.h"
 #include "lib/base/utf8.h"
 
@@ -114,26 +115,56 @@ bool validate_duration(int64_t *ms, int64_t seconds, int32_t nanos)
     return true;
 }
 
-static void validate_target(struct status *st, const Muster__V1__Target *target)
+/* What is said of whom, `path` being the field of the whole. */
+static void validate_kind(struct status *st, const char *path, const Muster__V1__Target *target)
 {
-    switch (target ? target->kind_case : MUSTER__V1__TARGET__KIND__NOT_SET) {
+    char field[64];
+    switch (target->kind_case) {
     case MUSTER__V1__TARGET__KIND_ALL:
+        snprintf(field, sizeof field, "%s.all", path);
         if (!target->all)
-            status_violation(st, "target.all", "must be true when it is set");
+            status_violation(st, field, "must be true when it is set");
         return;
     case MUSTER__V1__TARGET__KIND_DEVICES:
-        validate_ids(st, "target.devices.ids", target->devices->ids, target->devices->n_ids, 1, DEVICE_IDS_MAX);
+        snprintf(field, sizeof field, "%s.devices.ids", path);
+        validate_ids(st, field, target->devices->ids, target->devices->n_ids, 1, DEVICE_IDS_MAX);
         return;
     case MUSTER__V1__TARGET__KIND_GROUPS:
-        validate_ids(st, "target.groups.names", target->groups->names, target->groups->n_names, 1, GROUP_NAMES_MAX);
+        snprintf(field, sizeof field, "%s.groups.names", path);
+        validate_ids(st, field, target->groups->names, target->groups->n_names, 1, GROUP_NAMES_MAX);
         return;
     case MUSTER__V1__TARGET__KIND_PLATFORM:
-        validate_enum(st, "target.platform", &muster__v1__platform__descriptor, (int)target->platform, false);
+        snprintf(field, sizeof field, "%s.platform", path);
+        validate_enum(st, field, &muster__v1__platform__descriptor, (int)target->platform, false);
+        return;
+    case MUSTER__V1__TARGET__KIND_FILTER:
+        snprintf(field, sizeof field, "%s.filter", path);
+        filter_find_check(st, field, target->filter);
         return;
     case MUSTER__V1__TARGET__KIND__NOT_SET:
     default:
-        status_violation(st, "target", "must say whom to address");
+        status_violation(st, path, "must say whom to address");
     }
+}
+
+void validate_target(struct status *st, const Muster__V1__Target *target)
+{
+    if (!target) {
+        status_violation(st, "target", "must say whom to address");
+        return;
+    }
+    validate_kind(st, "target", target);
+    if (!target->exclude)
+        return;
+    validate_kind(st, "target.exclude", target->exclude);
+    if (target->exclude->exclude)
+        status_violation(st, "target.exclude.exclude", "must not be set");
+}
+
+static void validate_digest(struct status *st, const char *digest)
+{
+    if (*digest && (strlen(digest) != DIGEST_TEXT || strspn(digest, "0123456789abcdef") != DIGEST_TEXT))
+        status_violation(st, "target_digest", "must be %u hexadecimal digits in lower case", DIGEST_TEXT);
 }
 
 static void validate_expiry(struct status *st, const Google__Protobuf__Timestamp *expires_at, int64_t now_ms)
@@ -160,4 +191,5 @@ void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *re
     validate_text(st, "description", request->description, 0, BATCH_DESCRIPTION_MAX);
     validate_enum(st, "priority", &muster__v1__priority__descriptor, (int)request->priority, true);
     validate_expiry(st, request->expires_at, now_ms);
+    validate_digest(st, request->target_digest);
 }

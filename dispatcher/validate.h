@@ -20,11 +20,14 @@
 #define BATCH_DESCRIPTION_MAX  1024u
 #define REQUEST_ID_MAX         128u
 #define KEY_DESCRIPTION_MAX    256u
+#define DIGEST_TEXT            64u /* digits of a SHA-256 */
 #define CREDENTIAL_LIFE_MIN_MS (60 * 1000ll)
 #define CREDENTIAL_LIFE_MAX_MS (3652 * DAY_MS) /* ten years */
 
 /* Each adds violations to `st`, naming `field`, and goes on; `st->code` is STATUS_OK afterwards if there were none. */
 void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *request, int64_t now_ms);
+/* Also of a target that is kept for later: fields begin with "target". */
+void validate_target(struct status *st, const Muster__V1__Target *target);
 void validate_command(struct status *st, const Muster__V1__Command *command);
 /* UTF-8 of `min` to `max` bytes. */
 void validate_text(struct status *st, const char *field, const char *text, size_t min, size_t max);

@@ -178,6 +178,18 @@ const char *acknowledgement_read(struct acknowledgement *ack, struct slice messa
     return got < 0 ? "not a protobuf message" : check_limits(ack, has_id);
 }
 
+void information_read(struct slice information, struct slice *os_version, struct slice *model)
+{
+    struct field f;
+    *os_version = *model = (struct slice){0};
+    while (next_field(&information, &f) == 1) {
+        if (f.wire == WIRE_BYTES && f.number == 1)
+            *os_version = f.bytes;
+        else if (f.wire == WIRE_BYTES && f.number == 2)
+            *model = f.bytes;
+    }
+}
+
 bool acknowledgement_has_result(const struct acknowledgement *ack)
 {
     return ack->code || ack->text.len || ack->information.len || ack->backup_reference.len || ack->payload.len;

@@ -38,6 +38,8 @@ struct acknowledgement {
 
 /* Returns NULL, or what is wrong with the message in a few words (a literal). Unknown fields are passed over. */
 MUST_CHECK const char *acknowledgement_read(struct acknowledgement *ack, struct slice message);
+/* os_version and model of an encoded muster.v1.DeviceInformation, borrowed; empty where absent. */
+void information_read(struct slice information, struct slice *os_version, struct slice *model);
 /* Whether it says more than the outcome. */
 bool acknowledgement_has_result(const struct acknowledgement *ack);
 /* Appends an encoded muster.v1.CommandResult. */

@@ -47,7 +47,7 @@ struct status {
     unsigned violation_count;
     struct {
         const char *key; /* literal */
-        char value[64];
+        char value[128];
     } metadata[STATUS_METADATA_MAX];
     unsigned metadata_count;
     int64_t retry_ms; /* >0 adds RetryInfo */

@@ -10,6 +10,7 @@
 #include "workers/credentials.h"
 #include "workers/inbox.h"
 #include "workers/mqtt.h"
+#include "workers/seen.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
 #include "workers/worker.h"
@@ -137,5 +138,7 @@ void lifecycle_drain(struct worker *w)
     if (w->mqtt)
         mqtt_server_stop(w->mqtt);
     inbox_stop(w->inbox);
+    if (w->seen)
+        seen_write(w->seen);
     acks_barrier(w->acks, answers_durable, w);
 }

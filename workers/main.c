@@ -23,6 +23,7 @@
 #include "workers/lifecycle.h"
 #include "workers/mqtt.h"
 #include "workers/routed.h"
+#include "workers/seen.h"
 #include "workers/session_table.h"
 #include "workers/ticket_keys.h"
 #include "workers/worker.h"
@@ -63,6 +64,8 @@ static void read_settings(struct process *p, int argc, char **argv)
         {"lease", CONFIG_DURATION, &o->lease_ms, "10s", 300, 3600000, "how long the worker's number holds unrenewed"},
         {"flush-interval", CONFIG_DURATION, &o->flush_ms, "5ms", 1, 10000,
          "how long outcomes are collected; five times that in a crowd"},
+        {"seen-interval", CONFIG_DURATION, &o->seen_ms, "30s", 10, 600000,
+         "how often it is written which devices have connected"},
         {"not-now-retry", CONFIG_DURATION, &o->not_now_ms, "30s", 1, 86400000,
          "when a command put off is delivered again to a device that stays connected"},
         {"keepalive-max", CONFIG_INT, &o->keepalive_max_s, "0", 0, 65535,
@@ -167,7 +170,7 @@ static bool make_parts(struct process *p)
         !(w->batches = batch_cache_new(w->live)) ||
         !(w->acks = acks_new(w->loop, w->live, w->pg, w->sessions, &acks)) || !(w->attach = attach_new(w)) ||
         !(w->routed = routed_new(w)) || !(w->inbox = inbox_new(w)) ||
-        !(w->credentials = credentials_new(w->loop, w->pg)))
+        !(w->credentials = credentials_new(w->loop, w->pg)) || !(w->seen = seen_new(w, w->options.seen_ms)))
         return false;
     if (w->options.answer_self)
         w->answer_self = answer_self_new(w);
@@ -300,6 +303,7 @@ static void free_parts(struct process *p)
     attach_free(&w->attach);
     lease_free(&w->lease);
     credentials_free(&w->credentials);
+    seen_free(&w->seen);
     acks_free(&w->acks);
     batch_cache_free(&w->batches);
     session_table_free(&w->sessions);

@@ -11,6 +11,7 @@
 #include "workers/batch_cache.h"
 #include "workers/lease.h"
 #include "workers/routed.h"
+#include "workers/seen.h"
 #include "workers/session_table.h"
 #include "workers/worker.h"
 
@@ -98,6 +99,8 @@ bool session_open(struct session *s)
         return false;
     s->generation = ++w->generations ? w->generations : ++w->generations;
     s->open = true;
+    if (w->seen)
+        seen_mark(w->seen, s->tenant, s->seq);
     return true;
 }
 

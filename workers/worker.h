@@ -23,6 +23,7 @@ struct live;
 struct mqtt_server;
 struct pg;
 struct routed;
+struct seen;
 struct session;
 struct session_table;
 struct stream_hub;
@@ -33,6 +34,7 @@ struct worker_options {
     int64_t lease_ms;        /* how long the worker's number holds without renewal */
     int64_t flush_ms;        /* how long acknowledgements collect */
     int64_t not_now_ms;      /* when a command that was NOT_NOW is delivered again on the same connection */
+    int64_t seen_ms;         /* how often it is written which devices were seen */
     int64_t keepalive_max_s; /* longest keepalive granted; 0: what the device asks */
     bool answer_self;        /* measure the queue path: no sockets, every command succeeds at once */
     int64_t answer_shares, answer_share; /* of answer_self: only blocks that leave this remainder are answered for */
@@ -60,6 +62,7 @@ struct worker {
     struct window window;
     struct lease *lease;
     struct credentials *credentials;
+    struct seen *seen;        /* NULL: not noted */
     struct mqtt_server *mqtt; /* NULL with options.answer_self, and the reverse */
     struct answer_self *answer_self;
     void (*stopped)(struct worker *w); /* the drain is over */

@@ -12,6 +12,23 @@ void bitmap_and_not(struct bitmap *into, const struct bitmap *with)
         into->bytes[i] = (uint8_t)(into->bytes[i] & ~with->bytes[i]);
 }
 
+void bitmap_and(struct bitmap *into, const struct bitmap *with)
+{
+    for (unsigned i = 0; i < BITMAP_BYTES; i++)
+        into->bytes[i] &= with->bytes[i];
+}
+
+void bitmap_reverse_bytes(struct bitmap *m)
+{
+    for (unsigned i = 0; i < BITMAP_BYTES; i += 8) {
+        uint64_t w = load_u64le(m->bytes + i);
+        w = (w >> 4 & 0x0f0f0f0f0f0f0f0full) | (w & 0x0f0f0f0f0f0f0f0full) << 4;
+        w = (w >> 2 & 0x3333333333333333ull) | (w & 0x3333333333333333ull) << 2;
+        w = (w >> 1 & 0x5555555555555555ull) | (w & 0x5555555555555555ull) << 1;
+        store_u64le(m->bytes + i, w);
+    }
+}
+
 unsigned bitmap_count(const struct bitmap *m)
 {
     unsigned n = 0;

@@ -49,6 +49,9 @@ static inline bool bitmap_test(const struct bitmap *m, unsigned slot)
 }
 void bitmap_or(struct bitmap *into, const struct bitmap *with);
 void bitmap_and_not(struct bitmap *into, const struct bitmap *with);
+void bitmap_and(struct bitmap *into, const struct bitmap *with);
+/* The bits of every byte in the other order: between this layout and that of PostgreSQL's bit strings. */
+void bitmap_reverse_bytes(struct bitmap *m);
 unsigned bitmap_count(const struct bitmap *m);
 /* First set slot at or after `from`, or BLOCK_SLOTS when there is none. */
 unsigned bitmap_next(const struct bitmap *m, unsigned from);

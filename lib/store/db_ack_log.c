@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "lib/base/log.h"
+#include "proto/delivery.h"
 
 #define LANE 0 /* rows of a stream commit in order */
 
@@ -37,6 +38,14 @@ static const struct pg_stmt update_devices = {
     "UPDATE device d SET information = x.i FROM (SELECT DISTINCT ON (t, s) t, s, i FROM "
     "unnest($1::int[], $2::int[], $3::bytea[]) WITH ORDINALITY AS x(t, s, i, n) WHERE length(i) > 0 "
     "ORDER BY t, s, n DESC) AS x WHERE d.tenant_id = x.t AND d.seq = x.s AND d.deleted_ms IS NULL",
+};
+
+/* For the labels, which are another's to change: see take_device_news of schema/postgres. */
+static const struct pg_stmt insert_news = {
+    "device_news_insert",
+    "INSERT INTO device_news (tenants, seqs, os_versions, models) SELECT $1::int[], $2::int[],"
+    " ARRAY(SELECT nullif(convert_from(u, 'UTF8'), '') FROM unnest($3::bytea[]) AS u),"
+    " ARRAY(SELECT nullif(convert_from(u, 'UTF8'), '') FROM unnest($4::bytea[]) AS u)",
 };
 
 struct open_request {
@@ -92,6 +101,33 @@ static void flushed(void *arg, enum err err, const struct pg_error *error, const
     free(r);
 }
 
+/* What devices said of their system, one row; nothing when none said anything of it. */
+static void add_news(struct pg_txn *txn, const struct db_result *results, size_t count, int32_t *tenants, int32_t *seqs)
+{
+    struct slice *os_versions = calloc(count, sizeof *os_versions), *models = calloc(count, sizeof *models);
+    size_t n = 0;
+    if (!os_versions || !models) {
+        log_error("out_of_memory", "where=db_ack_flush");
+        abort();
+    }
+    for (size_t i = 0; i < count; i++) {
+        information_read(results[i].information, &os_versions[n], &models[n]);
+        if (!os_versions[n].len && !models[n].len)
+            continue;
+        tenants[n] = (int32_t)results[i].tenant;
+        seqs[n++] = (int32_t)results[i].seq;
+    }
+    if (n) {
+        pg_txn_add(txn, &insert_news);
+        pg_put_int4_array(txn, tenants, n);
+        pg_put_int4_array(txn, seqs, n);
+        pg_put_bytea_array(txn, os_versions, n);
+        pg_put_bytea_array(txn, models, n);
+    }
+    free(os_versions);
+    free(models);
+}
+
 /* The parameters of both result statements, as columns. */
 static void add_results(struct pg_txn *txn, const struct db_result *results, size_t count)
 {
@@ -122,6 +158,7 @@ static void add_results(struct pg_txn *txn, const struct db_result *results, siz
         pg_put_int4_array(txn, tenants, count);
         pg_put_int4_array(txn, seqs, count);
         pg_put_bytea_array(txn, bytes, count);
+        add_news(txn, results, count, tenants, seqs);
     }
     free(batches);
     free(tenants);

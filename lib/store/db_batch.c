@@ -235,6 +235,21 @@ void db_batch_blocks(struct pg_txn *txn, int64_t batch)
     pg_put_int8(txn, batch);
 }
 
+void db_batch_addressed(struct pg_txn *txn, int64_t batch)
+{
+    static const struct pg_stmt stmt = {
+        "batch_addressed", "SELECT block, first, targets FROM batch_block WHERE batch_id = $1::bigint ORDER BY block"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8(txn, batch);
+}
+
+bool db_batch_addressed_read(const struct pg_result *r, int row, struct db_batch_block *out)
+{
+    int64_t first = pg_int(r, row, 1);
+    *out = (struct db_batch_block){.block = (uint32_t)pg_int(r, row, 0), .first = (uint16_t)first};
+    return first >= 0 && first < BLOCK_SLOTS && bitmap_untrim(&out->targets, (unsigned)first, pg_bytes(r, row, 2));
+}
+
 void db_batch_states(struct pg_txn *txn, int64_t batch, const int32_t *blocks, size_t n)
 {
     static const struct pg_stmt stmt = {"batch_states",

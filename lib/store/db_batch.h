@@ -80,6 +80,11 @@ struct db_batch_block {
 void db_batch_blocks(struct pg_txn *txn, int64_t batch);
 /* The rows of these blocks, in order. */
 void db_batch_states(struct pg_txn *txn, int64_t batch, const int32_t *blocks, size_t n);
+/* Whom the batch addresses: its blocks in order. Read with db_batch_addressed_read, which fills block, first and
+ * targets.
+ */
+void db_batch_addressed(struct pg_txn *txn, int64_t batch);
+MUST_CHECK bool db_batch_addressed_read(const struct pg_result *r, int row, struct db_batch_block *out);
 /* False when the row makes no sense. */
 MUST_CHECK bool db_batch_block_read(const struct pg_result *r, int row, struct db_batch_block *out);
 

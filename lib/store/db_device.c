@@ -43,6 +43,21 @@ void db_device_list(struct pg_txn *txn, int32_t tenant, int64_t after, int platf
         pg_put_text(txn, group);
 }
 
+/* The LIMIT is there for the number of its parameter only: see LIST_BOUNDED. */
+void db_device_list_of(struct pg_txn *txn, int32_t tenant, const int32_t *seqs, size_t n, int64_t bytes)
+{
+    static const struct pg_stmt stmt = {
+        "device_list_of", LIST_BOUNDED("SELECT d.* FROM unnest($2::integer[]) AS u (seq) CROSS JOIN LATERAL"
+                                       " (SELECT x.* FROM device x WHERE x.tenant_id = $1::integer AND x.seq = u.seq"
+                                       " AND x.deleted_ms IS NULL AND $3::integer = 0 LIMIT 1) d LIMIT $4::integer")};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_int4_array(txn, seqs, n);
+    pg_put_int4(txn, 0);
+    pg_put_int4(txn, (int32_t)n);
+    pg_put_int8(txn, bytes);
+}
+
 void db_device_read(const struct pg_result *r, int row, struct db_device *out)
 {
     *out = (struct db_device){.seq = (uint32_t)pg_int(r, row, 0),
@@ -78,19 +93,6 @@ void db_device_ids(struct pg_txn *txn, int32_t tenant, const int32_t *firsts, co
     pg_put_int4(txn, tenant);
     pg_put_int4_array(txn, firsts, n);
     pg_put_int4_array(txn, lasts, n);
-}
-
-void db_device_import(struct pg_txn *txn, int32_t tenant, const char *const *ids, const int16_t *platforms, size_t n,
-                      int64_t now_ms)
-{
-    static const struct pg_stmt stmt = {"device_import",
-                                        "SELECT i.created, i.updated FROM import_devices($1::integer, $2::text[],"
-                                        " $3::smallint[], $4::bigint) AS i"};
-    pg_txn_add(txn, &stmt);
-    pg_put_int4(txn, tenant);
-    pg_put_text_array(txn, ids, n);
-    pg_put_int2_array(txn, platforms, n);
-    pg_put_int8(txn, now_ms);
 }
 
 void db_device_delete(struct pg_txn *txn, int32_t tenant, const char *id, int64_t now_ms, int64_t key)
@@ -157,17 +159,6 @@ void db_device_blocks(struct pg_txn *txn, int32_t tenant, int platform)
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_int4(txn, platform);
-}
-
-void db_group_blocks(struct pg_txn *txn, int32_t tenant, const char *const *names, size_t n)
-{
-    static const struct pg_stmt stmt = {
-        "group_blocks", "SELECT m.block, 0::smallint, m.slots FROM device_group_block m"
-                        " JOIN device_group g ON g.id = m.group_id"
-                        " WHERE g.tenant_id = $1::integer AND g.name = ANY ($2::text[]) ORDER BY m.block"};
-    pg_txn_add(txn, &stmt);
-    pg_put_int4(txn, tenant);
-    pg_put_text_array(txn, names, n);
 }
 
 bool db_device_block_read(const struct pg_result *r, int row, struct db_device_block *out)

@@ -24,6 +24,8 @@ void db_device_get(struct pg_txn *txn, int32_t tenant, const char *id);
  * more than `bytes`. `platform` 0: all. `group` NULL: all. */
 void db_device_list(struct pg_txn *txn, int32_t tenant, int64_t after, int platform, const char *group, int32_t limit,
                     int64_t bytes);
+/* The same of these numbers, which are in order. */
+void db_device_list_of(struct pg_txn *txn, int32_t tenant, const int32_t *seqs, size_t n, int64_t bytes);
 void db_device_read(const struct pg_result *r, int row, struct db_device *out);
 
 /* One row, one int4[] column: the number of each id in the order given, -1 where there is no such device. Many ids cost
@@ -33,9 +35,6 @@ void db_device_seqs(struct pg_txn *txn, int32_t tenant, const char *const *ids, 
  * the same order with commas between (no id has one). */
 void db_device_ids(struct pg_txn *txn, int32_t tenant, const int32_t *firsts, const int32_t *lasts, size_t n);
 
-/* Ids must differ. One row: created, updated. */
-void db_device_import(struct pg_txn *txn, int32_t tenant, const char *const *ids, const int16_t *platforms, size_t n,
-                      int64_t now_ms);
 /* One row with the seq; none when there is no such device. */
 void db_device_delete(struct pg_txn *txn, int32_t tenant, const char *id, int64_t now_ms, int64_t key);
 
@@ -55,13 +54,11 @@ void db_device_revoke(struct pg_txn *txn, int32_t tenant, const int32_t *seqs, s
 /* --- blocks ----------------------------------------------------------------------------------------------------- */
 struct db_device_block {
     uint32_t block;
-    int16_t platform; /* of groups: 0 */
+    int16_t platform;
     struct bitmap slots;
 };
 /* All blocks of the tenant, in order; `platform` 0 means all. Empty ones are left out. */
 void db_device_blocks(struct pg_txn *txn, int32_t tenant, int platform);
-/* Blocks of these groups, not joined. */
-void db_group_blocks(struct pg_txn *txn, int32_t tenant, const char *const *names, size_t n);
 /* False when the row is no bitmap. */
 MUST_CHECK bool db_device_block_read(const struct pg_result *r, int row, struct db_device_block *out);
 
@@ -70,6 +67,7 @@ struct db_group {
     const char *name;
     uint32_t devices;
     int64_t created_ms;
+    const char *filter; /* "": it has a list of members */
 };
 void db_group_get(struct pg_txn *txn, int32_t tenant, const char *name);
 /* Which of these names are groups: rows like db_group_get. */
@@ -80,7 +78,12 @@ void db_group_read(const struct pg_result *r, int row, struct db_group *out);
 /* One row: made (bool), devices, created_ms, unknown text[]. Not made: the name is taken, or ids are unknown. */
 void db_group_create(struct pg_txn *txn, int32_t tenant, const char *name, const char *const *ids, size_t n,
                      int64_t now_ms);
-/* One row: devices, created_ms, unknown text[]; none when there is no such group. Unknown ids: nothing was changed. */
+/* The same with a filter in place of members: one row as db_group_get's, none when the name is taken. */
+void db_group_create_filter(struct pg_txn *txn, int32_t tenant, const char *name, const char *filter, int64_t now_ms);
+/* One row as db_group_get's; none when there is no such group with a filter. */
+void db_group_change_filter(struct pg_txn *txn, int32_t tenant, const char *name, const char *filter);
+/* One row: devices, created_ms, unknown text[]; none when there is no such group, or it has a filter. Unknown ids:
+ * nothing was changed. */
 void db_group_change(struct pg_txn *txn, int32_t tenant, const char *name, const char *const *add, size_t n_add,
                      const char *const *remove, size_t n_remove);
 /* One row when there was one. */

@@ -1,7 +1,7 @@
 /* Groups: the part of db_device.h that changes and lists them. */
 #include "lib/store/db_device.h"
 
-#define GROUP_COLUMNS "g.name, g.devices, g.created_ms"
+#define GROUP_COLUMNS "g.name, g.devices, g.created_ms, coalesce(g.filter, '')"
 
 void db_group_get(struct pg_txn *txn, int32_t tenant, const char *name)
 {
@@ -31,7 +31,7 @@ void db_group_list(struct pg_txn *txn, int32_t tenant, const char *after, int32_
 
 void db_group_read(const struct pg_result *r, int row, struct db_group *out)
 {
-    *out = (struct db_group){pg_text(r, row, 0), (uint32_t)pg_int(r, row, 1), pg_int(r, row, 2)};
+    *out = (struct db_group){pg_text(r, row, 0), (uint32_t)pg_int(r, row, 1), pg_int(r, row, 2), pg_text(r, row, 3)};
 }
 
 void db_group_create(struct pg_txn *txn, int32_t tenant, const char *name, const char *const *ids, size_t n,
@@ -47,12 +47,39 @@ void db_group_create(struct pg_txn *txn, int32_t tenant, const char *name, const
     pg_put_int8(txn, now_ms);
 }
 
+void db_group_create_filter(struct pg_txn *txn, int32_t tenant, const char *name, const char *filter, int64_t now_ms)
+{
+    static const struct pg_stmt stmt = {"group_create_filter",
+                                        "INSERT INTO device_group AS g (tenant_id, name, filter, created_ms)"
+                                        " VALUES ($1::integer, $2::text, $3::text, $4::bigint)"
+                                        " ON CONFLICT (tenant_id, name) DO NOTHING RETURNING " GROUP_COLUMNS};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_text(txn, name);
+    pg_put_text(txn, filter);
+    pg_put_int8(txn, now_ms);
+}
+
+void db_group_change_filter(struct pg_txn *txn, int32_t tenant, const char *name, const char *filter)
+{
+    static const struct pg_stmt stmt = {"group_change_filter",
+                                        "UPDATE device_group g SET filter = $3::text WHERE g.tenant_id = $1::integer"
+                                        " AND g.name = $2::text AND g.filter IS NOT NULL RETURNING " GROUP_COLUMNS};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_text(txn, name);
+    pg_put_text(txn, filter);
+}
+
+/* A group with a filter has no members to change. */
 void db_group_change(struct pg_txn *txn, int32_t tenant, const char *name, const char *const *add, size_t n_add,
                      const char *const *remove, size_t n_remove)
 {
     static const struct pg_stmt stmt = {"group_change",
-                                        "SELECT x.devices, x.created_ms, x.unknown FROM"
-                                        " change_group($1::integer, $2::text, $3::text[], $4::text[]) AS x"};
+                                        "SELECT x.devices, x.created_ms, x.unknown FROM device_group g"
+                                        " CROSS JOIN LATERAL change_group(g.tenant_id, g.name, $3::text[], $4::text[])"
+                                        " AS x WHERE g.tenant_id = $1::integer AND g.name = $2::text"
+                                        " AND g.filter IS NULL"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_text(txn, name);

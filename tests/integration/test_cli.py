@@ -22,6 +22,7 @@ DONE, NOT_ALL, USAGE, RPC = 0, 1, 2, 3
 
 SUBCOMMANDS = [line.split() for line in """migrate
 dev
+chaos
 plan
 tenant bootstrap
 tenant create
@@ -118,7 +119,8 @@ def test_wrong_usage_is_one_line_and_status_2(args, said):
 def test_an_import_that_is_no_import_is_refused_before_anything_is_sent(tmp_path):
     bad = tmp_path / "devices"
     for text, said in (("a,ios,more\n", "entry 1"), ("a,ios\nb,palm\n", "entry 2"), ('{"platform": "ios"}\n', "entry 1"),
-                       ('{"id": 7}\n', "entry 1"), ("{\n", "entry 1")):
+                       ('{"id": 7}\n', "entry 1"), ("{\n", "entry 1"), ("id,colour\n", '"colour"'), ("id,tags\na,b,c\n", "entry 2"),
+                       ('{"id": "a", "tags": "b"}\n', "entry 1"), ('{"id": "a", "attributes": {"b": 1}}\n', "entry 1")):
         bad.write_text(text)
         done = cli("device", "import", bad, check=USAGE)
         assert said in done.stderr and done.stderr.count("\n") == 1
@@ -129,6 +131,40 @@ def test_nobody_there_is_status_3():
     assert "UNAVAILABLE" in done.stderr
     told = json.loads(cli("batch", "list", "--plaintext", "--target", "127.0.0.1:1", "--json", check=RPC).stderr)
     assert told["code"] == "UNAVAILABLE"
+
+
+@SERVED
+def test_tags_attributes_filters_and_digests(module_stack_without_worker):
+    s = module_stack_without_worker
+    env = s.cli_env(s.make_tenant())
+    rows = "id,platform,tags,os_version,attr.site\na,ios,x;y,17.2,north\nb,ios,x,17.10,\nc,android\n"
+    assert cli("device", "import", env=env, stdin=rows, check=DONE).stdout == "3 created, 0 updated\n"
+    more = '{"id": "d", "tags": ["y"], "attributes": {"site": "south"}, "os_version": "9", "model": "m"}\n'
+    cli("device", "import", env=env, stdin=more, check=DONE)
+    ids = lambda *flags: [d["id"] for line in cli("device", "list", "--json", *flags, env=env, check=DONE).stdout.splitlines()
+                          for d in json.loads(line).get("devices", [])]
+    assert ids("--filter", "tag = x and os_version < 17.3") == ["a"]
+    assert ids("--filter", "attr.site exists and not tag = x") == ["d"]
+    shown = cli("device", "get", "a", env=env, check=DONE).stdout
+    assert re.search("tag +x\n +tag +y\n +attr.site +north", shown) and "os version   17.2" in shown
+    cli("device", "import", "--replace", env=env, stdin="id,tags\na,z\n", check=DONE)
+    assert ids("--filter", "tag = x") == ["b"] and ids("--filter", "tag = z") == ["a"]
+
+    cli("group", "create", "named", "--filter", "tag = x or tag = z", env=env, check=DONE)
+    assert re.search("named +filter +.*tag = x or tag = z", cli("group", "list", env=env, check=DONE).stdout)
+    assert ids("--group", "named") == ["a", "b"]
+    cli("group", "update", "named", "--filter", "tag = z", env=env, check=DONE)
+    assert ids("--group", "named") == ["a"]
+
+    submit = lambda *flags, **k: cli("batch", "submit", "--type", "lock", *flags, env=env, **k)
+    shown = submit("--filter", "tag exists", "--exclude-device", "d", "--validate-only", check=DONE).stdout
+    assert "would address 2 devices" in shown
+    digest = re.search("digest +([0-9a-f]{64})", shown).group(1)
+    assert "2 devices" in submit("--all", "--exclude-filter", "tag = y or not tag exists", "--digest", digest, check=DONE).stdout
+    assert "FAILED_PRECONDITION (TARGET_CHANGED)" in submit("--filter", "tag exists", "--digest", digest, check=RPC).stderr
+    assert "line 1, column 7: expected a value" in submit("--filter", "tag = ", check=RPC).stderr
+    assert "at most one of --exclude" in submit("--all", "--exclude-group", "a", "--exclude-filter", "b", check=USAGE).stderr
+    assert "exactly one of" in submit("--all", "--filter", "tag = x", check=USAGE).stderr
 
 
 # --- the capacity model ---

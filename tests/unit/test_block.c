@@ -163,6 +163,36 @@ static void counting_in_runs_is_counting(void **unused)
     }
 }
 
+static void reversing_bytes_moves_each_slot_within_its_byte(void **state)
+{
+    (void)state;
+    for (unsigned slot = 0; slot < BLOCK_SLOTS; slot++) {
+        struct bitmap m = {{0}}, wanted = {{0}};
+        bitmap_set(&m, slot);
+        wanted.bytes[slot / 8] = (uint8_t)(0x80 >> slot % 8);
+        bitmap_reverse_bytes(&m);
+        assert_memory_equal(&m, &wanted, sizeof m);
+        bitmap_reverse_bytes(&m);
+        assert_true(bitmap_test(&m, slot));
+        assert_int_equal(bitmap_count(&m), 1);
+    }
+}
+
+static void and_keeps_what_both_have(void **state)
+{
+    (void)state;
+    struct bitmap a = {{0}}, b = {{0}};
+    for (unsigned slot = 0; slot < BLOCK_SLOTS; slot++) {
+        if (slot % 2)
+            bitmap_set(&a, slot);
+        if (slot % 3 == 0)
+            bitmap_set(&b, slot);
+    }
+    bitmap_and(&a, &b);
+    for (unsigned slot = 0; slot < BLOCK_SLOTS; slot++)
+        assert_int_equal(bitmap_test(&a, slot), slot % 2 && slot % 3 == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +205,8 @@ int main(void)
         cmocka_unit_test(what_is_no_state_string_is_refused),
         cmocka_unit_test(counting_ignores_what_is_no_state),
         cmocka_unit_test(counting_in_runs_is_counting),
+        cmocka_unit_test(reversing_bytes_moves_each_slot_within_its_byte),
+        cmocka_unit_test(and_keeps_what_both_have),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

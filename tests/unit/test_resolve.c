@@ -189,6 +189,46 @@ static void test_missing(void **state)
     sorted_ids_free(&list);
 }
 
+static void test_subtract(void **state)
+{
+    (void)state;
+    const int64_t have[] = {1, 2, 1030, 2050, 2051}, less[] = {2, 5, 1030, 2050, 9000};
+    struct target_set set = {0}, out = {0};
+    target_set_fill(&set, have, 5);
+    target_set_fill(&out, less, 5);
+    target_set_subtract(&set, &out);
+    assert_int_equal(target_set_count(&set), 2);
+    assert_int_equal(set.count, 2); /* a block that became empty is gone */
+    assert_int_equal(set.blocks[0].block, 0);
+    assert_int_equal(set.blocks[1].block, 2);
+    assert_true(bitmap_test(&set.blocks[1].slots, 3));
+    target_set_subtract(&set, &set);
+    assert_int_equal(set.count, 0);
+    target_set_free(&set);
+    target_set_free(&out);
+}
+
+/* The digest is a promise to callers: it must not change with the program. */
+static void test_digest(void **state)
+{
+    (void)state;
+    const int64_t seqs[] = {5000, 0, 7, 1024}, other[] = {5000, 0, 7, 1025};
+    char a[TARGET_DIGEST_TEXT], b[TARGET_DIGEST_TEXT];
+    struct target_set set = {0}, second = {0};
+    target_set_digest(&set, 1, a);
+    assert_string_equal(a, "47ca4bc599c96fe0ef325fcd127c5e299081b50aee27a3dd838b9bee20bddb33");
+    target_set_fill(&set, seqs, 4);
+    target_set_digest(&set, 1, a);
+    assert_string_equal(a, "c3a800b6e539d01aba415529fb58b5b0f689d3517f51e5777004acced1d3d366");
+    target_set_digest(&set, 2, b);
+    assert_string_not_equal(a, b);
+    target_set_fill(&second, other, 4);
+    target_set_digest(&second, 1, b);
+    assert_string_not_equal(a, b);
+    target_set_free(&set);
+    target_set_free(&second);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -196,7 +236,8 @@ int main(void)
         cmocka_unit_test(test_unique),    cmocka_unit_test(test_many_blocks_backwards),
         cmocka_unit_test(test_add_joins), cmocka_unit_test(test_unique_many),
         cmocka_unit_test(test_sorted),    cmocka_unit_test(test_sorted_many),
-        cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_missing),   cmocka_unit_test(test_subtract),
+        cmocka_unit_test(test_digest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

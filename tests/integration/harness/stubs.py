@@ -94,6 +94,16 @@ class Stubs:
                     violations.update({v.field: v.description for v in bad.field_violations})
         return reason, violations
 
+    def metadata(self, error):
+        """Metadata of an RpcError's google.rpc.ErrorInfo."""
+        for name, value in error.trailing_metadata() or ():
+            if name == "grpc-status-details-bin":
+                for any_message in self.status.Status.FromString(value).details:
+                    info = self.error_details.ErrorInfo()
+                    if any_message.Unpack(info):
+                        return dict(info.metadata)
+        return {}
+
 
 class Client:
     """The three services over one channel."""
