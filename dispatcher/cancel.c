@@ -171,12 +171,21 @@ static void got_workers_to_tell(void *arg, enum err err, const struct live_worke
     c->workers = malloc((count + 1) * sizeof *c->workers);
     if (!c->workers)
         abort();
-    for (size_t i = 0; !err && i < count; i++)
-        if (workers[i].alive) {
-            c->workers[c->worker_count++] = workers[i].number;
+    for (size_t i = 0; !err && i < count; i++) {
+        c->workers[c->worker_count++] = workers[i].number;
+        if (workers[i].alive)
             router_push_cancel(c->reign, c->batch->id, workers[i].number, told, tell_new(c));
-        }
+    }
     move_ended(c, err);
+}
+
+/* A worker that is not listed any more is dead and reaped: what it may have sent counts as SENT. */
+static const struct live_worker *listed(const struct canceler *x, uint16_t number)
+{
+    for (size_t i = 0; i < x->worker_count; i++)
+        if (x->workers[i].number == number)
+            return &x->workers[i];
+    return NULL;
 }
 
 static void told_again(void *arg, enum err err, int64_t waiting)
@@ -193,16 +202,11 @@ static void tell_again(struct cancel *c)
     if (clock_mono_us() - c->told_us < TELL_AGAIN_US)
         return;
     c->told_us = clock_mono_us();
-    for (size_t i = 0; i < c->worker_count; i++)
-        router_push_cancel(c->reign, c->batch->id, c->workers[i], told_again, reign_hold(c->reign));
-}
-
-static bool is_alive(const struct canceler *x, uint16_t number)
-{
-    for (size_t i = 0; i < x->worker_count; i++)
-        if (x->workers[i].number == number)
-            return x->workers[i].alive;
-    return false;
+    for (size_t i = 0; i < c->worker_count; i++) {
+        const struct live_worker *w = listed(c->reign->canceler, c->workers[i]);
+        if (w && w->alive)
+            router_push_cancel(c->reign, c->batch->id, c->workers[i], told_again, reign_hold(c->reign));
+    }
 }
 
 static void got_confirmed(void *arg, enum err err, const uint16_t *numbers, size_t count)
@@ -219,7 +223,7 @@ static void got_confirmed(void *arg, enum err err, const uint16_t *numbers, size
         bool confirmed = false;
         for (size_t k = 0; k < count && !confirmed; k++)
             confirmed = numbers[k] == c->workers[i];
-        if (!confirmed && is_alive(c->reign->canceler, c->workers[i]))
+        if (!confirmed && listed(c->reign->canceler, c->workers[i]))
             c->workers[kept++] = c->workers[i];
     }
     if (!err)

@@ -6,8 +6,8 @@
  * spec     batch:<id> says that it is canceled: for workers that begin later, or have forgotten the batch
  * apply    EVENT_CANCEL: what is QUEUED ends
  * tell     CANCEL goes to every worker alive: it drops what it has and has not sent
- * confirm  until each of them has confirmed or lost its lease
- * drop     EVENT_DROP: what is ROUTED, or QUEUED again, ends. What is SENT goes on to its own end.
+ * confirm  until each of them has confirmed, or lost its lease and been reaped
+ * drop     EVENT_DROP: what is ROUTED, or QUEUED again, ends. What is SENT, or may have been, goes on to its own end.
  * Then the blocks are stored and canceled_ms is set. Each step may be repeated; after a loss of Redis all are. */
 #ifndef MUSTER_DISPATCHER_CANCEL_H
 #define MUSTER_DISPATCHER_CANCEL_H

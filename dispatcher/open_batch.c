@@ -286,7 +286,7 @@ unsigned open_block_apply(struct open_set *set, struct open_block *b, enum comma
     return changes;
 }
 
-void open_block_string(const struct open_block *b, struct buf *out, bool keep_sent)
+void open_block_string(const struct open_block *b, struct buf *out)
 {
     struct bitmap targets = {{0}};
     memcpy(targets.bytes + b->first / 8, b->targets, b->span / 8);
@@ -298,7 +298,7 @@ void open_block_string(const struct open_block *b, struct buf *out, bool keep_se
     uint8_t *p = buf_head(out) + start + STATE_STRING_HEADER;
     for (unsigned slot = first; slot < BLOCK_SLOTS; slot = bitmap_next(&targets, slot + 1)) {
         uint8_t state = b->cells[slot - b->first];
-        if (state_of(state) == STATE_ROUTED || (state_of(state) == STATE_SENT && !keep_sent))
+        if (state_of(state) == STATE_ROUTED)
             state = state_byte(STATE_QUEUED, state_attempts(state));
         p[slot - first] = state;
     }

@@ -116,9 +116,8 @@ unsigned open_block_apply(struct open_set *set, struct open_block *b, enum comma
 /* State byte of an addressed command, else 0. */
 uint8_t open_block_state(const struct open_block *b, unsigned slot);
 bool open_block_targets(const struct open_block *b, unsigned slot);
-/* Appends the state string to open the block in Redis with: what a worker had is QUEUED again, except that what was
- * sent stays SENT with `keep_sent`. */
-void open_block_string(const struct open_block *b, struct buf *out, bool keep_sent);
+/* Appends the state string to open the block in Redis with: what a worker had unsent is QUEUED again. */
+void open_block_string(const struct open_block *b, struct buf *out);
 /* What to store: span bytes of states, 4 * span bytes of times. Cells must be there. */
 struct slice open_block_states(const struct open_block *b);
 struct slice open_block_times(const struct open_block *b);

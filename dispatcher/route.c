@@ -257,7 +257,7 @@ static void route_block(struct reign *r, struct open_block *b)
 {
     struct buf states = {0};
     struct route_move *m = malloc(sizeof *m);
-    open_block_string(b, &states, b->batch->canceled);
+    open_block_string(b, &states);
     if (!m || states.failed)
         abort();
     *m = (struct route_move){reign_hold(r), b};

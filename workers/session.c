@@ -196,6 +196,17 @@ static void ask_for_more(struct session *s)
     attach_change(s->worker->attach, s->tenant, s->seq);
 }
 
+/* What waits here was not sent, at least not by this worker: it is as if it were handed back first. */
+static void end_unsent(struct session *s, const struct held *h)
+{
+    if (h->batch->canceled) {
+        record(s, h, EVENT_DROP);
+        return;
+    }
+    record(s, h, EVENT_LOSE);
+    record(s, h, EVENT_EXPIRE);
+}
+
 void session_pump(struct session *s)
 {
     int64_t now_us = 0, wall = 0;
@@ -210,7 +221,7 @@ void session_pump(struct session *s)
             now_us = clock_mono_us();
         }
         if (h->batch->canceled || wall >= h->batch->expires_ms) {
-            record(s, h, h->batch->canceled ? EVENT_DROP : EVENT_EXPIRE);
+            end_unsent(s, h);
             held_remove(s, h);
             continue;
         }

@@ -17,13 +17,13 @@ struct command {
     uint16_t received; /* deliveries of this id; 0: the entry is empty; stays at 65,535 */
     uint16_t executed; /* how often it took effect; more than 1 is a fault of the device */
     uint8_t outcome;   /* muster.v1.Outcome last decided; 0: none yet */
-    bool acked;        /* an acknowledgement of it got its PUBACK */
+    bool acked;        /* the acknowledgement with `outcome` got its PUBACK */
     bool changed;      /* since the record was last written */
     uint8_t spare;
     /* Milliseconds since the process began, counted from 1; 0: never. */
     uint32_t received_ms; /* the latest delivery */
     uint32_t executed_ms; /* the latest execution */
-    uint32_t acked_ms;    /* the first PUBACK */
+    uint32_t acked_ms;    /* the first PUBACK of that */
 };
 
 /* Zero-initialised is empty and valid. */

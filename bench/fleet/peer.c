@@ -27,6 +27,8 @@ void peer_decide(struct device *d, struct process *p, struct command *c, bool ex
     if (peer_decided(c))
         return;
     c->changed = true;
+    c->acked = false; /* what was acknowledged so far was only "not now" */
+    c->acked_ms = 0;
     c->outcome = expired ? (uint8_t)OUTCOME_REJECTED
                          : (uint8_t)behaviour_outcome(&p->options->behaviour, d->number, c->id, c->received);
     if (c->outcome == OUTCOME_SUCCEEDED || c->outcome == OUTCOME_FAILED) {

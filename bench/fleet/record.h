@@ -2,7 +2,7 @@
  * Owns: the file's form. May call: the C library. Loop rule: writes are blocking; only on request and at the end.
  *
  * One line per device and command id, separated by single spaces: device id, command id, times received, times
- * executed, outcome (SUCCEEDED, FAILED, REJECTED, NOT_NOW, or NONE), acked (1 when an acknowledgement got its PUBACK),
+ * executed, outcome (SUCCEEDED, FAILED, REJECTED, NOT_NOW, or NONE), acked (1 when its acknowledgement got a PUBACK),
  * then times in milliseconds since 1970, 0 for never: the latest delivery, the latest execution, the first PUBACK. */
 #ifndef MUSTER_FLEET_RECORD_H
 #define MUSTER_FLEET_RECORD_H

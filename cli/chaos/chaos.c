@@ -124,6 +124,7 @@ static int run(struct chaos *c)
         status = verdict_of(c);
     bool keep = c->options.keep || (!c->dev.group.stopping && status != EXIT_DONE);
     chaos_take_down(c);
+    chaos_small_disks_end(c, keep);
     if (keep && c->dev.run[0])
         fprintf(stderr, "Data and logs are left in %s\n", c->dev.data);
     else

@@ -99,6 +99,7 @@ MUST_CHECK bool chaos_node_mend(struct chaos *c, int node);
 MUST_CHECK bool chaos_redis_start(struct chaos *c);
 /* Small file systems for what is to be filled up, if this process may. */
 void chaos_small_disks_allow(struct chaos *c);
+void chaos_small_disks_end(struct chaos *c, bool keep);
 bool chaos_node_answers(void *node);
 
 /* network.c: the proxy and its routes. */

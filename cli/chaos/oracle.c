@@ -105,10 +105,14 @@ static bool is_recorded(void *arg)
 
 static bool gather_record(struct chaos *c)
 {
+    char judged[DEV_PATH_BYTES];
+
     c->recorded = false;
     kill(c->dev.fleet.pid, SIGUSR1);
-    return dev_process_wait_up(&c->dev.fleet, is_recorded, c, RECORD_S) &&
-           evidence_read_record(&c->evidence, c->record);
+    if (!dev_process_wait_up(&c->dev.fleet, is_recorded, c, RECORD_S) ||
+        !evidence_read_record(&c->evidence, c->record) || !dev_path(judged, c->dev.data, "record-judged"))
+        return false;
+    return rename(c->record, judged) == 0; /* the fleet writes another when it ends */
 }
 
 static bool gather_journals(struct chaos *c, unsigned round)
@@ -119,13 +123,20 @@ static bool gather_journals(struct chaos *c, unsigned round)
         snprintf(name, sizeof name, "journal-%d-%u", i, round);
         if (!dev_path(path, c->dev.data, name) || !evidence_read_journal(&c->evidence, path, i))
             return false;
-        remove(path);
     }
     return true;
 }
 
-static void forget(struct chaos *c)
+/* Journals of a good round are of no use any more; nor is what was gathered. */
+static void forget(struct chaos *c, unsigned round)
 {
+    char path[DEV_PATH_BYTES], name[32];
+
+    for (int i = 0; verdict_is_good(&c->verdict) && i < CHAOS_TENANTS; i++) {
+        snprintf(name, sizeof name, "journal-%d-%u", i, round);
+        if (dev_path(path, c->dev.data, name))
+            remove(path);
+    }
     if (c->evidence.batch_count)
         c->judged_batch = c->evidence.batches[c->evidence.batch_count - 1].id;
     evidence_free(&c->evidence);
@@ -147,6 +158,6 @@ bool chaos_judge(struct chaos *c, unsigned round)
               "judged %" PRIu64 " batches, %" PRIu64 " commands, %" PRIu64 " executed, %" PRIu64
               " received again; everybody's word agrees: %s",
               v.batches, v.commands, v.executed, v.repeated, verdict_is_good(&v) ? "yes" : "NO");
-    forget(c);
+    forget(c, round);
     return true;
 }

@@ -111,7 +111,7 @@ bool chaos_probe(struct chaos *c, double seconds)
 {
     struct probe p = {.chaos = c, .until = ev_time() + seconds};
 
-    snprintf(p.request_id, sizeof p.request_id, "probe-%" PRIu64, ++c->probes);
+    snprintf(p.request_id, sizeof p.request_id, "t0-probe-%" PRIu64, ++c->probes);
     p.expires_ms = (clock_wall_ms() + c->options.patience_ms) / 1000 * 1000;
     bool good = open_probe(&p) && submit(&p) && wait_closed(&p);
     for (int i = 0; i < p.count; i++)

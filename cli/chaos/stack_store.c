@@ -46,6 +46,31 @@ static bool small_disk(struct chaos *c, const char *path, const char *size)
     return true;
 }
 
+/* The same as an ordinary folder: what is on it stays when this process ends. */
+static void keep_disk(const char *path)
+{
+    char kept[DEV_PATH_BYTES + 8], command[3 * DEV_PATH_BYTES];
+
+    snprintf(kept, sizeof kept, "%s.kept", path);
+    snprintf(command, sizeof command, "cp -a '%s' '%s'", path, kept);
+    if (system(command) != 0 || umount2(path, MNT_DETACH) != 0 || rmdir(path) != 0 || rename(kept, path) != 0)
+        fprintf(stderr, "muster chaos: %s could not be kept\n", path);
+}
+
+void chaos_small_disks_end(struct chaos *c, bool keep)
+{
+    const char *const paths[] = {c->nodes[0].wal, c->nodes[1].wal, c->redis_data};
+
+    for (size_t i = 0; c->has_tmpfs && i < sizeof paths / sizeof paths[0]; i++) {
+        if (!paths[i][0])
+            continue;
+        if (keep)
+            keep_disk(paths[i]);
+        else
+            umount2(paths[i], MNT_DETACH);
+    }
+}
+
 static bool prepare_node(struct chaos *c, int number)
 {
     struct chaos_node *n = &c->nodes[number];

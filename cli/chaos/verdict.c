@@ -164,7 +164,8 @@ static bool is_outcome(unsigned state)
 static bool came_too_late(const struct evidence *e, const struct stored_batch *b, const struct told_command *c,
                           const struct witnessed *w)
 {
-    return c->told == STATE_TIMED_OUT && (w->acked_ms >= b->expires_ms || clock_was_wrong(e, w->acked_ms, true));
+    return c->told == STATE_TIMED_OUT &&
+           (w->acked_ms + CLOCKS_MS >= b->expires_ms || clock_was_wrong(e, w->acked_ms, true));
 }
 
 static void judge_outcome(const struct evidence *e, const struct stored_batch *b, const struct told_command *c,
@@ -185,7 +186,7 @@ static void judge_outcome(const struct evidence *e, const struct stored_batch *b
     if ((c->told == STATE_CANCELED || c->told == STATE_EXPIRED) && w && w->executed)
         verdict_complain(v, BREACH_EXECUTED_UNSENT, "%s", text);
     if (w && w->acked && is_outcome(outcome) && outcome != c->told && !came_too_late(e, b, c, w))
-        verdict_complain(v, BREACH_ACK_LOST, "%s", text);
+        verdict_complain(v, BREACH_ACK_LOST, "%s %" PRId64 " ms before its expiry", text, b->expires_ms - w->acked_ms);
 }
 
 static void judge_times(const struct evidence *e, const struct stored_batch *b, const struct told_command *c,

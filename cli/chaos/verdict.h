@@ -57,6 +57,9 @@ void verdict_add(struct verdict *v, const struct verdict *more);
 #define WAY_MS      1000
 #define SLOW_WAY_MS 5000
 
+/* Two processes' ideas of the millisecond it is. */
+#define CLOCKS_MS 3
+
 /* Compares everything; the evidence must be sorted and the installation at rest. */
 void verdict_judge(const struct evidence *e, struct verdict *v);
 

@@ -46,8 +46,8 @@ void live_get_spec(struct live *live, uint64_t batch, live_bytes_fn *done, void 
 /* Script route: opens the batch in the block and gives QUEUED slots whose device is online to their workers (ROUTED).
  * `rank` orders the batches of a block (lower first): priority * 2^48 + batch. `states` is a whole state string. Where
  * there is one already (another router was here, or Redis is being rebuilt) the two are joined: terminal states win,
- * what is ROUTED or SENT there stays. What is ROUTED already is given again: the hint may have been lost on its way,
- * and a worker knows what it has. Fast path: the caller's idea of presence is compared, and the joined string made in
+ * then what was sent; what is ROUTED or SENT there stays. What is ROUTED or SENT already is given again: the hint may have
+ * been lost on its way, or the worker that sent it with its memory, and a worker knows what it has. Fast path: the caller's idea of presence is compared, and the joined string made in
  * C; slow path in Lua. */
 struct live_routed {
     uint16_t worker;
@@ -95,7 +95,8 @@ void live_states(struct live *live, uint32_t tenant, uint64_t batch, const uint3
 /* --- devices and workers ---------------------------------------------------------------------------------------- */
 /* Script attach: the devices of these slots are connected to `worker`. For each slot, in the order given: the worker
  * that had it before (0: none), and its first open commands in delivery order, `most` of them (1 or more) at most,
- * QUEUED ones now ROUTED; HELD ones are left out. */
+ * QUEUED ones now ROUTED, and ROUTED ones SENT where another worker had the device: it may have sent them; HELD ones
+ * are left out. */
 struct live_pending {
     uint64_t batch;
     uint8_t state; /* state byte before this attach */
@@ -109,11 +110,11 @@ struct live_attached {
 typedef void live_attach_fn(void *arg, enum err err, const struct live_attached *attached, size_t count);
 void live_attach(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, const uint16_t *slots,
                  size_t count, unsigned most, live_attach_fn *done, void *arg);
-/* Script detach: these devices have left `worker`: presence 0 where it still says so, and then what was ROUTED or SENT
- * there is QUEUED again. */
+/* Script detach: these devices have left `worker`: presence 0 where it still says so, and then what was ROUTED there is
+ * QUEUED again. */
 void live_detach(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, const uint16_t *slots,
                  size_t count, live_done_fn *done, void *arg);
-/* Script reap: the same for every slot of a dead worker in the block. `value` is how many slots it had. */
+/* Script reap: presence 0 for every slot of a dead worker in the block; what was ROUTED there is SENT: it may have been. `value` is how many slots it had. */
 void live_reap(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, live_int_fn *done, void *arg);
 /* Presence of a block: 1,024 × u16 little endian, or empty when nobody ever was there. */
 void live_presence(struct live *live, uint32_t tenant, uint32_t block, live_bytes_fn *done, void *arg);

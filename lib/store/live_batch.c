@@ -92,7 +92,8 @@ static enum err routes_of(struct routes *routes, unsigned first, unsigned count,
                           const uint8_t *presence)
 {
     for (unsigned i = 0; i < count; i++)
-        if (state_of(after[i]) == STATE_ROUTED && load_u16le(presence + (size_t)i * 2))
+        if ((state_of(after[i]) == STATE_ROUTED || state_of(after[i]) == STATE_SENT) &&
+            load_u16le(presence + (size_t)i * 2))
             if (!routes_add(routes, load_u16le(presence + (size_t)i * 2), first + i))
                 return ERR_NOMEM;
     return ERR_OK;

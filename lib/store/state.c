@@ -2,7 +2,10 @@
 
 #define FACT [EVENT_SUCCEED] = STATE_SUCCEEDED, [EVENT_FAIL] = STATE_FAILED, [EVENT_REJECT] = STATE_REJECTED
 
-/* Zero: no change. An outcome is a fact, wherever it meets the command; only a terminal state is deaf to it. */
+/* Zero: no change. An outcome is a fact, wherever it meets the command; only a terminal state is deaf to it. What was
+ * sent stays SENT when its connection is lost: it may have been executed, so it is neither CANCELED nor EXPIRED any
+ * more. What is ROUTED may have been sent a moment ago: its time over, nobody can say that it was not. SENT again
+ * counts its attempts. */
 static const uint8_t transitions[STATE_COUNT][EVENT_COUNT] = {
     [STATE_HELD] = {FACT, [EVENT_RELEASE] = STATE_QUEUED, [EVENT_EXPIRE] = STATE_EXPIRED,
                     [EVENT_CANCEL] = STATE_CANCELED, [EVENT_SUPERSEDE] = STATE_SUPERSEDED},
@@ -10,9 +13,8 @@ static const uint8_t transitions[STATE_COUNT][EVENT_COUNT] = {
         {FACT, [EVENT_ROUTE] = STATE_ROUTED, [EVENT_SEND] = STATE_SENT, [EVENT_EXPIRE] = STATE_EXPIRED,
          [EVENT_CANCEL] = STATE_CANCELED, [EVENT_DROP] = STATE_CANCELED, [EVENT_SUPERSEDE] = STATE_SUPERSEDED},
     [STATE_ROUTED] = {FACT, [EVENT_SEND] = STATE_SENT, [EVENT_NOT_NOW] = STATE_QUEUED, [EVENT_LOSE] = STATE_QUEUED,
-                      [EVENT_EXPIRE] = STATE_EXPIRED, [EVENT_DROP] = STATE_CANCELED},
-    [STATE_SENT] =
-        {FACT, [EVENT_NOT_NOW] = STATE_QUEUED, [EVENT_LOSE] = STATE_QUEUED, [EVENT_EXPIRE] = STATE_TIMED_OUT},
+                      [EVENT_EXPIRE] = STATE_TIMED_OUT, [EVENT_DROP] = STATE_CANCELED},
+    [STATE_SENT] = {FACT, [EVENT_SEND] = STATE_SENT, [EVENT_NOT_NOW] = STATE_QUEUED, [EVENT_EXPIRE] = STATE_TIMED_OUT},
 };
 
 enum command_state state_next(enum command_state state, enum command_event event)

@@ -27,13 +27,13 @@ enum command_state {
 enum command_event {
     EVENT_RELEASE, /* nothing holds it any more */
     EVENT_ROUTE,   /* given to the worker that has the device */
-    EVENT_SEND,    /* written to the connection */
+    EVENT_SEND,    /* written to the connection, or lost with a worker that may have done so */
     EVENT_SUCCEED, /* the device's outcomes … */
     EVENT_FAIL,
     EVENT_REJECT,
     EVENT_NOT_NOW,
-    EVENT_LOSE,   /* connection lost, worker dead, or handed back unsent */
-    EVENT_EXPIRE, /* the batch's time is over */
+    EVENT_LOSE,   /* handed back unsent, or the connection lost before it was sent */
+    EVENT_EXPIRE, /* the batch's time is over; a worker that has it unsent says EVENT_LOSE before */
     EVENT_CANCEL, /* asked to stop; what a worker holds stays until the worker drops it */
     EVENT_DROP,   /* the worker dropped it unsent because of a cancel, or can't send it any more */
     EVENT_SUPERSEDE,

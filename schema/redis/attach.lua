@@ -3,7 +3,8 @@
 -- KEYS  presence, open
 -- ARGV  worker, prefix of state keys, packed slots (u16, little endian), most commands for one slot
 -- Gives {packed workers that had them before (u16 each), then for each slot that has open commands: its place in
--- the argument (from 0), packed commands: batch (u64), state byte before}. QUEUED commands are ROUTED now; HELD ones are left out.
+-- the argument (from 0), packed commands: batch (u64), state byte before}. QUEUED commands are ROUTED now; HELD ones are left out;
+-- what was ROUTED to another worker, which has not given the device up, counts as SENT: it may have been.
 local PART = 32 -- open batches looked at at a time
 local worker, slots = tonumber(ARGV[1]), numbers(ARGV[3])
 local n, low = #slots, worker % 256
@@ -31,6 +32,7 @@ else
     redis.call("SET", KEYS[1], char(unpack(all)))
 end
 
+local me, nobody = char(low, high), "\0\0"
 local most, pending, full, open = tonumber(ARGV[4]), {}, {}, n
 local packed, packed_batch = nil, nil
 local function give(i, old, batch)
@@ -46,6 +48,9 @@ local function give(i, old, batch)
     list[#list + 1] = packed .. char(old)
     if #list == most then
         full[i], open = true, open - 1
+    end
+    if previous[i] ~= me and previous[i] ~= nobody then
+        old = forsake(old)
     end
     return apply(old, ROUTE, 0)
 end

@@ -5,8 +5,8 @@
 -- only where many slots share the cost.
 local byte, char, sub = string.byte, string.char, string.sub
 local EVENTS, HEADER = 12, 4
-local QUEUED, FIRST_TERMINAL = 2, 5
-local ROUTE, LOSE = 1, 7
+local QUEUED, ROUTED, SENT, FIRST_TERMINAL = 2, 3, 4, 5
+local ROUTE, SEND, LOSE = 1, 2, 7
 local FEW = 24 -- slots up to which a string is read byte by byte, not taken apart whole
 
 -- The state byte after `event`, with at least `attempts` attempts; the same byte when the event changes nothing.

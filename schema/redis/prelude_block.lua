@@ -77,3 +77,8 @@ end
 local function lose(_, old)
     return apply(old, LOSE, 0)
 end
+
+-- What was in the hands of a worker that says nothing about it any more: it may have been sent.
+local function forsake(old)
+    return old % 16 == ROUTED and apply(old, SEND, 1) or old
+end

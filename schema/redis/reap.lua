@@ -1,4 +1,4 @@
--- A worker is dead: every device it had in the block is nobody's, and what was in its hands is QUEUED again.
+-- A worker is dead: every device it had in the block is nobody's, and what was in its hands counts as SENT: it may have been.
 -- Needs prelude_block.
 -- KEYS  presence, open
 -- ARGV  worker, prefix of state keys
@@ -27,6 +27,8 @@ while true do
 end
 if gone[1] then
     patch(KEYS[1], presence, places, #places, bytes)
-    each_open(KEYS[2], ARGV[2], gone, lose)
+    each_open(KEYS[2], ARGV[2], gone, function(_, old)
+        return forsake(old)
+    end)
 end
 return #gone

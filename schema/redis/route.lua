@@ -3,7 +3,7 @@
 -- ARGV  member of `open`, its score in `open`, first slot, presence of the span as the caller knows it ("" for nobody or unknown),
 --       state string made on that belief ("" for none), state string without any routing
 -- Gives 1 when the belief was right and nothing stood there before; else {presence of the span, states after} (without
--- header): what is ROUTED after and has a worker is, or was before, given to it.
+-- header): what is ROUTED or SENT after and has a worker is, or was before, given to it.
 local first, belief, believed, fresh = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local count = #fresh - HEADER
 local presence = redis.call("GETRANGE", KEYS[1], first * 2, (first + count) * 2 - 1)
@@ -31,12 +31,12 @@ end
 
 local all, there = {byte(fresh, 1, -1)}, {byte(presence, 1, -1)}
 if old then
-    -- What stands here knows more, unless the newcomer says that it is over.
+    -- What stands here knows more, unless the newcomer says that it is over, or was sent.
     local standing = {byte(old, 1, -1)}
     for at = HEADER + 1, HEADER + count do
         local known = standing[at]
         if known % 16 ~= 0 and (all[at] % 16 < FIRST_TERMINAL or known % 16 >= FIRST_TERMINAL) then
-            all[at] = known
+            all[at] = all[at] % 16 == SENT and apply(known, SEND, (all[at] - SENT) / 16) or known
         end
     end
 end

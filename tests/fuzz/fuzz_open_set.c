@@ -164,7 +164,7 @@ static void store(void)
         check(open_block_states(b).len == b->span && open_block_times(b).len == 4 * (size_t)b->span);
         touch(open_block_states(b));
         touch(open_block_times(b));
-        open_block_string(b, &string, true);
+        open_block_string(b, &string);
         check(buf_len(&string) == 0 || state_string_parse(&s, buf_slice(&string)));
         buf_reset(&string);
         fold_stored(&folding, b);

@@ -218,11 +218,12 @@ def test_a_cancel_waits_for_every_living_worker(field):
     field.redis.set(field.key(0, f"state:{batch}"), bytes(state))
     field.redis.delete("worker:2")  # dies without a word
     until(lambda: field.sql("SELECT 1 FROM batch WHERE id = %s AND canceled_ms IS NOT NULL", batch), "confirmed")
-    assert field.live_states(batch) == {CANCELED: 2999, SENT: 1}
-    assert Counter(field.stored(batch).values()) == {CANCELED: 2999, SENT: 1}
+    # What the dead one had may have been sent: it goes on to its own end, as what was.
+    assert field.live_states(batch) == {CANCELED: 1999, SENT: 1001}
+    assert Counter(field.stored(batch).values()) == {CANCELED: 1999, SENT: 1001}
     assert b"\x38\x01" in field.redis.get(f"batch:{batch}")  # BatchSpec.canceled, for workers yet to come
-    field.flush((batch, {10: FAILED | 16}))
-    assert field.wait_closed(batch) == {CANCELED: 2999, FAILED: 1}
+    field.flush((batch, {s: FAILED | 16 for s in range(3000)}))
+    assert field.wait_closed(batch) == {CANCELED: 1999, FAILED: 1001}
     field.check_nothing_left()
 
 
@@ -239,14 +240,14 @@ def test_a_cancel_that_was_lost_on_its_way_is_told_again(field):
     field.check_nothing_left()
 
 
-def test_a_dead_workers_commands_are_queued_again(field):
+def test_a_dead_workers_commands_may_have_been_sent(field):
     field.lease(1, 2)
     field.presence(lambda s: 1 + s % 2)
     batch = field.submit(range(3000))
     field.wait_routed(batch)
     field.redis.delete("worker:2")
     until(lambda: not field.redis.sismember("workers", 2), "worker 2 reaped")
-    assert field.live_states(batch) == {ROUTED: 1500, QUEUED: 1500}
+    assert field.live_states(batch) == {ROUTED: 1500, SENT: 1500}
     assert field.redis.get(field.key(0, "presence"))[:8] == struct.pack("<4H", 1, 0, 1, 0)
     assert field.inbox(2) == ({}, [])
 
@@ -273,8 +274,8 @@ def test_an_emptied_redis_is_filled_again(field):
     field.lease(1)
     field.presence(lambda s: 1 if s < 1000 else 0)
     until(lambda: not (field.redis.get("muster:generation") or b"filling").startswith(b"filling"), "Redis filled")
-    assert field.live_states(batch) == {SUCCEEDED: 100, ROUTED: 900, QUEUED: 2000}
-    assert field.redis.get(field.key(0, f"state:{batch}"))[4 + 100] == ROUTED | 32  # deliveries are still counted
+    assert field.live_states(batch) == {SUCCEEDED: 100, ROUTED: 899, QUEUED: 2000, SENT: 1}
+    assert field.redis.get(field.key(0, f"state:{batch}"))[4 + 100] == SENT | 32  # it may have been executed
     assert field.inbox(1) == ({batch: set(range(100, 1000))}, [])
     assert not field.redis.exists(f"batch:{done}")
     field.flush((batch, {s: SUCCEEDED | 16 for s in range(100, 3000)}))

@@ -32,6 +32,19 @@ static void model_lose(struct model *m, unsigned slot)
             m->batches[i].states[slot] = apply(m->batches[i].states[slot], EVENT_LOSE, 0);
 }
 
+/* Of a worker that may have sent it. */
+static uint8_t forsaken(uint8_t old)
+{
+    return state_of(old) == STATE_ROUTED ? apply(old, EVENT_SEND, 1) : old;
+}
+
+static void model_forsake(struct model *m, unsigned slot)
+{
+    for (int i = 0; i < BATCHES; i++)
+        if (m->batches[i].open)
+            m->batches[i].states[slot] = forsaken(m->batches[i].states[slot]);
+}
+
 static unsigned below(struct fixture *f, unsigned n)
 {
     return (unsigned)rand_r(&f->seed) % n;
@@ -79,7 +92,7 @@ static void route_string(struct fixture *f, struct model *m, struct model_batch 
     for (unsigned slot = 0; slot < BLOCK_SLOTS; slot++)
         if (m->presence[slot]) {
             b->states[slot] = apply(b->states[slot], EVENT_ROUTE, 0);
-            if (state_of(b->states[slot]) == STATE_ROUTED)
+            if (state_of(b->states[slot]) == STATE_ROUTED || state_of(b->states[slot]) == STATE_SENT)
                 bitmap_set(&routed[m->presence[slot]], slot);
         }
     if (below(f, 4) == 0) {
@@ -135,7 +148,10 @@ static void open_again(struct fixture *f, struct model *m, struct model_batch *b
         uint8_t *byte = &bytes[STATE_STRING_HEADER + slot - first];
         if (!b->states[slot])
             continue;
-        *byte = below(f, 6) ? state_byte(STATE_QUEUED, 0) : state_byte(STATE_FAILED, 2);
+        *byte = below(f, 6) ? state_byte(below(f, 4) ? STATE_QUEUED : STATE_SENT, below(f, 3))
+                            : state_byte(STATE_FAILED, 2);
+        if (state_of(*byte) == STATE_SENT)
+            b->states[slot] = apply(b->states[slot], EVENT_SEND, state_attempts(*byte));
         if (state_is_terminal(state_of(*byte)) && !state_is_terminal(state_of(b->states[slot])))
             b->states[slot] = *byte;
     }
@@ -248,6 +264,8 @@ static void attach(struct fixture *f, struct model *m)
             assert_true(k < a->attached[i].count);
             assert_true(a->attached[i].pending[k].batch == order[o]->id);
             assert_int_equal(a->attached[i].pending[k++].state, *byte);
+            if (a->attached[i].previous && a->attached[i].previous != worker)
+                *byte = forsaken(*byte);
             *byte = apply(*byte, EVENT_ROUTE, 0);
         }
         assert_int_equal(a->attached[i].count, k);
@@ -274,7 +292,7 @@ static void reap(struct fixture *f, struct model *m)
     for (unsigned slot = 0; slot < BLOCK_SLOTS; slot++)
         if (m->presence[slot] == worker) {
             m->presence[slot] = 0;
-            model_lose(m, slot);
+            model_forsake(m, slot);
             n++;
         }
     live_reap(f->live, TENANT, BLOCK, worker, on_int, expect());

@@ -36,8 +36,10 @@ static void an_outcome_is_a_fact_in_every_open_state(void **unused)
 static void every_open_state_ends_at_expiry(void **unused)
 {
     (void)unused;
-    for (int s = STATE_HELD; s < STATE_SENT; s++)
+    for (int s = STATE_HELD; s < STATE_ROUTED; s++)
         assert_int_equal(state_next((enum command_state)s, EVENT_EXPIRE), STATE_EXPIRED);
+    /* It may have been sent a moment ago. */
+    assert_int_equal(state_next(STATE_ROUTED, EVENT_EXPIRE), STATE_TIMED_OUT);
     assert_int_equal(state_next(STATE_SENT, EVENT_EXPIRE), STATE_TIMED_OUT);
 }
 
@@ -63,7 +65,7 @@ static void what_is_lost_is_queued_again(void **unused)
 {
     (void)unused;
     assert_int_equal(state_next(STATE_ROUTED, EVENT_LOSE), STATE_QUEUED);
-    assert_int_equal(state_next(STATE_SENT, EVENT_LOSE), STATE_QUEUED);
+    assert_int_equal(state_next(STATE_SENT, EVENT_LOSE), STATE_NONE); /* it may have been executed */
     assert_int_equal(state_next(STATE_SENT, EVENT_NOT_NOW), STATE_QUEUED);
 }
 
