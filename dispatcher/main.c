@@ -224,6 +224,7 @@ static bool start_metrics(struct process *p)
     const struct dispatcher_figures *f = &p->d.figures;
     const struct leader_figures *l = leader_figures(p->d.leader);
     const struct acceptor_figures *a = acceptor_figures(p->d.acceptor);
+    const struct stream_stats *h = stream_hub_stats(p->hub);
     const struct {
         enum metric_type type;
         const char *name, *help;
@@ -247,6 +248,18 @@ static bool start_metrics(struct process *p)
         {METRIC_GAUGE, "calls", "gRPC calls under way", &s->calls},
         {METRIC_COUNTER, "calls_total", "gRPC calls", &s->calls_total},
         {METRIC_COUNTER, "calls_failed_total", "gRPC calls not ended with OK", &s->calls_failed},
+        {METRIC_COUNTER, "grpc_floods_total", "Connections ended because of a flood of frames", &s->goaway_floods},
+        {METRIC_COUNTER, "grpc_strangers_dropped_total",
+         "Silent connections without a call closed before their time, for want of room", &s->strangers_dropped},
+        {METRIC_COUNTER, "grpc_unread_total", "Answers given up because the peer did not read them",
+         &s->unread_dropped},
+        {METRIC_COUNTER, "handshakes_waited_total", "TLS handshakes that waited in line in a crowd",
+         &h->handshakes_waited},
+        {METRIC_COUNTER, "handshakes_timed_out_total", "TLS handshakes that peers did not finish",
+         &h->handshakes_timed_out},
+        {METRIC_COUNTER, "handshakes_dropped_total", "TLS handshakes ended because too many were under way",
+         &h->handshakes_dropped},
+        {METRIC_COUNTER, "accepts_refused_total", "Connections closed at once, for want of room", &h->accepts_refused},
         {METRIC_COUNTER, "grpc_bytes_in_total", "Bytes received by gRPC connections", &s->bytes_in},
         {METRIC_COUNTER, "grpc_bytes_out_total", "Bytes sent by gRPC connections", &s->bytes_out},
         {METRIC_GAUGE, "leading", "1 while this dispatcher is the leader", &l->leading},

@@ -186,6 +186,11 @@ const struct acks_stats *acks_stats(const struct acks *acks)
     return &acks->stats;
 }
 
+bool acks_full(const struct acks *acks)
+{
+    return acks->stats.waiting_bytes >= ACKS_BYTES_MAX;
+}
+
 static struct flush *collecting(struct acks *acks)
 {
     if (!acks->collecting)
@@ -225,6 +230,7 @@ void acks_add_result(struct acks *acks, const struct ack *ack, struct slice resu
     buf_put(&f->said_bytes, result.data, result.len);
     buf_put(&f->said_bytes, information.data, information.len);
     buf_put(&f->said, &said, sizeof said);
+    acks->stats.waiting_bytes += result.len + information.len;
     if (f->said.failed || f->said_bytes.failed) {
         log_error("out_of_memory", "where=acks");
         abort();
@@ -550,6 +556,7 @@ static void flush_durable(struct flush *f)
     f->durable = true;
     acks->under_way--;
     acks->stats.waiting -= f->n;
+    acks->stats.waiting_bytes -= buf_len(&f->said_bytes);
     histogram_add(&acks->stats.flush_us, clock_mono_us() - f->begun_us);
     tell_sessions(f);
     release_barriers(acks);

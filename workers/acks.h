@@ -28,6 +28,7 @@ struct ack {
 
 struct acks_stats {
     uint64_t recorded, stored, flushes, retries, waiting;
+    uint64_t waiting_bytes;    /* gauge: what came with outcomes that are not durable yet */
     uint64_t events[16];       /* by enum command_event */
     struct histogram flush_us; /* from a flush's first acknowledgement to its commit */
 };
@@ -39,6 +40,9 @@ struct acks_options {
 
 #define ACKS_FLUSH_MAX   8192 /* acknowledgements of one flush; more begin the next at once */
 #define ACKS_FLUSHES_MAX 8    /* flushes under way; beyond, acknowledgements collect */
+/* Of results and device information: 32 KiB from each of a thousand devices while PostgreSQL is away or slow. Then
+ * nobody who would bring more is read until some of it is durable. */
+#define ACKS_BYTES_MAX (32u * 1024 * 1024)
 
 /* Returns owned, or NULL without memory. Borrows all. */
 struct acks *acks_new(struct ev_loop *loop, struct live *live, struct pg *pg, struct session_table *sessions,
@@ -53,5 +57,7 @@ void acks_push(struct acks *acks);
 /* Calls `fn` when everything added so far is durable; flushes at once. */
 void acks_barrier(struct acks *acks, void (*fn)(void *arg), void *arg);
 const struct acks_stats *acks_stats(const struct acks *acks);
+/* Whether ACKS_BYTES_MAX are waiting. */
+bool acks_full(const struct acks *acks);
 
 #endif

@@ -19,6 +19,8 @@
 /* Scripts under way. A fleet that connects faster than Redis attaches it must not stand in front of everything else
  * there, the renewal of leases first of all; those who wait come together then, more of them in each script. */
 #define CALLS_MAX 8
+/* Changes noted until it is looked whether they are of fewer devices. */
+#define THIN_MIN 65536
 
 /* Changes are only noted here; whether a device is attached or detached is decided by the table when they are carried
  * out, so that the last state wins however often it came and went. */
@@ -27,6 +29,7 @@ struct attach {
     struct buf changed; /* uint64_t tenant << 32 | seq */
     struct buf run;     /* the same in order: those being carried out, from the `next`th on */
     size_t next;
+    size_t thin_at; /* entries of `changed` */
     struct ev_timer timer;
     unsigned under_way;
     uint16_t former;     /* of the worker, until what had changed under it is carried out */
@@ -69,6 +72,7 @@ struct attach *attach_new(struct worker *worker)
     if (!attach)
         return NULL;
     attach->worker = worker;
+    attach->thin_at = THIN_MIN;
     ev_timer_init(&attach->timer, on_timer, 0, 0);
     attach->timer.data = attach;
     return attach;
@@ -85,10 +89,31 @@ void attach_free(struct attach **attach)
     *attach = NULL;
 }
 
+static int compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Each device once: who comes and goes while Redis is away is noted again and again. */
+static void thin_out(struct attach *attach)
+{
+    uint64_t *keys = (uint64_t *)(void *)buf_head(&attach->changed);
+    size_t n = buf_len(&attach->changed) / sizeof *keys, kept = 1;
+    qsort(keys, n, sizeof *keys, compare);
+    for (size_t i = 1; i < n; i++)
+        if (keys[i] != keys[kept - 1])
+            keys[kept++] = keys[i];
+    attach->changed.end -= (n - kept) * sizeof *keys;
+    attach->thin_at = 2 * kept > THIN_MIN ? 2 * kept : THIN_MIN;
+}
+
 static void note(struct attach *attach, uint32_t tenant, uint32_t seq)
 {
     uint64_t key = (uint64_t)tenant << 32 | seq;
     buf_put(&attach->changed, &key, sizeof key);
+    if (buf_len(&attach->changed) / sizeof key > attach->thin_at)
+        thin_out(attach);
     if (attach->changed.failed) {
         log_error("out_of_memory", "where=attach");
         abort();
@@ -261,12 +286,6 @@ static void detached(void *arg, enum err err)
 }
 
 /* --- carrying out ------------------------------------------------------------------------------------------------- */
-
-static int compare(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
 
 static void send_call(struct call *call)
 {

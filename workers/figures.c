@@ -50,6 +50,8 @@ static void add_mqtt(struct metrics *m, const struct mqtt_stats *s)
                 "Silent connections closed before their time, for want of room.", &s->strangers_dropped);
     metrics_add(m, METRIC_COUNTER, "deaf_total", NULL,
                 "Times a device was not read because it did not read what it was answered.", &s->deaf);
+    metrics_add(m, METRIC_COUNTER, "choked_total", NULL,
+                "Times a device was not read because too many results were not durable yet.", &s->choked);
 }
 
 static void add_handshakes(struct metrics *m, const struct stream_stats *s)
@@ -90,6 +92,7 @@ static void add_acks(struct metrics *m, const struct acks_stats *s)
     metrics_add(m, METRIC_COUNTER, "flush_retries_total", NULL, "Steps of flushes repeated.", &s->retries);
     metrics_add(m, METRIC_COUNTER, "events_recorded_total", NULL, "Events recorded in Redis.", &s->recorded);
     metrics_add(m, METRIC_COUNTER, "events_persisted_total", NULL, "Events persisted in PostgreSQL.", &s->stored);
+    metrics_add(m, METRIC_GAUGE, "result_bytes_waiting", NULL, "Bytes of results not yet durable.", &s->waiting_bytes);
     metrics_add(m, METRIC_GAUGE, "events_waiting", NULL, "Events not yet durable.", &s->waiting);
     metrics_add_histogram(m, "flush_seconds", "From a flush's first event to its commit.", &s->flush_us);
 }

@@ -31,8 +31,14 @@ struct mqtt_server {
     uint32_t tick;                /* count of MQTT_TICK_MS, for keepalives; */
     uint32_t looked;              /* at the wheel up to that tick */
     struct buf scratch;           /* a packet being made */
+    struct buf choked;            /* struct mqtt_choked: sessions not read since acks are full */
     struct pool short_pool, pool; /* of sessions */
     struct mqtt_stats stats;
+};
+
+/* A session, if it is still there. */
+struct mqtt_choked {
+    uint32_t tenant, seq, generation;
 };
 
 /* One a device, and there are many: keep it small. */
@@ -62,6 +68,8 @@ struct mqtt_session *mqtt_session_new(struct mqtt_server *server, struct stream 
                                       const struct mqtt_connect *connect, const struct session *identity);
 /* Reads what follows CONNECT; as stream_handler.on_data. */
 size_t mqtt_session_data(struct stream *stream, void *arg, const uint8_t *data, size_t len);
+/* Acknowledgements have room again: reads all that were not read for want of it. */
+void mqtt_session_unchoke(struct mqtt_server *server);
 /* Ends the session with a DISCONNECT that says why (5.0) and closes the connection. */
 void mqtt_session_end(struct mqtt_session *m, enum mqtt_reason reason);
 /* mqtt_keepalive.c: prepares the lists; adds a new session to them. */

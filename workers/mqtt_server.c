@@ -4,6 +4,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
+#include "workers/acks.h"
 #include "workers/credentials.h"
 #include "workers/mqtt_internal.h"
 #include "workers/worker.h"
@@ -309,6 +310,8 @@ static void on_tick(struct ev_loop *loop, struct ev_timer *timer, int revents)
     server->tick = (uint32_t)(mono_ms() / MQTT_TICK_MS);
     look_at_strangers(server);
     mqtt_keepalive_look(server);
+    if (buf_len(&server->choked) && !acks_full(server->worker->acks))
+        mqtt_session_unchoke(server);
 }
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
@@ -350,6 +353,7 @@ void mqtt_server_free(struct mqtt_server **server)
     ev_timer_stop(s->worker->loop, &s->timer);
     mqtt_keepalive_end_all(s, MQTT_SERVER_SHUTTING_DOWN);
     buf_free(&s->scratch);
+    buf_free(&s->choked);
     pool_free(&s->short_pool);
     pool_free(&s->pool);
     free(s);

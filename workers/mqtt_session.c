@@ -5,8 +5,10 @@
 #include "lib/base/log.h"
 #include "muster/v1/delivery.pb-c.h"
 #include "proto/json.h"
+#include "workers/acks.h"
 #include "workers/batch_cache.h"
 #include "workers/mqtt_internal.h"
+#include "workers/session_table.h"
 #include "workers/worker.h"
 
 #define PREFIX       "devices/"
@@ -378,6 +380,37 @@ static bool on_packet(struct mqtt_session *m, const struct mqtt_packet *p)
     }
 }
 
+/* Outcomes of others are in the way. */
+static void choke(struct mqtt_session *m)
+{
+    struct mqtt_choked c = {m->session.tenant, m->session.seq, m->session.generation};
+    buf_put(&m->server->choked, &c, sizeof c);
+    if (m->server->choked.failed) {
+        log_error("out_of_memory", "where=mqtt");
+        abort();
+    }
+    m->server->stats.choked++;
+    m->paused = true;
+}
+
+void mqtt_session_unchoke(struct mqtt_server *server)
+{
+    struct buf all = server->choked;
+    struct mqtt_choked c;
+    server->choked = (struct buf){0};
+    for (; buf_len(&all) >= sizeof c; buf_consume(&all, sizeof c)) {
+        memcpy(&c, buf_head(&all), sizeof c);
+        struct session *s = session_table_get(server->worker->sessions, c.tenant, c.seq);
+        if (!s || s->generation != c.generation || !of(s)->paused)
+            continue;
+        struct mqtt_session *m = of(s);
+        m->paused = false;
+        m->seen = server->tick;
+        stream_pause(m->stream, m->deaf);
+    }
+    buf_free(&all);
+}
+
 size_t mqtt_session_data(struct stream *stream, void *arg, const uint8_t *data, size_t len)
 {
     struct mqtt_session *m = arg;
@@ -389,6 +422,8 @@ size_t mqtt_session_data(struct stream *stream, void *arg, const uint8_t *data, 
     while (rest.len > 0) {
         /* 3.1.1 knows no Receive Maximum: who sends more is read when these are durable. */
         m->paused = m->waiting >= MQTT_ACKS_MAX && m->version != MQTT_5;
+        if (!m->paused && acks_full(m->session.worker->acks))
+            choke(m);
         /* Each packet is answered: who does not read the answers is not read either. */
         m->deaf = !stream_writable(m->stream);
         if (m->paused || m->deaf) {

@@ -24,6 +24,8 @@ static void set_defaults(struct grpc_server_options *o)
         o->max_buffered = 512u * 1024 * 1024;
     if (!o->min_ping_interval_ms)
         o->min_ping_interval_ms = 10 * 1000;
+    if (!o->unread_timeout_ms)
+        o->unread_timeout_ms = 30 * 1000;
     if (!o->idle_timeout_ms)
         o->idle_timeout_ms = 30 * 60 * 1000;
 }
@@ -40,16 +42,23 @@ void grpc_server_mark_dirty(struct grpc_conn *conn)
         ev_idle_start(server->loop, &server->awake);
 }
 
+static void free_conns(struct grpc_server *server)
+{
+    while (!list_empty(&server->conns))
+        grpc_conn_free(container_of(server->conns.next, struct grpc_conn, link));
+    while (!list_empty(&server->strangers))
+        grpc_conn_free(container_of(server->strangers.next, struct grpc_conn, link));
+}
+
 /* The last thing a callback does: `done` may free the server. */
 static void check_drained(struct grpc_server *server)
 {
     if (!server->draining || !server->done)
         return;
     bool late = clock_mono_us() >= server->drain_until;
-    if (!late && !list_empty(&server->conns))
+    if (!late && server->stats.connections > 0)
         return;
-    while (!list_empty(&server->conns))
-        grpc_conn_free(container_of(server->conns.next, struct grpc_conn, link));
+    free_conns(server);
     void (*done)(void *) = server->done;
     server->done = NULL;
     ev_timer_stop(server->loop, &server->tick);
@@ -76,8 +85,12 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     (void)revents;
     struct grpc_server *server = container_of(w, struct grpc_server, tick);
     int64_t now = clock_mono_us();
-    list_for_each (l, next, &server->conns)
-        grpc_conn_tick(container_of(l, struct grpc_conn, link), now);
+    struct list *lists[] = {&server->conns, &server->strangers};
+    for (int i = 0; i < 2; i++)
+        list_for_each (l, next, lists[i])
+            grpc_conn_tick(container_of(l, struct grpc_conn, link), now);
+    list_for_each (l, next, &server->calls)
+        grpc_call_tick(container_of(l, struct grpc_call, link), now);
     if (server->draining) {
         ev_timer_set(w, 0.02, 0);
         ev_timer_start(loop, w);
@@ -100,6 +113,7 @@ struct grpc_server *grpc_server_new(struct stream_hub *hub, const struct grpc_se
         server->options = *options;
     set_defaults(&server->options);
     list_init(&server->conns);
+    list_init(&server->strangers);
     list_init(&server->dirty);
     list_init(&server->calls);
     list_init(&server->pool);
@@ -128,8 +142,7 @@ void grpc_server_free(struct grpc_server **serverp)
         return;
     server->done = NULL;
     free_listeners(server);
-    while (!list_empty(&server->conns))
-        grpc_conn_free(container_of(server->conns.next, struct grpc_conn, link));
+    free_conns(server);
     struct list *l;
     /* What is left are calls whose handlers have not finished; without a server they free themselves. */
     while ((l = list_pop(&server->calls)))
@@ -238,11 +251,22 @@ void grpc_server_each_service(const struct grpc_server *server, void (*each)(voi
 /* --- listening and draining -----------------------------------------------------------------------------------------
  */
 
+/* Who has never had a call admitted makes room for newcomers: of strangers alone nobody is kept out. */
+static enum stream_room make_room(void *arg, bool scarce)
+{
+    struct grpc_server *server = ((struct grpc_listener *)arg)->server;
+    bool full = scarce || server->stats.connections >= server->options.max_connections;
+    if (!full || grpc_conn_drop_stranger(server))
+        return STREAM_ROOM;
+    /* Strangers that are at work for a moment only make the newcomers behind this one wait. */
+    bool soon = !scarce && server->stats.connections < server->options.max_connections + GRPC_STRANGERS_LOOK;
+    return soon && !list_empty(&server->strangers) ? STREAM_ROOM_SOON : STREAM_ROOM_NONE;
+}
+
 static void on_accept(struct stream *s, void *arg)
 {
     struct grpc_listener *l = arg;
-    struct grpc_server *server = l->server;
-    if (server->stats.connections >= server->options.max_connections || !grpc_conn_new(server, s, l->tls))
+    if (!grpc_conn_new(l->server, s, l->tls))
         stream_close(s);
 }
 
@@ -255,6 +279,7 @@ enum err grpc_server_listen(struct grpc_server *server, const char *address, str
     l->listener = stream_listen(server->hub, address, tls, (int)(GRPC_STALL_US / 1000), on_accept, l);
     if (!l->listener)
         return ERR_IO;
+    stream_listener_set_room(l->listener, make_room);
     server->listener_count++;
     return ERR_OK;
 }
@@ -274,8 +299,10 @@ void grpc_server_drain(struct grpc_server *server, int64_t timeout_ms, void (*do
     server->done = done;
     server->done_arg = arg;
     free_listeners(server);
-    list_for_each (l, next, &server->conns)
-        grpc_conn_drain(container_of(l, struct grpc_conn, link));
+    struct list *lists[] = {&server->conns, &server->strangers};
+    for (int i = 0; i < 2; i++)
+        list_for_each (l, next, lists[i])
+            grpc_conn_drain(container_of(l, struct grpc_conn, link));
     /* It looks often now; `done` never comes from inside this call. */
     ev_timer_stop(server->loop, &server->tick);
     ev_timer_set(&server->tick, 0, 0);

@@ -46,11 +46,13 @@ struct grpc_server_options {
     size_t max_message;       /* bytes of one request message; 0: 64 MiB. Beyond: RESOURCE_EXHAUSTED */
     size_t max_header_list;   /* bytes of one header list (RFC 9113, 6.5.2); 0: 16 KiB */
     uint32_t max_streams;     /* concurrent streams per connection; 0: 256 */
-    uint32_t max_connections; /* 0: 4,096; beyond, new ones are closed */
+    uint32_t max_connections; /* 0: 4,096; beyond, the oldest that is silent and never had a call admitted is closed, or
+                                 else the new one */
     size_t max_buffered;      /* bytes of received, not yet decoded messages over all connections; 0: 512 MiB. Beyond:
                                  RESOURCE_EXHAUSTED */
     int64_t min_ping_interval_ms; /* keepalive pings more often than this, three strikes: GOAWAY ENHANCE_YOUR_CALM
                                      "too_many_pings"; 0: 10 s */
+    int64_t unread_timeout_ms;    /* an answer that the peer has not taken for so long is given up; 0: 30 s */
     int64_t idle_timeout_ms;      /* connections without calls are closed with GOAWAY; 0: 30 min */
 };
 
@@ -73,6 +75,7 @@ void grpc_server_drain(struct grpc_server *server, int64_t timeout_ms, void (*do
 /* Counters for metrics; borrowed for the server's life. */
 struct grpc_server_stats {
     uint64_t connections, connections_total, calls, calls_total, calls_failed, bytes_in, bytes_out, goaway_floods;
+    uint64_t strangers_dropped, unread_dropped; /* connections; answers that the peer did not take */
 };
 const struct grpc_server_stats *grpc_server_stats(const struct grpc_server *server);
 

@@ -164,6 +164,7 @@ static void answer(struct grpc_call *call, const struct status *status, const ch
     if (call->answered)
         return;
     call->answered = true;
+    call->answered_at = clock_mono_us();
     if (status && status->code != STATUS_OK && call->server)
         call->server->stats.calls_failed++;
     if (!call->stream.h2)
@@ -297,6 +298,7 @@ static void admit(struct grpc_call *call)
     if (call->service->admit(call, call->object) && !call->finished) {
         call->admitting = false;
         call->admitted = true;
+        grpc_conn_trust(call->conn);
     }
     call->busy--;
 }
@@ -309,7 +311,9 @@ void grpc_call_on_headers(struct h2_stream *s)
         return;
     if (!check_request(call))
         return;
-    if (!start_deadline(call))
+    if (h2_unsent(call->stream.h2) > GRPC_UNREAD_MAX)
+        refuse(call, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "answers on this connection are not being read");
+    else if (!start_deadline(call))
         refuse(call, STATUS_INTERNAL, NULL, "malformed grpc-timeout");
     else if (find_method(call))
         admit(call);
@@ -448,6 +452,16 @@ void grpc_call_on_data(struct h2_stream *s, const uint8_t *data, size_t len)
     progress(call);
 }
 
+void grpc_call_tick(struct grpc_call *call, int64_t now)
+{
+    int64_t timeout_us = call->server->options.unread_timeout_ms * 1000;
+    if (!call->answered || !call->stream.h2 || now - call->answered_at < timeout_us)
+        return;
+    call->server->stats.unread_dropped++;
+    h2_reset(&call->stream, NGHTTP2_CANCEL);
+    grpc_server_mark_dirty(call->conn);
+}
+
 void grpc_call_on_end(struct h2_stream *s)
 {
     progress(container_of(s, struct grpc_call, stream));
@@ -534,6 +548,8 @@ void grpc_call_accept(struct grpc_call *call)
     assert(call->admitting && !call->finished);
     call->admitting = false;
     call->admitted = true;
+    if (call->conn)
+        grpc_conn_trust(call->conn);
     progress(call);
 }
 

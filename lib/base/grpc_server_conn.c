@@ -101,7 +101,7 @@ struct grpc_conn *grpc_conn_new(struct grpc_server *server, struct stream *strea
     conn->tls = tls;
     list_init(&conn->dirty);
     list_init(&conn->link);
-    list_append(&server->conns, &conn->link);
+    list_append(&server->strangers, &conn->link);
     server->stats.connections++;
     server->stats.connections_total++;
     if (stream) {
@@ -148,6 +148,32 @@ void grpc_conn_free(struct grpc_conn *conn)
     if (conn->stream)
         stream_close(conn->stream);
     free(conn);
+}
+
+void grpc_conn_trust(struct grpc_conn *conn)
+{
+    if (conn->known)
+        return;
+    conn->known = true;
+    list_remove(&conn->link);
+    list_append(&conn->server->conns, &conn->link);
+}
+
+bool grpc_conn_drop_stranger(struct grpc_server *server)
+{
+    unsigned looked = 0;
+    list_for_each (l, next, &server->strangers) {
+        struct grpc_conn *conn = container_of(l, struct grpc_conn, link);
+        if (++looked > GRPC_STRANGERS_LOOK)
+            break;
+        bool at_work = conn->h2 && h2_stream_count(conn->h2) > 0 && !h2_stalled_since(conn->h2);
+        if (!conn->stream || !stream_silent(conn->stream) || at_work)
+            continue;
+        server->stats.strangers_dropped++;
+        grpc_conn_free(conn);
+        return true;
+    }
+    return false;
 }
 
 /* The session is over: the stream sends the rest of its output and closes. */

@@ -19,8 +19,12 @@
 #define GRPC_NOTICE_US (2 * 1000000ll)
 /* Pending output of one connection: enough to fill a turn, and all that a peer that does not read can make us hold
  * beside what its calls' handlers wrote. */
-#define GRPC_OUTPUT_LIMIT  (256 * 1024)
-#define GRPC_LISTENERS_MAX 8
+#define GRPC_OUTPUT_LIMIT (256 * 1024)
+/* Answers not yet taken, of one connection; beyond, its new calls are refused until it reads. */
+#define GRPC_UNREAD_MAX (16u * 1024 * 1024)
+/* Of the oldest strangers so many are looked at for one that is silent. */
+#define GRPC_STRANGERS_LOOK 64
+#define GRPC_LISTENERS_MAX  8
 /* Ended calls kept for the next ones, each with a few KiB. */
 #define GRPC_POOL_MAX 256
 /* Metadata of one call, received and to be sent. */
@@ -57,7 +61,9 @@ struct grpc_server {
     size_t route_count;
     struct grpc_listener listeners[GRPC_LISTENERS_MAX];
     size_t listener_count;
-    struct list conns, dirty, calls, pool;
+    struct list conns;     /* whose calls were admitted once */
+    struct list strangers; /* the others, in the order they came */
+    struct list dirty, calls, pool;
     size_t pool_count;
     size_t buffered;  /* bytes of received messages, not yet decoded */
     ev_prepare flush; /* sends for all dirty connections, before the hub does */
@@ -85,6 +91,7 @@ struct grpc_conn {
     int64_t stage_since, idle_since, ping_sent; /* µs; 0: none */
     enum grpc_conn_stage stage;
     bool tls;
+    bool known; /* stands in server->conns */
     char peer[64];
 };
 
@@ -104,7 +111,8 @@ struct grpc_call {
     size_t charged;  /* of server->buffered */
     struct grpc_metadata initial, trailer;
     ev_timer timer;
-    int64_t deadline; /* µs of CLOCK_MONOTONIC, INT64_MAX for none */
+    int64_t deadline;    /* µs of CLOCK_MONOTONIC, INT64_MAX for none */
+    int64_t answered_at; /* µs */
     void (*on_drain)(struct grpc_call *call, void *service);
     void *data;
     unsigned busy; /* callbacks running: freeing waits */
@@ -142,6 +150,10 @@ void grpc_conn_tick(struct grpc_conn *conn, int64_t now);
 void grpc_conn_drain(struct grpc_conn *conn);
 /* Closes at once and frees. */
 void grpc_conn_free(struct grpc_conn *conn);
+/* One of its calls was admitted: it is no stranger. */
+void grpc_conn_trust(struct grpc_conn *conn);
+/* Closes the stranger that has been silent for longest. False when there is none. */
+bool grpc_conn_drop_stranger(struct grpc_server *server);
 
 /* grpc_server_call.c */
 void grpc_call_on_headers(struct h2_stream *s);
@@ -151,5 +163,7 @@ void grpc_call_on_drained(struct h2_stream *s);
 void grpc_call_on_close(struct h2_stream *s, uint32_t code);
 /* Frees or pools a call that nobody needs any more. */
 void grpc_call_release(struct grpc_call *call);
+/* Gives up an answer that the peer does not take; may free the call. */
+void grpc_call_tick(struct grpc_call *call, int64_t now);
 
 #endif

@@ -496,6 +496,14 @@ size_t h2_stream_count(const struct h2 *h2)
     return h2->stream_count;
 }
 
+size_t h2_unsent(const struct h2 *h2)
+{
+    size_t n = 0;
+    for (struct list *l = h2->streams.next; l != &h2->streams; l = l->next)
+        n += buf_len(&container_of(l, struct h2_stream, link)->out);
+    return n;
+}
+
 bool h2_was_flooded(const struct h2 *h2)
 {
     return h2->flooded;

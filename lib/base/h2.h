@@ -100,6 +100,8 @@ int64_t h2_stalled_since(const struct h2 *h2);
 /* Time of the last received bytes. */
 int64_t h2_last_receive(const struct h2 *h2);
 size_t h2_stream_count(const struct h2 *h2);
+/* Bytes of content of all streams that the peer has not taken yet. */
+size_t h2_unsent(const struct h2 *h2);
 /* True once: the connection was ended because of a flood. */
 bool h2_was_flooded(const struct h2 *h2);
 

@@ -97,9 +97,9 @@ static struct app *make_app(void)
 static bool feed(struct app *app, struct grpc_conn *conn, const uint8_t *data, size_t len)
 {
     grpc_conn_feed(conn, data, len);
-    if (!list_empty(&app->server->conns))
+    if (app->server->stats.connections)
         grpc_conn_pump(conn);
-    return !list_empty(&app->server->conns);
+    return app->server->stats.connections;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -121,7 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (open)
         grpc_conn_free(conn);
     admit_waiting(app);
-    check(list_empty(&app->server->conns) && list_empty(&app->server->dirty));
+    check(list_empty(&app->server->conns) && list_empty(&app->server->strangers) && list_empty(&app->server->dirty));
     check(app->server->stats.calls == 0 && app->server->buffered == 0);
     return 0;
 }

@@ -350,7 +350,7 @@ static int serve(struct app *app, const char *address, struct tls *tls)
 int main(int argc, char **argv)
 {
     char *listen = NULL, *cert = NULL, *key = NULL;
-    int64_t max_message = 0, max_buffered = 0, max_connections = 0, min_ping = 0, idle = 0;
+    int64_t max_message = 0, max_buffered = 0, max_connections = 0, min_ping = 0, idle = 0, unread = 0;
     struct config_option options[] = {
         {"listen", CONFIG_STRING, &listen, "127.0.0.1:0", 0, 0, "address:port"},
         {"tls-cert", CONFIG_STRING, &cert, NULL, 0, 0, "PEM file"},
@@ -358,6 +358,7 @@ int main(int argc, char **argv)
         {"max-message", CONFIG_SIZE, &max_message, "0", 0, 0, "bytes of one message"},
         {"max-buffered", CONFIG_SIZE, &max_buffered, "0", 0, 0, "bytes of all messages being received"},
         {"max-connections", CONFIG_INT, &max_connections, "0", 0, 0, "connections"},
+        {"unread-timeout", CONFIG_DURATION, &unread, "0s", 0, 0, "until an answer that is not read is given up"},
         {"min-ping", CONFIG_DURATION, &min_ping, "0s", 0, 0, "between keepalive pings"},
         {"idle", CONFIG_DURATION, &idle, "0s", 0, 0, "before a connection without calls is closed"},
         {0},
@@ -372,6 +373,7 @@ int main(int argc, char **argv)
         .max_message = (size_t)max_message,
         .max_buffered = (size_t)max_buffered,
         .max_connections = (uint32_t)max_connections,
+        .unread_timeout_ms = unread,
         .min_ping_interval_ms = min_ping,
         .idle_timeout_ms = idle,
     };

@@ -1,6 +1,7 @@
 """The gRPC server and peers no stock client is like: HTTP/2 frames by hand (RFC 9113, gRPC over HTTP2)."""
 import os
 import signal
+import struct
 import time
 
 import grpc
@@ -468,6 +469,47 @@ def test_connections_are_bounded(session_folder):
             pass
         assert time.monotonic() < deadline
     assert c.finish(c.call(EMPTY, message(b"")))[0]["grpc-status"] == "0"
+    server.stop()
+
+
+def test_who_is_silent_makes_room_for_who_is_not(session_folder):
+    """Connections that never had a call admitted, of all ages: TCP only, a preface, half a header block."""
+    server = GrpcServer(session_folder, args=["--max-connections", "3"])
+    strangers = []
+    for n in range(12):
+        c = Raw(server.port, preface=n % 3 > 0)
+        if n % 3 == 1:
+            c.send(frame(HEADERS, 0, 1, request_fields(EMPTY)))
+        if n % 3:
+            assert c.read()
+        strangers.append(c)
+    c = Raw(server.port)
+    assert c.finish(c.call(EMPTY, message(b"")))[0]["grpc-status"] == "0"
+    for s in strangers[:4]:
+        assert s.closed()
+    server.stop()
+
+
+def test_who_reads_no_answers_gets_no_more(session_folder):
+    """Its window stays shut: what is answered is held, to a bound, and given up after some time."""
+    server = GrpcServer(session_folder, args=["--unread-timeout", "3s"])
+    c = Raw(server.port, preface=False)
+    c.send(PREFACE + frame(SETTINGS, payload=struct.pack(">HI", 4, 0)))
+    large = message(b"\x10\x80\x80\x40")  # SimpleRequest.response_size: 1 MiB
+    before, began = server.rss(), time.monotonic()
+    streams = [c.call(UNARY, large) for _ in range(100)]
+    refused, given_up = {}, set()
+    healthy = Raw(server.port)
+    while len(refused) + len(given_up) < 100:
+        kind, _, number, _ = c.read()
+        if kind == RST_STREAM:
+            given_up.add(number)
+        elif kind == HEADERS and "grpc-status" in dict(c.fields):
+            refused[number] = dict(c.fields)["grpc-status"]
+        if len(refused) == 60:
+            assert server.rss() - before < 40 << 20 and time.monotonic() - began < 2.5
+            assert healthy.finish(healthy.call(EMPTY, message(b"")))[0]["grpc-status"] == "0"
+    assert set(refused.values()) == {"8"} and len(given_up) == 16 and given_up | set(refused) == set(streams)
     server.stop()
 
 

@@ -112,3 +112,41 @@ def test_a_fleet_that_comes_all_at_once_is_let_in_at_its_first_try(stack):
     assert fleet.stats()["refused"] == 0 and began <= fleet.stats()["failures"]
     batch = stack.submit(client).batch
     assert stack.watch(client, batch.id, timeout=30).progress.succeeded == 1100
+
+
+def test_results_that_are_not_durable_yet_are_bounded(make_stack):
+    """PostgreSQL is away: devices with results are not read any more when 32 MiB of them wait; each is durable in the end."""
+    stack = make_stack()
+    stack.start(workers=0)
+    worker = stack.start_worker("--listen-plain", "127.0.0.1:0")
+    client = stack.client(stack.make_tenant())
+    tokens = stack.make_devices(client, 100)
+    batch = stack.submit(client).batch
+    commands = {c.device_id: c.command_id for c in stack.list_commands(client, batch.id)}
+    clients = {}
+    for device, token in tokens.items():
+        c = clients[device] = raw_mqtt.RawClient(worker.ready["plain"], timeout=60)
+        c.send(raw_mqtt.connect(4, device, token, keepalive=0)).expect(raw_mqtt.CONNACK)
+    before = worker.rss()
+    stack.postgres.kill()
+    until(lambda: figure(worker, "muster_worker_postgres_up") == 0, what="PostgreSQL is missed")
+
+    def publish(device, c):
+        ack = stack.pb.Acknowledgement(command_id=commands[device], outcome=1, payload=b"x" * 30000).SerializeToString()
+        for n in range(30):
+            c.send(raw_mqtt.publish(4, f"devices/{device}/acks", ack, packet_id=n + 1))
+    senders = [threading.Thread(target=publish, args=item, daemon=True) for item in clients.items()]
+    for s in senders:
+        s.start()
+    until(lambda: figure(worker, "muster_worker_choked_total") > 50, what="devices are not read any more")
+    waiting = figure(worker, "muster_worker_result_bytes_waiting")
+    assert 32 << 20 <= waiting < 36 << 20
+    assert worker.rss() - before < 100 << 20
+    stack.postgres.restart()
+    for c in clients.values():
+        assert {c.expect(raw_mqtt.PUBACK) for _ in range(30)} == {(n + 1).to_bytes(2, "big") for n in range(30)}
+        c.close()
+    for s in senders:
+        s.join()
+    until(lambda: figure(worker, "muster_worker_result_bytes_waiting") == 0, what="all is durable")
+    assert stack.watch(client, batch.id, timeout=30).progress.succeeded == 100
