@@ -18,7 +18,7 @@ struct credentials {
 };
 
 /* Reads lines "<device id> <token>" of `file`, passes over `offset` of them and takes `count`. Without a file (NULL)
- * makes ids up. On an error prints one line that names it. */
+ * makes ids up. On an error prints one line that names it; credentials_free() is due then too. */
 MUST_CHECK enum err credentials_load(struct credentials *c, const char *file, uint32_t offset, uint32_t count);
 void credentials_free(struct credentials *c);
 

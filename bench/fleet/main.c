@@ -9,9 +9,8 @@ int main(int argc, char **argv)
     struct credentials credentials;
 
     options_load(&options, argc, argv);
-    if (credentials_load(&credentials, options.credentials, options.offset, options.devices) != ERR_OK)
-        return 2;
-    int status = supervisor_run(&options, &credentials);
+    enum err e = credentials_load(&credentials, options.credentials, options.offset, options.devices);
+    int status = e == ERR_OK ? supervisor_run(&options, &credentials) : 2;
     credentials_free(&credentials);
     options_clear(&options);
     return status;

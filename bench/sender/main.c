@@ -18,10 +18,9 @@ struct settings {
     bool tls, insecure, step;
 };
 
-static _Noreturn void wrong(const char *flag, const char *value, const char *why)
+static void wrong(const char *flag, const char *value, const char *why)
 {
     fprintf(stderr, "muster-sender: --%s %s: %s\n", flag, value ? value : "", why);
-    exit(2);
 }
 
 static void load(struct settings *s, int argc, char **argv)
@@ -47,6 +46,7 @@ static void load(struct settings *s, int argc, char **argv)
                 argv, 0);
 }
 
+/* NULL, and says so, when there is no such protocol. */
 static const struct dialect *dialect_of(const char *protocol)
 {
     if (strcmp(protocol, "mqtt") == 0)
@@ -56,24 +56,30 @@ static const struct dialect *dialect_of(const char *protocol)
     if (strcmp(protocol, "nats") == 0)
         return &nats_dialect;
     wrong("protocol", protocol, "must be mqtt, mqtt-qos0 or nats");
+    return NULL;
 }
 
-/* Resolves host:port. */
-static void resolve(const char *text, struct sockaddr_storage *address, socklen_t *len)
+/* Resolves host:port; false, and says why, when it can't. */
+static bool resolve(const char *text, struct sockaddr_storage *address, socklen_t *len)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found;
     const char *colon = text ? strrchr(text, ':') : NULL;
 
-    if (!colon || colon == text || !colon[1])
+    if (!colon || colon == text || !colon[1]) {
         wrong("connect", text, "must be host:port");
+        return false;
+    }
     char *host = strndup(text, (size_t)(colon - text));
     int failed = host ? getaddrinfo(host, colon + 1, &hints, &found) : EAI_MEMORY;
     free(host);
-    if (failed)
+    if (failed) {
         wrong("connect", text, gai_strerror(failed));
+        return false;
+    }
     memcpy(address, found->ai_addr, found->ai_addrlen);
     *len = found->ai_addrlen;
     freeaddrinfo(found);
+    return true;
 }
 
 static void print_round(int64_t number, uint32_t devices, const struct sender_round *round)
@@ -110,7 +116,8 @@ static int run(const struct settings *s, const struct credentials *credentials)
                                .window = (uint32_t)s->window,
                                .timeout_us = s->timeout_ms * 1000};
 
-    resolve(s->connect, &address, &o.peer.len);
+    if (!o.dialect || !resolve(s->connect, &address, &o.peer.len))
+        return 2;
     o.peer.address = (const struct sockaddr *)&address;
     o.peer.greeting = o.dialect == &nats_dialect;
     o.peer.tls = s->tls ? link_context(s->ca, s->insecure, NULL) : NULL;
@@ -130,9 +137,8 @@ int main(int argc, char **argv)
 
     load(&s, argc, argv);
     signal(SIGPIPE, SIG_IGN);
-    if (credentials_load(&credentials, s.credentials, 0, (uint32_t)s.devices) != ERR_OK)
-        return 2;
-    int status = run(&s, &credentials);
+    enum err e = credentials_load(&credentials, s.credentials, 0, (uint32_t)s.devices);
+    int status = e == ERR_OK ? run(&s, &credentials) : 2;
     credentials_free(&credentials);
     free(s.connect);
     free(s.protocol);

@@ -74,7 +74,7 @@ void chaos_small_disks_end(struct chaos *c, bool keep)
 static bool prepare_node(struct chaos *c, int number)
 {
     struct chaos_node *n = &c->nodes[number];
-    char name[32];
+    char name[32], sockets[DEV_PATH_BYTES];
 
     snprintf(name, sizeof name, "postgres-%d", number + 1);
     if (!dev_path(n->data, c->dev.data, name))
@@ -83,9 +83,10 @@ static bool prepare_node(struct chaos *c, int number)
     if (!dev_path(n->wal, c->dev.data, name) || !small_disk(c, n->wal, WAL_DISK))
         return false;
     snprintf(name, sizeof name, "pg%d", number + 1);
-    if (!dev_path(n->sockets, c->dev.run, name) || !dev_own_folder(&c->dev, n->sockets))
+    if (!dev_path(sockets, c->dev.run, name) || !dev_own_folder(&c->dev, sockets))
         return false;
-    snprintf(n->conninfo, sizeof n->conninfo, "host=%.200s user=muster dbname=postgres", n->sockets);
+    memcpy(n->sockets, sockets, sizeof n->sockets);
+    snprintf(n->conninfo, sizeof n->conninfo, "host=%.200s user=muster dbname=postgres", sockets);
     snprintf(name, sizeof name, "postgres-%d", number + 1);
     if (!dev_postgres_make(&c->dev, &n->process, name, n->data, n->sockets))
         return false;
