@@ -26,7 +26,7 @@ PACKAGES := libev-dev libhiredis-dev libssl-dev libnghttp2-dev libprotobuf-c-dev
             libinih-dev libcmocka-dev postgresql redis-server openssl build-essential pkg-config \
             clang clang-format clang-tidy cppcheck libclang-rt-14-dev \
             python3 python3-grpcio python3-protobuf python3-paho-mqtt python3-psycopg2 python3-redis python3-pytest \
-            python3-pytest-timeout gnutls-bin libnss3-tools libfaketime
+            python3-pytest-timeout python3-pytest-xdist gnutls-bin libnss3-tools libfaketime
 
 # What Muster is measured beside or with, and nothing else needs.
 BENCH_PACKAGES := mosquitto nats-server valgrind rabbitmq-server ruby-sidekiq beanstalkd nodejs python3-matplotlib
@@ -264,14 +264,15 @@ bench-lists: all $(PY) ## measure imports, batches to long lists of ids, exports
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/lists.py $(if $(QUICK),--quick)
 
 # --- tests ------------------------------------------------------------------------------------------------------------
-SANITIZED := SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' CFLAGS='-O1 -g'
+# gcc's two runtimes write their reports where they are told only when linked statically, as clang's one is by default.
+STATIC_SANITIZERS := $(if $(findstring clang,$(CC)),,-static-libasan -static-libubsan)
+SANITIZED := SAN='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer $(STATIC_SANITIZERS)' CFLAGS='-O1 -g'
 FUZZED    := SAN='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined' CFLAGS='-O1 -g' CC=clang
 
 .PHONY: test
-test: deps ## everything: unit and store tests under ASan and UBSan, integration, a short fuzz of each decoder
-	@$(MAKE) --no-print-directory all py grpc-test-server
+test: deps ## everything under ASan and UBSan: unit, store and integration tests, a short fuzz of each decoder
 	@$(MAKE) --no-print-directory san fuzz-targets
-	MUSTER_BUILD=$(BUILD) $(PYTHON) tests/run.py --pytest tests/integration --fuzz-wall $(FUZZ_WALL) \
+	MUSTER_BUILD=$(BUILD)/san $(PYTHON) tests/run.py --pytest tests/integration --fuzz-wall $(FUZZ_WALL) \
 	    --programs $(UNIT:$(BUILD)/%=$(BUILD)/san/%) $(STORE:$(BUILD)/%=$(BUILD)/san/%) \
 	    --fuzz $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
 
@@ -284,12 +285,12 @@ store: $(STORE) ## lib/store against servers of its own, without sanitizers
 	@$(PYTHON) tests/run.py --programs $(STORE)
 
 .PHONY: integration
-integration: all py grpc-test-server ## the real daemons, driven by stock clients
+integration: all py grpc-test-server ## the real daemons, driven by stock clients, without sanitizers
 	MUSTER_BUILD=$(BUILD) $(PYTHON) tests/run.py --pytest tests/integration
 
 .PHONY: san
 san: ## programs and tests with ASan and UBSan, into build/san
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san $(SANITIZED) all test-programs
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san $(SANITIZED) all test-programs py
 
 .PHONY: fuzz-targets
 fuzz-targets:

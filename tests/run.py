@@ -16,6 +16,8 @@ import xml.etree.ElementTree
 
 PROGRAM_TIMEOUT_S = 300
 PYTEST_TIMEOUT_S = 780
+# These tests wait more than they compute.
+PYTEST_AT_ONCE = (os.cpu_count() or 1) + 1
 
 
 class Count:
@@ -51,7 +53,8 @@ def run_program(path, count):
 def run_pytest(folder, count):
     started = time.monotonic()
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report.name}", folder]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report.name}", "-n", str(PYTEST_AT_ONCE),
+                   "--dist", "loadgroup", "--durations=10", folder]
         try:
             code = subprocess.run(command, timeout=PYTEST_TIMEOUT_S, check=False).returncode
         except subprocess.TimeoutExpired:

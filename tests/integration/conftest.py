@@ -1,6 +1,7 @@
 """Fixtures of all integration tests. What they are made of is in harness/.
 
-MUSTER_BUILD names the build folder whose programs are tested (default build)."""
+MUSTER_BUILD names the build folder whose programs are tested (default build). What sanitizers find in these programs fails the
+test: see harness/reports.py."""
 import os
 import shutil
 import tempfile
@@ -8,9 +9,43 @@ import tempfile
 import pytest
 from harness.certificates import Certificates
 from harness.daemons import cli as run_cli
+from harness.reports import Reports
 from harness.services import Postgres, Redis, unprivileged
 from harness.stack import Stack
 from harness.stubs import ROOT, Stubs
+
+REPORTS = pytest.StashKey()
+
+
+def pytest_configure(config):
+    """Before the first program is started."""
+    config.stash[REPORTS] = Reports(tempfile.mkdtemp(prefix="muster-reports-"))
+    os.environ.update(config.stash[REPORTS].environment())
+
+
+def pytest_unconfigure(config):
+    if REPORTS in config.stash:
+        shutil.rmtree(config.stash[REPORTS].folder, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of several pytest processes (-n 2 --dist loadgroup) one gets all tests of a module that share a fixture; the others go
+    wherever there is room."""
+    for item in items:
+        if any(f[-1].scope == "module" for f in item._fixtureinfo.name2fixturedefs.values()):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Looks for reports last of all: after a test's fixtures and, when it was the last of its module, the module's."""
+    outcome = yield
+    if call.when == "teardown":
+        found, report = item.config.stash[REPORTS].take(), outcome.get_result()
+        if found:
+            report.longrepr = f"{report.longrepr or ''}\nreported while this test or its fixtures ran:\n{found}"
+            report.outcome = "failed"
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +70,15 @@ def certificates(session_folder):
 
 
 @pytest.fixture(scope="session")
-def postgres(session_folder):
+def new_cluster(session_folder):
+    """A cluster that is never started: copied quicker than made."""
+    return Postgres(os.path.join(session_folder, "new"))
+
+
+@pytest.fixture(scope="session")
+def postgres(session_folder, new_cluster):
     """One server for the session; every stack has a database of its own in it."""
-    server = Postgres(os.path.join(session_folder, "pg"))
+    server = Postgres(os.path.join(session_folder, "pg"), template=new_cluster)
     server.start()
     yield server
     server.stop()
@@ -69,14 +110,14 @@ def module_redis(session_folder, redis_number):
     server.stop()
 
 
-@pytest.fixture(scope="session")
-def private_servers(session_folder, redis_number):
-    """Makes (PostgreSQL, Redis) that a test may kill; they end with the session."""
+@pytest.fixture
+def private_servers(session_folder, redis_number, new_cluster):
+    """Makes (PostgreSQL, Redis) that a test may kill."""
     made = []
 
     def make():
         number = next(redis_number)
-        pg = Postgres(os.path.join(session_folder, f"pg{number}"))
+        pg = Postgres(os.path.join(session_folder, f"pg{number}"), template=new_cluster)
         made.append(pg.start())
         made.append(Redis(os.path.join(session_folder, f"redis{number}")).start())
         return made[-2], made[-1]

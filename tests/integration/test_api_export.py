@@ -4,6 +4,7 @@ import time
 import grpc
 import pytest
 from harness.grpc_server import DATA, END_STREAM, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, Raw, frame, message
+from harness.reports import without_quarantine
 from harness.until import until
 
 EXPORT = "/muster.v1.CommandService/ExportCommands"
@@ -174,9 +175,10 @@ def wait_idle(daemon):
         time.sleep(0.05)
 
 
-def test_a_reader_that_stops_costs_the_dispatcher_little(api):
+def test_a_reader_that_stops_costs_the_dispatcher_little(stack):
     """What it has not taken is not fetched; when it reads again it gets everything."""
-    tenant, d = api.make_tenant(), api.dispatchers[0]
+    api, d = stack, stack.start_dispatcher(env=without_quarantine())
+    tenant = api.make_tenant()
     client = api.client(tenant)
     ids = [f"{i:06d}-" + "long" * 29 for i in range(100000)]  # 19 MB of commands
     api.import_devices(client, ids)
@@ -187,7 +189,7 @@ def test_a_reader_that_stops_costs_the_dispatcher_little(api):
     raw = slow_reader(api, tenant, b.id, window=65535)
     data = bytearray(raw.until(lambda kind, *_: kind == DATA)[3])
     wait_idle(d)
-    assert resident(d) - before < 12 * 1024 * 1024
+    assert resident(d) - before < 15 * 1024 * 1024  # a part that was fetched; with ASan's redzones the most
     raw.send(frame(WINDOW_UPDATE, 0, raw.stream, (1 << 30).to_bytes(4, "big")))
     while True:
         kind, flags, stream, payload = raw.read()

@@ -6,6 +6,7 @@ import ssl
 import struct
 
 from .process import Process
+from .reports import without_quarantine
 from .stubs import ROOT
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -20,9 +21,7 @@ class GrpcServer:
         program = os.path.join(ROOT, os.environ.get("MUSTER_BUILD", "build"), "grpc-test-server")
         self.ca = certificates.ca_bytes() if certificates else None
         tls = ["--tls-cert", certificates.cert, "--tls-key", certificates.key] if certificates else []
-        # Memory is measured: a build with ASan must not keep what was freed.
-        env = {**os.environ, "ASAN_OPTIONS": "quarantine_size_mb=1:" + os.environ.get("ASAN_OPTIONS", "")}
-        self.process = Process([program, *tls, *args], os.path.join(folder, "grpc-test-server.log"), env=env)
+        self.process = Process([program, *tls, *args], os.path.join(folder, "grpc-test-server.log"), env=without_quarantine())
         line = self.process.wait_line(lambda l: l.startswith("port="))
         self.port = int(line.split("=")[1])
         self.address = f"127.0.0.1:{self.port}"

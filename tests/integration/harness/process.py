@@ -36,6 +36,7 @@ class Process:
             self.args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=stdin or subprocess.DEVNULL,
             env=env, cwd=cwd, preexec_fn=_die_with_parent, **who)
         self.ended = False
+        self.end_expected = False
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -88,14 +89,26 @@ class Process:
         if self.alive():
             self.popen.send_signal(number)
 
+    def fault(self):
+        """What is to be said of an end that nobody has asked for or waited for; None when there is nothing."""
+        status = self.popen.poll()
+        if not status or self.end_expected:
+            return None
+        self.reader.join(5)
+        return f"{self.name} ended by itself with {status}:\n" + "\n".join(self.lines[-40:])
+
     def kill(self):
-        """kill -9, and waits for the end."""
+        """kill -9, and waits for the end; complains about one that has ended badly before."""
+        fault = self.fault()
+        self.end_expected = True
         self.signal(signal.SIGKILL)
         self.popen.wait(30)
+        assert not fault, fault
 
     def wait(self, timeout=30):
         """Waits for the end; the exit status."""
         status = self.popen.wait(timeout)
+        self.end_expected = True
         self.reader.join(timeout)
         return status
 

@@ -25,6 +25,7 @@ class Stack:
         self.conninfo = postgres.conninfo(self.database)
         self.dispatcher_flags, self.worker_flags = list(dispatcher_flags), list(worker_flags)
         self.dispatchers, self.workers, self.fleets, self.clients = [], [], [], []
+        self.replaced = []
         self.count = 0
 
     def _log(self, name):
@@ -35,15 +36,15 @@ class Stack:
         return ["--postgres", self.conninfo, "--redis", self.redis.url, "--tls-cert", self.certificates.cert,
                 "--tls-key", self.certificates.key, "--admin-listen", "127.0.0.1:0", "--log-level", "debug"]
 
-    def start_dispatcher(self, *flags, listen="127.0.0.1:0", wait=True, under=()):
+    def start_dispatcher(self, *flags, listen="127.0.0.1:0", wait=True, under=(), env=None):
         d = Daemon("muster-dispatcher", [*self._common(), "--listen", listen, *self.dispatcher_flags, *flags],
-                   self._log("dispatcher"), wait=wait, under=under)
+                   self._log("dispatcher"), env=env, wait=wait, under=under)
         self.dispatchers.append(d)
         return d
 
-    def start_worker(self, *flags, listen="127.0.0.1:0", wait=True, under=()):
+    def start_worker(self, *flags, listen="127.0.0.1:0", wait=True, under=(), env=None):
         w = Daemon("muster-worker", [*self._common(), "--listen", listen, *self.worker_flags, *flags],
-                   self._log("worker"), wait=wait, under=under)
+                   self._log("worker"), env=env, wait=wait, under=under)
         self.workers.append(w)
         return w
 
@@ -60,6 +61,7 @@ class Stack:
         again = Daemon(daemon.name, self._relisten(daemon), daemon.log_path)
         group = self.dispatchers if daemon in self.dispatchers else self.workers
         group[group.index(daemon)] = again
+        self.replaced.append(daemon)
         return again
 
     @staticmethod
@@ -189,7 +191,7 @@ class Stack:
         for c in self.clients:
             c.close()
         for p in [*self.fleets, *self.workers, *self.dispatchers]:
-            was_alive = p.alive()
+            was_alive, fault = p.alive(), p.fault()
             try:
                 status = p.stop()
             except AssertionError as e:
@@ -197,9 +199,9 @@ class Stack:
                 continue
             if was_alive and status != 0:
                 wrong.append(f"{p.name} ended with {status}:\n" + "\n".join(p.lines[-40:]))
-            report = [l for l in p.lines if "ERROR: AddressSanitizer" in l or "runtime error:" in l]
-            if report:
-                wrong.append(f"{p.name}: {report[0]}, see {p.log_path}")
+            if fault:
+                wrong.append(fault)
+        wrong += [fault for fault in (p.fault() for p in self.replaced) if fault]
         self.postgres.drop_database(self.database)
         assert not wrong, "\n".join(wrong)
 
