@@ -17,7 +17,8 @@ struct settings {
     bool plaintext;
 };
 
-static void settings_load(struct settings *s, int argc, char **argv)
+/* False, and says so, when something is missing. */
+static bool settings_load(struct settings *s, int argc, char **argv)
 {
     struct config_option list[] = {
         {"target", CONFIG_STRING, &s->target, "127.0.0.1:7443", 0, 0, "address:port of a dispatcher"},
@@ -35,12 +36,21 @@ static void settings_load(struct settings *s, int argc, char **argv)
     config_load("muster-submit-load", "Submits commands to one device each and measures the answers.", list, argc, argv,
                 0);
     if (s->api_key && s->ids)
-        return;
+        return true;
     fprintf(stderr, "muster-submit-load: --api-key and --ids are needed\n");
-    exit(2);
+    return false;
 }
 
-/* Lines of a file. Returns owned: the array, whose strings stand in *text. */
+static void settings_free(struct settings *s)
+{
+    free(s->target);
+    free(s->ca);
+    free(s->api_key);
+    free(s->ids);
+}
+
+/* Lines of a file. Returns owned: the array, whose strings stand in *text, owned too; NULL, and says so, without any.
+ */
 static char **read_ids(const char *path, char **text, size_t *count)
 {
     FILE *f = fopen(path, "rb");
@@ -58,7 +68,8 @@ static char **read_ids(const char *path, char **text, size_t *count)
     if (*count)
         return ids;
     fprintf(stderr, "muster-submit-load: --ids %s: no ids there\n", path);
-    exit(2);
+    free(ids);
+    return NULL;
 }
 
 static double cpu_us(void)
@@ -88,37 +99,57 @@ static void finish(void *arg)
     ev_break(arg, EVBREAK_ALL);
 }
 
-int main(int argc, char **argv)
+/* Exit status. */
+static int measure(const struct load_options *o)
 {
-    struct settings s = {0};
-    settings_load(&s, argc, argv);
-    signal(SIGPIPE, SIG_IGN);
-    log_init("muster-submit-load", LOG_WARN);
-    struct tls_options tls = {.ca_file = s.ca, .alpn = "h2"};
-    struct load_options o = {.target = s.target,
-                             .api_key = s.api_key,
-                             .connections = (int)s.connections,
-                             .streams = (int)s.streams,
-                             .rate = s.rate,
-                             .warmup_ms = s.warmup_ms,
-                             .measure_ms = s.measure_ms};
-    char *text;
-    char **ids = read_ids(s.ids, &text, &o.id_count);
-    o.ids = ids;
-    if (sodium_init() < 0 || (!s.plaintext && !(o.tls = tls_new(&tls))))
-        return 1;
+    int status = 1;
     struct ev_loop *loop = ev_default_loop(0);
     struct stream_hub *hub = loop ? stream_hub_new(loop) : NULL;
-    struct load *load = hub ? load_new(hub, &o, finish, loop) : NULL;
-    if (!load)
-        return 1;
-    ev_run(loop, 0);
-    report(load_result(load));
-    bool good = load_result(load)->ok && !load_result(load)->failed;
+    struct load *load = hub ? load_new(hub, o, finish, loop) : NULL;
+
+    if (load) {
+        ev_run(loop, 0);
+        const struct load_result *r = load_result(load);
+        report(r);
+        status = r->ok && !r->failed ? 0 : 1;
+    }
     load_free(&load);
     stream_hub_free(&hub);
+    return status;
+}
+
+static int run(const struct settings *s)
+{
+    struct tls_options tls = {.ca_file = s->ca, .alpn = "h2"};
+    struct load_options o = {.target = s->target,
+                             .api_key = s->api_key,
+                             .connections = (int)s->connections,
+                             .streams = (int)s->streams,
+                             .rate = s->rate,
+                             .warmup_ms = s->warmup_ms,
+                             .measure_ms = s->measure_ms};
+    char *text;
+    char **ids = read_ids(s->ids, &text, &o.id_count);
+    int status = ids ? 1 : 2;
+
+    o.ids = ids;
+    if (ids && sodium_init() >= 0 && (s->plaintext || (o.tls = tls_new(&tls))))
+        status = measure(&o);
     tls_free(&o.tls);
     free(ids);
     free(text);
-    return good ? 0 : 1;
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct settings s = {0};
+    int status = 2;
+
+    signal(SIGPIPE, SIG_IGN);
+    log_init("muster-submit-load", LOG_WARN);
+    if (settings_load(&s, argc, argv))
+        status = run(&s);
+    settings_free(&s);
+    return status;
 }

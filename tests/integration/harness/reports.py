@@ -9,7 +9,7 @@ import shlex
 
 # Beside the defaults: locals used after their function returned, strings that functions read to the end, a memory of
 # freed blocks that several daemons at a time can afford.
-ASAN = {"detect_stack_use_after_return": "1", "strict_string_checks": "1", "detect_leaks": "1", "quarantine_size_mb": "64"}
+ASAN = {"detect_stack_use_after_return": "1", "strict_string_checks": "1", "detect_leaks": "1", "quarantine_size_mb": "16"}
 UBSAN = {"print_stacktrace": "1"}
 # Not a status of any program of ours.
 STATUS = 99
