@@ -1,4 +1,4 @@
-/* muster batch get, list, cancel, commands; muster command get. */
+/* muster batch get, list, commands; muster command get. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -68,22 +68,6 @@ int batch_list(struct invocation *inv)
         args_refuse(inv, "--state %s: is none of %s", state, show_enum_choices(&muster__v1__batch_state__descriptor));
     request.state = (Muster__V1__BatchState)value;
     return pager_run(inv, &p, &page);
-}
-
-static void show_canceled(const ProtobufCMessage *answer)
-{
-    show_batch(((const Muster__V1__CancelBatchResponse *)answer)->batch);
-}
-
-int batch_cancel(struct invocation *inv)
-{
-    struct args a = {.positional = "BATCH", .min = 1, .max = 1};
-    Muster__V1__CancelBatchRequest request = MUSTER__V1__CANCEL_BATCH_REQUEST__INIT;
-
-    args_parse(inv, &a);
-    request.batch_id = args_number(inv, "batch", a.words.items[0]);
-    return call_once(inv, "CommandService/CancelBatch", &request.base, &muster__v1__cancel_batch_response__descriptor,
-                     show_canceled);
 }
 
 int batch_commands(struct invocation *inv)

@@ -33,8 +33,14 @@ int batch_get(struct invocation *inv);
 int batch_list(struct invocation *inv);
 int batch_watch(struct invocation *inv);
 int batch_cancel(struct invocation *inv);
+int batch_pause(struct invocation *inv);
+int batch_resume(struct invocation *inv);
 int batch_commands(struct invocation *inv);
 int command_get(struct invocation *inv);
+
+int hold_run(struct invocation *inv);
+int release_run(struct invocation *inv);
+int holds_run(struct invocation *inv);
 
 int dev_run(struct invocation *inv);
 

@@ -38,9 +38,14 @@ static const struct subcommand {
     {"batch", "get", batch_get, "Shows one batch."},
     {"batch", "list", batch_list, "Lists batches, newest first."},
     {"batch", "watch", batch_watch, "Shows a batch's progress until it is closed."},
-    {"batch", "cancel", batch_cancel, "Asks that nothing more of a batch be sent."},
+    {"batch", "cancel", batch_cancel, "Asks that nothing more of a batch be sent, to all or to some devices."},
+    {"batch", "pause", batch_pause, "Holds what is unsent of a batch until it is resumed."},
+    {"batch", "resume", batch_resume, "Lets a paused batch go on."},
     {"batch", "commands", batch_commands, "Lists a batch's commands, one per device."},
     {"command", "get", command_get, "Shows one command."},
+    {"hold", "", hold_run, "Holds everything unsent of a tenant or of all: the kill switch."},
+    {"release", "", release_run, "Ends a hold."},
+    {"holds", "", holds_run, "Lists what is held."},
 };
 #define SUBCOMMANDS (sizeof subcommands / sizeof subcommands[0])
 

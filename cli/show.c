@@ -161,6 +161,12 @@ void show_batch(const Muster__V1__Batch *b)
         printf("  canceled     %s\n", show_time(b->canceled_at, at));
     if (b->closed_at)
         printf("  closed       %s\n", show_time(b->closed_at, at));
+    if (b->control) {
+        printf("  control      %s", show_enum(&muster__v1__control_state__descriptor, (int)b->control->state));
+        printf("%s%s%s%s\n", b->control->since ? " since " : "",
+               b->control->since ? show_time(b->control->since, at) : "", b->control->reason[0] ? ": " : "",
+               b->control->reason);
+    }
     if (b->progress) {
         show_progress_text(b->progress, text, sizeof text);
         printf("  progress     %s\n", text);

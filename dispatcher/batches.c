@@ -3,22 +3,16 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "dispatcher/cancel_some.h"
 #include "dispatcher/leader.h"
 #include "dispatcher/page_token.h"
 #include "dispatcher/present.h"
 #include "dispatcher/request.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
+#include "lib/store/db_control.h"
 #include "lib/store/live.h"
-
-/* GetBatch and CancelBatch differ only in the first statement and in the type of the answer. */
-struct one_batch {
-    struct request r;
-    int64_t id;
-    bool cancel;
-    struct db_batch row;
-    Muster__V1__Batch *batch; /* presented, still without progress */
-};
+#include "muster/v1/control_service.pb-c.h"
 
 struct view_batch batches_view(int32_t tenant, const struct db_batch *row)
 {
@@ -32,8 +26,16 @@ static void reply_batch(struct one_batch *o, const uint32_t *counts)
         o->batch->progress = with->progress;
     Muster__V1__GetBatchResponse get = MUSTER__V1__GET_BATCH_RESPONSE__INIT;
     Muster__V1__CancelBatchResponse cancel = MUSTER__V1__CANCEL_BATCH_RESPONSE__INIT;
-    get.batch = cancel.batch = o->batch;
-    request_reply(&o->r, o->cancel ? &cancel.base : &get.base);
+    Muster__V1__PauseBatchResponse pause = MUSTER__V1__PAUSE_BATCH_RESPONSE__INIT;
+    Muster__V1__ResumeBatchResponse resume = MUSTER__V1__RESUME_BATCH_RESPONSE__INIT;
+    const ProtobufCMessage *answers[] = {[BATCH_GET] = &get.base,
+                                         [BATCH_CANCEL] = &cancel.base,
+                                         [BATCH_CANCEL_SOME] = &cancel.base,
+                                         [BATCH_PAUSE] = &pause.base,
+                                         [BATCH_RESUME] = &resume.base};
+    get.batch = cancel.batch = pause.batch = resume.batch = o->batch;
+    cancel.devices = o->devices;
+    request_reply(&o->r, answers[o->kind]);
 }
 
 static void on_progress(void *arg, enum err err, const uint32_t counts[STATE_COUNT])
@@ -46,25 +48,39 @@ static void on_progress(void *arg, enum err err, const uint32_t counts[STATE_COU
     reply_batch(o, counts);
 }
 
-/* Results: [the cancel,] the batch, its blocks. */
+/* Tells the leader what was asked for. */
+static void announce(struct one_batch *o, const struct pg_result *asked)
+{
+    struct dispatcher *d = o->r.d;
+    char text[40];
+    bool cancel = o->kind == BATCH_CANCEL;
+    if (!pg_rows(asked) || (!cancel && !pg_bool(asked, 0, 0)))
+        return; /* nothing has changed */
+    snprintf(text, sizeof text, "%s %" PRId64, cancel ? "cancel" : "steer", o->id);
+    live_publish(d->live, text);
+    leader_hint(d->leader, LEADER_HINT_CANCEL, (uint64_t)o->id);
+}
+
+/* Results: [what was asked for,] the batch, its blocks. */
 static void on_batch(struct request *r, const struct pg_result *const *results)
 {
     struct one_batch *o = (struct one_batch *)r;
-    const struct pg_result *row = results[o->cancel], *list = results[o->cancel + 1];
+    size_t at = o->kind == BATCH_GET ? 0 : 1;
+    const struct pg_result *row = results[at], *list = results[at + 1];
     if (!pg_rows(row)) {
         request_refuse(r, STATUS_NOT_FOUND, "BATCH_NOT_FOUND", "there is no batch %" PRId64, o->id);
         return;
     }
-    if (o->cancel && pg_rows(results[0])) {
-        char text[40];
-        snprintf(text, sizeof text, "cancel %" PRId64, o->id);
-        live_publish(r->d->live, text);
-        leader_hint(r->d->leader, LEADER_HINT_CANCEL, (uint64_t)o->id);
+    if (o->kind > BATCH_CANCEL && !pg_rows(results[0])) {
+        request_refuse(r, STATUS_FAILED_PRECONDITION, "BATCH_ENDING", "batch %" PRId64 " is canceled or closed", o->id);
+        return;
     }
+    if (o->kind != BATCH_GET)
+        announce(o, results[0]);
     db_batch_read(row, 0, &o->row);
     o->batch = present_batch(&r->arena, &o->row, NULL);
     /* What the row points to ends with this call; the second presentation is for the numbers only. */
-    o->row.request_id = o->row.description = "";
+    o->row.request_id = o->row.description = o->row.reason = "";
     o->row.command = (struct slice){0};
     if (o->row.closed_ms) {
         reply_batch(o, o->row.counts);
@@ -84,35 +100,75 @@ static void on_batch(struct request *r, const struct pg_result *const *results)
     view_progress(r->d, &view, blocks, n, on_progress, o);
 }
 
-static void one_batch(struct grpc_call *call, void *service, int64_t id, bool cancel)
+void one_batch_run(struct one_batch *o, struct pg_txn *txn)
+{
+    db_batch_get(txn, o->r.tenant, o->id);
+    db_batch_blocks(txn, o->id);
+    request_query(&o->r, txn, on_batch);
+}
+
+/* NULL when the call has ended already. */
+static struct one_batch *one_batch(struct grpc_call *call, void *service, int64_t id, enum one_batch_kind kind,
+                                   const char *reason)
 {
     struct one_batch *o = request_begin(call, service, sizeof *o);
-    if (!o)
-        return;
     struct status st = {0};
+    if (!o)
+        return NULL;
     validate_number(&st, "batch_id", id);
+    validate_text(&st, "reason", reason, 0, REASON_MAX);
     if (st.code != STATUS_OK) {
         request_fail(&o->r, &st);
-        return;
+        return NULL;
     }
     o->id = id;
-    o->cancel = cancel;
-    struct pg_txn *txn = request_txn(&o->r);
-    if (cancel)
-        db_batch_cancel(txn, o->r.tenant, id, clock_wall_ms(), o->r.caller->key);
-    db_batch_get(txn, o->r.tenant, id);
-    db_batch_blocks(txn, id);
-    request_query(&o->r, txn, on_batch);
+    o->kind = kind;
+    return o;
 }
 
 void get_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request)
 {
-    one_batch(call, service, ((const Muster__V1__GetBatchRequest *)request)->batch_id, false);
+    const Muster__V1__GetBatchRequest *in = (const Muster__V1__GetBatchRequest *)request;
+    struct one_batch *o = one_batch(call, service, in->batch_id, BATCH_GET, "");
+    if (o)
+        one_batch_run(o, request_txn(&o->r));
 }
 
 void cancel_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request)
 {
-    one_batch(call, service, ((const Muster__V1__CancelBatchRequest *)request)->batch_id, true);
+    const Muster__V1__CancelBatchRequest *in = (const Muster__V1__CancelBatchRequest *)request;
+    if (in->target) {
+        cancel_some(call, service, in);
+        return;
+    }
+    struct one_batch *o = one_batch(call, service, in->batch_id, BATCH_CANCEL, "");
+    if (!o)
+        return;
+    struct pg_txn *txn = request_txn(&o->r);
+    db_batch_cancel(txn, o->r.tenant, o->id, clock_wall_ms(), o->r.caller->key);
+    one_batch_run(o, txn);
+}
+
+static void steer(struct grpc_call *call, void *service, int64_t id, enum one_batch_kind kind, const char *reason)
+{
+    struct one_batch *o = one_batch(call, service, id, kind, reason);
+    if (!o)
+        return;
+    struct pg_txn *txn = request_txn(&o->r);
+    db_control_pause(txn, o->r.tenant, id, kind == BATCH_PAUSE, reason, clock_wall_ms(), o->r.caller->key);
+    one_batch_run(o, txn);
+}
+
+void pause_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request)
+{
+    const Muster__V1__PauseBatchRequest *in = (const Muster__V1__PauseBatchRequest *)request;
+    steer(call, service, in->batch_id, BATCH_PAUSE, in->reason);
+}
+
+void resume_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request)
+{
+    const Muster__V1__ResumeBatchRequest *in = (const Muster__V1__ResumeBatchRequest *)request;
+    steer(call, service, in->batch_id, BATCH_RESUME, in->reason);
 }
 
 struct batch_list {

@@ -18,6 +18,7 @@ struct dispatcher {
     struct auth *auth;
     struct acceptor *acceptor;
     struct shares calls, streams; /* requests being handled: those with one answer, and the others */
+    struct gate_keeper *gates;
     struct watches *watches;
     int64_t unannounced; /* a batch that is durable and no leader has been told of; 0: none */
     struct list exports; /* under way */

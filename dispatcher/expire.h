@@ -1,5 +1,5 @@
-/* Expiry: when a batch's time is over, what is not terminal ends: unsent commands as EXPIRED, those a worker has as TIMED_OUT.
- * Owns: nothing. May call: dispatcher/leader_walk, route, leader_reign. Loop rule: non-blocking. */
+/* Expiry: when a batch's time is over, what is not terminal ends: unsent commands as EXPIRED, those a worker has as
+ * TIMED_OUT. Owns: nothing. May call: dispatcher/leader_walk, route, leader_reign. Loop rule: non-blocking. */
 #ifndef MUSTER_DISPATCHER_EXPIRE_H
 #define MUSTER_DISPATCHER_EXPIRE_H
 

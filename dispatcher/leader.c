@@ -337,7 +337,7 @@ void leader_event(struct leader *l, struct slice text)
 {
     if (begins(text, "accepted "))
         leader_hint(l, LEADER_HINT_ACCEPTED, 0);
-    else if (begins(text, "cancel "))
+    else if (begins(text, "cancel ") || begins(text, "steer ") || begins(text, "gates "))
         leader_hint(l, LEADER_HINT_CANCEL, 0);
     else if (begins(text, "backlog "))
         told_backlog(l, text);

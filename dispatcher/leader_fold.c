@@ -4,11 +4,15 @@
 #include <stdlib.h>
 
 #include "dispatcher/cancel.h"
+#include "dispatcher/control.h"
+#include "dispatcher/leader_gates.h"
 #include "dispatcher/leader_load.h"
 #include "dispatcher/leader_write.h"
 #include "dispatcher/rebuild.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
+#include "lib/store/db_control.h"
+#include "lib/store/db_gate.h"
 #include "lib/store/db_open.h"
 
 #define SCAN_BATCHES  1000  /* never routed batches in one answer */
@@ -221,6 +225,12 @@ static bool take_batches(struct reign *r, const struct pg_result *const *results
     size_t n = new_batches(r, results[0], rows);
     for (int i = 0; i < pg_rows(results[1]); i++)
         cancel_requested(r, (uint64_t)pg_int(results[1], i, 0));
+    for (int i = 0; i < pg_rows(results[2]); i++) {
+        struct db_control asked;
+        db_control_asked_read(results[2], i, &asked);
+        control_asked(r, &asked);
+    }
+    reign_gates_seen(r, results[3]);
     if (n)
         loader_take(r, rows, n, find_unknown);
     free(rows);
@@ -266,6 +276,8 @@ static void poll(struct reign *r)
         f->last_full_us = now;
         db_open_unrouted(txn, f->floor, SCAN_BATCHES);
         db_open_canceling(txn, CANCELS_MAX);
+        db_control_asked(txn, CANCELS_MAX);
+        db_gate_list(txn, 0);
     }
     pg_txn_submit(txn, got_poll, reign_hold(r));
 }

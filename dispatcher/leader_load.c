@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "dispatcher/control.h"
 #include "dispatcher/route.h"
 #include "lib/base/log.h"
 
@@ -141,6 +142,8 @@ static void add_batch(struct reign *r, const struct db_open *row, const struct p
         if (b->cells)
             buf_put(&r->loader->times, &b, sizeof b);
     }
+    if (row->steered)
+        control_load(r, batch, row->paused, row->request);
 }
 
 static void got_blocks(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,

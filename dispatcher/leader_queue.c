@@ -131,10 +131,12 @@ static struct open_block *pick_block(struct open_batch *batch)
 }
 
 /* The first tenant whose front batch can be routed. */
-static struct queue_tenant *next_tenant(struct list *class)
+static struct queue_tenant *next_tenant(const struct route_queue *q, struct list *class)
 {
     for (struct list *l = class->next; l != class; l = l->next) {
         struct queue_tenant *t = container_of(l, struct queue_tenant, link);
+        if (q->waits && q->waits(q->waits_arg, t->tenant))
+            continue;
         if (container_of(t->batches.next, struct open_batch, queue)->spec)
             return t;
     }
@@ -145,7 +147,7 @@ struct open_block *queue_pick(struct route_queue *q, unsigned classes, struct op
 {
     *finished = NULL;
     for (int i = 0; i < QUEUE_CLASSES; i++) {
-        struct queue_tenant *t = classes >> i & 1 ? next_tenant(&q->classes[i]) : NULL;
+        struct queue_tenant *t = classes >> i & 1 ? next_tenant(q, &q->classes[i]) : NULL;
         if (!t)
             continue;
         struct open_batch *batch = container_of(t->batches.next, struct open_batch, queue);

@@ -10,6 +10,9 @@
 #define QUEUE_TURN    4096 /* commands a tenant may route before the next one's turn: four blocks of all devices */
 
 struct route_queue {
+    /* Whether a tenant has to wait; NULL: none has. */
+    bool (*waits)(const void *arg, uint32_t tenant);
+    const void *waits_arg;
     struct list classes[QUEUE_CLASSES]; /* tenants with batches, the one whose turn it is first */
     size_t batches, specless;           /* specless: of these, without `spec` */
 };

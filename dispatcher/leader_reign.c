@@ -3,10 +3,12 @@
 #include <stdlib.h>
 
 #include "dispatcher/cancel.h"
+#include "dispatcher/control.h"
 #include "dispatcher/expire.h"
 #include "dispatcher/leader_backlog.h"
 #include "dispatcher/leader_clear.h"
 #include "dispatcher/leader_fold.h"
+#include "dispatcher/leader_gates.h"
 #include "dispatcher/leader_load.h"
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
@@ -56,6 +58,8 @@ static void tick(struct ev_loop *loop, ev_timer *t, int events)
     walker_tick(r);
     clearer_tick(r);
     cancel_tick(r);
+    control_tick(r);
+    reign_gates_tick(r);
     expire_tick(r);
     if (second)
         sweep(r);
@@ -81,6 +85,13 @@ static void fenced_in_redis(void *arg)
         reign_fail(r, "another_leads", ERR_FENCED);
 }
 
+/* Redis is filled with everything, also with what workers do not send now. */
+static bool tenant_waits(const void *arg, uint32_t tenant)
+{
+    const struct reign *r = arg;
+    return !r->rebuilding && reign_gates_closed(r->gates, tenant);
+}
+
 struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, const struct lease_fence *fence,
                         int lane, struct leader_figures *figures, void (*on_failed)(void *arg), void *arg)
 {
@@ -97,15 +108,17 @@ struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, 
     open_set_init(&r->set);
     fold_init(&r->log);
     queue_init(&r->queue);
+    r->queue.waits = tenant_waits;
+    r->queue.waits_arg = r;
     list_init(&r->handed);
     list_init(&r->clearing);
     list_init(&r->closing);
     ev_timer_init(&r->tick, tick, REIGN_TICK_MS / 1000., REIGN_TICK_MS / 1000.);
     r->live = live_new(loop, redis);
     if (!r->live || !(r->loader = loader_new(r)) || !(r->router = router_new(r)) || !(r->folder = folder_new(r)) ||
-        !(r->walker = walker_new(r)) || !(r->canceler = canceler_new(r)) || !(r->sweeper = sweeper_new(r)) ||
-        !(r->rebuilder = rebuilder_new(r)) || !(r->learner = learner_new(r)) || !(r->clearer = clearer_new(r)) ||
-        !(r->writer = writer_new(r))) {
+        !(r->walker = walker_new(r)) || !(r->canceler = canceler_new(r)) || !(r->controller = controller_new(r)) ||
+        !(r->gates = reign_gates_new(r)) || !(r->sweeper = sweeper_new(r)) || !(r->rebuilder = rebuilder_new(r)) ||
+        !(r->learner = learner_new(r)) || !(r->clearer = clearer_new(r)) || !(r->writer = writer_new(r))) {
         reign_end(&r);
         return NULL;
     }
@@ -131,6 +144,8 @@ void reign_end(struct reign **reign)
     folder_free(&r->folder);
     walker_free(&r->walker);
     canceler_free(&r->canceler);
+    controller_free(&r->controller);
+    reign_gates_free(&r->gates);
     sweeper_free(&r->sweeper);
     rebuilder_free(&r->rebuilder);
     learner_free(&r->learner);
@@ -140,6 +155,8 @@ void reign_end(struct reign **reign)
     fold_free(&r->log);
     open_set_free(&r->set);
     buf_free(&r->canceled);
+    buf_free(&r->handled);
+    buf_free(&r->settled);
     buf_free(&r->undeleted);
     show(r);
     (void)!reign_back(r);
@@ -169,6 +186,8 @@ void reign_loaded_batch(struct reign *r, struct open_batch *batch)
         r->set.next_expiry_ms = batch->expires_ms;
     if (!batch->unsettled)
         reign_check_complete(r, batch);
+    else if (batch->control)
+        control_begin(r, batch);
     else if (!batch->routed && !batch->canceling)
         router_add(r, batch);
     router_pump(r);

@@ -43,6 +43,8 @@ struct reign {
     struct list clearing; /* complete; Redis keys are to be deleted */
     struct list closing;  /* closed_ms is to be set */
     struct buf canceled;  /* u64 each: canceled_ms is to be set */
+    struct buf handled;   /* batch (u64), request (u32) each: asked for and carried out */
+    struct buf settled;   /* tenant (u32), number (u64) each: gates behind which all is routed */
     struct buf undeleted; /* tenant, seq (u32 each): rows of device_cancel to delete */
 
     struct loader *loader;
@@ -50,6 +52,8 @@ struct reign {
     struct folder *folder;
     struct walker *walker;
     struct canceler *canceler;
+    struct controller *controller;
+    struct reign_gates *gates;
     struct sweeper *sweeper;
     struct rebuilder *rebuilder;
     struct learner *learner;

@@ -40,6 +40,7 @@ void spec_write(struct reign *r, struct open_batch *batch, struct slice command,
     spec.created_ms = batch->created_ms;
     spec.expires_ms = batch->expires_ms;
     spec.canceled = batch->canceling;
+    spec.hold = batch->hold;
     size_t len = muster__internal__v1__batch_spec__get_packed_size(&spec);
     uint8_t *bytes = malloc(len);
     struct spec_write *w = malloc(sizeof *w);

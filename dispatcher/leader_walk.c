@@ -75,7 +75,8 @@ static void got_generation(void *arg, enum err err, int64_t value)
         again(r, m);
         return;
     }
-    open_block_apply(&r->set, m->block, m->event, m->some ? &m->only : NULL, clock_wall_ms());
+    if (m->event != EVENT_HOLD) /* what Redis does not know nobody has */
+        open_block_apply(&r->set, m->block, m->event, m->some ? &m->only : NULL, clock_wall_ms());
     finish(r, m);
     walker_pump(r);
 }

@@ -4,8 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "dispatcher/control.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
+#include "lib/store/db_control.h"
+#include "lib/store/db_gate.h"
 #include "lib/store/db_open.h"
 
 #define FORGET_STREAMS 1024
@@ -24,8 +27,8 @@ struct write_job {
     struct reign *reign;
     struct open_block *blocks[WRITE_BLOCKS];
     struct open_batch *closed[WRITE_BATCHES], *routed[WRITE_BATCHES];
-    uint64_t canceled[WRITE_BATCHES];
-    size_t block_count, closed_count, routed_count, canceled_count;
+    uint64_t canceled[WRITE_BATCHES], handled[WRITE_BATCHES];
+    size_t block_count, closed_count, routed_count, canceled_count, handled_count;
     bool new_stream;
     bool anything;
 };
@@ -58,6 +61,20 @@ void writer_free(struct writer **w)
 void write_canceled(struct reign *r, struct open_batch *batch)
 {
     buf_put_u64le(&r->canceled, batch->id);
+    write_pump(r);
+}
+
+void write_handled(struct reign *r, uint64_t batch, int32_t request)
+{
+    buf_put_u64le(&r->handled, batch);
+    buf_put_u32le(&r->handled, (uint32_t)request);
+    write_pump(r);
+}
+
+void write_gate_settled(struct reign *r, int32_t tenant, int64_t number)
+{
+    buf_put_u32le(&r->settled, (uint32_t)tenant);
+    buf_put_u64le(&r->settled, (uint64_t)number);
     write_pump(r);
 }
 
@@ -155,6 +172,45 @@ static void put_canceled(struct reign *r, struct write_job *job, struct pg_txn *
     buf_consume(&r->canceled, n * 8);
     db_open_canceled(txn, ids, n, clock_wall_ms());
     job->canceled_count = n;
+    job->anything = true;
+}
+
+/* The same; what it does not take at once it takes with the next write. */
+static void put_handled(struct reign *r, struct write_job *job, struct pg_txn *txn)
+{
+    int64_t ids[WRITE_BATCHES];
+    int32_t requests[WRITE_BATCHES];
+    size_t n = buf_len(&r->handled) / 12;
+    if (n > WRITE_BATCHES)
+        n = WRITE_BATCHES;
+    if (!n || !list_empty(&r->log.due))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        job->handled[i] = load_u64le(buf_head(&r->handled) + i * 12);
+        ids[i] = (int64_t)job->handled[i];
+        requests[i] = (int32_t)load_u32le(buf_head(&r->handled) + i * 12 + 8);
+    }
+    buf_consume(&r->handled, n * 12);
+    db_control_handled(txn, ids, requests, n, clock_wall_ms());
+    job->handled_count = n;
+    job->anything = true;
+}
+
+static void put_settled(struct reign *r, struct write_job *job, struct pg_txn *txn)
+{
+    int32_t tenants[WRITE_BATCHES];
+    int64_t numbers[WRITE_BATCHES];
+    size_t n = buf_len(&r->settled) / 12;
+    if (n > WRITE_BATCHES)
+        n = WRITE_BATCHES;
+    if (!n)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        tenants[i] = (int32_t)load_u32le(buf_head(&r->settled) + i * 12);
+        numbers[i] = (int64_t)load_u64le(buf_head(&r->settled) + i * 12 + 4);
+    }
+    buf_consume(&r->settled, n * 12);
+    db_gate_settle(txn, tenants, numbers, n);
     job->anything = true;
 }
 
@@ -265,6 +321,8 @@ static void committed(struct reign *r, struct write_job *job)
             reign_idle(r, batch);
         }
     }
+    for (size_t i = 0; i < job->handled_count; i++)
+        publish(r, "control", job->handled[i]);
     for (size_t i = 0; i < job->routed_count; i++) {
         job->routed[i]->routed = true;
         reign_idle(r, job->routed[i]);
@@ -274,6 +332,7 @@ static void committed(struct reign *r, struct write_job *job)
     for (size_t i = 0; i < job->closed_count; i++) {
         publish(r, "closed", job->closed[i]->id);
         r->figures->closed_batches++;
+        control_gone(r, job->closed[i]);
         open_set_remove(&r->set, job->closed[i]);
     }
 }
@@ -305,7 +364,7 @@ static void written(void *arg, enum err err, const struct pg_error *error, const
 static bool anything(const struct reign *r)
 {
     return !list_empty(&r->log.due) || !list_empty(&r->closing) || buf_len(&r->canceled) || buf_len(&r->undeleted) ||
-           r->log.forgettable || r->writer->forget_streams ||
+           buf_len(&r->handled) || buf_len(&r->settled) || r->log.forgettable || r->writer->forget_streams ||
            (!list_empty(&r->handed) && clock_mono_us() - r->writer->routed_us >= WRITE_ROUTED_MS * 1000) ||
            (r->loaded && fold_compact_pays(&r->log));
 }
@@ -341,6 +400,8 @@ void write_pump(struct reign *r)
     db_lease_fence(txn, &r->fence);
     put_blocks(r, job, txn);
     put_canceled(r, job, txn);
+    put_handled(r, job, txn);
+    put_settled(r, job, txn);
     put_undeleted(r, job, txn);
     put_routed(r, job, txn);
     put_closed(r, job, txn);

@@ -20,6 +20,10 @@ void writer_free(struct writer **w);
 void write_pump(struct reign *r);
 /* Stops in Redis nothing of the batch any more: canceled_ms is to be set, after its blocks are stored. */
 void write_canceled(struct reign *r, struct open_batch *batch);
+/* What was asked for of the batch up to `request` is carried out; after its blocks are stored. */
+void write_handled(struct reign *r, uint64_t batch, int32_t request);
+/* All behind the gate is routed: it can be forgotten, unless it has changed since. */
+void write_gate_settled(struct reign *r, int32_t tenant, int64_t number);
 /* The device has no open commands any more. */
 void write_undeleted(struct reign *r, uint32_t tenant, uint32_t seq);
 /* Streams of workers that have long gone; now and then. */

@@ -11,10 +11,12 @@
 #include "dispatcher/accept.h"
 #include "dispatcher/auth.h"
 #include "dispatcher/dispatcher.h"
+#include "dispatcher/gate_keeper.h"
 #include "dispatcher/leader.h"
 #include "dispatcher/request.h"
 #include "dispatcher/service_admin.h"
 #include "dispatcher/service_command.h"
+#include "dispatcher/service_control.h"
 #include "dispatcher/service_device.h"
 #include "dispatcher/submit.h"
 #include "dispatcher/upkeep.h"
@@ -48,8 +50,8 @@ struct process {
     bool migrate, tls;
 };
 
-static const char *const services[] = {"", "muster.v1.CommandService", "muster.v1.DeviceService",
-                                       "muster.v1.AdminService"};
+static const char *const services[] = {"", "muster.v1.CommandService", "muster.v1.ControlService",
+                                       "muster.v1.DeviceService", "muster.v1.AdminService"};
 
 /* --- settings ------------------------------------------------------------------------------------------------------
  */
@@ -181,11 +183,12 @@ static bool start_stores(struct process *p)
     d->auth = auth_new();
     d->acceptor = acceptor_new(d->loop, d->pg, submit_committed, d);
     request_limits(d);
+    d->gates = gate_keeper_new(d->loop, d->pg, d->live);
     d->watches = watches_new(d);
     list_init(&d->exports);
     d->leader = leader_new(d->loop, d->pg, d->live, &leader);
     p->upkeep = upkeep_new(d->loop, d->pg);
-    if (!p->upkeep || !d->auth || !d->acceptor || !d->watches || !d->leader)
+    if (!p->upkeep || !d->auth || !d->acceptor || !d->gates || !d->watches || !d->leader)
         return false;
     pg_on_change(d->pg, on_postgres, p);
     live_on_change(d->live, on_redis, p);
@@ -205,6 +208,7 @@ static bool start_server(struct process *p)
     if (!p->server || (p->tls && !p->tls_context))
         return false;
     grpc_server_add(p->server, service_command_methods, auth_admit, &p->d);
+    grpc_server_add(p->server, service_control_methods, auth_admit, &p->d);
     grpc_server_add(p->server, service_device_methods, auth_admit, &p->d);
     grpc_server_add(p->server, service_admin_methods, auth_admit, &p->d);
     p->health = grpc_health_new(p->server);
@@ -329,6 +333,7 @@ static void free_all(struct process *p)
     metrics_free(&p->metrics);
     grpc_server_free(&p->server);
     leader_free(&p->d.leader);
+    gate_keeper_free(&p->d.gates);
     live_free(&p->d.live);
     pg_free(&p->d.pg);
     upkeep_free(&p->upkeep);

@@ -266,7 +266,7 @@ unsigned open_block_merge_string(struct open_set *set, struct open_block *b, con
     unsigned changes = 0;
     for (unsigned i = 0; i < s->count; i++) {
         uint8_t state = s->states[i];
-        if (state_of(state) == STATE_ROUTED)
+        if (state_of(state) == STATE_ROUTED || state_of(state) == STATE_HELD)
             state = state_byte(STATE_QUEUED, state_attempts(state));
         changes += open_block_merge(set, b, s->first + i, state, at_ms);
     }
@@ -291,15 +291,16 @@ void open_block_string(const struct open_block *b, struct buf *out)
     struct bitmap targets = {{0}};
     memcpy(targets.bytes + b->first / 8, b->targets, b->span / 8);
     size_t start = buf_len(out);
-    state_string_put(out, &targets, state_byte(STATE_QUEUED, 0));
+    enum command_state unsent = b->batch->held ? STATE_HELD : STATE_QUEUED;
+    state_string_put(out, &targets, state_byte(unsent, 0));
     if (!b->cells || out->failed)
         return;
     unsigned first = bitmap_next(&targets, 0);
     uint8_t *p = buf_head(out) + start + STATE_STRING_HEADER;
     for (unsigned slot = first; slot < BLOCK_SLOTS; slot = bitmap_next(&targets, slot + 1)) {
         uint8_t state = b->cells[slot - b->first];
-        if (state_of(state) == STATE_ROUTED)
-            state = state_byte(STATE_QUEUED, state_attempts(state));
+        if (state_of(state) < STATE_SENT)
+            state = state_byte(unsent, state_attempts(state));
         p[slot - first] = state;
     }
 }

@@ -12,6 +12,7 @@
 #include "lib/base/list.h"
 #include "lib/store/block.h"
 
+struct control; /* dispatcher/control.h */
 struct log_row; /* dispatcher/fold.h */
 
 /* How many entries of a row of the log wait for this block to be folded. */
@@ -61,6 +62,9 @@ struct open_batch {
     bool rebuild;                     /* to be routed again because Redis was lost */
     bool canceling, canceled, ending; /* cancel requested; confirmed; expiry under way */
     bool cancel_begun;                /* dispatcher/cancel.h is at it */
+    bool held;                        /* nothing of it is to be routed; in Redis it is HELD */
+    uint64_t hold;                    /* number of the last hold or release, as workers know it; 0: none */
+    struct control *control;          /* what steers it, or NULL: dispatcher/control.h's */
     uint32_t busy;                    /* moves in flight that name it: it must not go away */
     uint32_t route_next, routing;     /* next block to route; blocks in flight */
     bool route_failed;                /* some move of the routing failed: once more */
@@ -107,7 +111,8 @@ struct open_block *open_batch_block(struct open_batch *batch, uint32_t block);
 
 /* Joins what another source says of a command at `at_ms`. True when that is news; then the command is dirty. */
 bool open_block_merge(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms);
-/* The same with a whole state string of Redis; what is ROUTED there counts as QUEUED. Returns the number of changes. */
+/* The same with a whole state string of Redis; what is ROUTED or HELD there counts as QUEUED. Returns the number of
+ * changes. */
 unsigned open_block_merge_string(struct open_set *set, struct open_block *b, const struct state_string *s,
                                  int64_t at_ms);
 /* Makes an event happen to all commands (or those in `only`) without Redis. Returns the number of changes. */
@@ -116,7 +121,8 @@ unsigned open_block_apply(struct open_set *set, struct open_block *b, enum comma
 /* State byte of an addressed command, else 0. */
 uint8_t open_block_state(const struct open_block *b, unsigned slot);
 bool open_block_targets(const struct open_block *b, unsigned slot);
-/* Appends the state string to open the block in Redis with: what a worker had unsent is QUEUED again. */
+/* Appends the state string to open the block in Redis with: what a worker had unsent is QUEUED again; of a held batch
+ * HELD. */
 void open_block_string(const struct open_block *b, struct buf *out);
 /* What to store: span bytes of states, 4 * span bytes of times. Cells must be there. */
 struct slice open_block_states(const struct open_block *b);

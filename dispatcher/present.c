@@ -48,6 +48,19 @@ static Muster__V1__Progress *present_progress(struct arena *a, const uint32_t *c
     return p;
 }
 
+static Muster__V1__BatchControl *present_control(struct arena *a, const struct db_batch *batch)
+{
+    Muster__V1__BatchControl *c;
+    NEW(a, muster__v1__batch_control__init, c);
+    c->state = batch->asked    ? batch->paused ? MUSTER__V1__CONTROL_STATE__CONTROL_STATE_PAUSING
+                                               : MUSTER__V1__CONTROL_STATE__CONTROL_STATE_CHANGING
+               : batch->paused ? MUSTER__V1__CONTROL_STATE__CONTROL_STATE_PAUSED
+                               : MUSTER__V1__CONTROL_STATE__CONTROL_STATE_RUNNING;
+    c->reason = copy(a, batch->reason);
+    c->since = batch->asked ? NULL : present_time(a, batch->handled_ms);
+    return c;
+}
+
 Muster__V1__Batch *present_batch(struct arena *a, const struct db_batch *batch, const uint32_t *counts)
 {
     Muster__V1__Batch *b;
@@ -67,6 +80,7 @@ Muster__V1__Batch *present_batch(struct arena *a, const struct db_batch *batch, 
     b->cancel_requested_at = present_time(a, batch->cancel_requested_ms);
     b->canceled_at = present_time(a, batch->canceled_ms);
     b->closed_at = present_time(a, batch->closed_ms);
+    b->control = batch->steered ? present_control(a, batch) : NULL;
     return b;
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "dispatcher/cancel.h"
+#include "dispatcher/control.h"
 #include "dispatcher/learn.h"
 #include "dispatcher/route.h"
 #include "lib/base/clock.h"
@@ -30,6 +31,7 @@ static void ready(struct reign *r)
     r->rebuilding = false;
     r->live_ready = true;
     cancel_restart(r);
+    control_restart(r);
     learn_begin(r);
     router_pump(r);
 }

@@ -110,7 +110,7 @@ static void check_handed(struct reign *r, struct open_batch *batch)
         return;
     if (batch->route_failed) {
         batch->route_failed = false;
-        if ((!batch->canceling && !batch->ending) || batch->rebuild)
+        if ((!batch->canceling && !batch->ending && !batch->held) || batch->rebuild)
             router_again(r, batch);
         return;
     }
@@ -202,7 +202,11 @@ static void collect(struct reign *r, const struct open_block *b, const struct li
     struct router *router = r->router;
     struct open_batch *batch = b->batch;
     struct outbox *o = get_outbox(router, routed->worker, batch_class(batch));
-    struct inbox_item item = {.kind = INBOX_ROUTE, .batch = batch->id, .tenant = batch->tenant, .block = b->block};
+    struct inbox_item item = {.kind = batch->hold ? INBOX_RELEASE : INBOX_ROUTE,
+                              .batch = batch->id,
+                              .number = batch->hold,
+                              .tenant = batch->tenant,
+                              .block = b->block};
     memcpy(item.slots, routed->slots.bytes, sizeof item.slots);
     inbox_put(&o->items, &item);
     struct open_batch *last = NULL;

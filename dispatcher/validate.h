@@ -19,6 +19,7 @@
 #define NAME_BYTES_MAX         128u
 #define BATCH_DESCRIPTION_MAX  1024u
 #define REQUEST_ID_MAX         128u
+#define REASON_MAX             256u
 #define KEY_DESCRIPTION_MAX    256u
 #define DIGEST_TEXT            64u /* digits of a SHA-256 */
 #define CREDENTIAL_LIFE_MIN_MS (60 * 1000ll)

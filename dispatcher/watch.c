@@ -286,12 +286,13 @@ static void keep_row(struct watched *w, const struct pg_result *r)
     struct db_batch row;
     db_batch_read(r, 0, &row);
     if (!buf_len(&w->message) || row.cancel_requested_ms != w->row.cancel_requested_ms ||
-        row.canceled_ms != w->row.canceled_ms || row.closed_ms != w->row.closed_ms)
+        row.canceled_ms != w->row.canceled_ms || row.closed_ms != w->row.closed_ms || row.asked != w->row.asked ||
+        row.handled_ms != w->row.handled_ms)
         w->version++;
     arena_reset(&w->arena);
     w->next = present_batch(&w->arena, &row, NULL);
     w->row = row;
-    w->row.request_id = w->row.description = "";
+    w->row.request_id = w->row.description = w->row.reason = "";
     w->row.command = w->row.request_hash = (struct slice){0};
 }
 
@@ -368,7 +369,8 @@ void watches_event(struct watches *ws, struct slice text)
     snprintf(line, sizeof line, "%.*s", (int)(text.len < sizeof line ? text.len : sizeof line - 1),
              (const char *)text.data);
     if (sscanf(line, "%15s %" SCNd64, word, &batch) != 2 ||
-        (strcmp(word, "closed") != 0 && strcmp(word, "canceled") != 0 && strcmp(word, "cancel") != 0))
+        (strcmp(word, "closed") != 0 && strcmp(word, "canceled") != 0 && strcmp(word, "cancel") != 0 &&
+         strcmp(word, "control") != 0 && strcmp(word, "steer") != 0))
         return;
     struct watched *w = find(ws, batch);
     if (w)

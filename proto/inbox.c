@@ -46,6 +46,9 @@ void inbox_put(struct buf *out, const struct inbox_item *item)
 {
     buf_put_u8(out, (uint8_t)item->kind);
     switch (item->kind) {
+    case INBOX_RELEASE:
+        buf_put_u64le(out, item->number);
+        /* fall through */
     case INBOX_ROUTE:
         buf_put_u64le(out, item->batch);
         buf_put_u32le(out, item->tenant);
@@ -54,6 +57,13 @@ void inbox_put(struct buf *out, const struct inbox_item *item)
         break;
     case INBOX_CANCEL:
         buf_put_u64le(out, item->batch);
+        break;
+    case INBOX_HOLD:
+        buf_put_u64le(out, item->batch);
+        buf_put_u64le(out, item->number);
+        break;
+    case INBOX_GATE:
+        buf_put_u64le(out, item->number);
         break;
     case INBOX_TAKEOVER:
     case INBOX_REVOKE:
@@ -69,11 +79,19 @@ static bool read_body(struct slice *s, struct inbox_item *item)
 {
     uint64_t when;
     switch (item->kind) {
+    case INBOX_RELEASE:
+        if (!slice_u64le(s, &item->number))
+            return false;
+        /* fall through */
     case INBOX_ROUTE:
         return slice_u64le(s, &item->batch) && slice_u32le(s, &item->tenant) && slice_u32le(s, &item->block) &&
                read_slots(s, item->slots);
     case INBOX_CANCEL:
         return slice_u64le(s, &item->batch);
+    case INBOX_HOLD:
+        return slice_u64le(s, &item->batch) && slice_u64le(s, &item->number);
+    case INBOX_GATE:
+        return slice_u64le(s, &item->number);
     case INBOX_TAKEOVER:
         return slice_u32le(s, &item->tenant) && slice_u32le(s, &item->seq);
     case INBOX_REVOKE:

@@ -3,9 +3,12 @@
  *
  * kind (u8), then, little endian:
  *   ROUTE     batch u64, tenant u32, block u32, n u16, n × slot u16; or n = 0xffff and a bitmap of 128 bytes
+ *   RELEASE   number u64, then as ROUTE
  *   CANCEL    batch u64
  *   TAKEOVER  tenant u32, seq u32
  *   REVOKE    tenant u32, seq u32, issued_before_ms u64
+ *   HOLD      batch u64, number u64
+ *   GATE      number u64
  * An item is a hint: whatever is lost is found again because its state byte is not terminal. */
 #ifndef MUSTER_PROTO_INBOX_H
 #define MUSTER_PROTO_INBOX_H
@@ -22,14 +25,18 @@ enum inbox_kind {
     INBOX_CANCEL,    /* drop what is unsent of a batch, record it, then confirm */
     INBOX_TAKEOVER,  /* the device has connected elsewhere: close its session unless presence says it is still here */
     INBOX_REVOKE,    /* refuse its tokens issued before a time, close sessions made with them */
+    INBOX_RELEASE,   /* ROUTE of a batch that was held: counts unless it was held again since, under a higher number */
+    INBOX_HOLD,      /* odd number: forget what is unsent of a batch, record what is sent; even: it may be sent again.
+                        Then confirm */
+    INBOX_GATE,      /* gates have changed: read them, act, then confirm */
 };
 
 struct inbox_item {
     enum inbox_kind kind;
-    uint64_t batch;
+    uint64_t batch, number;
     uint32_t tenant, block, seq;
     int64_t issued_before_ms;
-    uint8_t slots[INBOX_BITMAP_BYTES]; /* ROUTE: bitmap, least significant bit first */
+    uint8_t slots[INBOX_BITMAP_BYTES]; /* ROUTE, RELEASE: bitmap, least significant bit first */
 };
 
 void inbox_put(struct buf *out, const struct inbox_item *item);

@@ -60,6 +60,9 @@ static const char *const known_reasons[] = {
     "expected",
     "line",
     "target_digest",
+    "BATCH_ENDING",
+    "NOT_HELD",
+    "OUTSIDE_BATCH",
 };
 
 const char *status_code_name(enum status_code code)

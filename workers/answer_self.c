@@ -6,6 +6,7 @@
 #include "lib/store/db_block.h"
 #include "lib/store/live.h"
 #include "workers/acks.h"
+#include "workers/gates.h"
 #include "workers/lease.h"
 #include "workers/worker.h"
 
@@ -47,7 +48,7 @@ static void claimed(void *arg, enum err err, const struct live_attached *slots, 
 {
     struct claim *c = arg;
     struct answer_self *self = c->self;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count && !gates_closed(self->worker->gates, c->tenant); i++)
         for (size_t k = 0; k < slots[i].count; k++)
             acks_add(self->worker->acks, &(struct ack){.batch = slots[i].pending[k].batch,
                                                        .tenant = c->tenant,

@@ -44,7 +44,8 @@ struct call {
     uint32_t tenant, block;
     bool adding;
     uint16_t number, former;
-    unsigned most; /* commands for one slot */
+    unsigned most;  /* commands for one slot */
+    uint32_t holds; /* w->holds when it was sent */
     size_t count;
     uint16_t slots[SLOTS_PER_CALL];
 };
@@ -176,6 +177,7 @@ struct gifts {
     struct worker *worker;
     uint16_t number; /* the worker's, for which they are */
     uint32_t tenant;
+    uint32_t holds;        /* w->holds when they were asked for */
     size_t count, unknown; /* unknown: batches not looked up yet, and one until all are asked for */
     struct gift {
         struct batch *batch; /* referenced, or NULL: over */
@@ -194,7 +196,12 @@ static void give_all(struct gifts *g)
         if (!batch)
             continue;
         struct session *s = session_table_get(g->worker->sessions, g->tenant, g->v[i].seq);
-        if (s && g->number == lease_number(g->worker->lease))
+        bool ours = g->number == lease_number(g->worker->lease);
+        /* Held after Redis had given it: whether it is held now Redis must say. */
+        bool stale = batch->hold && g->holds != g->worker->holds;
+        if (s && ours && stale)
+            attach_change(g->worker->attach, g->tenant, g->v[i].seq);
+        else if (s && ours)
             session_hold(s, batch, g->v[i].attempts);
         batch_unref(g->worker->batches, batch);
     }
@@ -209,9 +216,9 @@ static void found(void *arg, struct batch *batch, uint64_t i, uint64_t unused)
     give_all(g);
 }
 
-static struct gifts *gifts_new(struct worker *w, uint32_t tenant, uint32_t block, const struct live_attached *slots,
-                               size_t count)
+static struct gifts *gifts_new(const struct call *call, const struct live_attached *slots, size_t count)
 {
+    struct worker *w = call->attach->worker;
     size_t n = 0;
     for (size_t i = 0; i < count; i++)
         n += slots[i].count;
@@ -220,11 +227,12 @@ static struct gifts *gifts_new(struct worker *w, uint32_t tenant, uint32_t block
         log_error("out_of_memory", "where=attach");
         abort();
     }
-    *g = (struct gifts){.worker = w, .number = lease_number(w->lease), .tenant = tenant, .unknown = n + 1};
+    *g = (struct gifts){
+        .worker = w, .number = call->number, .tenant = call->tenant, .holds = call->holds, .unknown = n + 1};
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; k < slots[i].count; k++)
             g->v[g->count++] = (struct gift){.id = slots[i].pending[k].batch,
-                                             .seq = block_seq(block, slots[i].slot),
+                                             .seq = block_seq(call->block, slots[i].slot),
                                              .attempts = (uint8_t)state_attempts(slots[i].pending[k].state)};
     return g;
 }
@@ -276,7 +284,7 @@ static void attached(void *arg, enum err err, const struct live_attached *slots,
             session_attached(s, slots[i].count, call->most);
     }
     if (!err && call->number == lease_number(w->lease))
-        give(gifts_new(w, call->tenant, call->block, slots, count));
+        give(gifts_new(call, slots, count));
     finish(call, err);
 }
 
@@ -293,6 +301,7 @@ static void send_call(struct call *call)
     uint16_t number = lease_number(w->lease);
     call->number = number;
     call->attach->under_way++;
+    call->holds = w->holds;
     if (!call->adding) {
         acks_push(w->acks); /* what is recorded of a session goes before its end */
         call->former = call->attach->run_former;

@@ -111,6 +111,12 @@ static void batch_reuse(struct batch_cache *cache, struct batch *batch)
     }
 }
 
+static void batch_set_hold(struct batch *batch, uint64_t number)
+{
+    if (number > batch->hold)
+        batch->hold = number;
+}
+
 static bool batch_read(struct batch *batch, struct slice bytes)
 {
     Muster__Internal__V1__BatchSpec *spec = muster__internal__v1__batch_spec__unpack(NULL, bytes.len, bytes.data);
@@ -121,6 +127,9 @@ static bool batch_read(struct batch *batch, struct slice bytes)
     batch->created_ms = spec->created_ms;
     batch->expires_ms = spec->expires_ms;
     batch->canceled = batch->canceled || spec->canceled;
+    batch_set_hold(batch, spec->hold);
+    buf_free(&batch->command);
+    buf_free(&batch->tail);
     buf_put(&batch->command, spec->command.data, spec->command.len);
     delivery_put_tail(&batch->tail, batch->expires_ms, (struct slice){spec->command.data, spec->command.len});
     muster__internal__v1__batch_spec__free_unpacked(spec, NULL);
@@ -191,14 +200,37 @@ void batch_cache_get(struct batch_cache *cache, uint64_t id, batch_fn *fn, void 
         batch->refs--;
 }
 
-struct batch *batch_cache_cancel(struct batch_cache *cache, uint64_t id)
+/* Known or not: without a reference. */
+static struct batch *batch_note(struct batch_cache *cache, uint64_t id)
 {
     struct batch *batch = batch_cache_find(cache, id);
     if (!batch && (batch = batch_add(cache, id))) {
         batch->load = BATCH_MISSING;
         batch_unref(cache, batch);
     }
+    return batch;
+}
+
+struct batch *batch_cache_cancel(struct batch_cache *cache, uint64_t id)
+{
+    struct batch *batch = batch_note(cache, id);
     if (batch)
         batch->canceled = true;
     return batch;
+}
+
+struct batch *batch_cache_hold(struct batch_cache *cache, uint64_t id, uint64_t number)
+{
+    struct batch *batch = batch_note(cache, id);
+    if (batch)
+        batch_set_hold(batch, number);
+    return batch;
+}
+
+void batch_cache_doubt(struct batch_cache *cache)
+{
+    for (unsigned i = 0; i < BUCKETS; i++)
+        for (struct batch *b = cache->buckets[i]; b; b = b->next)
+            if (b->load == BATCH_READY)
+                b->load = BATCH_MISSING;
 }

@@ -20,6 +20,7 @@ struct batch {
     uint8_t load;     /* enum batch_load */
     uint8_t priority; /* muster.v1.Priority */
     bool canceled;
+    uint64_t hold; /* number of the last INBOX_HOLD; odd: nothing of it is sent */
     uint32_t refs;
     int64_t created_ms, expires_ms;
     struct buf command; /* encoded muster.v1.Command */
@@ -37,6 +38,11 @@ static inline uint64_t batch_rank(const struct batch *b)
     return (uint64_t)b->priority << 48 | b->id;
 }
 
+static inline bool batch_held(const struct batch *b)
+{
+    return b->hold & 1;
+}
+
 #define BATCH_IDLE_MAX                                                                                                 \
     4096 /* batches kept without references: a returning device's next batch is often one of them                      \
           */
@@ -52,6 +58,10 @@ void batch_cache_get(struct batch_cache *cache, uint64_t id, batch_fn *fn, void 
 struct batch *batch_cache_find(struct batch_cache *cache, uint64_t id);
 /* Remembers that it is canceled, known or not. Returns it, without a reference; NULL without memory. */
 struct batch *batch_cache_cancel(struct batch_cache *cache, uint64_t id);
+/* The same for a hold, or the end of one: the highest number counts. */
+struct batch *batch_cache_hold(struct batch_cache *cache, uint64_t id, uint64_t number);
+/* What it has not been told since may have changed: batches are looked up again at their next use. */
+void batch_cache_doubt(struct batch_cache *cache);
 void batch_ref(struct batch *batch);
 void batch_unref(struct batch_cache *cache, struct batch *batch);
 

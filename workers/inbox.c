@@ -9,6 +9,7 @@
 #include "workers/acks.h"
 #include "workers/batch_cache.h"
 #include "workers/credentials.h"
+#include "workers/gates.h"
 #include "workers/lease.h"
 #include "workers/routed.h"
 #include "workers/session.h"
@@ -41,9 +42,9 @@ struct cancel {
 
 static void cancel_durable(void *arg);
 
-static void cancel_in_session(void *arg, struct session *s)
+static void take_back_from_session(void *arg, struct session *s)
 {
-    session_cancel(s, arg);
+    session_take_back(s, arg);
 }
 
 static void on_confirm_retry(struct ev_loop *loop, struct ev_timer *timer, int revents)
@@ -88,8 +89,41 @@ static void on_cancel(struct worker *w, uint64_t id)
     }
     *c = (struct cancel){.worker = w, .batch = id};
     routed_cancel(w->routed, batch);
-    session_table_each(w->sessions, cancel_in_session, batch);
+    session_table_each(w->sessions, take_back_from_session, batch);
     acks_barrier(w->acks, cancel_durable, c);
+}
+
+/* --- HOLD --------------------------------------------------------------------------------------------------------- */
+
+struct hold {
+    struct worker *worker;
+    uint64_t batch, number;
+};
+
+/* Whoever waits for it tells again until it is heard. */
+static void hold_durable(void *arg)
+{
+    struct hold *h = arg;
+    uint16_t number = lease_number(h->worker->lease);
+    if (number)
+        live_confirm(h->worker->live, h->batch, h->number, number, NULL, NULL);
+    free(h);
+}
+
+/* Confirmed when nothing of the batch can leave until it is released, and all that has left is recorded. */
+static void on_hold(struct worker *w, const struct inbox_item *item)
+{
+    struct batch *batch = batch_cache_hold(w->batches, item->batch, item->number);
+    struct hold *h = malloc(sizeof *h);
+    if (!batch || !h) {
+        log_error("out_of_memory", "where=inbox");
+        abort();
+    }
+    *h = (struct hold){w, item->batch, item->number};
+    w->holds++;
+    routed_forget(w->routed, batch);
+    session_table_each(w->sessions, take_back_from_session, batch);
+    acks_barrier(w->acks, hold_durable, h);
 }
 
 /* --- TAKEOVER, REVOKE --------------------------------------------------------------------------------------------- */
@@ -143,12 +177,19 @@ static void on_entry(struct worker *w, enum live_class class, struct slice entry
     int got;
     while ((got = inbox_next(&entry, &item)) == 1) {
         switch (item.kind) {
-        case INBOX_ROUTE: /* what was given to a number that was lost meanwhile, others may have by now */
+        case INBOX_ROUTE:
+        case INBOX_RELEASE: /* what was given to a number that was lost meanwhile, others may have by now */
             if (w->inbox->number == lease_number(w->lease))
                 routed_add(w->routed, &item, class, w->takes);
             break;
         case INBOX_CANCEL:
             on_cancel(w, item.batch);
+            break;
+        case INBOX_HOLD:
+            on_hold(w, &item);
+            break;
+        case INBOX_GATE:
+            gates_told(w->gates, item.number);
             break;
         case INBOX_TAKEOVER:
             on_takeover(w, &item);

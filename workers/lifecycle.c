@@ -7,7 +7,9 @@
 #include "workers/acks.h"
 #include "workers/answer_self.h"
 #include "workers/attach.h"
+#include "workers/batch_cache.h"
 #include "workers/credentials.h"
+#include "workers/gates.h"
 #include "workers/inbox.h"
 #include "workers/mqtt.h"
 #include "workers/seen.h"
@@ -20,6 +22,7 @@ static void serve(struct worker *w)
 {
     if (w->draining)
         return;
+    gates_begin(w->gates); /* those who were told meanwhile may not have reckoned with this worker */
     if (w->options.answer_self)
         answer_self_claim(w->answer_self);
     attach_all(w->attach);
@@ -65,6 +68,7 @@ static void fenced(struct worker *w, uint16_t former, bool paused)
     stream_hub_drop_guarded(w->hub);
     session_table_each(w->sessions, paused ? drop_fenced : forget, NULL);
     attach_fenced(w->attach, former);
+    batch_cache_doubt(w->batches);
 }
 
 static void renewed_late(struct worker *w)
@@ -75,6 +79,11 @@ static void renewed_late(struct worker *w)
 
 const struct lease_events lifecycle_events = {
     .on_number = serve, .on_lost = serve, .on_late = renewed_late, .on_fenced = fenced};
+
+void lifecycle_redis_lost(struct worker *w)
+{
+    gates_doubt(w->gates);
+}
 
 void lifecycle_redis_back(struct worker *w)
 {
@@ -95,6 +104,8 @@ const char *lifecycle_ready(const struct worker *w)
         return "no worker number";
     if (!credentials_ready(w->credentials))
         return "signing keys not read";
+    if (!gates_known(w->gates))
+        return "gates not read";
     if (w->options.answer_self && !answer_self_ready(w->answer_self))
         return "devices not claimed";
     return NULL;

@@ -9,6 +9,8 @@ struct worker;
 
 /* For lease_new. */
 extern const struct lease_events lifecycle_events;
+/* While Redis is away, and lost perhaps, nobody can know that this worker is there: it sends nothing. */
+void lifecycle_redis_lost(struct worker *w);
 /* Redis is there again after it was away: what was taken from the inbox or pushed meanwhile may be lost. */
 void lifecycle_redis_back(struct worker *w);
 /* NULL when the worker can serve, else what is missing, in a few words. */

@@ -18,6 +18,7 @@
 #include "workers/batch_cache.h"
 #include "workers/credentials.h"
 #include "workers/figures.h"
+#include "workers/gates.h"
 #include "workers/inbox.h"
 #include "workers/lease.h"
 #include "workers/lifecycle.h"
@@ -144,6 +145,8 @@ static void redis_changed(void *arg, bool up)
     log_info(up ? "redis_connected" : "redis_lost", "worker=%u", lease_number(((struct worker *)arg)->lease));
     if (up)
         lifecycle_redis_back(arg);
+    else
+        lifecycle_redis_lost(arg);
 }
 
 static bool connect_stores(struct process *p)
@@ -169,7 +172,7 @@ static bool make_parts(struct process *p)
     if (!(w->hub = stream_hub_new(w->loop)) || !(w->sessions = session_table_new()) ||
         !(w->batches = batch_cache_new(w->live)) ||
         !(w->acks = acks_new(w->loop, w->live, w->pg, w->sessions, &acks)) || !(w->attach = attach_new(w)) ||
-        !(w->routed = routed_new(w)) || !(w->inbox = inbox_new(w)) ||
+        !(w->routed = routed_new(w)) || !(w->inbox = inbox_new(w)) || !(w->gates = gates_new(w)) ||
         !(w->credentials = credentials_new(w->loop, w->pg)) || !(w->seen = seen_new(w, w->options.seen_ms)))
         return false;
     if (w->options.answer_self)
@@ -301,6 +304,7 @@ static void free_parts(struct process *p)
     inbox_free(&w->inbox);
     routed_free(&w->routed);
     attach_free(&w->attach);
+    gates_free(&w->gates);
     lease_free(&w->lease);
     credentials_free(&w->credentials);
     seen_free(&w->seen);

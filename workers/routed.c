@@ -8,6 +8,7 @@
 #include "lib/base/log.h"
 #include "workers/acks.h"
 #include "workers/batch_cache.h"
+#include "workers/gates.h"
 #include "workers/lease.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
@@ -31,6 +32,7 @@ struct part {
     struct routed *routed;
     struct batch *batch; /* referenced, once it is known */
     uint32_t tenant, block;
+    uint64_t hold;   /* number under which it was released; 0: it never was held */
     uint32_t take;   /* a session that was attached after it has got the command by that, or will */
     uint16_t number; /* of the worker, to which they were routed */
     uint16_t count;  /* that are not given yet */
@@ -189,6 +191,20 @@ static void answer(const struct part *p)
 
 /* --- from the inbox ----------------------------------------------------------------------------------------------- */
 
+/* False when it comes again, or stands otherwise since: see workers/gates.h for the one, dispatcher/control.h for the
+ * other. */
+static bool may_go_on(const struct part *p)
+{
+    return p->batch->hold <= p->hold && !gates_closed(p->routed->worker->gates, p->tenant);
+}
+
+/* It is handed back, so that nobody takes it for sent should this worker die. */
+static void forget_part(struct part *p)
+{
+    record(p->routed->worker, p, p->batch->id, EVENT_LOSE, 0);
+    part_free(p);
+}
+
 static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
 {
     struct part *p = arg;
@@ -197,6 +213,10 @@ static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
     p->batch = batch;
     if (p->number != lease_number(routed->worker->lease)) {
         part_free(p);
+        return;
+    }
+    if (batch && !batch->canceled && !may_go_on(p)) {
+        forget_part(p);
         return;
     }
     if (batch && !batch->canceled && !routed->worker->options.answer_self) {
@@ -222,6 +242,7 @@ void routed_add(struct routed *routed, const struct inbox_item *item, enum live_
     *p = (struct part){.routed = routed,
                        .tenant = item->tenant,
                        .block = item->block,
+                       .hold = item->number,
                        .take = take,
                        .class = (uint8_t) class,
                        .number = lease_number(routed->worker->lease)};
@@ -242,6 +263,34 @@ void routed_cancel(struct routed *routed, const struct batch *batch)
             record(routed->worker, p, batch->id, EVENT_DROP, 0);
             hand_back(p);
             part_free(p);
+        }
+}
+
+static void forget(struct part *p)
+{
+    list_remove(&p->entry);
+    p->routed->commands -= p->count;
+    hand_back(p);
+    forget_part(p);
+}
+
+void routed_forget(struct routed *routed, const struct batch *batch)
+{
+    for (unsigned class = 0; class < LIVE_CLASSES; class ++)
+        list_for_each (e, next, &routed->waiting[class]) {
+            struct part *p = container_of(e, struct part, entry);
+            if (p->batch == batch && !may_go_on(p))
+                forget(p);
+        }
+}
+
+void routed_forget_closed(struct routed *routed)
+{
+    for (unsigned class = 0; class < LIVE_CLASSES; class ++)
+        list_for_each (e, next, &routed->waiting[class]) {
+            struct part *p = container_of(e, struct part, entry);
+            if (gates_closed(routed->worker->gates, p->tenant))
+                forget(p);
         }
 }
 

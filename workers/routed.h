@@ -17,10 +17,14 @@ struct worker;
 /* Returns owned, or NULL without memory. */
 struct routed *routed_new(struct worker *worker);
 void routed_free(struct routed **routed);
-/* A ROUTE item that was taken from the inbox of `class`, in the take of that number. */
+/* A ROUTE or RELEASE item that was taken from the inbox of `class`, in the take of that number. */
 void routed_add(struct routed *routed, const struct inbox_item *item, enum live_class class, uint32_t take);
 /* Records of all that waits of a canceled batch that it was dropped. */
 void routed_cancel(struct routed *routed, const struct batch *batch);
+/* Forgets what waits of a batch that is held, or was since it was routed. */
+void routed_forget(struct routed *routed, const struct batch *batch);
+/* Forgets what waits of tenants whose gate is closed. */
+void routed_forget_closed(struct routed *routed);
 /* Forgets what waits: it is handed back with the devices it is for. */
 void routed_clear(struct routed *routed);
 /* A device has answered: there may be room for more. */

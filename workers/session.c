@@ -9,6 +9,7 @@
 #include "workers/acks.h"
 #include "workers/attach.h"
 #include "workers/batch_cache.h"
+#include "workers/gates.h"
 #include "workers/lease.h"
 #include "workers/routed.h"
 #include "workers/seen.h"
@@ -190,7 +191,7 @@ static bool send_held(struct session *s, struct held *h, int64_t now_us)
  * and for as much as it can hold, so that what is behind is not forgotten. */
 static void ask_for_more(struct session *s)
 {
-    if (!s->more || s->asked || s->put_off || s->held_count > 0)
+    if (!s->more || s->asked || s->put_off || s->held_count > 0 || gates_closed(s->worker->gates, s->tenant))
         return;
     s->asked = true;
     attach_change(s->worker->attach, s->tenant, s->seq);
@@ -205,6 +206,12 @@ static void end_unsent(struct session *s, const struct held *h)
     }
     record(s, h, EVENT_LOSE);
     record(s, h, EVENT_EXPIRE);
+}
+
+/* The lease holds, and all is known that could forbid it. */
+static bool may_send(const struct worker *w, int64_t now_us)
+{
+    return lease_holds_at(w->lease, now_us) && gates_known(w->gates);
 }
 
 void session_pump(struct session *s)
@@ -225,7 +232,7 @@ void session_pump(struct session *s)
             held_remove(s, h);
             continue;
         }
-        if (s->in_flight >= s->in_flight_max || !lease_holds_at(s->worker->lease, now_us))
+        if (s->in_flight >= s->in_flight_max || !may_send(s->worker, now_us))
             return;
         if (send_held(s, h, now_us))
             i++;
@@ -251,6 +258,10 @@ void session_hold(struct session *s, struct batch *batch, unsigned attempts)
 {
     if (!s->receiving)
         return;
+    if (batch_held(batch) || gates_closed(s->worker->gates, s->tenant)) {
+        record(s, &(struct held){.batch = batch}, EVENT_LOSE); /* comes again when it may be sent */
+        return;
+    }
     if (held_find(s, batch->id)) {
         session_pump(s); /* it may have stopped while the lease did not hold */
         return;
@@ -278,25 +289,46 @@ void session_offer(struct session *s, struct batch *batch)
         session_hold(s, batch, 0);
 }
 
-void session_cancel(struct session *s, const struct batch *batch)
+static void record_sent(struct session *s, struct held *h)
+{
+    if (h->phase != HELD_SENT || h->recorded)
+        return;
+    h->recorded = true;
+    record(s, h, EVENT_SEND);
+}
+
+void session_take_back(struct session *s, const struct batch *batch)
 {
     struct held *h = held_find(s, batch->id);
     if (!h)
         return;
-    if (h->phase == HELD_SENT && !h->recorded) {
-        h->recorded = true;
-        record(s, h, EVENT_SEND);
+    if (h->phase != HELD_WAITING) {
+        record_sent(s, h);
+        return;
     }
+    record(s, h, batch->canceled ? EVENT_DROP : EVENT_LOSE);
+    held_remove(s, h);
     session_pump(s);
+}
+
+void session_forget_unsent(struct session *s)
+{
+    for (unsigned i = s->held_count; i-- > 0;) {
+        struct held *h = &s->held[i];
+        if (h->phase != HELD_WAITING) {
+            record_sent(s, h);
+            continue;
+        }
+        record(s, h, EVENT_LOSE);
+        held_remove(s, h);
+    }
 }
 
 void session_record_sent(struct session *s, uint64_t batch)
 {
     struct held *h = held_find(s, batch);
-    if (!h || h->phase != HELD_SENT || h->recorded)
-        return;
-    h->recorded = true;
-    record(s, h, EVENT_SEND);
+    if (h)
+        record_sent(s, h);
 }
 
 /* --- answers ------------------------------------------------------------------------------------------------------ */

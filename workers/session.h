@@ -96,8 +96,11 @@ bool session_answer(struct session *s, const struct acknowledgement *ack, uint16
 void session_durable(struct session *s, uint64_t batch, uint8_t event, uint16_t token);
 /* Sends what the in-flight limit lets through; drops what is canceled or expired. */
 void session_pump(struct session *s);
-/* A cancel of the batch: what is unsent is dropped and recorded, what is sent is recorded as sent. */
-void session_cancel(struct session *s, const struct batch *batch);
+/* A cancel of the batch: what is unsent is dropped and recorded, what is sent is recorded as sent. A hold: the same,
+ * but what is unsent is only forgotten. */
+void session_take_back(struct session *s, const struct batch *batch);
+/* The tenant's gate is closed: forgets what is unsent, of all batches, and records as sent what is sent. */
+void session_forget_unsent(struct session *s);
 /* Records SENT of a command that has stayed unanswered, if it is still so. */
 void session_record_sent(struct session *s, uint64_t batch);
 

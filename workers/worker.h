@@ -17,6 +17,7 @@ struct answer_self;
 struct attach;
 struct batch_cache;
 struct credentials;
+struct gates;
 struct inbox;
 struct lease;
 struct live;
@@ -59,6 +60,7 @@ struct worker {
     struct attach *attach;
     struct inbox *inbox;
     struct routed *routed;
+    struct gates *gates;
     struct window window;
     struct lease *lease;
     struct credentials *credentials;
@@ -68,6 +70,7 @@ struct worker {
     void (*stopped)(struct worker *w); /* the drain is over */
     uint32_t generations;              /* of sessions; 0 is never given */
     uint32_t takes;                    /* from the inbox, so far */
+    uint32_t holds;                    /* changes of holds it was told of, so far */
     uint64_t held;                     /* commands in all sessions' hands */
     bool draining;
     struct watch { /* commands sent and not yet seen answered, oldest first: struct sent */

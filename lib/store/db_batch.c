@@ -4,14 +4,18 @@
 
 #define BATCH_COLUMNS                                                                                                  \
     "b.id, b.request_id, b.description, b.request_hash, b.command, b.priority, b.device_count, b.unknown_count,"       \
-    " b.created_ms, b.expires_ms, b.routed_ms, b.cancel_requested_ms, b.canceled_ms, b.closed_ms, b.counts"
-#define COLUMN_TOTAL   15
-#define COLUMN_UNKNOWN 16
+    " b.created_ms, b.expires_ms, b.routed_ms, b.cancel_requested_ms, b.canceled_ms, b.closed_ms, b.counts,"           \
+    " c.batch_id IS NOT NULL, c.paused, c.reason, c.request > c.handled, c.handled_ms"
+#define WITH_CONTROL   " LEFT JOIN batch_control c ON c.batch_id = b.id"
+#define COLUMN_CONTROL 15
+#define COLUMN_TOTAL   20
+#define COLUMN_UNKNOWN 21
 
 void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id)
 {
-    static const struct pg_stmt stmt = {"batch_get", "SELECT " BATCH_COLUMNS ", 1::bigint, b.unknown_ids FROM batch b"
-                                                     " WHERE b.id = $2::bigint AND b.tenant_id = $1::integer"};
+    static const struct pg_stmt stmt = {"batch_get",
+                                        "SELECT " BATCH_COLUMNS ", 1::bigint, b.unknown_ids FROM batch b" WITH_CONTROL
+                                        " WHERE b.id = $2::bigint AND b.tenant_id = $1::integer"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_int8(txn, id);
@@ -19,8 +23,9 @@ void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id)
 
 void db_batch_find(struct pg_txn *txn, int32_t tenant, const char *request_id)
 {
-    static const struct pg_stmt stmt = {"batch_find", "SELECT " BATCH_COLUMNS ", 1::bigint, b.unknown_ids FROM batch b"
-                                                      " WHERE b.tenant_id = $1::integer AND b.request_id = $2::text"};
+    static const struct pg_stmt stmt = {"batch_find",
+                                        "SELECT " BATCH_COLUMNS ", 1::bigint, b.unknown_ids FROM batch b" WITH_CONTROL
+                                        " WHERE b.tenant_id = $1::integer AND b.request_id = $2::text"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_text(txn, request_id);
@@ -35,13 +40,26 @@ void db_batch_list(struct pg_txn *txn, int32_t tenant, int64_t before, int state
         " 0) AS bytes FROM (SELECT * FROM batch WHERE tenant_id = $1::integer AND id < $2::bigint"
         " AND CASE $3::integer WHEN 0 THEN true WHEN 1 THEN closed_ms IS NULL AND cancel_requested_ms IS NULL"
         " WHEN 2 THEN closed_ms IS NULL AND cancel_requested_ms IS NOT NULL ELSE closed_ms IS NOT NULL END"
-        " ORDER BY id DESC LIMIT $4::integer) b) b WHERE b.bytes < $5::bigint ORDER BY b.id DESC"};
+        " ORDER BY id DESC LIMIT $4::integer) b) b" WITH_CONTROL " WHERE b.bytes < $5::bigint ORDER BY b.id DESC"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_int8(txn, before);
     pg_put_int4(txn, state);
     pg_put_int4(txn, limit);
     pg_put_int8(txn, bytes);
+}
+
+void db_batch_open(struct pg_txn *txn, int32_t tenant, int32_t limit)
+{
+    static const struct pg_stmt stmt = {"batch_open",
+                                        "SELECT b.id, b.tenant_id, t.name, b.created_ms, (SELECT coalesce(array_agg("
+                                        "k.block ORDER BY k.block), '{}') FROM batch_block k WHERE k.batch_id = b.id)"
+                                        " FROM batch b JOIN tenant t ON t.id = b.tenant_id WHERE b.closed_ms IS NULL"
+                                        " AND ($1::integer = 0 OR b.tenant_id = $1::integer) ORDER BY b.id DESC"
+                                        " LIMIT $2::integer"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_int4(txn, limit);
 }
 
 void db_batch_read(const struct pg_result *r, int row, struct db_batch *out)
@@ -60,6 +78,11 @@ void db_batch_read(const struct pg_result *r, int row, struct db_batch *out)
                              .cancel_requested_ms = pg_int(r, row, 11),
                              .canceled_ms = pg_int(r, row, 12),
                              .closed_ms = pg_int(r, row, 13),
+                             .steered = pg_bool(r, row, COLUMN_CONTROL),
+                             .paused = pg_bool(r, row, COLUMN_CONTROL + 1),
+                             .reason = pg_text(r, row, COLUMN_CONTROL + 2),
+                             .asked = pg_bool(r, row, COLUMN_CONTROL + 3),
+                             .handled_ms = pg_int(r, row, COLUMN_CONTROL + 4),
                              .total = pg_int(r, row, COLUMN_TOTAL)};
     int64_t counts[STATE_COUNT] = {0};
     if (!pg_null(r, row, 14))
@@ -256,6 +279,19 @@ void db_batch_states(struct pg_txn *txn, int64_t batch, const int32_t *blocks, s
                                         "SELECT block, first, targets, states, times FROM batch_block"
                                         " WHERE batch_id = $1::bigint AND block = ANY ($2::integer[]) ORDER BY block"};
     pg_txn_add(txn, &stmt);
+    pg_put_int8(txn, batch);
+    pg_put_int4_array(txn, blocks, n);
+}
+
+void db_batch_targets(struct pg_txn *txn, int32_t tenant, int64_t batch, const int32_t *blocks, size_t n)
+{
+    static const struct pg_stmt stmt = {
+        "batch_targets", "SELECT k.block, k.first, k.targets, NULL::bytea, NULL::bytea FROM batch_block k"
+                         " JOIN batch b ON b.id = k.batch_id AND b.tenant_id = $1::integer"
+                         " WHERE k.batch_id = $2::bigint AND k.block = ANY ($3::integer[])"
+                         " ORDER BY k.block"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
     pg_put_int8(txn, batch);
     pg_put_int4_array(txn, blocks, n);
 }

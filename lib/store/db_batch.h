@@ -19,13 +19,18 @@ struct db_batch {
     int64_t created_ms, expires_ms;
     int64_t routed_ms, cancel_requested_ms, canceled_ms, closed_ms; /* 0: not yet */
     uint32_t counts[STATE_COUNT];                                   /* once closed */
-    int64_t total; /* db_batch_list: rows there would have been without the limit of bytes */
+    bool steered, paused, asked; /* see db_control.h; asked: for something not yet carried out */
+    const char *reason;
+    int64_t handled_ms; /* when all was that was asked for before; 0: never */
+    int64_t total;      /* db_batch_list: rows there would have been without the limit of bytes */
 };
 void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id);
 void db_batch_find(struct pg_txn *txn, int32_t tenant, const char *request_id);
 /* Batches with a number below `before`, newest first: at most `limit`, fewer when their commands take more than `bytes`
  * (then the batch that goes over is the last). `state`: muster.v1.BatchState, 0 for any. */
 void db_batch_list(struct pg_txn *txn, int32_t tenant, int64_t before, int state, int32_t limit, int64_t bytes);
+/* Open batches of the tenant, or (0) of all, newest first: id, tenant, its name, created_ms, blocks. */
+void db_batch_open(struct pg_txn *txn, int32_t tenant, int32_t limit);
 void db_batch_read(const struct pg_result *r, int row, struct db_batch *out);
 /* Calls `each` for the unknown ids kept with the batch. */
 void db_batch_unknown(const struct pg_result *r, int row, void (*each)(void *arg, struct slice id), void *arg);
@@ -78,6 +83,8 @@ struct db_batch_block {
 };
 /* One row, one int4[]: the batch's blocks in order. */
 void db_batch_blocks(struct pg_txn *txn, int64_t batch);
+/* Which devices of these blocks it addresses: rows as below, without states. */
+void db_batch_targets(struct pg_txn *txn, int32_t tenant, int64_t batch, const int32_t *blocks, size_t n);
 /* The rows of these blocks, in order. */
 void db_batch_states(struct pg_txn *txn, int64_t batch, const int32_t *blocks, size_t n);
 /* Whom the batch addresses: its blocks in order. Read with db_batch_addressed_read, which fills block, first and

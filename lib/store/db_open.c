@@ -4,7 +4,9 @@
 #define OPEN_COLUMNS                                                                                                   \
     "SELECT b.id, b.tenant_id, b.priority, least(b.device_count, (t.next_seq + 1023) / 1024), length(b.command),"      \
     " b.created_ms, b.expires_ms, b.routed_ms IS NOT NULL, b.cancel_requested_ms IS NOT NULL,"                         \
-    " b.canceled_ms IS NOT NULL FROM batch b JOIN tenant t ON t.id = b.tenant_id WHERE b.closed_ms IS NULL"
+    " b.canceled_ms IS NOT NULL, c.batch_id IS NOT NULL, coalesce(c.paused, false), coalesce(c.request, 0)"            \
+    " FROM batch b JOIN tenant t ON t.id = b.tenant_id LEFT JOIN batch_control c ON c.batch_id = b.id"                 \
+    " WHERE b.closed_ms IS NULL"
 
 static void put_page(struct pg_txn *txn, const struct pg_stmt *stmt, uint64_t after, int limit)
 {
@@ -45,7 +47,10 @@ void db_open_read(const struct pg_result *r, int row, struct db_open *out)
                             .expires_ms = pg_int(r, row, 6),
                             .routed = pg_bool(r, row, 7),
                             .cancel_requested = pg_bool(r, row, 8),
-                            .canceled = pg_bool(r, row, 9)};
+                            .canceled = pg_bool(r, row, 9),
+                            .steered = pg_bool(r, row, 10),
+                            .paused = pg_bool(r, row, 11),
+                            .request = (int32_t)pg_int(r, row, 12)};
 }
 
 void db_open_blocks(struct pg_txn *txn, const int64_t *ids, size_t n)

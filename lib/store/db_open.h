@@ -20,6 +20,8 @@ struct db_open {
     uint32_t command_bytes;
     int64_t created_ms, expires_ms;
     bool routed, cancel_requested, canceled;
+    bool steered, paused; /* as db_control.h has it */
+    int32_t request;
 };
 /* Batches with a number above `after` that are not closed, in order; _unrouted: of those only the ones never routed;
  * _some: of the given ones. */

@@ -264,6 +264,43 @@ void live_cancel_confirmed(struct live *live, uint64_t batch, live_numbers_fn *d
     live_send(live, &a, reply_numbers, r);
 }
 
+void live_confirm(struct live *live, uint64_t batch, uint64_t number, uint16_t worker, live_done_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.done = done;
+    args_raw(&a, "HSET", 4);
+    args_printf(&a, "confirm:%llu", (unsigned long long)batch);
+    args_printf(&a, "%u", worker);
+    args_printf(&a, "%llu", (unsigned long long)number);
+    live_send(live, &a, reply_done, r);
+}
+
+/* Fields and values in turn. */
+static void reply_confirmed(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    size_t n = !err && reply->type == REDIS_REPLY_ARRAY ? reply->elements / 2 : 0, kept = 0;
+    uint16_t *numbers = calloc(n + 1, sizeof *numbers);
+    for (size_t i = 0; numbers && i < n; i++)
+        if (strtoull(reply->element[2 * i + 1]->str, NULL, 10) >= r->number)
+            numbers[kept++] = (uint16_t)atoi(reply->element[2 * i]->str);
+    r->fn.numbers(r->arg, numbers ? err : ERR_NOMEM, numbers, kept);
+    free(numbers);
+    free(r);
+}
+
+void live_confirmed(struct live *live, uint64_t batch, uint64_t number, live_numbers_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.numbers = done;
+    r->number = number;
+    args_raw(&a, "HGETALL", 7);
+    args_printf(&a, "confirm:%llu", (unsigned long long)batch);
+    live_send(live, &a, reply_confirmed, r);
+}
+
 void live_publish(struct live *live, const char *text)
 {
     struct args a = {0};

@@ -46,9 +46,10 @@ void live_get_spec(struct live *live, uint64_t batch, live_bytes_fn *done, void 
 /* Script route: opens the batch in the block and gives QUEUED slots whose device is online to their workers (ROUTED).
  * `rank` orders the batches of a block (lower first): priority * 2^48 + batch. `states` is a whole state string. Where
  * there is one already (another router was here, or Redis is being rebuilt) the two are joined: terminal states win,
- * then what was sent; what is ROUTED or SENT there stays. What is ROUTED or SENT already is given again: the hint may have
- * been lost on its way, or the worker that sent it with its memory, and a worker knows what it has. Fast path: the caller's idea of presence is compared, and the joined string made in
- * C; slow path in Lua. */
+ * then what was sent; what is ROUTED or SENT there stays; whether the others are HELD or QUEUED `states` decides. What
+ * is ROUTED or SENT already is given again: the hint may have been lost on its way, or the worker that sent it with its
+ * memory, and a worker knows what it has. Fast path: the caller's idea of presence is compared, and the joined string
+ * made in C; slow path in Lua. */
 struct live_routed {
     uint16_t worker;
     struct bitmap slots;
@@ -77,13 +78,13 @@ void live_record(struct live *live, struct live_place place, const struct live_e
 void live_hand_back(struct live *live, struct live_place place, uint16_t worker, const struct bitmap *slots,
                     live_done_fn *done, void *arg);
 
-/* Script apply: one event (EVENT_CANCEL, EVENT_DROP, EVENT_EXPIRE, EVENT_RELEASE) to every slot of the batch in the
+/* Script apply: one event (EVENT_CANCEL, EVENT_DROP, EVENT_EXPIRE, EVENT_HOLD) to every slot of the batch in the
  * block, or to the slots in `only` (NULL: all). Gives the whole state string afterwards; ERR_NOT_FOUND when it is not
  * open there. */
 void live_apply(struct live *live, struct live_place place, enum command_event event, const struct bitmap *only,
                 live_bytes_fn *done, void *arg);
 /* Script close: the batch is over in the block: out of `open`, state string gone. live_drop_spec: and its batch:<id>,
- * cancel:<id>. */
+ * cancel:<id>, confirm:<id>. */
 void live_close(struct live *live, struct live_place place, live_done_fn *done, void *arg);
 void live_drop_spec(struct live *live, uint64_t batch, live_done_fn *done, void *arg);
 
@@ -114,7 +115,8 @@ void live_attach(struct live *live, uint32_t tenant, uint32_t block, uint16_t wo
  * QUEUED again. */
 void live_detach(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, const uint16_t *slots,
                  size_t count, live_done_fn *done, void *arg);
-/* Script reap: presence 0 for every slot of a dead worker in the block; what was ROUTED there is SENT: it may have been. `value` is how many slots it had. */
+/* Script reap: presence 0 for every slot of a dead worker in the block; what was ROUTED there is SENT: it may have
+ * been. `value` is how many slots it had. */
 void live_reap(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, live_int_fn *done, void *arg);
 /* Presence of a block: 1,024 × u16 little endian, or empty when nobody ever was there. */
 void live_presence(struct live *live, uint32_t tenant, uint32_t block, live_bytes_fn *done, void *arg);
@@ -157,6 +159,11 @@ void live_inbox_take(struct live *live, uint16_t worker, int classes, int max, i
 void live_cancel_confirm(struct live *live, uint64_t batch, uint16_t worker, live_done_fn *done, void *arg);
 typedef void live_numbers_fn(void *arg, enum err err, const uint16_t *numbers, size_t count);
 void live_cancel_confirmed(struct live *live, uint64_t batch, live_numbers_fn *done, void *arg);
+
+/* confirm:<batch>, of batch 0 for the gates: how far each worker has confirmed what was told to all under growing
+ * numbers. _confirmed: the workers that have confirmed `number` or a later one. */
+void live_confirm(struct live *live, uint64_t batch, uint64_t number, uint16_t worker, live_done_fn *done, void *arg);
+void live_confirmed(struct live *live, uint64_t batch, uint64_t number, live_numbers_fn *done, void *arg);
 
 /* Channel muster:events, for dispatchers: short text such as "accepted 17". Fire and forget: a hint, polls repair. */
 void live_publish(struct live *live, const char *text);

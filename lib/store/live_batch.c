@@ -39,6 +39,7 @@ void live_drop_spec(struct live *live, uint64_t batch, live_done_fn *done, void 
     args_raw(&a, "DEL", 3);
     args_printf(&a, "batch:%llu", (unsigned long long)batch);
     args_printf(&a, "cancel:%llu", (unsigned long long)batch);
+    args_printf(&a, "confirm:%llu", (unsigned long long)batch);
     live_send(live, &a, reply_done, r);
 }
 

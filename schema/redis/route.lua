@@ -31,12 +31,18 @@ end
 
 local all, there = {byte(fresh, 1, -1)}, {byte(presence, 1, -1)}
 if old then
-    -- What stands here knows more, unless the newcomer says that it is over, or was sent.
+    -- What stands here knows more, unless the newcomer says that it is over, or was sent; what is held the newcomer alone
+    -- decides.
     local standing = {byte(old, 1, -1)}
     for at = HEADER + 1, HEADER + count do
-        local known = standing[at]
-        if known % 16 ~= 0 and (all[at] % 16 < FIRST_TERMINAL or known % 16 >= FIRST_TERMINAL) then
-            all[at] = all[at] % 16 == SENT and apply(known, SEND, (all[at] - SENT) / 16) or known
+        local known, fresh_state = standing[at], all[at] % 16
+        local state = known % 16
+        if state == HELD and fresh_state == QUEUED then
+            all[at] = apply(known, RELEASE, 0)
+        elseif state == QUEUED and fresh_state == HELD then
+            all[at] = apply(known, HOLD, 0)
+        elseif state ~= 0 and (fresh_state < FIRST_TERMINAL or state >= FIRST_TERMINAL) then
+            all[at] = fresh_state == SENT and apply(known, SEND, (all[at] - SENT) / 16) or known
         end
     end
 end

@@ -45,8 +45,13 @@ batch get
 batch list
 batch watch
 batch cancel
+batch pause
+batch resume
 batch commands
-command get""".splitlines()]
+command get
+hold
+release
+holds""".splitlines()]
 
 
 def lines(text):

@@ -223,6 +223,42 @@ static void specs_come_and_go(void **state)
     assert_int_equal(get(f)->err, ERR_NOT_FOUND);
 }
 
+static void on_numbers(void *arg, enum err err, const uint16_t *numbers, size_t count)
+{
+    struct answer *a = arg;
+    a->count = count;
+    memcpy(a->bytes, numbers, count * sizeof *numbers);
+    on_done(arg, err);
+}
+
+/* How many have confirmed it; *first is one of them. */
+static size_t confirmed(struct fixture *f, uint64_t batch, uint64_t number, uint16_t *first)
+{
+    live_confirmed(f->live, batch, number, on_numbers, expect());
+    const struct answer *a = get(f);
+    assert_int_equal(a->err, ERR_OK);
+    memcpy(first, a->bytes, sizeof *first);
+    return a->count;
+}
+
+static void workers_confirm_growing_numbers(void **state)
+{
+    struct fixture *f = *state;
+    uint16_t who;
+    flush_all(f);
+    live_confirm(f->live, 5, 1ull << 50, 7, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    live_confirm(f->live, 5, (1ull << 50) + 1, 9, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    assert_int_equal(confirmed(f, 5, 1, &who), 2);
+    assert_int_equal(confirmed(f, 5, (1ull << 50) + 1, &who), 1);
+    assert_int_equal(who, 9);
+    assert_int_equal(confirmed(f, 0, 1, &who), 0);
+    live_drop_spec(f->live, 5, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    assert_int_equal(confirmed(f, 5, 1, &who), 0);
+}
+
 static void on_text(void *arg, struct slice text)
 {
     if (text.len == 8 && memcmp(text.data, "closed 5", 8) == 0)
@@ -368,6 +404,7 @@ int main(void)
         cmocka_unit_test(states_of_many_blocks),
         cmocka_unit_test(specs_come_and_go),
         cmocka_unit_test(a_leader_does_nothing_after_its_successor_came),
+        cmocka_unit_test(workers_confirm_growing_numbers),
         cmocka_unit_test(redis_goes_and_returns),
         cmocka_unit_test(a_silent_redis_is_given_up),
     };

@@ -136,8 +136,8 @@ static void open_batch(struct fixture *f, struct model *m, struct model_batch *b
     buf_free(&states);
 }
 
-/* The batch comes again, as another router or a rebuild from the truth sends it: QUEUED, or terminal already; its span
- * may be wider than the first time. */
+/* The batch comes again, as another router or a rebuild from the truth sends it: QUEUED, HELD, or terminal already; its
+ * span may be wider than the first time. */
 static void open_again(struct fixture *f, struct model *m, struct model_batch *b)
 {
     unsigned wider = below(f, 2) ? below(f, 9) : 0;
@@ -148,12 +148,17 @@ static void open_again(struct fixture *f, struct model *m, struct model_batch *b
         uint8_t *byte = &bytes[STATE_STRING_HEADER + slot - first];
         if (!b->states[slot])
             continue;
-        *byte = below(f, 6) ? state_byte(below(f, 4) ? STATE_QUEUED : STATE_SENT, below(f, 3))
-                            : state_byte(STATE_FAILED, 2);
+        static const enum command_state fresh[] = {STATE_QUEUED, STATE_QUEUED, STATE_HELD, STATE_SENT};
+        *byte = below(f, 6) ? state_byte(fresh[below(f, 4)], below(f, 3)) : state_byte(STATE_FAILED, 2);
         if (state_of(*byte) == STATE_SENT)
             b->states[slot] = apply(b->states[slot], EVENT_SEND, state_attempts(*byte));
         if (state_is_terminal(state_of(*byte)) && !state_is_terminal(state_of(b->states[slot])))
             b->states[slot] = *byte;
+        /* What is held the newcomer decides, as far as nobody has it. */
+        else if (state_of(*byte) == STATE_QUEUED)
+            b->states[slot] = apply(b->states[slot], EVENT_RELEASE, 0);
+        else if (state_of(*byte) == STATE_HELD && state_of(b->states[slot]) == STATE_QUEUED)
+            b->states[slot] = apply(b->states[slot], EVENT_HOLD, 0);
     }
     b->first = first;
     b->last = last;
@@ -199,8 +204,8 @@ static void hand_back(struct fixture *f, struct model *m, struct model_batch *b)
 
 static void apply_event(struct fixture *f, struct model_batch *b)
 {
-    static const enum command_event events[] = {EVENT_CANCEL, EVENT_DROP, EVENT_EXPIRE, EVENT_RELEASE};
-    enum command_event event = events[below(f, 4)];
+    static const enum command_event events[] = {EVENT_CANCEL, EVENT_DROP, EVENT_EXPIRE, EVENT_RELEASE, EVENT_HOLD};
+    enum command_event event = events[below(f, 5)];
     struct bitmap only = {{0}};
     bool all = below(f, 3) == 0;
     for (unsigned i = below(f, 300); i > 0; i--)

@@ -89,17 +89,47 @@ static void inbox_items_come_back_in_order(void **unused)
     buf_free(&out);
 }
 
+static void items_about_holding_come_back(void **unused)
+{
+    (void)unused;
+    struct inbox_item got,
+        items[] = {{.kind = INBOX_RELEASE, .batch = 9, .number = 1ull << 45, .tenant = 2, .block = 5},
+                   {.kind = INBOX_HOLD, .batch = 1ull << 40, .number = UINT64_MAX},
+                   {.kind = INBOX_GATE, .number = 77}};
+    struct buf out = {0};
+    items[0].slots[9] = 0x12;
+    for (size_t i = 0; i < sizeof items / sizeof *items; i++)
+        inbox_put(&out, &items[i]);
+    struct slice s = buf_slice(&out);
+    for (size_t i = 0; i < sizeof items / sizeof *items; i++) {
+        assert_int_equal(inbox_next(&s, &got), 1);
+        assert_true(got.kind == items[i].kind && got.batch == items[i].batch && got.number == items[i].number);
+        assert_true(got.tenant == items[i].tenant && got.block == items[i].block);
+        assert_memory_equal(got.slots, items[i].slots, sizeof got.slots);
+    }
+    assert_int_equal(inbox_next(&s, &got), 0);
+    buf_free(&out);
+}
+
 static void a_cut_inbox_entry_is_refused(void **unused)
 {
     (void)unused;
-    struct inbox_item item = {.kind = INBOX_ROUTE, .batch = 9, .tenant = 2, .block = 5}, got;
+    struct inbox_item got;
+    for (enum inbox_kind kind = INBOX_ROUTE; kind <= INBOX_GATE; kind++) {
+        struct inbox_item item = {.kind = kind, .batch = 9, .tenant = 2, .block = 5};
+        struct buf out = {0};
+        item.slots[3] = 0x11;
+        inbox_put(&out, &item);
+        for (size_t n = 1; n < buf_len(&out); n++) {
+            struct slice s = {out.data, n};
+            assert_int_equal(inbox_next(&s, &got), -1);
+        }
+        buf_free(&out);
+    }
+    struct inbox_item item = {.kind = INBOX_ROUTE, .batch = 9, .tenant = 2, .block = 5};
     item.slots[3] = 0x11;
     struct buf out = {0};
     inbox_put(&out, &item);
-    for (size_t n = 1; n < buf_len(&out); n++) {
-        struct slice s = {out.data, n};
-        assert_int_equal(inbox_next(&s, &got), -1);
-    }
     out.data[0] = 99;
     struct slice s = buf_slice(&out);
     assert_int_equal(inbox_next(&s, &got), -1);
@@ -175,10 +205,15 @@ static void a_damaged_token_is_refused(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_command_id_names_its_byte),       cmocka_unit_test(a_known_command_id_reads_as_ever),
-        cmocka_unit_test(what_is_no_command_id_is_refused),  cmocka_unit_test(inbox_items_come_back_in_order),
-        cmocka_unit_test(a_cut_inbox_entry_is_refused),      cmocka_unit_test(log_groups_come_back),
-        cmocka_unit_test(a_token_works_for_its_device_only), cmocka_unit_test(a_damaged_token_is_refused),
+        cmocka_unit_test(a_command_id_names_its_byte),
+        cmocka_unit_test(a_known_command_id_reads_as_ever),
+        cmocka_unit_test(what_is_no_command_id_is_refused),
+        cmocka_unit_test(inbox_items_come_back_in_order),
+        cmocka_unit_test(items_about_holding_come_back),
+        cmocka_unit_test(a_cut_inbox_entry_is_refused),
+        cmocka_unit_test(log_groups_come_back),
+        cmocka_unit_test(a_token_works_for_its_device_only),
+        cmocka_unit_test(a_damaged_token_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -237,6 +237,61 @@ static void tenants_take_turns_and_batches_keep_their_order(void **unused)
     open_set_free(&set);
 }
 
+static bool is_tenant(const void *arg, uint32_t tenant)
+{
+    return tenant == *(const uint32_t *)arg;
+}
+
+static void a_held_tenant_keeps_nobody_back(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    struct route_queue q;
+    uint32_t held = 1;
+    open_set_init(&set);
+    queue_init(&q);
+    q.waits = is_tenant;
+    q.waits_arg = &held;
+    struct open_batch *first = add(&set, 1, 1, 2, 1, 8), *other = add(&set, 2, 2, 2, 1, 8);
+    first->spec = other->spec = true;
+    queue_add(&q, first);
+    queue_add(&q, other);
+    assert_int_equal(pick(&q, 7), 2);
+    assert_int_equal(pick(&q, 7), 0);
+    held = 0;
+    assert_int_equal(pick(&q, 7), 1);
+    queue_free(&q);
+    open_set_free(&set);
+}
+
+static void a_held_batch_is_held_in_redis(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    open_set_init(&set);
+    struct open_batch *batch = add(&set, 1, 1, 2, 1, 8);
+    struct open_block *b = &batch->blocks[0];
+    struct state_string s;
+    struct buf out = {0};
+    assert_true(open_block_merge(&set, b, b->first, state_byte(STATE_SUCCEEDED, 1), 5));
+    assert_true(open_block_merge(&set, b, b->first + 1u, state_byte(STATE_SENT, 1), 5));
+    batch->held = true;
+    open_block_string(b, &out);
+    assert_true(state_string_parse(&s, buf_slice(&out)));
+    assert_int_equal(s.states[0], state_byte(STATE_SUCCEEDED, 1));
+    assert_int_equal(s.states[1], state_byte(STATE_SENT, 1));
+    assert_int_equal(s.states[2], state_byte(STATE_HELD, 0));
+    /* What is HELD there is, for the picture, still to be sent. */
+    assert_int_equal(open_block_merge_string(&set, b, &s, 6), 0);
+    batch->held = false;
+    buf_reset(&out);
+    open_block_string(b, &out);
+    assert_true(state_string_parse(&s, buf_slice(&out)));
+    assert_int_equal(s.states[2], state_byte(STATE_QUEUED, 0));
+    buf_free(&out);
+    open_set_free(&set);
+}
+
 static void a_batch_without_spec_waits_without_stopping_others(void **unused)
 {
     (void)unused;
@@ -302,6 +357,8 @@ int main(void)
         cmocka_unit_test(strings_of_redis_join),
         cmocka_unit_test(urgent_goes_before_normal_before_bulk),
         cmocka_unit_test(tenants_take_turns_and_batches_keep_their_order),
+        cmocka_unit_test(a_held_tenant_keeps_nobody_back),
+        cmocka_unit_test(a_held_batch_is_held_in_redis),
         cmocka_unit_test(a_batch_without_spec_waits_without_stopping_others),
         cmocka_unit_test(a_batch_with_nothing_open_leaves_the_queue),
     };

@@ -69,6 +69,21 @@ static void what_is_lost_is_queued_again(void **unused)
     assert_int_equal(state_next(STATE_SENT, EVENT_NOT_NOW), STATE_QUEUED);
 }
 
+static void what_is_unsent_can_be_held_and_released(void **unused)
+{
+    (void)unused;
+    assert_int_equal(state_next(STATE_QUEUED, EVENT_HOLD), STATE_HELD);
+    assert_int_equal(state_next(STATE_ROUTED, EVENT_HOLD), STATE_HELD);
+    assert_int_equal(state_next(STATE_SENT, EVENT_HOLD), STATE_NONE); /* the device has it */
+    assert_int_equal(state_next(STATE_HELD, EVENT_RELEASE), STATE_QUEUED);
+    for (int s = STATE_QUEUED; s < STATE_COUNT; s++)
+        assert_int_equal(state_next((enum command_state)s, EVENT_RELEASE), STATE_NONE);
+    assert_int_equal(state_next(STATE_HELD, EVENT_ROUTE), STATE_NONE); /* nobody gets it */
+    assert_int_equal(state_next(STATE_HELD, EVENT_DROP), STATE_CANCELED);
+    assert_int_equal(state_next(STATE_HELD, EVENT_SEND), STATE_SENT); /* a fact */
+    assert_int_equal(state_next(STATE_HELD, EVENT_LOSE), STATE_NONE);
+}
+
 static void numbers_outside_the_enums_change_nothing(void **unused)
 {
     (void)unused;
@@ -113,6 +128,7 @@ int main(void)
         cmocka_unit_test(a_cancel_spares_what_a_worker_holds),
         cmocka_unit_test(only_queued_becomes_routed),
         cmocka_unit_test(what_is_lost_is_queued_again),
+        cmocka_unit_test(what_is_unsent_can_be_held_and_released),
         cmocka_unit_test(numbers_outside_the_enums_change_nothing),
         cmocka_unit_test(attempts_stop_at_fifteen),
         cmocka_unit_test(merging_keeps_the_first_terminal_state),

@@ -53,12 +53,12 @@ class Stubs:
         grpc.__path__.append(os.path.join(folder, "grpc"))
         self.pb = types.SimpleNamespace()
         self.services = {}
-        for name in ("command", "delivery", "command_service", "device_service", "admin_service"):
+        for name in ("command", "delivery", "command_service", "control_service", "device_service", "admin_service"):
             module = importlib.import_module(f"muster.v1.{name}_pb2")
             for key in dir(module):
                 if not key.startswith("_"):
                     setattr(self.pb, key, getattr(module, key))
-        for name, service in (("command_service", "Command"), ("device_service", "Device"), ("admin_service", "Admin")):
+        for name, service in (("command_service", "Command"), ("control_service", "Control"), ("device_service", "Device"), ("admin_service", "Admin")):
             module = importlib.import_module(f"muster.v1.{name}_pb2_grpc")
             self.services[service] = getattr(module, f"{service}ServiceStub")
         self.error_details = importlib.import_module("google.rpc.error_details_pb2")
@@ -106,11 +106,12 @@ class Stubs:
 
 
 class Client:
-    """The three services over one channel."""
+    """The services over one channel."""
 
     def __init__(self, stubs, channel, timeout):
         self.pb, self.channel = stubs.pb, channel
         self.commands = _Bound(stubs.services["Command"](channel), timeout)
+        self.control = _Bound(stubs.services["Control"](channel), timeout)
         self.devices = _Bound(stubs.services["Device"](channel), timeout)
         self.admin = _Bound(stubs.services["Admin"](channel), timeout)
 

@@ -1,0 +1,83 @@
+/* muster batch cancel, pause, resume. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "cli/call.h"
+#include "cli/commands.h"
+#include "cli/show.h"
+#include "cli/target.h"
+#include "muster/v1/control_service.pb-c.h"
+
+static void show_canceled(const ProtobufCMessage *answer)
+{
+    const Muster__V1__CancelBatchResponse *r = (const Muster__V1__CancelBatchResponse *)answer;
+
+    if (r->devices)
+        printf("canceled for %" PRIu32 " of its devices, where it is not sent yet\n", r->devices);
+    show_batch(r->batch);
+}
+
+int batch_cancel(struct invocation *inv)
+{
+    struct target_flags target = {0};
+    const struct arg_flag flags[] = {TARGET_FLAGS(target), {0}};
+    struct args a = {.positional = "BATCH",
+                     .min = 1,
+                     .max = 1,
+                     .flags = flags,
+                     .notes = "Without --device, --devices-file, --group or --platform: for all its devices.\n"};
+    Muster__V1__CancelBatchRequest request = MUSTER__V1__CANCEL_BATCH_REQUEST__INIT;
+
+    args_parse(inv, &a);
+    request.batch_id = args_number(inv, "batch", a.words.items[0]);
+    if (target_ways(&target) > 1)
+        args_refuse(inv, "takes at most one of --device or --devices-file, --group, --platform");
+    if (target_ways(&target))
+        request.target = target_from_flags(inv, &target);
+    return call_once(inv, "CommandService/CancelBatch", &request.base, &muster__v1__cancel_batch_response__descriptor,
+                     show_canceled);
+}
+
+static void show_paused(const ProtobufCMessage *answer)
+{
+    show_batch(((const Muster__V1__PauseBatchResponse *)answer)->batch);
+}
+
+int batch_pause(struct invocation *inv)
+{
+    const char *reason = "";
+    const struct arg_flag flags[] = {
+        {"reason", ARG_TEXT, &reason, "TEXT", "why, for those who look at it", 0, 0},
+        {0},
+    };
+    struct args a = {.positional = "BATCH", .min = 1, .max = 1, .flags = flags};
+    Muster__V1__PauseBatchRequest request = MUSTER__V1__PAUSE_BATCH_REQUEST__INIT;
+
+    args_parse(inv, &a);
+    request.batch_id = args_number(inv, "batch", a.words.items[0]);
+    request.reason = (char *)reason;
+    return call_once(inv, "ControlService/PauseBatch", &request.base, &muster__v1__pause_batch_response__descriptor,
+                     show_paused);
+}
+
+static void show_resumed(const ProtobufCMessage *answer)
+{
+    show_batch(((const Muster__V1__ResumeBatchResponse *)answer)->batch);
+}
+
+int batch_resume(struct invocation *inv)
+{
+    const char *reason = "";
+    const struct arg_flag flags[] = {
+        {"reason", ARG_TEXT, &reason, "TEXT", "why, for those who look at it", 0, 0},
+        {0},
+    };
+    struct args a = {.positional = "BATCH", .min = 1, .max = 1, .flags = flags};
+    Muster__V1__ResumeBatchRequest request = MUSTER__V1__RESUME_BATCH_REQUEST__INIT;
+
+    args_parse(inv, &a);
+    request.batch_id = args_number(inv, "batch", a.words.items[0]);
+    request.reason = (char *)reason;
+    return call_once(inv, "ControlService/ResumeBatch", &request.base, &muster__v1__resume_batch_response__descriptor,
+                     show_resumed);
+}

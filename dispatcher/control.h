@@ -1,0 +1,39 @@
+/* Steered batches: paused, resumed, canceled for some of their devices.
+ * Owns: struct controller, struct control: what is asked for of a batch and the steps towards it. May call:
+ * lib/store/live, db_control, dispatcher/tell, leader_walk, leader_spec, route, leader_write, leader_reign. Loop rule:
+ * non-blocking.
+ *
+ * All of it is made of two moves. A batch is taken back:
+ *   drain    routing stops, what is under way ends
+ *   spec     batch:<id> says that it is held, under a number that is higher than all before and odd
+ *   tell     HOLD with that number goes to every worker alive: it forgets what it has not sent, records what it has,
+ * and confirms. From then on no worker can send a command of the batch hold     EVENT_HOLD: what is QUEUED or ROUTED in
+ * Redis is HELD Nobody has it now, so that any of its commands may be ended: EVENT_DROP for devices it is canceled for.
+ * And it is released: batch:<id> and the workers are told the next, even, number, and it is routed again, each hint
+ * with that number: a hint from before, still in some inbox, is passed over by the number.
+ *
+ * Numbers begin anew above the epoch of the reign, and a leader that finds steered batches takes them back or releases
+ * them once more, whatever its predecessor has done. Each step may be repeated; after a loss of Redis all are. */
+#ifndef MUSTER_DISPATCHER_CONTROL_H
+#define MUSTER_DISPATCHER_CONTROL_H
+
+#include "dispatcher/leader_reign.h"
+#include "lib/store/db_control.h"
+
+#define CONTROLS_AT_ONCE 64 /* taken back or released at a time; the others wait */
+
+struct controller *controller_new(struct reign *r);
+void controller_free(struct controller **x);
+/* Something is asked for of a batch. */
+void control_asked(struct reign *r, const struct db_control *asked);
+/* A steered batch has been loaded: its control goes on. */
+void control_load(struct reign *r, struct open_batch *batch, bool paused, int32_t request);
+/* What the batch's control decides at its coming into the picture, instead of routing. */
+void control_begin(struct reign *r, struct open_batch *batch);
+/* The batch leaves the picture. */
+void control_gone(struct reign *r, struct open_batch *batch);
+/* Redis was filled again: what was told there is gone. */
+void control_restart(struct reign *r);
+void control_tick(struct reign *r);
+
+#endif

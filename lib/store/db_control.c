@@ -1,0 +1,73 @@
+#include "lib/store/db_control.h"
+
+void db_control_pause(struct pg_txn *txn, int32_t tenant, int64_t batch, bool paused, const char *reason,
+                      int64_t now_ms, int64_t key)
+{
+    static const struct pg_stmt stmt = {"control_pause",
+                                        "SELECT p.changed FROM pause_batch($1::integer, $2::bigint, $3::boolean,"
+                                        " $4::text, $5::bigint, $6::bigint) AS p"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_int8(txn, batch);
+    pg_put_bool(txn, paused);
+    pg_put_text(txn, reason);
+    pg_put_int8(txn, now_ms);
+    pg_put_int8(txn, key);
+}
+
+void db_control_cancel_some(struct pg_txn *txn, int32_t tenant, int64_t batch, const int32_t *blocks,
+                            const struct slice *slots, size_t n, int64_t now_ms, int64_t key)
+{
+    static const struct pg_stmt stmt = {"control_cancel_some",
+                                        "SELECT c.changed FROM cancel_some($1::integer, $2::bigint, $3::integer[],"
+                                        " $4::bytea[], $5::bigint, $6::bigint) AS c"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_int8(txn, batch);
+    pg_put_int4_array(txn, blocks, n);
+    pg_put_bytea_array(txn, slots, n);
+    pg_put_int8(txn, now_ms);
+    pg_put_int8(txn, key);
+}
+
+void db_control_asked(struct pg_txn *txn, int limit)
+{
+    static const struct pg_stmt stmt = {"control_asked",
+                                        "SELECT c.batch_id, c.paused, c.request, b.closed_ms IS NOT NULL"
+                                        " FROM batch_control c JOIN batch b ON b.id = c.batch_id"
+                                        " WHERE c.request > c.handled ORDER BY c.batch_id LIMIT $1::integer"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, limit);
+}
+
+void db_control_asked_read(const struct pg_result *r, int row, struct db_control *out)
+{
+    *out = (struct db_control){.batch = (uint64_t)pg_int(r, row, 0),
+                               .paused = pg_bool(r, row, 1),
+                               .request = (int32_t)pg_int(r, row, 2),
+                               .closed = pg_bool(r, row, 3)};
+}
+
+void db_control_cancels(struct pg_txn *txn, uint64_t batch, int32_t request)
+{
+    static const struct pg_stmt stmt = {"control_cancels", "SELECT block, slots FROM batch_cancel"
+                                                           " WHERE batch_id = $1::bigint AND request <= $2::integer"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8(txn, (int64_t)batch);
+    pg_put_int4(txn, request);
+}
+
+void db_control_handled(struct pg_txn *txn, const int64_t *batches, const int32_t *requests, size_t n, int64_t now_ms)
+{
+    static const struct pg_stmt stmt = {
+        "control_handled", "WITH u AS (SELECT batch, max(request) AS request FROM unnest($1::bigint[], $2::integer[]) "
+                           "AS u (batch, request)"
+                           " GROUP BY batch), gone AS"
+                           " (DELETE FROM batch_cancel x USING u WHERE x.batch_id = u.batch AND x.request <= u.request)"
+                           " UPDATE batch_control c SET handled = u.request, handled_ms = $3::bigint FROM u"
+                           " WHERE c.batch_id = u.batch AND c.handled < u.request"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8_array(txn, batches, n);
+    pg_put_int4_array(txn, requests, n);
+    pg_put_int8(txn, now_ms);
+}

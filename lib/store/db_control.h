@@ -1,0 +1,36 @@
+/* Steered batches: what was asked for (by callers), and how far it is carried out (by the leader).
+ * Owns: the statements on batch_control and batch_cancel. May call: lib/store/pg, block. Loop rule: as pg.h. Adding and
+ * reading: see db_tenant.h. */
+#ifndef MUSTER_STORE_DB_CONTROL_H
+#define MUSTER_STORE_DB_CONTROL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/store/block.h"
+#include "lib/store/pg.h"
+
+/* --- callers ----------------------------------------------------------------------------------------------------- */
+/* One row, a bool: whether anything changed; none when the batch is not there, is being canceled or is closed. */
+void db_control_pause(struct pg_txn *txn, int32_t tenant, int64_t batch, bool paused, const char *reason,
+                      int64_t now_ms, int64_t key);
+/* The same: to be canceled for these devices. */
+void db_control_cancel_some(struct pg_txn *txn, int32_t tenant, int64_t batch, const int32_t *blocks,
+                            const struct slice *slots, size_t n, int64_t now_ms, int64_t key);
+
+/* --- the leader -------------------------------------------------------------------------------------------------- */
+struct db_control {
+    uint64_t batch;
+    bool paused;
+    int32_t request;
+    bool closed; /* the batch */
+};
+/* What is asked for and not carried out. */
+void db_control_asked(struct pg_txn *txn, int limit);
+void db_control_asked_read(const struct pg_result *r, int row, struct db_control *out);
+/* block, slots of the devices for which the batch is to be canceled, asked for up to `request`. */
+void db_control_cancels(struct pg_txn *txn, uint64_t batch, int32_t request);
+/* Fenced: all up to these requests is carried out; a batch may be there more than once. */
+void db_control_handled(struct pg_txn *txn, const int64_t *batches, const int32_t *requests, size_t n, int64_t now_ms);
+
+#endif
