@@ -6,6 +6,7 @@
 #include "cli/args.h"
 
 int migrate_run(struct invocation *inv);
+int verify_run(struct invocation *inv);
 int chaos_run(struct invocation *inv);
 
 int tenant_bootstrap(struct invocation *inv);

@@ -17,6 +17,7 @@ static const struct subcommand {
     {"chaos", "load", chaos_load_run, NULL},
     {"chaos", "proxy", chaos_proxy_run, NULL},
     {"chaos", "", chaos_run, "Breaks a private installation under load and judges what it promises."},
+    {"verify", "", verify_run, "Compares PostgreSQL, Redis and the workers, and repairs what differs."},
     {"plan", "", plan_run, "Foretells how large an installation a fleet needs."},
     {"tenant", "bootstrap", tenant_bootstrap, "Makes a tenant and its first admin key (straight in PostgreSQL)."},
     {"tenant", "create", tenant_create, "Makes a tenant."},

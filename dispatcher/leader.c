@@ -7,6 +7,7 @@
 #include "dispatcher/leader_fold.h"
 #include "dispatcher/leader_load.h"
 #include "dispatcher/leader_reign.h"
+#include "dispatcher/repair.h"
 #include "dispatcher/sweep.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
@@ -343,6 +344,8 @@ void leader_event(struct leader *l, struct slice text)
         told_backlog(l, text);
     else if (begins(text, "deleted "))
         leader_hint(l, LEADER_HINT_DELETED, 0);
+    else if (begins(text, "repair ") && l->reign)
+        repair_told(l->reign, text);
     else if (begins(text, "resigned")) {
         l->again = true;
         if (l->state == LEADER_FOLLOWS)

@@ -61,8 +61,8 @@ void leader_hint(struct leader *leader, enum leader_hint_kind kind, uint64_t bat
 /* This process has committed the batch. When it leads, its leader takes it from here, without reading it again, and
  * nobody else need be told: true. */
 bool leader_accepted(struct leader *leader, uint64_t id, const struct db_accept *batch);
-/* Every text of muster:events may be passed here: "accepted 17", "cancel 17", "deleted 0", "resigned"; others are
- * ignored. */
+/* Every text of muster:events may be passed here: "accepted 17", "cancel 17", "deleted 0", "resigned", and what
+ * dispatcher/repair.h says; others are ignored. */
 void leader_event(struct leader *leader, struct slice text);
 
 /* `fn` gets what "backlog" says, of this process's leader or another's. */

@@ -65,6 +65,8 @@ struct open_batch {
     bool held;                        /* nothing of it is to be routed; in Redis it is HELD */
     uint64_t hold;                    /* number of the last hold or release, as workers know it; 0: none */
     struct control *control;          /* what steers it, or NULL: dispatcher/control.h's */
+    bool redo;                        /* dispatcher/repair.h: what stands in Redis is to be thrown away, */
+    uint32_t looking;                 /* when so many blocks have been looked at */
     uint32_t busy;                    /* moves in flight that name it: it must not go away */
     uint32_t route_next, routing;     /* next block to route; blocks in flight */
     bool route_failed;                /* some move of the routing failed: once more */

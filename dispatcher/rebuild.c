@@ -60,6 +60,15 @@ static void check_done(struct reign *r)
     live_generation_set(r->live, generation_set, reign_hold(r));
 }
 
+void rebuild_batch(struct reign *r, struct open_batch *batch)
+{
+    if (batch->rebuild)
+        return;
+    batch->rebuild = true;
+    r->rebuild_left++;
+    router_again(r, batch);
+}
+
 static void mark(void *arg, struct open_batch *batch)
 {
     struct reign *r = arg;

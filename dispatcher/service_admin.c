@@ -8,6 +8,7 @@
 #include "dispatcher/present.h"
 #include "dispatcher/request.h"
 #include "dispatcher/validate.h"
+#include "dispatcher/verify.h"
 #include "lib/base/clock.h"
 #include "lib/store/api_key.h"
 #include "lib/store/db_tenant.h"
@@ -236,7 +237,17 @@ static void revoke_api_key(struct grpc_call *call, void *service, const Protobuf
     }
 
 const struct grpc_method service_admin_methods[] = {
-    METHOD("CreateTenant", create_tenant, create_tenant),   METHOD("ListTenants", list_tenants, list_tenants),
-    METHOD("CreateApiKey", create_api_key, create_api_key), METHOD("ListApiKeys", list_api_keys, list_api_keys),
-    METHOD("RevokeApiKey", revoke_api_key, revoke_api_key), {0},
+    METHOD("CreateTenant", create_tenant, create_tenant),
+    METHOD("ListTenants", list_tenants, list_tenants),
+    METHOD("CreateApiKey", create_api_key, create_api_key),
+    METHOD("ListApiKeys", list_api_keys, list_api_keys),
+    METHOD("RevokeApiKey", revoke_api_key, revoke_api_key),
+    {.path = "/muster.v1.AdminService/Verify",
+     .request = &muster__v1__verify_request__descriptor,
+     .response = &muster__v1__verify_response__descriptor,
+     .server_streaming = true,
+     .tag = MUSTER__V1__ROLE__ROLE_ADMIN,
+     .message = verify_run,
+     .cancelled = verify_cancelled},
+    {0},
 };

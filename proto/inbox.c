@@ -63,7 +63,12 @@ void inbox_put(struct buf *out, const struct inbox_item *item)
         buf_put_u64le(out, item->number);
         break;
     case INBOX_GATE:
+    case INBOX_REPORT:
         buf_put_u64le(out, item->number);
+        break;
+    case INBOX_CHECK:
+        buf_put_u32le(out, item->tenant);
+        buf_put_u32le(out, item->block);
         break;
     case INBOX_TAKEOVER:
     case INBOX_REVOKE:
@@ -91,7 +96,10 @@ static bool read_body(struct slice *s, struct inbox_item *item)
     case INBOX_HOLD:
         return slice_u64le(s, &item->batch) && slice_u64le(s, &item->number);
     case INBOX_GATE:
+    case INBOX_REPORT:
         return slice_u64le(s, &item->number);
+    case INBOX_CHECK:
+        return slice_u32le(s, &item->tenant) && slice_u32le(s, &item->block);
     case INBOX_TAKEOVER:
         return slice_u32le(s, &item->tenant) && slice_u32le(s, &item->seq);
     case INBOX_REVOKE:

@@ -9,6 +9,8 @@
  *   REVOKE    tenant u32, seq u32, issued_before_ms u64
  *   HOLD      batch u64, number u64
  *   GATE      number u64
+ *   REPORT    number u64
+ *   CHECK     tenant u32, block u32
  * An item is a hint: whatever is lost is found again because its state byte is not terminal. */
 #ifndef MUSTER_PROTO_INBOX_H
 #define MUSTER_PROTO_INBOX_H
@@ -29,6 +31,8 @@ enum inbox_kind {
     INBOX_HOLD,      /* odd number: forget what is unsent of a batch, record what is sent; even: it may be sent again.
                         Then confirm */
     INBOX_GATE,      /* gates have changed: read them, act, then confirm */
+    INBOX_REPORT = 16, /* say which sessions are here, as report `number` (lib/store/live_look.h) */
+    INBOX_CHECK,       /* presence of the block may be wrong: compare and repair what is this worker's */
 };
 
 struct inbox_item {

@@ -11,6 +11,7 @@
 #include "workers/credentials.h"
 #include "workers/gates.h"
 #include "workers/lease.h"
+#include "workers/report.h"
 #include "workers/routed.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
@@ -196,6 +197,12 @@ static void on_entry(struct worker *w, enum live_class class, struct slice entry
             break;
         case INBOX_REVOKE:
             on_revoke(w, &item);
+            break;
+        case INBOX_REPORT:
+            report_send(w, item.number);
+            break;
+        case INBOX_CHECK:
+            report_check(w, item.tenant, item.block);
             break;
         }
     }

@@ -117,6 +117,14 @@ void db_open_tenants(struct pg_txn *txn)
     pg_txn_add(txn, &stmt);
 }
 
+void db_open_tenant_names(struct pg_txn *txn, const char *name)
+{
+    static const struct pg_stmt stmt = {"open_tenant_names", "SELECT id, (next_seq + 1023) / 1024, name FROM tenant"
+                                                             " WHERE $1::text = '' OR name = $1::text ORDER BY id"};
+    pg_txn_add(txn, &stmt);
+    pg_put_text(txn, name);
+}
+
 /* Walks from stream to stream along the primary key, so that rows of a stream nobody announced are found too. */
 void db_open_log(struct pg_txn *txn, const int64_t *streams, const int64_t *ns, size_t count, int limit)
 {

@@ -49,6 +49,8 @@ void db_open_canceling(struct pg_txn *txn, int limit);
 void db_open_deleted(struct pg_txn *txn, uint32_t tenant, uint32_t seq, int limit);
 /* Tenants: id, number of blocks. */
 void db_open_tenants(struct pg_txn *txn);
+/* The same with the name, by number; `name` "" for all, also those without devices. */
+void db_open_tenant_names(struct pg_txn *txn, const char *name);
 /* Rows of the log: stream, n, at_ms, entries; at most `limit` of each stream, in order of n, after n = ns[i] where the
  * stream is streams[i]. */
 void db_open_log(struct pg_txn *txn, const int64_t *streams, const int64_t *ns, size_t count, int limit);
