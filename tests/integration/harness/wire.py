@@ -1,5 +1,6 @@
 """A unix socket in front of another one, that keeps back what goes one way for as long as it is told to."""
 import os
+import select
 import socket
 import threading
 
@@ -39,16 +40,29 @@ class Wire:
             threading.Thread(target=self._carry, args=(client, server, "up"), daemon=True).start()
             threading.Thread(target=self._carry, args=(server, client, "down"), daemon=True).start()
 
+    def _held(self, way, mine, got):
+        """Whether `got` is to be kept back, behind what is already."""
+        with self.changed:
+            if not self.held[way] or not (mine or self.begin[way] in got):
+                return False
+            self.kept[way] += got
+            self.changed.notify_all()
+            return True
+
     def _carry(self, source, sink, way):
+        mine = b""
         try:
-            while got := source.recv(65536):
-                with self.changed:
-                    if self.held[way] and (self.kept[way] or self.begin[way] in got):
-                        self.kept[way] += got
-                        self.changed.notify_all()
-                        self.changed.wait_for(lambda: not self.held[way])
-                sink.sendall(got)
-        except OSError:
+            while True:
+                ready, _, _ = select.select([source], [], [], 0.02 if mine else None)
+                got = source.recv(65536) if ready else b""
+                if ready and not got:
+                    break
+                if self._held(way, mine, got):
+                    mine += got
+                elif mine or got:
+                    sink.sendall(mine + got)
+                    mine = b""
+        except (OSError, ValueError):
             pass
         for s in (source, sink):
             try:
