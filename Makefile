@@ -167,10 +167,15 @@ $(BUILD)/muster-peers: $(call objects,$(PEERS_C)) $(LIB)
 $(BUILD)/grpc-test-server: $(call objects,$(wildcard tests/grpc_server/*.c)) $(LIB)
 	$(call say,LD)
 	$(Q)$(link)
+# What tests/unit/inject.c stands in for.
+INJECTED := malloc calloc realloc aligned_alloc strdup strndup recv send accept4 socket connect protobuf_c_message_unpack \
+            nghttp2_session_callbacks_new nghttp2_option_new nghttp2_session_server_new2 nghttp2_session_client_new2
+$(filter $(BUILD)/unit/test_inject_%,$(UNIT)): $(BUILD)/tests/unit/inject.o
+$(BUILD)/unit/test_inject_%: INJECT := $(INJECTED:%=-Wl,--wrap=%)
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(PARTS) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
+	$(Q)$(CC) $(CFLAGS) $(SAN) $(INJECT) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
 $(BUILD)/store/%: $(BUILD)/tests/store/%.o $(BUILD)/tests/store/live_fixture.o $(BUILD)/tests/store/servers.o $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD)
@@ -308,7 +313,7 @@ py: $(PY)
 grpc-test-server: $(GRPC_TEST_SERVER)
 
 # --- lint -------------------------------------------------------------------------------------------------------------
-OURS_C := $(ALL_C) $(UNIT_C) $(FUZZ_C) $(wildcard tests/store/*.c tests/grpc_server/*.c)
+OURS_C := $(ALL_C) $(UNIT_C) tests/unit/inject.c $(FUZZ_C) $(wildcard tests/store/*.c tests/grpc_server/*.c)
 OURS_H := $(wildcard lib/base/*.h lib/store/*.h proto/*.h dispatcher/*.h workers/*.h cli/*.h cli/chaos/*.h bench/fleet/*.h bench/floor/*.h \
                      bench/sender/*.h bench/submit/*.h bench/peers/*.h \
                      tests/store/*.h tests/unit/*.h tests/fuzz/*.h)

@@ -16,6 +16,8 @@
 /* Messages nested deeper than this are neither written nor read. */
 #define JSON_DEPTH_MAX 64
 
+/* Both set errno when they return NULL: ENOMEM without memory, else EINVAL. */
+
 /* Returns owned text (free); NULL without memory, for a message nested too deep or a Timestamp or Duration out of
  * range. `pretty` indents by two spaces and ends with a newline. */
 char *json_from_message(const ProtobufCMessage *message, bool pretty);

@@ -17,7 +17,7 @@ struct reader {
     char path[256]; /* of the value being read, cut when too long */
     size_t path_len;
     unsigned depth;
-    bool failed;
+    bool failed, no_memory;
     char *error;
     size_t error_size;
 };
@@ -38,6 +38,12 @@ static bool __attribute__((format(printf, 2, 3))) wrong(struct reader *r, const 
     vsnprintf(r->error + n, r->error_size - (size_t)n, fmt, ap);
     va_end(ap);
     return false;
+}
+
+static bool no_memory(struct reader *r)
+{
+    r->no_memory = true;
+    return wrong(r, "out of memory");
 }
 
 /* Appends to the path; returns the length to go back to. */
@@ -172,7 +178,7 @@ static bool read_base64(struct reader *r, const json_t *v, ProtobufCBinaryData *
         return wrong(r, "is not base64");
     uint8_t *data = malloc(len / 4 * 3 + 3);
     if (!data)
-        return wrong(r, "out of memory");
+        return no_memory(r);
     uint32_t bits = 0;
     for (size_t i = 0; i < len; i++) {
         int digit = base64_value(text[i]);
@@ -195,7 +201,7 @@ static bool read_text(struct reader *r, const json_t *v, char **out)
         return wrong(r, "expected text");
     char *copy = strdup(json_string_value(v));
     if (!copy)
-        return wrong(r, "out of memory");
+        return no_memory(r);
     *out = copy;
     return true;
 }
@@ -269,7 +275,7 @@ static uint8_t *make_array(struct reader *r, ProtobufCMessage *m, const Protobuf
 {
     uint8_t *values = calloc(n ? n : 1, json_value_size(f->type));
     if (!values)
-        wrong(r, "out of memory");
+        no_memory(r);
     else
         JSON_MEMBER(void *, m, f->offset) = values;
     return values;
@@ -301,7 +307,7 @@ static bool read_key(struct reader *r, const ProtobufCFieldDescriptor *f, const 
         return yes || strcmp(key, "false") == 0 || wrong(r, "expected the key true or false");
     }
     json_t *v = json_string(key);
-    bool ok = v ? read_value(r, f, v, out) : wrong(r, "out of memory");
+    bool ok = v ? read_value(r, f, v, out) : no_memory(r);
     json_decref(v);
     return ok;
 }
@@ -322,7 +328,7 @@ static bool read_map(struct reader *r, ProtobufCMessage *m, const ProtobufCField
         size_t before = enter(r, "[\"%.64s\"]", key);
         ProtobufCMessage *entry = calloc(1, d->sizeof_message);
         if (!entry)
-            return wrong(r, "out of memory");
+            return no_memory(r);
         d->message_init(entry);
         entries[JSON_MEMBER(size_t, m, f->quantifier_offset)++] = entry;
         if (!read_key(r, &d->fields[0], key, entry) ||
@@ -419,7 +425,7 @@ static ProtobufCMessage *read_message(struct reader *r, const ProtobufCMessageDe
     }
     ProtobufCMessage *m = calloc(1, d->sizeof_message);
     if (!m) {
-        wrong(r, "out of memory");
+        no_memory(r);
         return NULL;
     }
     d->message_init(m);
@@ -437,19 +443,20 @@ ProtobufCMessage *json_to_message(const ProtobufCMessageDescriptor *descriptor, 
                                   char *error, size_t error_size)
 {
     struct reader r = {.error = error, .error_size = error_size};
-    json_error_t why;
+    json_error_t why = {0};
     bool blank = true;
     for (size_t i = 0; i < len && blank; i++)
         blank = strchr(" \t\r\n", text[i]) && text[i];
     json_t *v = blank ? json_object() : json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
-    if (!v) {
-        if (blank)
-            wrong(&r, "out of memory");
-        else
-            wrong(&r, "line %d, column %d: %s", why.line, why.column, why.text);
-        return NULL;
-    }
-    ProtobufCMessage *m = read_message(&r, descriptor, v);
+    ProtobufCMessage *m = NULL;
+    if (v)
+        m = read_message(&r, descriptor, v);
+    else if (blank || json_error_code(&why) <= json_error_out_of_memory) /* jansson does not always say */
+        no_memory(&r);
+    else
+        wrong(&r, "line %d, column %d: %s", why.line, why.column, why.text);
     json_decref(v);
+    if (!m)
+        errno = r.no_memory ? ENOMEM : EINVAL;
     return m;
 }

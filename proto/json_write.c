@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -288,9 +289,9 @@ char *json_from_message(const ProtobufCMessage *message, bool pretty)
     write_message(&w, message);
     if (pretty)
         buf_put_u8(&w.out, '\n');
-    if (w.bad) {
-        buf_free(&w.out);
-        return NULL;
-    }
-    return buf_take_str(&w.out);
+    errno = w.bad ? EINVAL : ENOMEM;
+    if (!w.bad)
+        return buf_take_str(&w.out);
+    buf_free(&w.out);
+    return NULL;
 }

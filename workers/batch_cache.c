@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/arena.h"
 #include "lib/base/log.h"
 #include "lib/store/live.h"
 #include "muster/internal/v1/batch.pb-c.h"
@@ -117,11 +118,24 @@ static void batch_set_hold(struct batch *batch, uint64_t number)
         batch->hold = number;
 }
 
+/* Whoever waits for a batch must not be told that it is over when it is not: a worker that starts anew does better. */
+static void __attribute__((noreturn)) no_memory(void)
+{
+    log_error("out_of_memory", "where=batch_cache");
+    abort();
+}
+
 static bool batch_read(struct batch *batch, struct slice bytes)
 {
-    Muster__Internal__V1__BatchSpec *spec = muster__internal__v1__batch_spec__unpack(NULL, bytes.len, bytes.data);
-    if (!spec)
+    struct arena arena = {0};
+    Muster__Internal__V1__BatchSpec *spec =
+        muster__internal__v1__batch_spec__unpack(arena_allocator(&arena), bytes.len, bytes.data);
+    if (arena.failed)
+        no_memory();
+    if (!spec) {
+        arena_free(&arena);
         return false;
+    }
     batch->tenant = spec->tenant;
     batch->priority = (uint8_t)spec->priority;
     batch->created_ms = spec->created_ms;
@@ -132,8 +146,10 @@ static bool batch_read(struct batch *batch, struct slice bytes)
     buf_free(&batch->tail);
     buf_put(&batch->command, spec->command.data, spec->command.len);
     delivery_put_tail(&batch->tail, batch->expires_ms, (struct slice){spec->command.data, spec->command.len});
-    muster__internal__v1__batch_spec__free_unpacked(spec, NULL);
-    return !batch->command.failed && !batch->tail.failed;
+    arena_free(&arena);
+    if (batch->command.failed || batch->tail.failed)
+        no_memory();
+    return true;
 }
 
 struct loading {
@@ -168,10 +184,8 @@ static void batch_loaded(void *arg, enum err err, struct slice value)
 static void batch_start_load(struct batch_cache *cache, struct batch *batch)
 {
     struct loading *l = malloc(sizeof *l);
-    if (!l) {
-        log_error("out_of_memory", "where=batch_cache");
-        abort();
-    }
+    if (!l)
+        no_memory();
     *l = (struct loading){cache, batch};
     batch->load = BATCH_LOADING;
     live_get_spec(cache->live, batch->id, batch_loaded, l);
@@ -185,15 +199,15 @@ void batch_cache_get(struct batch_cache *cache, uint64_t id, batch_fn *fn, void 
         batch = batch_add(cache, id);
     else
         batch_reuse(cache, batch);
-    if (!batch) {
-        fn(arg, NULL, a, b);
-        return;
-    }
+    if (!batch)
+        no_memory();
     if (batch->load == BATCH_READY) {
         fn(arg, batch, a, b);
         return;
     }
     buf_put(&batch->waiters, &(struct waiter){fn, arg, a, b}, sizeof(struct waiter));
+    if (batch->waiters.failed)
+        no_memory();
     if (fresh || batch->load == BATCH_MISSING)
         batch_start_load(cache, batch); /* keeps the reference until loaded */
     else

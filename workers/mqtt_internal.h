@@ -79,6 +79,9 @@ void mqtt_keepalive_add(struct mqtt_server *server, struct mqtt_session *m);
 void mqtt_keepalive_look(struct mqtt_server *server);
 /* Ends all, whatever their keepalive. */
 void mqtt_keepalive_end_all(struct mqtt_server *server, enum mqtt_reason reason);
+/* Whether the packet in the scratch buffer is whole. If not, for want of memory, the connection ends: a device can do
+ * without an answer, but not go on behind half of one. */
+bool mqtt_made(const struct mqtt_server *server, struct stream *stream);
 /* Sends the scratch buffer. */
 void mqtt_send(struct mqtt_server *server, struct stream *stream);
 /* Sends what is pending, then closes; nobody listens any more. */

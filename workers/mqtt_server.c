@@ -42,14 +42,18 @@ bool mqtt_is_json(struct slice type)
            (type.len == len || type.data[len] == ';');
 }
 
+bool mqtt_made(const struct mqtt_server *server, struct stream *stream)
+{
+    if (server->scratch.failed)
+        stream_fail_soon(stream, ERR_NOMEM);
+    return !server->scratch.failed;
+}
+
 void mqtt_send(struct mqtt_server *server, struct stream *stream)
 {
     struct slice s = buf_slice(&server->scratch);
-    if (server->scratch.failed) {
-        log_error("out_of_memory", "where=mqtt");
-        abort();
-    }
-    stream_write(stream, s.data, s.len);
+    if (mqtt_made(server, stream))
+        stream_write(stream, s.data, s.len);
     buf_reset(&server->scratch);
 }
 

@@ -1,7 +1,9 @@
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/arena.h"
 #include "lib/base/log.h"
 #include "muster/v1/delivery.pb-c.h"
 #include "proto/json.h"
@@ -82,23 +84,25 @@ static const char *put_publish(struct mqtt_session *m, size_t payload_len)
 static void send_command(struct mqtt_session *m)
 {
     struct slice s = buf_slice(&m->server->scratch);
-    stream_write_guarded(m->stream, s.data, s.len);
+    if (mqtt_made(m->server, m->stream))
+        stream_write_guarded(m->stream, s.data, s.len);
     buf_reset(&m->server->scratch);
 }
 
-/* {"expiresAt":…,"command":…}: the part of the message that all devices share. NULL without memory. */
+/* {"expiresAt":…,"command":…}: the part of the message that all devices share. NULL with errno as json.h. */
 static char *make_json(const struct batch *batch)
 {
     struct slice command = buf_slice(&batch->command);
+    struct arena arena = {0};
     Google__Protobuf__Timestamp expires = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
     Muster__V1__Delivery delivery = MUSTER__V1__DELIVERY__INIT;
     expires.seconds = batch->expires_ms / 1000;
     expires.nanos = (int32_t)(batch->expires_ms % 1000) * 1000000;
     delivery.expires_at = &expires;
-    delivery.command = muster__v1__command__unpack(NULL, command.len, command.data);
+    delivery.command = muster__v1__command__unpack(arena_allocator(&arena), command.len, command.data);
+    errno = arena.failed ? ENOMEM : EINVAL;
     char *json = delivery.command ? json_from_message(&delivery.base, false) : NULL;
-    if (delivery.command)
-        muster__v1__command__free_unpacked(delivery.command, NULL);
+    arena_free(&arena);
     return json;
 }
 
@@ -106,8 +110,12 @@ static const char *deliver_json(struct mqtt_session *m, struct batch *batch, con
                                 unsigned attempt)
 {
     char text[COMMAND_ID_TEXT], head[128];
-    if (!batch->json && !(batch->json = make_json(batch)))
-        return "cannot be written as JSON";
+    if (!batch->json && !(batch->json = make_json(batch))) {
+        if (errno != ENOMEM)
+            return "cannot be written as JSON";
+        stream_fail_soon(m->stream, ERR_NOMEM); /* and it goes back into the queue */
+        return NULL;
+    }
     command_id_write(text, id);
     int n = snprintf(head, sizeof head, "{\"commandId\":\"%.*s\",\"attempt\":%u,", COMMAND_ID_TEXT, text, attempt);
     const char *tail = batch->json + 1; /* after its brace */
@@ -232,19 +240,21 @@ static bool reject_publish(struct mqtt_session *m, const struct mqtt_publish *p,
     return true;
 }
 
-/* JSON is made protobuf, and then read as such. */
+#define NO_MEMORY "out of memory"
+
+/* JSON is made protobuf, and then read as such. NULL, or what is wrong with it; NO_MEMORY is not its fault. */
 static const char *json_to_protobuf(struct slice json, struct buf *out)
 {
     char error[128];
     ProtobufCMessage *message = json_to_message(&muster__v1__acknowledgement__descriptor, (const char *)json.data,
                                                 json.len, error, sizeof error);
     if (!message)
-        return "unreadable JSON";
+        return errno == ENOMEM ? NO_MEMORY : "unreadable JSON";
     uint8_t *p = buf_reserve(out, protobuf_c_message_get_packed_size(message));
     if (p)
         buf_commit(out, protobuf_c_message_pack(message, p));
     protobuf_c_message_free_unpacked(message, NULL);
-    return p ? NULL : "out of memory";
+    return p ? NULL : NO_MEMORY;
 }
 
 /* A payload of ours never begins with a brace: as protobuf that would be field 15 with a fixed width. */
@@ -260,11 +270,15 @@ static bool take_answer(struct mqtt_session *m, const struct mqtt_publish *p, st
     if (wrong)
         return reject_publish(m, p, MQTT_PAYLOAD_FORMAT_INVALID, wrong);
     m->waiting++;
-    if (!session_answer(&m->session, &ack, p->packet_id)) {
+    switch (session_answer(&m->session, &ack, p->packet_id)) {
+    case SESSION_TAKEN:
+        return true;
+    case SESSION_NOT_ITS:
         m->waiting--;
         return reject_publish(m, p, MQTT_NOT_AUTHORIZED, "command of another device");
+    default: /* without PUBACK it will be said again */
+        return fail(m, MQTT_UNSPECIFIED_ERROR, NO_MEMORY);
     }
-    return true;
 }
 
 static bool on_publish(struct mqtt_session *m, const struct mqtt_publish *p)
@@ -277,8 +291,13 @@ static bool on_publish(struct mqtt_session *m, const struct mqtt_publish *p)
         return take_answer(m, p, p->payload);
     struct buf protobuf = {0};
     const char *wrong = json_to_protobuf(p->payload, &protobuf);
-    bool alive =
-        wrong ? reject_publish(m, p, MQTT_PAYLOAD_FORMAT_INVALID, wrong) : take_answer(m, p, buf_slice(&protobuf));
+    bool alive;
+    if (!wrong)
+        alive = take_answer(m, p, buf_slice(&protobuf));
+    else if (strcmp(wrong, NO_MEMORY) == 0)
+        alive = fail(m, MQTT_UNSPECIFIED_ERROR, wrong);
+    else
+        alive = reject_publish(m, p, MQTT_PAYLOAD_FORMAT_INVALID, wrong);
     buf_free(&protobuf);
     return alive;
 }

@@ -120,7 +120,7 @@ void session_receive(struct session *s, bool receiving)
     if (!receiving)
         let_go(s);
     s->receiving = receiving;
-    s->more = s->asked = s->put_off = false;
+    s->more = s->asked = s->put_off = s->starved = false;
     attach_change(s->worker->attach, s->tenant, s->seq);
 }
 
@@ -139,7 +139,7 @@ void session_close(struct session *s)
 void session_forget(struct session *s)
 {
     let_go(s);
-    s->more = s->asked = s->put_off = false;
+    s->more = s->asked = s->put_off = s->starved = false;
 }
 
 /* --- sending ------------------------------------------------------------------------------------------------------ */
@@ -151,7 +151,10 @@ static void reject(struct session *s, const struct held *h, const char *why)
     struct ack ack = {.batch = h->batch->id, .tenant = s->tenant, .seq = s->seq, .event = EVENT_REJECT};
     struct buf result = {0};
     acknowledgement_put_result(&result, &said);
-    acks_add_result(s->worker->acks, &ack, buf_slice(&result), (struct slice){NULL, 0});
+    if (result.failed)
+        acks_add(s->worker->acks, &ack);
+    else
+        acks_add_result(s->worker->acks, &ack, buf_slice(&result), (struct slice){NULL, 0});
     buf_free(&result);
 }
 
@@ -251,7 +254,7 @@ unsigned session_wants(const struct session *s)
 void session_attached(struct session *s, size_t given, unsigned wanted)
 {
     s->more = given >= wanted;
-    s->asked = s->put_off = false;
+    s->asked = s->put_off = s->starved = false;
 }
 
 void session_hold(struct session *s, struct batch *batch, unsigned attempts)
@@ -271,9 +274,9 @@ void session_hold(struct session *s, struct batch *batch, unsigned attempts)
         return;
     }
     batch_ref(batch);
-    if (!held_insert(s, batch, attempts)) {
+    if (s->starved || !held_insert(s, batch, attempts)) {
         batch_unref(s->worker->batches, batch);
-        s->more = true;
+        s->more = s->starved = true;
         return;
     }
     session_pump(s);
@@ -333,12 +336,19 @@ void session_record_sent(struct session *s, uint64_t batch)
 
 /* --- answers ------------------------------------------------------------------------------------------------------ */
 
-bool session_answer(struct session *s, const struct acknowledgement *answer, uint16_t token)
+enum session_answered session_answer(struct session *s, const struct acknowledgement *answer, uint16_t token)
 {
     static const uint8_t events[] = {[1] = EVENT_SUCCEED, [2] = EVENT_FAIL, [3] = EVENT_REJECT, [4] = EVENT_NOT_NOW};
     struct worker *w = s->worker;
+    struct buf result = {0};
     if (answer->id.tenant != s->tenant || answer->id.seq != s->seq)
-        return false;
+        return SESSION_NOT_ITS;
+    if (acknowledgement_has_result(answer))
+        acknowledgement_put_result(&result, answer);
+    if (result.failed) {
+        buf_free(&result);
+        return SESSION_NO_MEMORY;
+    }
     struct held *h = held_find(s, answer->id.batch);
     struct ack ack = {.batch = answer->id.batch,
                       .tenant = s->tenant,
@@ -355,15 +365,12 @@ bool session_answer(struct session *s, const struct acknowledgement *answer, uin
         routed_continue(w->routed);
     }
     w->stats.answered++;
-    if (acknowledgement_has_result(answer)) {
-        struct buf result = {0};
-        acknowledgement_put_result(&result, answer);
+    if (acknowledgement_has_result(answer))
         acks_add_result(w->acks, &ack, buf_slice(&result), answer->information);
-        buf_free(&result);
-    } else {
+    else
         acks_add(w->acks, &ack);
-    }
-    return true;
+    buf_free(&result);
+    return SESSION_TAKEN;
 }
 
 void session_durable(struct session *s, uint64_t batch, uint8_t event, uint16_t token)

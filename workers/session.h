@@ -62,6 +62,7 @@ struct session {
     bool more : 1;    /* behind what it holds there may be more in Redis, to be fetched by attaching again, */
     bool asked : 1;   /* which is under way */
     bool put_off : 1; /* since it was attached it has said "not now" */
+    bool starved : 1; /* there was no memory for one since then: what is behind must not overtake it */
     uint16_t held_count, held_room;
     uint32_t generation;
     uint32_t attach_take; /* worker->takes when Redis was last asked what is open for it */
@@ -89,9 +90,10 @@ void session_attached(struct session *s, size_t given, unsigned wanted);
 void session_hold(struct session *s, struct batch *batch, unsigned attempts);
 /* The same with a command that was just accepted, unless others in Redis come before it. */
 void session_offer(struct session *s, struct batch *batch);
-/* The device's acknowledgement. `transport->acknowledged` comes with `token` when it is durable. False when the id is
- * not this device's. */
-bool session_answer(struct session *s, const struct acknowledgement *ack, uint16_t token);
+/* The device's acknowledgement. When it is taken `transport->acknowledged` comes with `token` once it is durable; else
+ * nothing has happened: the id is not this device's, or there is no memory for what it says. */
+enum session_answered { SESSION_TAKEN, SESSION_NOT_ITS, SESSION_NO_MEMORY };
+MUST_CHECK enum session_answered session_answer(struct session *s, const struct acknowledgement *ack, uint16_t token);
 /* An outcome of this session is durable. Called by acks. */
 void session_durable(struct session *s, uint64_t batch, uint8_t event, uint16_t token);
 /* Sends what the in-flight limit lets through; drops what is canceled or expired. */

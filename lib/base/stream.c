@@ -173,9 +173,10 @@ void stream_fail(struct stream *s, enum err why)
         s->handler->on_close(s, s->io.data, why);
 }
 
-/* Closes at the end of the turn, for failures inside calls of the owner. */
-static void doom(struct stream *s, enum err why)
+void stream_fail_soon(struct stream *s, enum err why)
 {
+    if (s->state == STREAM_CLOSED)
+        return;
     if (!s->doomed)
         s->doomed = (uint8_t)why;
     mark_turn(s);
@@ -355,7 +356,7 @@ static void on_io(struct ev_loop *loop, ev_io *w, int revents)
         on_connected(s);
         return;
     }
-    if (revents & EV_WRITE)
+    if (revents & EV_WRITE && !s->doomed)
         stream_flush(s);
     if (!(revents & EV_READ) || s->state == STREAM_CLOSED || !(s->io.events & EV_READ))
         return;
@@ -380,10 +381,10 @@ bool stream_writable(const struct stream *s)
 
 void stream_write(struct stream *s, const void *data, size_t len)
 {
-    if (s->state >= STREAM_LINGER || s->closing || len == 0)
+    if (s->state >= STREAM_LINGER || s->closing || s->doomed || len == 0)
         return;
     if (!stream_append(s->hub, &s->out, data, len)) {
-        doom(s, ERR_NOMEM);
+        stream_fail_soon(s, ERR_NOMEM);
         return;
     }
     if (!stream_writable(s))

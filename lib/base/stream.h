@@ -130,6 +130,8 @@ void stream_pause(struct stream *s, bool paused);
  * 5 s. No on_data and no on_drain after this; the socket is closed once the peer has closed its side, or after 1 s
  * more. */
 void stream_shutdown(struct stream *s);
+/* Sends nothing more, and closes at the end of the turn: on_close comes with `why`, from the loop. */
+void stream_fail_soon(struct stream *s, enum err why);
 /* Closes at once; no on_close. */
 void stream_close(struct stream *s);
 

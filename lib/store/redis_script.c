@@ -21,16 +21,19 @@ static void put_transitions(struct buf *out)
     buf_put_str(out, "\"\n");
 }
 
-static void hash_text(char out[SCRIPT_HASH + 1], const struct buf *text)
+/* False without memory, of which OpenSSL needs some. */
+static bool hash_text(char out[SCRIPT_HASH + 1], const struct buf *text)
 {
     static const char hex[] = "0123456789abcdef";
     uint8_t sum[SHA_DIGEST_LENGTH];
-    SHA1(buf_slice(text).data, buf_len(text), sum);
+    if (!SHA1(buf_slice(text).data, buf_len(text), sum))
+        return false;
     for (int i = 0; i < SHA_DIGEST_LENGTH; i++) {
         out[2 * i] = hex[sum[i] >> 4];
         out[2 * i + 1] = hex[sum[i] & 15];
     }
     out[SCRIPT_HASH] = 0;
+    return true;
 }
 
 static void put_file(struct buf *out, const char *name)
@@ -59,9 +62,8 @@ bool redis_scripts_make(struct redis_scripts *s)
         if (strstr(f->text, NEEDS_BLOCK))
             put_file(&script->text, PRELUDE_BLOCK);
         buf_put(&script->text, f->text, f->len);
-        if (script->text.failed)
+        if (script->text.failed || !hash_text(script->hash, &script->text))
             return false;
-        hash_text(script->hash, &script->text);
     }
     return true;
 }

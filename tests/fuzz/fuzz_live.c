@@ -24,7 +24,8 @@ struct pending {
 
 static struct pending pending[PENDING_MAX];
 static size_t pending_first, pending_count;
-static unsigned asked, told; /* callbacks owed, and made */
+static unsigned asked, told;   /* callbacks owed, and made */
+static volatile unsigned sink; /* so that all is read */
 
 struct redis *redis_new(struct ev_loop *loop, const char *url)
 {
@@ -62,6 +63,36 @@ void redis_script(struct redis *redis, const char *script, int keys, int argc, c
                   redis_done_fn *done, void *arg)
 {
     check(script && keys <= argc);
+    redis_command(redis, argc, argv, done, arg);
+}
+
+/* A connection comes up without a greeting. */
+void redis_on_connect(struct redis *redis, void (*fn)(void *arg), void *arg)
+{
+    (void)redis, (void)fn, (void)arg;
+}
+
+void redis_greeted(struct redis *redis, bool good)
+{
+    (void)redis, (void)good;
+}
+
+uint64_t redis_connections(const struct redis *redis)
+{
+    (void)redis;
+    return 1;
+}
+
+int redis_database(const struct redis *redis)
+{
+    (void)redis;
+    return 0;
+}
+
+void redis_greeting(struct redis *redis, const char *script, int keys, int argc, const struct slice *argv,
+                    redis_done_fn *done, void *arg)
+{
+    (void)script, (void)keys;
     redis_command(redis, argc, argv, done, arg);
 }
 
@@ -128,7 +159,8 @@ static void on_attached(void *arg, enum err err, const struct live_attached *att
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; k < attached[i].count; k++)
             sum += attached[i].pending[k].batch + attached[i].pending[k].state;
-    told += sum < UINT64_MAX;
+    sink = (unsigned)sum;
+    told++;
 }
 
 static void on_workers(void *arg, enum err err, const struct live_worker *workers, size_t count)
@@ -138,7 +170,8 @@ static void on_workers(void *arg, enum err err, const struct live_worker *worker
     check(!err || count == 0);
     for (size_t i = 0; i < count; i++)
         alive += workers[i].alive;
-    told += alive <= count;
+    sink = alive;
+    told++;
 }
 
 static void on_take(void *arg, enum err err, enum live_class class, const struct slice *entries, size_t count)
@@ -157,7 +190,8 @@ static void on_numbers(void *arg, enum err err, const uint16_t *numbers, size_t 
     check(!err || count == 0);
     for (size_t i = 0; i < count; i++)
         sum += numbers[i];
-    told += sum < UINT32_MAX;
+    sink = sum;
+    told++;
 }
 
 /* --- moves -------------------------------------------------------------------------------------------------------- */
@@ -232,6 +266,7 @@ static void ask(struct live *live, unsigned move)
         live_cancel_confirmed(live, BATCH, on_numbers, NULL);
         break;
     case 14:
+        live_generation_begin(live);
         live_generation_get(live, on_int, NULL);
         break;
     case 15:

@@ -15,6 +15,7 @@
 #include "workers/attach.h"
 #include "workers/batch_cache.h"
 #include "workers/credentials.h"
+#include "workers/gates.h"
 #include "workers/lease.h"
 #include "workers/mqtt_internal.h"
 #include "workers/routed.h"
@@ -56,7 +57,8 @@ static struct world {
     struct ev_loop *loop;
     struct worker worker;
     int64_t now_us;
-    bool lease;
+    bool lease, acks_full, gate_closed;
+    uint64_t holds; /* orders to hold a batch, or not any more, so far */
     stream_accept_fn *accept;
     stream_room_fn *room;
     void *accept_arg;
@@ -131,6 +133,12 @@ void stream_shutdown(struct stream *s)
     s->closing = true;
 }
 
+/* Without memory only, and there is enough here. */
+void stream_fail_soon(struct stream *s, enum err why)
+{
+    check(!s && !why);
+}
+
 void stream_close(struct stream *s)
 {
     s->closed = true;
@@ -178,6 +186,25 @@ int stream_listener_port(const struct stream_listener *l)
 void stream_listener_free(struct stream_listener **l)
 {
     *l = NULL;
+}
+
+bool gates_known(const struct gates *gates)
+{
+    (void)gates;
+    return true;
+}
+
+bool gates_closed(const struct gates *gates, uint32_t tenant)
+{
+    (void)gates;
+    check(tenant == DEVICE_TENANT);
+    return world.gate_closed;
+}
+
+bool acks_full(const struct acks *acks)
+{
+    (void)acks;
+    return world.acks_full;
 }
 
 void acks_add(struct acks *acks, const struct ack *ack)
@@ -535,6 +562,22 @@ static void send_something(struct stream *s, unsigned device, uint8_t what, stru
     }
 }
 
+/* A cancel, a hold or its end, or a gate that closes or opens, as the inbox and gates tell sessions. */
+static void take_back(unsigned device, uint64_t id, uint8_t how)
+{
+    struct session *s = session_table_get(world.worker.sessions, DEVICE_TENANT, device);
+    if (how & 128) {
+        world.gate_closed = how & 64;
+        if (s && world.gate_closed)
+            session_forget_unsent(s);
+        return;
+    }
+    struct batch *batch = how & 64 ? batch_cache_hold(world.worker.batches, id, ++world.holds)
+                                   : batch_cache_cancel(world.worker.batches, id);
+    if (batch && s && (batch->canceled || batch_held(batch)))
+        session_take_back(s, batch);
+}
+
 /* The low four bits choose the step, the others stream, device and more. */
 static void step(struct slice *in)
 {
@@ -565,13 +608,9 @@ static void step(struct slice *in)
         if (world.spec_count < SPECS_MAX)
             batch_cache_get(world.worker.batches, 1 + op / 16 % DEVICE_BATCHES, found, NULL, device, 1);
         break;
-    case 7: {
-        struct batch *batch = batch_cache_cancel(world.worker.batches, 1 + op / 16 % DEVICE_BATCHES);
-        struct session *session = session_table_get(world.worker.sessions, DEVICE_TENANT, device);
-        if (batch && session)
-            session_cancel(session, batch);
+    case 7:
+        take_back(device, 1 + op / 16 % DEVICE_BATCHES, choice);
         break;
-    }
     case 8:
         end_session(device, op >> 4);
         break;
@@ -580,6 +619,7 @@ static void step(struct slice *in)
         break;
     case 10:
         world.lease = op >> 4 & 1;
+        world.acks_full = op >> 5 & 1;
         break;
     case 11:
         credentials_revoke(world.worker.credentials, DEVICE_TENANT, device, clock_wall_ms() - 500 + (op >> 4) * 100);
