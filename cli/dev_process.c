@@ -282,8 +282,13 @@ bool dev_process_start(struct dev_process *p)
 
     p->ready = p->ended = p->told = false;
     p->line_len = 0;
-    if (pipe2(ends, O_CLOEXEC) != 0 || !(p->log = fopen(p->log_path, "ae"))) {
+    bool piped = pipe2(ends, O_CLOEXEC) == 0;
+    if (!piped || !(p->log = fopen(p->log_path, "ae"))) {
         fprintf(stderr, "%s: %s: %s\n", p->group->command, p->log_path, strerror(errno));
+        if (piped) {
+            close(ends[0]);
+            close(ends[1]);
+        }
         return false;
     }
     fflush(NULL);

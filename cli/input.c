@@ -70,6 +70,6 @@ void input_ids_load(struct invocation *inv, const struct arg_list *flags, const 
     *out = (struct input_ids){.ids = invocation_alloc(inv, (count + flags->count + 1) * sizeof *out->ids)};
     for (size_t i = 0; i < flags->count; i++)
         out->ids[out->count++] = (char *)flags->items[i];
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; lines && i < count; i++)
         out->ids[out->count++] = lines[i];
 }

@@ -111,8 +111,9 @@ static void applied(void *arg, enum err err, struct slice value)
 void walker_pump(struct reign *r)
 {
     struct walker *w = r->walker;
-    while (!w->backoff && w->under_way < WALK_MOVES && reign_live(r) && !list_empty(&w->waiting)) {
-        struct walk_move *m = container_of(list_pop(&w->waiting), struct walk_move, link);
+    struct list *next;
+    while (!w->backoff && w->under_way < WALK_MOVES && reign_live(r) && (next = list_pop(&w->waiting)) != NULL) {
+        struct walk_move *m = container_of(next, struct walk_move, link);
         w->under_way++;
         m->reign = reign_hold(r);
         live_apply(r->live, block_place(m->block), m->event, m->some ? &m->only : NULL, applied, m);

@@ -52,7 +52,7 @@ static int compare(const void *a, const void *b)
 static bool sort_by_key(struct id_entry *entries, size_t n)
 {
     size_t counts[KEY_BYTES][256] = {0};
-    struct id_entry *other = malloc(n * sizeof *other), *from = entries, *to = other;
+    struct id_entry *other = calloc(n, sizeof *other), *from = entries, *to = other;
     if (!other)
         return false;
     for (size_t i = 0; i < n; i++)

@@ -179,7 +179,7 @@ bool mqtt_user_property(const struct mqtt_properties *p, const char *name, struc
         struct value v = {0};
         if (mqtt_read_varint(&rest, &id) != MQTT_DONE || id >= RULES || !read_value(&rest, rules[id].form, &v))
             return false;
-        if (id == MQTT_USER_PROPERTY && v.bytes.len == len && memcmp(v.bytes.data, name, len) == 0) {
+        if (id == MQTT_USER_PROPERTY && v.bytes.data && v.bytes.len == len && memcmp(v.bytes.data, name, len) == 0) {
             *value = v.second;
             return true;
         }

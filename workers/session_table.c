@@ -87,14 +87,15 @@ static void clear(struct session_table *t, struct place *p)
 bool session_table_set(struct session_table *table, uint32_t tenant, uint32_t seq, struct session *s)
 {
     uint64_t key = key_of(tenant, seq);
-    if (s && (table->used + 1) * 3 > table->room * 2 && !grow(table))
-        return false;
-    struct place *p = table->room ? find(table->places, table->room, key) : NULL;
     if (!s) {
+        struct place *p = table->room ? find(table->places, table->room, key) : NULL;
         if (p && p->session)
             clear(table, p);
         return true;
     }
+    if ((table->used + 1) * 3 > table->room * 2 && !grow(table))
+        return false;
+    struct place *p = find(table->places, table->room, key);
     table->used += !p->session;
     *p = (struct place){key, s};
     return true;

@@ -199,11 +199,11 @@ static struct pg_conn *choose(struct pg *pg, int lane)
 {
     if (lane >= 0)
         return &pg->conns[lane % pg->conn_count];
-    struct pg_conn *best = NULL;
-    for (int i = 0; i < pg->conn_count; i++) {
+    struct pg_conn *best = &pg->conns[pg->next];
+    for (int i = 1; i < pg->conn_count; i++) {
         struct pg_conn *conn = &pg->conns[(pg->next + i) % pg->conn_count];
         bool up = conn->state == PG_UP;
-        if (!best || (up && best->state != PG_UP) || (up == (best->state == PG_UP) && conn->load < best->load))
+        if ((up && best->state != PG_UP) || (up == (best->state == PG_UP) && conn->load < best->load))
             best = conn;
     }
     pg->next = (pg->next + 1) % pg->conn_count;

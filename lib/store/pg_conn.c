@@ -403,9 +403,9 @@ static void note_refusal(struct pg_conn *conn, const struct pg_txn *txn)
 }
 
 /* The Sync came: the transaction at the head has committed, or was rolled back. */
-static void finish_head(struct pg_conn *conn)
+static void finish_head(struct pg_conn *conn, struct pg_txn *txn)
 {
-    struct pg_txn *txn = container_of(list_pop(&conn->under_way), struct pg_txn, link);
+    list_remove(&txn->link);
     conn->load--;
     if (txn->prepares) {
         if (txn->error)
@@ -418,14 +418,14 @@ static void finish_head(struct pg_conn *conn)
     pg_finish(conn->pg, txn, txn->err);
 }
 
-/* Takes one result, not NULL. */
+/* Takes one result, not NULL, of the transaction at the head: there is one. */
 static void take_result(struct pg_conn *conn, PGresult *r)
 {
     struct pg_txn *txn = container_of(conn->under_way.next, struct pg_txn, link);
     switch (PQresultStatus(r)) {
     case PGRES_PIPELINE_SYNC:
         PQclear(r);
-        finish_head(conn);
+        finish_head(conn, txn);
         break;
     case PGRES_COMMAND_OK:
     case PGRES_TUPLES_OK:
