@@ -260,6 +260,10 @@ bench-model: all $(PY) ## check the capacity model with 1, 2 and 4 workers (RECO
 bench-flat: all $(PY) ## what a command costs in batches of 1,000 to 1,000,000 devices (QUICK=1: one round)
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/queue_flat.py $(if $(QUICK),--quick)
 
+.PHONY: bench-overload
+bench-overload: all $(PY) ## half-open peers, a fleet all at once, a tenant that floods: what the others feel (QUICK=1: smaller)
+	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/overload.py $(if $(QUICK),--quick)
+
 .PHONY: soak
 soak: all $(PY) ## whether memory stays flat under a moderate load of every kind (MINUTES=10)
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/soak.py $(if $(MINUTES),--minutes $(MINUTES))

@@ -10,10 +10,10 @@
 #include "workers/worker.h"
 
 /* For the first byte, and from then on: the time that a crowd makes its handshakes wait for us does not count. */
-#define HANDSHAKE_MS 10000
+#define HANDSHAKE_MS 30000
 /* Connections before CONNECT: a fleet that comes all at once finds room, with those whom the kernel lets wait behind
  * them, and who only holds connections open costs no more than this. */
-#define STRANGERS_MAX 8192
+#define STRANGERS_MAX 16384
 /* Of the oldest of them so many are looked at for one that is silent. */
 #define STRANGERS_LOOK 64
 /* A token signed with a key we don't know makes the keys be read again; after so many ticks it is refused. */

@@ -38,6 +38,10 @@ figures.py       from these to the figures of the capacity model
 model_report.py  the table, and what `muster plan` foretells for the runs that were made
 model_readme.py  the tables of README's section on scaling
 
+Of `make bench-overload`:
+
+overload.py      half-open connections, a fleet that comes all at once, a tenant that floods
+
 Of `make soak`:
 
 soak_load.py     callers of several tenants and a fleet that comes and goes, for hours

@@ -3,7 +3,7 @@ between what bounds the true slope lies (Sen 1968, from Kendall's statistic)."""
 import math
 
 # Pairs grow with the square of the samples; so many samples are as good as all.
-SAMPLES_MAX = 600
+SAMPLES_MAX = 400
 # Of the normal distribution, for an interval that holds the true slope in 95 of 100 cases.
 Z95 = 1.96
 

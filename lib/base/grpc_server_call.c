@@ -10,6 +10,8 @@
 #include "lib/base/clock.h"
 #include "lib/base/grpc_server_internal.h"
 
+#define UNREAD "answers on this connection are not being read"
+
 static void progress(struct grpc_call *call);
 
 /* --- memory ------------------------------------------------------------------------------------------------------- */
@@ -312,7 +314,7 @@ void grpc_call_on_headers(struct h2_stream *s)
     if (!check_request(call))
         return;
     if (h2_unsent(call->stream.h2) > GRPC_UNREAD_MAX)
-        refuse(call, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "answers on this connection are not being read");
+        refuse(call, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", UNREAD);
     else if (!start_deadline(call))
         refuse(call, STATUS_INTERNAL, NULL, "malformed grpc-timeout");
     else if (find_method(call))
@@ -570,6 +572,12 @@ static bool begin_message(struct grpc_call *call)
     assert(!call->finished);
     if (call->cancelled || call->answered || !call->stream.h2)
         return false;
+    /* Of many calls that began together the first answers are kept. A stream's handler holds back by itself. */
+    if (!call->method->server_streaming && h2_unsent(call->stream.h2) > GRPC_UNREAD_MAX) {
+        struct status st = {0};
+        answer(call, status_set(&st, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", UNREAD), "200");
+        return false;
+    }
     if (!call->headers_sent)
         send_initial(call);
     return true;

@@ -111,13 +111,8 @@ void stream_set_deadline(struct stream *s, int64_t ms_from_now)
 
 void stream_shake(struct stream *s)
 {
-    struct stream_hub *hub = s->hub;
-    if (hub->handshakes >= STREAM_HANDSHAKES_MAX && !list_empty(&hub->shaking)) {
-        hub->stats.handshakes_dropped++;
-        stream_fail(container_of(hub->shaking.next, struct stream, link), ERR_LIMIT);
-    }
     if (!s->closing)
-        set_deadline_in(s, &hub->shaking, s->handshake_ms);
+        set_deadline_in(s, &s->hub->shaking, s->handshake_ms);
 }
 
 static void clear_deadline(struct stream *s)
@@ -236,9 +231,11 @@ void stream_deliver(struct stream *s, const uint8_t *data, size_t len)
 /* Returns bytes received into hub->received; 0 when nothing came or the stream was closed. */
 static size_t receive(struct stream *s)
 {
-    ssize_t n = recv(s->io.fd, s->hub->received, sizeof s->hub->received, 0);
-    if (n > 0)
+    ssize_t n = recv(s->io.fd, s->hub->received, s->hub->read_share, 0);
+    if (n > 0) {
+        s->hub->reads++;
         return (size_t)n;
+    }
     if (n == 0)
         stream_fail(s, ERR_CLOSED);
     else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
@@ -287,11 +284,25 @@ static void handshake_step(struct stream *s)
     hub->handshakes_us += clock_mono_us() - began;
 }
 
+/* Whether one more may be under way; closes the one whose peer has taken longest, if that was too long. */
+static bool may_begin(struct stream_hub *hub)
+{
+    if (hub->handshakes < STREAM_HANDSHAKES_MAX || list_empty(&hub->shaking))
+        return true;
+    struct stream *first = container_of(hub->shaking.next, struct stream, link);
+    if (clock_mono_us() / 1000 < first->deadline - first->handshake_ms + STREAM_HANDSHAKE_PATIENCE)
+        return false;
+    hub->stats.handshakes_dropped++;
+    stream_fail(first, ERR_LIMIT);
+    return true;
+}
+
 /* Begins as many handshakes as those under way have left time for in this turn. */
 static void begin_handshakes(struct stream_hub *hub)
 {
     struct list *l;
-    while (hub->handshakes_us < STREAM_HANDSHAKES_US && (l = list_pop(&hub->hellos))) {
+    while (hub->handshakes_us < STREAM_HANDSHAKES_US && !list_empty(&hub->hellos) && may_begin(hub) &&
+           (l = list_pop(&hub->hellos))) {
         struct stream *s = container_of(l, struct stream, turn);
         hub->hello_count--;
         s->queued = s->parked = false;
@@ -536,6 +547,13 @@ static void finish_stream(struct stream *s)
         stream_flush(s);
 }
 
+static void share_reads(struct stream_hub *hub)
+{
+    size_t share = hub->reads ? STREAM_READ_TURN / hub->reads : STREAM_READ_MAX;
+    hub->read_share = share < STREAM_READ_MIN ? STREAM_READ_MIN : share > STREAM_READ_MAX ? STREAM_READ_MAX : share;
+    hub->reads = 0;
+}
+
 /* What callbacks add meanwhile waits for the next turn, so that a turn ends whatever they do. */
 static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
 {
@@ -543,12 +561,14 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
     struct stream_hub *hub = container_of(w, struct stream_hub, prepare);
     struct list end;
     begin_handshakes(hub);
+    share_reads(hub);
     list_append(&hub->turn, &end);
     for (unsigned n = 0; n < STREAM_FLUSHES_PER_TURN && hub->turn.next != &end; n++)
         finish_stream(container_of(list_pop(&hub->turn), struct stream, turn));
     list_remove(&end);
     reap(hub);
-    bool more = !list_empty(&hub->turn) || hub->hello_count > 0;
+    /* Those who may not begin yet need no hurry: they are looked at after whatever comes next. */
+    bool more = !list_empty(&hub->turn) || (hub->hello_count > 0 && hub->handshakes < STREAM_HANDSHAKES_MAX);
     if (more && !ev_is_active(&hub->idle))
         ev_idle_start(loop, &hub->idle);
     else if (!more && ev_is_active(&hub->idle))
@@ -616,6 +636,7 @@ struct stream_hub *stream_hub_new(struct ev_loop *loop)
         return NULL;
     memset(hub, 0, offsetof(struct stream_hub, received));
     hub->loop = loop;
+    hub->read_share = STREAM_READ_MAX;
     pool_init(&hub->streams, sizeof(struct stream));
     list_init(&hub->open);
     list_init(&hub->deadlines);

@@ -14,6 +14,10 @@
 
 /* One recv per stream and turn, at most this many bytes: no peer holds the loop for long. */
 #define STREAM_READ_MAX 65536
+/* What all streams together read in a turn, about, and what one may read at least however many there are: what follows
+ * from it, such as hundreds of calls, must not make the others wait for long. */
+#define STREAM_READ_TURN (128 * 1024)
+#define STREAM_READ_MIN  4096
 /* A TLS record begun in an earlier turn may complete in this one: its bytes come on top (RFC 8446, 5.2). */
 #define STREAM_PLAIN_MAX (STREAM_READ_MAX + TLS_RECORD_MAX)
 /* Output of one stream in one turn. */
@@ -29,9 +33,10 @@
 #define STREAM_HANDSHAKES_US 500
 /* Of a line so long only the head is watched on. */
 #define STREAM_HELLOS_WATCHED 32
-/* Handshakes under way, 20 KB each; beyond, the one that has kept us waiting for longest is closed. A crowd of peers a
- * second away needs about so many. */
-#define STREAM_HANDSHAKES_MAX 2048
+/* Handshakes under way, 20 KB each; beyond, others wait in line until one of them is done, or has kept us waiting for
+ * so long that it is closed. Crowds of peers 0.3 s away need about so many. */
+#define STREAM_HANDSHAKES_MAX     1024
+#define STREAM_HANDSHAKE_PATIENCE 5000 /* ms */
 /* So many handshakes at a time leave memory behind that is worth giving back. */
 #define STREAM_CROWD 64
 /* Ciphertext the kernel did not take: one record's worth, and the answers to a peer's key updates. More is an attack.
@@ -110,6 +115,8 @@ struct stream_hub {
     struct list shaking; /* servers' streams whose handshake is under way, by deadline */
     struct list hellos;  /* by `turn`: servers' streams whose first bytes are there to be read */
     unsigned hello_count, stream_count;
+    unsigned reads;         /* in this turn, that brought something */
+    size_t read_share;      /* what one may read in this turn, from the number of reads in the last */
     ev_prepare prepare;     /* the end of a turn */
     ev_idle idle;           /* runs while `turn` could not be finished, so that the loop does not sleep */
     ev_timer timer;         /* the first of `deadlines` and `shaking` */
@@ -131,7 +138,7 @@ struct stream_hub {
 struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum stream_state state, int events);
 /* Puts `s` among those with a deadline, ordered. */
 void stream_set_deadline(struct stream *s, int64_t ms_from_now);
-/* A server's stream begins its handshake: makes room among those under way, and gives it a deadline of its own. */
+/* A server's stream begins its handshake: gives it a deadline of its own. */
 void stream_shake(struct stream *s);
 /* Closes and calls on_close. */
 void stream_fail(struct stream *s, enum err why);

@@ -46,6 +46,20 @@ def test_half_open_connections_keep_nobody_out(narrow, manner):
     until(lambda: figure(worker, "muster_worker_strangers") == 0, what="no stranger is left")
 
 
+def test_handshakes_that_stop_halfway_are_bounded(stack):
+    """More than may be under way: each takes memory, so those behind wait, and the slowest are closed for them."""
+    stack.start()
+    client = stack.client(stack.make_tenant())
+    worker, tokens = stack.workers[0], stack.make_devices(client, 20)
+    before = worker.rss()
+    with Strangers(worker.address, 1500, "hello") as strangers:
+        strangers.connect()
+        fleet = stack.start_fleet(tokens)
+        assert worker.rss() - before < 72 << 20
+        assert figure(worker, "muster_worker_handshakes_dropped_total") > 400
+        assert (fleet.stats()["failures"], fleet.stats()["ready"]) == (0, 20)
+
+
 def test_a_full_worker_says_so_at_once(narrow):
     """Who finds no room among devices is not left waiting at the door."""
     client = narrow.client(narrow.make_tenant())

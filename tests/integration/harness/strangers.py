@@ -1,5 +1,6 @@
 """Peers that hold connections open and never become anybody: as a class for tests, and as a process of its own for many
-(`strangers.py HOST:PORT COUNT MANNER FIRST_SOURCE`, which prints "held" when it has them all, and ends with its input).
+(`strangers.py HOST:PORT COUNT MANNER NETWORK RATE`, which prints "held" when each was connected once, makes those that are closed
+anew, RATE a second, and ends with its input).
 
 Manners: silent (says nothing), half (half a ClientHello), hello (a whole one, and never the client's next flight)."""
 import errno
@@ -8,6 +9,7 @@ import select
 import socket
 import ssl
 import sys
+import time
 
 MANNERS = ("silent", "half", "hello")
 PER_SOURCE = 10000
@@ -29,11 +31,12 @@ def client_hello(alpn=None):
 
 
 class Strangers:
-    """Connects `count` times from 127.`network`.0.1 and on; `again` makes each that was closed anew."""
+    """Connects `count` times from 127.`network`.0.1 and on; with `again` makes those that were closed anew, so many a second."""
 
-    def __init__(self, address, count, manner, network=2, again=False):
+    def __init__(self, address, count, manner, network=2, again=0.0):
         host, port = address.rsplit(":", 1)
         self.target, self.count, self.again = (host, int(port)), count, again
+        self.due = 0.0
         hello = client_hello()
         self.words = {"silent": b"", "half": hello[:len(hello) // 2], "hello": hello}[manner]
         self.network, self.made = network, 0
@@ -59,8 +62,12 @@ class Strangers:
 
     def step(self, timeout=0.05):
         """Goes on with what can go on."""
-        while len(self.sockets) < self.count and (self.again or self.made < self.count):
+        while self.made < self.count and len(self.sockets) - self.held < 256:
             self._begin()
+        now = time.monotonic()
+        while self.again and self.made >= self.count > len(self.sockets) and self.due <= now:
+            self._begin()
+            self.due = max(self.due, now - 0.1) + 1 / self.again
         for fd, events in self.poll.poll(timeout, 256):
             if events & (select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP):
                 self._end(fd)
@@ -93,14 +100,14 @@ class Strangers:
         self.close()
 
 
-def main(address, count, manner, network):
+def main(address, count, manner, network, rate):
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with Strangers(address, int(count), manner, int(network), again=True) as s:
+    with Strangers(address, int(count), manner, int(network), float(rate)) as s:
         s.connect()
         print("held", flush=True)
         while sys.stdin not in select.select([sys.stdin], [], [], 0)[0]:
-            s.step(0.2)
+            s.step(0.1)
 
 
 if __name__ == "__main__":
