@@ -6,11 +6,13 @@
 #include "dispatcher/control.h"
 #include "dispatcher/learn.h"
 #include "dispatcher/route.h"
+#include "dispatcher/strangers.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 
 struct rebuilder {
     bool asking, setting;
+    bool cleaning, clean_again; /* what is over goes from Redis first; Redis was lost once more meanwhile */
     int64_t began_us;
 };
 
@@ -54,7 +56,7 @@ static void generation_set(void *arg, enum err err)
 
 static void check_done(struct reign *r)
 {
-    if (!r->rebuilding || r->rebuild_left || r->rebuilder->setting)
+    if (!r->rebuilding || r->rebuild_left || r->rebuilder->cleaning || r->rebuilder->setting)
         return;
     r->rebuilder->setting = true;
     live_generation_set(r->live, generation_set, reign_hold(r));
@@ -79,6 +81,30 @@ static void mark(void *arg, struct open_batch *batch)
     router_again(r, batch);
 }
 
+static void clean(struct reign *r);
+
+static void cleaned(struct reign *r, enum err err)
+{
+    struct rebuilder *b = r->rebuilder;
+    b->cleaning = false;
+    if (b->clean_again)
+        clean(r);
+    else if (err)
+        r->rebuilding = false; /* asked again at the next check */
+    else
+        check_done(r);
+}
+
+static void clean(struct reign *r)
+{
+    struct rebuilder *b = r->rebuilder;
+    b->clean_again = b->cleaning;
+    if (b->cleaning)
+        return;
+    b->cleaning = true;
+    strangers_remove(r, cleaned);
+}
+
 void rebuild_begin(struct reign *r)
 {
     if (r->rebuilding || !r->loaded)
@@ -90,6 +116,7 @@ void rebuild_begin(struct reign *r)
     r->rebuild_left = 0;
     r->rebuilder->began_us = clock_mono_us();
     live_generation_begin(r->live);
+    clean(r);
     open_set_each(&r->set, mark, r);
     router_pump(r);
     check_done(r);

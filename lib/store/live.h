@@ -88,6 +88,15 @@ void live_apply(struct live *live, struct live_place place, enum command_event e
 void live_close(struct live *live, struct live_place place, live_done_fn *done, void *arg);
 void live_drop_spec(struct live *live, uint64_t batch, live_done_fn *done, void *arg);
 
+/* One step of a walk over all keys, from `cursor` (0: the first step): those of batches found in it, some perhaps
+ * twice. `next` is the cursor of the next step, 0 when this was the last. What stands there all the time is found. */
+struct live_kept {
+    struct live_place place; /* tenant and block only where `in_block` */
+    bool in_block;           /* a state string; else what there is once per batch */
+};
+typedef void live_scan_fn(void *arg, enum err err, const struct live_kept *kept, size_t count, uint64_t next);
+void live_scan(struct live *live, uint64_t cursor, live_scan_fn *done, void *arg);
+
 /* State strings of one batch in many blocks, pipelined; `states[i]` is empty where there is none. */
 typedef void live_states_fn(void *arg, enum err err, const struct slice *states, size_t count);
 void live_states(struct live *live, uint32_t tenant, uint64_t batch, const uint32_t *blocks, size_t count,

@@ -64,6 +64,7 @@ struct request {
         live_workers_fn *workers;
         live_take_fn *take;
         live_numbers_fn *numbers;
+        live_scan_fn *scan;
     } fn;
     void *arg;
     struct live_place place;

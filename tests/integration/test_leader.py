@@ -282,6 +282,28 @@ def test_an_emptied_redis_is_filled_again(field):
     assert field.wait_closed(batch) == {SUCCEEDED: 3000}
 
 
+def test_what_is_over_goes_from_a_redis_of_the_past(field):
+    """As after a restart from an append-only file whose last second is lost: a closed batch and a settled block are there again."""
+    field.lease(1)
+    field.presence(lambda s: 1)
+    over, half = field.submit(range(10)), field.submit(range(2000))
+    field.wait_routed(over), field.wait_routed(half)
+    keys = [f"batch:{over}", field.key(0, f"state:{over}"), field.key(0, "open"), field.key(0, f"state:{half}")]
+    past = {k: field.redis.dump(k) for k in keys}
+    field.flush((over, {s: SUCCEEDED | 16 for s in range(10)}), (half, {s: SUCCEEDED | 16 for s in range(BLOCK)}))
+    field.wait_closed(over)
+    until(lambda: not field.redis.exists(field.key(0, f"state:{over}")), "closed in Redis")
+    until(lambda: field.sql("SELECT 1 FROM batch_block WHERE batch_id = %s AND block = 0 AND states IS NOT NULL", half), "settled")
+    for key, value in past.items():
+        field.redis.restore(key, 0, value, replace=True)
+    field.redis.set("muster:generation", "of the Redis that was")
+    until(lambda: not field.redis.exists(*keys), "what is over has gone")
+    assert field.live_states(half) == {ROUTED: 2000 - BLOCK}
+    field.flush((half, {s: SUCCEEDED | 16 for s in range(BLOCK, 2000)}))
+    assert field.wait_closed(half) == {SUCCEEDED: 2000}
+    field.check_nothing_left()
+
+
 def test_batches_never_routed_need_no_redis(make_stack):
     stack = make_stack()
     stack.start(workers=0)
