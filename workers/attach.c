@@ -154,7 +154,8 @@ void attach_fenced(struct attach *attach, uint16_t former)
 static void check_settled(struct attach *attach)
 {
     bool waiting = buf_len(&attach->changed) || !run_over(attach);
-    if (!attach->settled || attach->under_way || (waiting && live_up(attach->worker->live)))
+    if (!attach->settled || attach->under_way ||
+        (waiting && live_up(attach->worker->live) && !attach->worker->unvouched))
         return;
     void (*fn)(void *) = attach->settled;
     attach->settled = NULL;
@@ -367,7 +368,7 @@ static void carry_out(struct attach *attach)
     if (run_over(attach) && buf_len(&attach->changed) == 0)
         return;
     if (lease_number(attach->worker->lease) == 0 || !lease_holds(attach->worker->lease) ||
-        !live_up(attach->worker->live)) {
+        !live_up(attach->worker->live) || attach->worker->unvouched) {
         schedule(attach, RETRY_MS);
         check_settled(attach);
         return;

@@ -235,7 +235,7 @@ static void taken(void *arg, enum err err, enum live_class class, const struct s
 static void take(struct inbox *inbox)
 {
     struct worker *w = inbox->worker;
-    if (!inbox->running || inbox->taking || lease_number(w->lease) == 0)
+    if (!inbox->running || inbox->taking || lease_number(w->lease) == 0 || w->unvouched)
         return;
     inbox->taking = true;
     inbox->number = lease_number(w->lease);

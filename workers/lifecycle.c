@@ -17,12 +17,17 @@
 #include "workers/session_table.h"
 #include "workers/worker.h"
 
+/* Between two looks whether Redis is filled: as often as the leader looks. */
+#define ASK_AGAIN_S 0.05
+
 /* Tells Redis which devices are here, and takes what is routed to them. */
 static void serve(struct worker *w)
 {
     if (w->draining)
         return;
     gates_begin(w->gates); /* those who were told meanwhile may not have reckoned with this worker */
+    if (w->unvouched)
+        return;
     if (w->options.answer_self)
         answer_self_claim(w->answer_self);
     attach_all(w->attach);
@@ -85,9 +90,47 @@ void lifecycle_redis_lost(struct worker *w)
     gates_doubt(w->gates);
 }
 
+static void ask(struct worker *w);
+
+static void on_ask_again(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+    (void)revents;
+    ev_timer_stop(loop, timer);
+    ask(timer->data);
+}
+
+static void vouched(void *arg, enum err err, int64_t yes)
+{
+    struct worker *w = arg;
+    if (err == ERR_CLOSED || !w->unvouched)
+        return;
+    if (err || !yes) {
+        ev_timer_init(&w->ask_again, on_ask_again, ASK_AGAIN_S, 0);
+        w->ask_again.data = w;
+        ev_timer_start(w->loop, &w->ask_again);
+        return;
+    }
+    w->unvouched = false;
+    if (lease_holds(w->lease))
+        serve(w);
+}
+
+static void ask(struct worker *w)
+{
+    live_generation_get(w->live, vouched, w);
+}
+
+/* A Redis that has restarted, or a replica in its place, may be of some moment ago: what was canceled since would be
+ * taken from it and sent. It is served from once the leader has filled it; the Redis that was there before is that at
+ * once. */
 void lifecycle_redis_back(struct worker *w)
 {
     lease_ask(w->lease);
+    if (w->redis_seen && !w->unvouched) {
+        w->unvouched = true;
+        ask(w);
+    }
+    w->redis_seen = true;
     if (lease_holds(w->lease))
         serve(w);
 }

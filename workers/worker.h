@@ -73,6 +73,9 @@ struct worker {
     uint32_t holds;                    /* changes of holds it was told of, so far */
     uint64_t held;                     /* commands in all sessions' hands */
     bool draining;
+    bool redis_seen; /* it was connected before */
+    bool unvouched;  /* Redis is there again, and nobody has said that what it holds is not of the past */
+    struct ev_timer ask_again;
     struct watch { /* commands sent and not yet seen answered, oldest first: struct sent */
         struct buf sent;
         struct buf later; /* sessions to attach again: struct sent with batch 0 */

@@ -1,8 +1,8 @@
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -10,16 +10,19 @@
 #include "cli/chaos/proxy.h"
 
 /* The proxy answers at once, unless the machine is very busy. */
-#define ANSWER_MS 20000
+#define ANSWER_S 20
 
 /* Sends a packet and reads its answer; false when there is none or it is "no". */
 static bool ask(struct chaos *c, const char *packet, char answer[PROXY_PACKET_MAX])
 {
-    struct pollfd fd = {c->proxy_socket, POLLIN, 0};
+    const struct timeval patience = {.tv_sec = ANSWER_S};
     ssize_t n = -1;
 
-    if (send(c->proxy_socket, packet, strlen(packet), MSG_NOSIGNAL) >= 0 && poll(&fd, 1, ANSWER_MS) == 1)
-        n = recv(c->proxy_socket, answer, PROXY_PACKET_MAX - 1, 0);
+    setsockopt(c->proxy_socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (send(c->proxy_socket, packet, strlen(packet), MSG_NOSIGNAL) >= 0)
+        do /* children end at any time, and their signals interrupt */
+            n = recv(c->proxy_socket, answer, PROXY_PACKET_MAX - 1, 0);
+        while (n < 0 && errno == EINTR);
     answer[n > 0 ? n : 0] = '\0';
     if (strncmp(answer, "ok", 2) == 0)
         return true;

@@ -509,6 +509,30 @@ def test_while_redis_is_away_outcomes_wait(make_stack):
     assert router.log()[batch, 1] == SUCCEEDED | 1 << 4
 
 
+def test_nothing_is_taken_from_a_redis_of_the_past(make_stack):
+    """One that has restarted is not served from until a leader has filled it."""
+    stack = make_stack()
+    router = HandRouter(stack, devices=4)
+    worker = stack.start_worker("--lease", "60s")
+    with router.device(1).connect(worker.address) as device:
+        attached(router, 1)
+        router.redis.set("muster:generation", router.redis.info("server")["run_id"])
+        seen = len(worker.events("redis_connected"))
+        stack.redis.kill()
+        stack.redis.restart()
+        until(lambda: len(worker.events("redis_connected")) > seen)
+        batch = router.open([1, 2])
+        router.route(batch, [1])
+        with router.device(2).connect(worker.address) as late:
+            router.redis.config_resetstat()
+            until(lambda: router.redis.info("commandstats").get("cmdstat_get", {"calls": 0})["calls"] > 5)
+            assert router.presence(2) == 0 and router.state(batch, 1) == (ROUTED, 0)
+            assert device.deliveries.empty() and late.deliveries.empty()
+            router.redis.set("muster:generation", router.redis.info("server")["run_id"])
+            for d in (device, late):
+                d.wait_published(d.ack(d.next()))
+
+
 def test_a_paused_worker_sends_nothing_under_a_lost_number(stack, router):
     worker = stack.start_worker("--lease", "500ms")
     other = stack.start_worker("--lease", "500ms")
