@@ -11,7 +11,7 @@
 
 #define TELL_AGAIN_US 2000000 /* workers that have not confirmed a cancel are told again after so long */
 
-enum cancel_step { CANCEL_DRAIN, CANCEL_SPEC, CANCEL_APPLY, CANCEL_TELL, CANCEL_CONFIRM, CANCEL_DROP };
+enum cancel_step { CANCEL_DRAIN, CANCEL_SPEC, CANCEL_TELL, CANCEL_CONFIRM, CANCEL_DROP };
 
 struct cancel {
     struct list link;
@@ -298,10 +298,9 @@ static void enter(struct cancel *c, enum cancel_step step)
         c->left = 1;
         spec_put(r, &c->batch, 1, spec_sent, spec_written);
         break;
-    case CANCEL_APPLY:
     case CANCEL_DROP:
         c->left = 1; /* walk_batch does not call back from inside, but may have nothing to do */
-        c->left += walk_batch(r, c->batch, step == CANCEL_DROP ? EVENT_DROP : EVENT_CANCEL, walked);
+        c->left += walk_batch(r, c->batch, EVENT_DROP, walked);
         move_ended(c, ERR_OK);
         break;
     case CANCEL_TELL:

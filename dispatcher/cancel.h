@@ -4,11 +4,11 @@
  *
  * drain    routing stops, what is under way ends. A batch that Redis never saw is canceled here and done.
  * spec     batch:<id> says that it is canceled: for workers that begin later, or have forgotten the batch
- * apply    EVENT_CANCEL: what is QUEUED ends
  * tell     CANCEL goes to every worker alive: it drops what it has and has not sent
  * confirm  until each of them has confirmed, or lost its lease and been reaped
- * drop     EVENT_DROP: what is ROUTED, or QUEUED again, ends. What is SENT, or may have been, goes on to its own end.
- * Then the blocks are stored and canceled_ms is set. Each step may be repeated; after a loss of Redis all are. */
+ * drop     EVENT_DROP: what is QUEUED or ROUTED ends: not before, since of what is QUEUED again a hint may still be on
+ * its way to a worker, which sends by it. What is SENT, or may have been, goes on to its own end. Then the blocks are
+ * stored and canceled_ms is set. Each step may be repeated; after a loss of Redis all are. */
 #ifndef MUSTER_DISPATCHER_CANCEL_H
 #define MUSTER_DISPATCHER_CANCEL_H
 

@@ -46,7 +46,7 @@ struct process {
     int ending; /* what a drain still waits for */
     /* settings */
     char *postgres, *redis, *listen, *tls_cert, *tls_key, *admin_listen, *log_level;
-    int64_t drain_ms, connections;
+    int64_t drain_ms, lease_ms, connections;
     bool migrate, tls;
 };
 
@@ -69,6 +69,8 @@ static void load_settings(struct process *p, int argc, char **argv)
         {"admin-listen", CONFIG_STRING, &p->admin_listen, "127.0.0.1:9443", 0, 0,
          "address:port for /metrics, /livez and /readyz"},
         {"migrate", CONFIG_BOOL, &p->migrate, "true", 0, 0, "apply missing migrations at start"},
+        {"leader-lease", CONFIG_DURATION, &p->lease_ms, "4s", 1000, 600000,
+         "after so long without a sign of life of the leader another dispatcher leads; the same for all"},
         {"drain-timeout", CONFIG_DURATION, &p->drain_ms, "10s", 0, 3600000, "time open calls get on SIGTERM"},
         {"log-level", CONFIG_STRING, &p->log_level, "info", 0, 0, "debug, info, warn or error"},
         {0},
@@ -175,7 +177,7 @@ static bool start_stores(struct process *p)
     holder_name(holder, sizeof holder);
     struct pg_options pg = {
         .conninfo = p->postgres, .connections = (int)p->connections, .application = "muster-dispatcher"};
-    struct leader_options leader = {.holder = holder, .lane = LANE_LEADER, .redis = p->redis};
+    struct leader_options leader = {.holder = holder, .lane = LANE_LEADER, .lease_ms = p->lease_ms, .redis = p->redis};
     d->pg = pg_new(d->loop, &pg);
     d->live = live_new(d->loop, p->redis);
     if (!d->pg || !d->live)

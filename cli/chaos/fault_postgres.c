@@ -125,7 +125,9 @@ bool fault_promote_postgres(struct chaos *c, struct injury *i)
         !wait_in_step(c) || !chaos_pause(c, IN_STEP_S))
         return false;
     dev_process_end(&primary->process, SIGKILL, END_S);
-    return !c->dev.group.broken && (!dark || tell_routes(c, i->index, "stall"));
+    /* Who is connected hears of it; who connects hears nothing. */
+    return !c->dev.group.broken && (!dark || (tell_routes(c, i->index, "break") && tell_routes(c, i->index, "heal") &&
+                                              tell_routes(c, i->index, "stall")));
 }
 
 bool fault_finish_promotion(struct chaos *c, struct injury *i)

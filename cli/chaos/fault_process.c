@@ -7,8 +7,8 @@
 
 #define READY_S 60
 #define END_S   40
-/* The leader's lease, and the workers' of stack.c: a stopped one is stopped for longer. */
-#define LEADER_LEASE_S 4.0
+/* The leader's lease and the workers', as stack.c has them: a stopped one is stopped for longer. */
+#define LEADER_LEASE_S 2.0
 #define WORKER_LEASE_S 2.0
 
 static struct dev_process *dispatcher(struct chaos *c, int i)

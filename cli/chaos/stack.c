@@ -70,11 +70,13 @@ static bool start_daemons(struct chaos *c)
 {
     /* Short, so that a run is; the rest as in production. */
     static const char *worker_flags[] = {"--lease=2s", "--not-now-retry=500ms"};
-    const struct arg_list none = {0}, worker = {.items = worker_flags, .count = 2};
+    static const char *dispatcher_flags[] = {"--leader-lease=2s"};
+    const struct arg_list dispatcher = {.items = dispatcher_flags, .count = 1},
+                          worker = {.items = worker_flags, .count = 2};
     char name[32];
 
     for (int i = 0; i < c->options.dispatchers; i++)
-        if (!start_daemon(c, &c->dev.dispatchers[i], "dispatcher", i + 1, &none))
+        if (!start_daemon(c, &c->dev.dispatchers[i], "dispatcher", i + 1, &dispatcher))
             return false;
     for (int i = 0; i < c->options.workers; i++) {
         snprintf(name, sizeof name, "worker-%d.devices", i + 1);

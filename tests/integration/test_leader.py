@@ -207,7 +207,7 @@ def test_a_cancel_waits_for_every_living_worker(field):
     field.cancel(batch)
     for worker in (1, 2):
         assert until(lambda: field.inbox(worker)[1], f"worker {worker} told") == [batch]
-    assert field.live_states(batch) == {CANCELED: 1000, ROUTED: 2000}
+    assert field.live_states(batch) == {QUEUED: 1000, ROUTED: 2000}
     field.redis.sadd(f"cancel:{batch}", 1)
     # Both look again and again; that the answer stays no is all there is to see.
     looks = field.redis.info("commandstats")["cmdstat_smembers"]["calls"]
