@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """Runs the rings of tests one after another, goes on after a failure, and ends with one line: "N passed, N failed".
 
-Usage: run.py [--programs FILE...] [--pytest FOLDER] [--fuzz FILE...] [--fuzz-wall N | --fuzz-seconds N] [--keep FOLDER]
+Usage: run.py [--programs FILE...] [--pytest FOLDER] [--chaos MUSTER] [--fuzz FILE...] [--fuzz-wall N | --fuzz-seconds N] [--keep FOLDER]
 
 Fuzz targets run side by side, one a core: all together within --fuzz-wall seconds, or each for --fuzz-seconds."""
 import argparse
 import concurrent.futures
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,9 @@ import xml.etree.ElementTree
 
 PROGRAM_TIMEOUT_S = 300
 PYTEST_TIMEOUT_S = 780
+# A round of muster chaos: four minutes on two idle cores.
+CHAOS_TIMEOUT_S, CHAOS_DEVICES, CHAOS_KILLS, CHAOS_OTHERS = 600, 1000, 10, 3
+CHAOS_KILLED = ("kill-dispatcher", "kill-worker", "kill-redis", "kill-postgres")
 # These tests wait more than they compute.
 PYTEST_AT_ONCE = (os.cpu_count() or 1) + 1
 
@@ -74,6 +78,43 @@ def run_pytest(folder, count):
         count.add(folder, passed, failed, started)
 
 
+def chaos_complaint(code, out):
+    """What is wrong with a round's result, or None."""
+    try:
+        said = json.loads(out)
+    except ValueError:
+        return f"no result, status {code}"
+    if code != 0 or not said["good"]:
+        return json.dumps(said["broken"], indent=1)
+    for kind, fault in said["faults"].items():
+        if fault["injected"] + fault["skipped"] != (CHAOS_KILLS if kind in CHAOS_KILLED else CHAOS_OTHERS):
+            return f"{kind}: {fault}"
+    if said["commands"] < 5000 or said["states"]["SUCCEEDED"] < 0.7 * said["commands"] or not said["canceled_batches"]:
+        return f"no load to speak of: {said['states']}"
+    return None
+
+
+def run_chaos(program, count):
+    """A round of every fault; the same schedule each time."""
+    started = time.monotonic()
+    command = [program, "chaos", "--seed", "1", "--devices", str(CHAOS_DEVICES), "--kills", str(CHAOS_KILLS), "--others",
+               str(CHAOS_OTHERS), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        try:
+            out, told = run.communicate(timeout=CHAOS_TIMEOUT_S)
+            wrong = chaos_complaint(run.returncode, out)
+        except subprocess.TimeoutExpired:
+            run.terminate()  # it takes its children down
+            out, told = run.communicate()
+            wrong = "timeout"
+    if wrong:
+        print(told[-20000:], wrong, sep="\n")
+    for line in told.splitlines():
+        if " skipped: " in line:
+            print(line)
+    count.add("chaos", 0 if wrong else 1, [f"chaos: {wrong.splitlines()[0]}"] if wrong else [], started)
+
+
 def fuzz_command(path, seconds, found, kept):
     """A fuzz target that begins with its seed corpus, and what `kept` has of former runs; new inputs go to `kept`."""
     name = os.path.basename(path).removeprefix("fuzz_")
@@ -122,6 +163,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--programs", nargs="*", default=[])
     parser.add_argument("--pytest")
+    parser.add_argument("--chaos")
     parser.add_argument("--fuzz", nargs="*", default=[])
     parser.add_argument("--fuzz-wall", type=int, default=60)
     parser.add_argument("--fuzz-seconds", type=int)
@@ -132,6 +174,8 @@ def main():
         run_program(path, count)
     if options.pytest and os.path.isdir(options.pytest):
         run_pytest(options.pytest, count)
+    if options.chaos:
+        run_chaos(options.chaos, count)
     if options.fuzz:
         run_all_fuzz(options, count)
     for failure in count.failures:

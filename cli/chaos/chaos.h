@@ -65,7 +65,8 @@ struct chaos {
     uint64_t judged_batch; /* all up to it were looked at */
     uint64_t probes;
     int64_t began_us;
-    struct evidence evidence; /* of the round under way; faults add when the network was slow */
+    struct evidence evidence;                     /* of the round under way; faults add when the network was slow */
+    struct slow_time redis_forgot, worker_forgot; /* the latest time each did */
     struct verdict verdict;
     struct chaos_tally tally[FAULT_KINDS];
     double idle_s, idle_max_s; /* from the end of load until all was closed */

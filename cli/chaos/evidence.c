@@ -59,6 +59,11 @@ struct slow_time *evidence_stepped(struct evidence *e)
     return ADD(e, stepped, stepped_count, stepped_room);
 }
 
+struct slow_time *evidence_blind(struct evidence *e)
+{
+    return ADD(e, blind, blind_count, blind_room);
+}
+
 void evidence_free(struct evidence *e)
 {
     free(e->requests);
@@ -68,6 +73,7 @@ void evidence_free(struct evidence *e)
     free(e->devices);
     free(e->slow);
     free(e->stepped);
+    free(e->blind);
     *e = (struct evidence){0};
 }
 

@@ -72,8 +72,10 @@ struct evidence {
     struct witnessed *witnessed;
     struct known_device *devices;     /* by id */
     struct slow_time *slow, *stepped; /* when the network was slow; when one process's clock was wrong */
-    size_t request_count, batch_count, command_count, witnessed_count, device_count, slow_count, stepped_count;
-    size_t request_room, batch_room, command_room, witnessed_room, device_room, slow_room, stepped_room;
+    struct slow_time *blind;          /* when Redis and a worker forgot at once what had been sent */
+    size_t request_count, batch_count, command_count, witnessed_count, device_count, slow_count, stepped_count,
+        blind_count;
+    size_t request_room, batch_room, command_room, witnessed_room, device_room, slow_room, stepped_room, blind_room;
     uint64_t first_batch; /* batches below it were looked at in earlier rounds */
 };
 
@@ -86,6 +88,7 @@ struct witnessed *evidence_witnessed(struct evidence *e);
 struct known_device *evidence_device(struct evidence *e);
 struct slow_time *evidence_slow(struct evidence *e);
 struct slow_time *evidence_stepped(struct evidence *e);
+struct slow_time *evidence_blind(struct evidence *e);
 
 /* A journal is lines of a letter and words:
  *   S <request> <expires ms>              asked for the first time

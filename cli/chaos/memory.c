@@ -15,6 +15,13 @@
 #define WORKER_DEVICE_BOUND (48.0 * 1024)
 #define REDIS_BOUND         (192 * MIB)
 
+/* AddressSanitizer's own memory, and what it keeps of what was freed. */
+#ifdef __SANITIZE_ADDRESS__
+#define SANITIZER_FACTOR 6
+#else
+#define SANITIZER_FACTOR 1
+#endif
+
 enum kind { OF_DISPATCHER, OF_WORKER, OF_REDIS };
 
 struct chaos_memory {
@@ -28,8 +35,8 @@ static uint64_t bound_of(const struct chaos_memory *m, int kind)
 {
     double devices = (double)m->chaos->options.devices;
 
-    return (uint64_t)(kind == OF_DISPATCHER ? DISPATCHER_BOUND
-                      : kind == OF_WORKER   ? WORKER_BOUND + devices * WORKER_DEVICE_BOUND
+    return (uint64_t)(kind == OF_DISPATCHER ? DISPATCHER_BOUND * SANITIZER_FACTOR
+                      : kind == OF_WORKER   ? (WORKER_BOUND + devices * WORKER_DEVICE_BOUND) * SANITIZER_FACTOR
                                             : REDIS_BOUND);
 }
 

@@ -37,6 +37,8 @@ static void table(const struct chaos *c)
     printf("\n%u kills, %" PRIu64 " batches (%" PRIu64 " canceled), %" PRIu64 " commands, %" PRIu64
            " executed, %" PRIu64 " received more than once\n",
            kills(c), v->batches, v->canceled_batches, v->commands, v->executed, v->repeated);
+    if (v->forgotten)
+        printf("%" PRIu64 " told as unsent were sent in a second that Redis and a worker lost at once\n", v->forgotten);
     for (int s = 1; s < STATE_COUNT; s++)
         if (v->states[s])
             printf("  %-10s %10" PRIu64 "\n", state_name((enum command_state)s), v->states[s]);
@@ -124,9 +126,9 @@ static void json(const struct chaos *c)
 
     printf("{\"seed\":%" PRId64 ",\"rounds\":%" PRId64 ",\"seconds\":%.1f,\"kills\":%u,\"batches\":%" PRIu64
            ",\"canceled_batches\":%" PRIu64 ",\"commands\":%" PRIu64 ",\"executed\":%" PRIu64 ",\"repeated\":%" PRIu64
-           ",\"states\":{",
+           ",\"forgotten\":%" PRIu64 ",\"states\":{",
            c->options.seed, c->options.rounds, (double)(clock_mono_us() - c->began_us) / 1e6, kills(c), v->batches,
-           v->canceled_batches, v->commands, v->executed, v->repeated);
+           v->canceled_batches, v->commands, v->executed, v->repeated, v->forgotten);
     for (int s = 1; s < STATE_COUNT; s++)
         if (v->states[s]) {
             printf("%s\"%s\":%" PRIu64, more ? "," : "", state_name((enum command_state)s), v->states[s]);

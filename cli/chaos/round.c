@@ -15,6 +15,8 @@
 /* A caller repeats what was not answered. */
 #define LOAD_END_S 120
 #define LOOK_S     0.1
+/* What Redis and a worker lose when they die: a second, and as much more as is under way on a busy machine. */
+#define FORGOTTEN_MS 2500
 
 static bool start_load(struct chaos *c, int tenant, unsigned round)
 {
@@ -108,6 +110,27 @@ static bool after(struct chaos *c, const struct fault *faults, struct injury *in
     return true;
 }
 
+/* Redis' last second and what a worker had told nobody yet: gone at about the same time, nobody knows what was sent. */
+static void note_forgetting(struct chaos *c, const struct fault *faults, const struct injury *injuries, int count)
+{
+    struct slow_time *redis = &c->redis_forgot, *worker = &c->worker_forgot;
+
+    for (int i = 0; i < count; i++) {
+        const struct fault_kind_info *info = fault_kind_info(faults[i].kind);
+        const struct slow_time now = {injuries[i].at_ms - FORGOTTEN_MS, clock_wall_ms() + FORGOTTEN_MS};
+        if (!injuries[i].detail || !info->forgets)
+            continue;
+        if (info->touches & TOUCHES_REDIS)
+            *redis = now;
+        if (info->touches & TOUCHES_WORKER)
+            *worker = now;
+    }
+    if (redis->from_ms <= worker->to_ms && worker->from_ms <= redis->to_ms && redis->to_ms)
+        *evidence_blind(&c->evidence) =
+            (struct slow_time){redis->from_ms < worker->from_ms ? redis->from_ms : worker->from_ms,
+                               redis->to_ms > worker->to_ms ? redis->to_ms : worker->to_ms};
+}
+
 static void tell(struct chaos *c, const struct injury *injuries, int count, double recovery)
 {
     for (int i = 0; i < count; i++) {
@@ -140,6 +163,7 @@ static bool volley(struct chaos *c, const struct fault *faults, int count)
     int64_t healed_us = clock_mono_us();
     if (!chaos_probe(c, RECOVERY_S) || !after(c, faults, injuries, count))
         return false;
+    note_forgetting(c, faults, injuries, count);
     tell(c, injuries, count, (double)(clock_mono_us() - healed_us) / 1e6);
     return true;
 }

@@ -49,6 +49,7 @@ struct fault_kind_info {
     const char *name; /* "kill-worker" */
     const char *what; /* one line */
     bool kill;        /* counts among the kills */
+    bool forgets;     /* Redis may lose its last second by it, or all; a worker what it sent */
     unsigned touches;
     uint16_t hold_min_ms, hold_max_ms; /* from injecting to healing */
 };

@@ -67,6 +67,7 @@ void verdict_add(struct verdict *v, const struct verdict *more)
     v->executed += more->executed;
     v->repeated += more->repeated;
     v->canceled_batches += more->canceled_batches;
+    v->forgotten += more->forgotten;
     for (int i = 0; i < 16; i++)
         v->states[i] += more->states[i];
 }
@@ -168,6 +169,18 @@ static bool came_too_late(const struct evidence *e, const struct stored_batch *b
            (w->acked_ms + CLOCKS_MS >= b->expires_ms || clock_was_wrong(e, w->acked_ms, true));
 }
 
+/* What a worker sent in the second that Redis lost, and told nobody because it died as well, is known to the device
+ * alone until it says so: a cancel or an expiry that comes before is not wrong about what can be known. */
+static bool was_forgotten(const struct evidence *e, const struct told_command *c, const struct witnessed *w)
+{
+    if (c->told != STATE_CANCELED && c->told != STATE_EXPIRED)
+        return false;
+    for (size_t i = 0; i < e->blind_count; i++)
+        if (w->received_ms >= e->blind[i].from_ms && w->received_ms <= e->blind[i].to_ms)
+            return true;
+    return false;
+}
+
 static void judge_outcome(const struct evidence *e, const struct stored_batch *b, const struct told_command *c,
                           const struct witnessed *w, struct verdict *v)
 {
@@ -183,6 +196,10 @@ static void judge_outcome(const struct evidence *e, const struct stored_batch *b
         verdict_complain(v, BREACH_NOT_EXECUTED, "%s", text);
     if (c->told == STATE_REJECTED && outcome != STATE_REJECTED)
         verdict_complain(v, BREACH_OUTCOME_DIFFERS, "%s", text);
+    if (w && w->executed && was_forgotten(e, c, w)) {
+        v->forgotten++;
+        return;
+    }
     if ((c->told == STATE_CANCELED || c->told == STATE_EXPIRED) && w && w->executed)
         verdict_complain(v, BREACH_EXECUTED_UNSENT, "%s", text);
     if (w && w->acked && is_outcome(outcome) && outcome != c->told && !came_too_late(e, b, c, w))

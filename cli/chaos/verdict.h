@@ -42,6 +42,9 @@ struct verdict {
     struct complaints complaints[BREACHES];
     /* What was looked at. */
     uint64_t batches, commands, executed, repeated, canceled_batches, states[16];
+    /* Told as CANCELED or EXPIRED and sent all the same, when Redis and a worker forgot at once: no breach, but told.
+     */
+    uint64_t forgotten;
 };
 
 /* Adds a complaint. */

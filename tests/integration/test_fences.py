@@ -134,6 +134,7 @@ def test_a_worker_that_does_not_reach_redis_keeps_its_devices_under_a_new_number
     worker.wait_event("worker_lease_lapsed")
     stack.redis.restart()
     router.redis = stack.redis.client()
+    router.vouch()
     assert worker.wait_event("worker_fenced")["paused"] == "no"
     until(lambda: router.presence(1) not in (0, number))
     batch = router.open([1])
@@ -160,6 +161,7 @@ def test_what_a_worker_held_is_not_sent_under_its_next_number(make_stack):
     worker.wait_event("worker_lease_lapsed")
     stack.redis.restart()
     router.redis = stack.redis.client()
+    router.vouch()
     assert router.state(second, 1) == (ROUTED, 0)
     router.redis.set(f"worker:{number}", "")
     key = f"{router.place(1)}:state:{second}"
@@ -192,7 +194,7 @@ def test_what_a_leader_was_about_to_route_does_not_come_after_the_cancel(stack, 
     """Spec and block of a batch are on their way when their leader is stopped; its successor confirms the cancel. A device
     that connects then must not be sent the command."""
     leader = stack.start_dispatcher("--redis", wire.url)
-    leader.wait_event("leader_loaded")
+    leader.wait_event("redis_rebuilt")
     other = stack.start_dispatcher()
     worker = stack.start_worker()
     tenant = stack.make_tenant()

@@ -262,6 +262,21 @@ static void test_executed_though_canceled(void **state)
     expect(&e, BREACH_EXECUTED_UNSENT);
 }
 
+static void test_sent_in_a_second_that_all_forgot(void **state)
+{
+    struct evidence e;
+
+    (void)state;
+    honest(&e);
+    add_witnessed(&e, CANCELED, ASH, 0, STATE_SUCCEEDED);
+    *evidence_blind(&e) = (struct slow_time){NOW, NOW + 100};
+    expect(&e, BREACHES);
+    honest(&e);
+    witnessed(&e, OF_FIVE, 0)->executed = 2; /* which excuses nothing else */
+    *evidence_blind(&e) = (struct slow_time){NOW, NOW + 100};
+    expect(&e, BREACH_EXECUTED_TWICE);
+}
+
 static void test_sent_after_the_expiry(void **state)
 {
     struct evidence e;
@@ -434,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_batch_nobody_asked_for),
         cmocka_unit_test(test_sent_after_the_cancel),
         cmocka_unit_test(test_executed_though_canceled),
+        cmocka_unit_test(test_sent_in_a_second_that_all_forgot),
         cmocka_unit_test(test_sent_after_the_expiry),
         cmocka_unit_test(test_command_of_another_tenant),
         cmocka_unit_test(test_batch_shown_to_another_tenant),
