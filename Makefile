@@ -268,6 +268,10 @@ bench-overload: all $(PY) ## half-open peers, a fleet all at once, a tenant that
 soak: all $(PY) ## whether memory stays flat under a moderate load of every kind (MINUTES=10)
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/soak.py $(if $(MINUTES),--minutes $(MINUTES))
 
+.PHONY: bench-rebuild
+bench-rebuild: all $(PY) ## Redis lost entirely under load: until all flows again (QUICK=1: a tenth of the devices, one round)
+	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/rebuild.py $(if $(QUICK),--quick)
+
 .PHONY: bench-lists
 bench-lists: all $(PY) ## measure imports, batches to long lists of ids, exports and watchers (QUICK=1: a tenth of the devices)
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/lists.py $(if $(QUICK),--quick)

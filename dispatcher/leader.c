@@ -20,6 +20,7 @@
 #define CONTEND_JITTER_MS 200  /* so that followers do not come all at once */
 #define MARGIN_PERCENT    15   /* of the lease: it counts as over so much before PostgreSQL says so */
 #define RESIGN_MS         2000
+#define LOOK_S            0.02 /* turns follow each other faster than the clock need be looked at */
 
 enum leader_state {
     LEADER_FOLLOWS,  /* tries at each timer */
@@ -44,6 +45,7 @@ struct leader {
     struct lease_call *call;
     ev_timer timer; /* the next try or renewal */
     ev_timer end;   /* the deadline; of a resignation too */
+    double looked;  /* when `check` looked at the clock last, by the loop's own */
     ev_check check; /* the deadline again, in front of all that a turn has to do: the process may have been stopped */
     struct reign *reign;
     void (*resigned)(void *arg);
@@ -171,6 +173,9 @@ static void deadline(struct ev_loop *loop, ev_timer *t, int events)
 static void on_turn(struct ev_loop *loop, ev_check *check, int events)
 {
     struct leader *l = container_of(check, struct leader, check);
+    if (ev_now(loop) - l->looked >= 0 && ev_now(loop) - l->looked < LOOK_S)
+        return;
+    l->looked = ev_now(loop);
     if (l->state == LEADER_LEADS && clock_mono_us() >= l->deadline_us)
         deadline(loop, &l->end, events);
 }

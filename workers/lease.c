@@ -9,6 +9,7 @@
 #include "workers/worker.h"
 
 #define RETRY_S 0.2
+#define LOOK_S  0.02 /* turns follow each other faster than the clock need be looked at */
 /* A Redis that was emptied learns by the renewal which devices are here: not later than this. */
 #define RENEW_MAX_MS 1000
 
@@ -20,7 +21,8 @@ struct lease {
     uint16_t number;
     int64_t holds_until_us; /* by clock_mono_us */
     int64_t asked_us;       /* when the request under way was sent: the lease counts from then */
-    int64_t turn_us;        /* when the last turn began */
+    int64_t turn_us;        /* when the last turn began in which the clock was looked at, by that */
+    double looked;          /* and by the loop's own, which costs nothing */
     bool asking;            /* a request is under way */
     bool lapsed;            /* it has run out; whose the number is, is being asked */
     bool paused;            /* since the last renewal the loop did not turn for a part of the lease */
@@ -161,8 +163,11 @@ static void on_timer(struct ev_loop *loop, struct ev_timer *timer, int revents)
 static void on_turn(struct ev_loop *loop, struct ev_check *check, int revents)
 {
     struct lease *l = container_of(check, struct lease, check);
+    (void)revents;
+    if (ev_now(loop) - l->looked >= 0 && ev_now(loop) - l->looked < LOOK_S)
+        return;
+    l->looked = ev_now(loop);
     int64_t now = clock_mono_us();
-    (void)loop, (void)revents;
     if (now - l->turn_us > lease_us(l) / 2)
         l->paused = true;
     l->turn_us = now;

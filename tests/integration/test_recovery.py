@@ -148,6 +148,21 @@ def test_redis_is_away_while_batches_are_accepted(load):
     load.check()
 
 
+def test_accepting_never_stops_while_redis_is_lost_entirely(load):
+    """Each call is answered at once, by the dispatcher that was asked first: before, while Redis is away, while it is empty."""
+    other = load.stack.make_tenant()
+    client = load.stack.client(other, timeout=10)
+    load.stack.import_devices(client, ["alone"])
+    load.start()
+    redis = load.stack.redis
+    for lose in (lambda: None, redis.kill, redis.restart, lambda: redis.client().flushall()):
+        lose()
+        for _ in range(10):
+            load.stack.submit(client)
+    load.check()
+    until(lambda: not load.stack.sql("SELECT 1 FROM batch WHERE routed_ms IS NULL"))
+
+
 def test_postgresql_is_killed(load):
     load.start()
     load.stack.postgres.kill()
