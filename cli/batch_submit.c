@@ -8,12 +8,14 @@
 #include "cli/batch_command.h"
 #include "cli/batch_watch.h"
 #include "cli/commands.h"
+#include "cli/steering.h"
 #include "cli/target.h"
 #include "lib/base/clock.h"
 
 struct submit {
     struct command_flags command;
     struct target_flags target;
+    struct steering_flags steering;
     bool validate_only, require_all_known, watch;
     const char *priority, *request_id, *description, *digest;
     int64_t expires_ms; /* from now; 0: the service's default */
@@ -63,6 +65,7 @@ static void fill(struct invocation *inv, struct submit *f, struct parts *p, Must
         p->expires_at.nanos = (int32_t)(at % 1000) * 1000000;
         r->expires_at = &p->expires_at;
     }
+    r->steering = steering_from_flags(inv, &f->steering);
     if (f->validate_only && f->watch)
         args_refuse(inv, "--watch does not go with --validate-only");
 }
@@ -126,14 +129,15 @@ int batch_submit(struct invocation *inv)
         {"require-all-known", ARG_BOOL, &f.require_all_known, "", "refuse when a listed id is unknown", 0, 0},
         {"watch", ARG_BOOL, &f.watch, "", "show progress until closed; exit 0 only if all succeeded", 0, 0},
     };
-    struct arg_flag flags[OWN_FLAGS + COMMAND_FLAG_COUNT + 1] = {0};
+    struct arg_flag flags[OWN_FLAGS + STEERING_FLAG_COUNT + COMMAND_FLAG_COUNT + 1] = {0};
     struct args a = {.positional = "", .flags = flags};
     Muster__V1__SubmitBatchRequest request = MUSTER__V1__SUBMIT_BATCH_REQUEST__INIT;
     struct parts parts = {0};
     struct session s;
 
     memcpy(flags, own, sizeof own);
-    command_flags_table(&f.command, flags + OWN_FLAGS);
+    steering_flags_table(&f.steering, flags + OWN_FLAGS);
+    command_flags_table(&f.command, flags + OWN_FLAGS + STEERING_FLAG_COUNT);
     args_parse(inv, &a);
     fill(inv, &f, &parts, &request);
     if (session_open(&s, &inv->common) != ERR_OK)

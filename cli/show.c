@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/steering.h"
 #include "proto/json.h"
 
 void show_json(const ProtobufCMessage *message)
@@ -161,6 +162,8 @@ void show_batch(const Muster__V1__Batch *b)
         printf("  canceled     %s\n", show_time(b->canceled_at, at));
     if (b->closed_at)
         printf("  closed       %s\n", show_time(b->closed_at, at));
+    if (b->steering)
+        steering_show(b->steering);
     if (b->control) {
         printf("  control      %s", show_enum(&muster__v1__control_state__descriptor, (int)b->control->state));
         printf("%s%s%s%s\n", b->control->since ? " since " : "",

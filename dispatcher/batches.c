@@ -16,7 +16,11 @@
 
 struct view_batch batches_view(int32_t tenant, const struct db_batch *row)
 {
-    return (struct view_batch){tenant, row->id, row->created_ms, !row->closed_ms};
+    return (struct view_batch){.tenant = tenant,
+                               .id = row->id,
+                               .created_ms = row->created_ms,
+                               .held = row->paused || clock_wall_ms() < row->not_before_ms,
+                               .routed = !row->closed_ms};
 }
 
 static void reply_batch(struct one_batch *o, const uint32_t *counts)
@@ -81,7 +85,7 @@ static void on_batch(struct request *r, const struct pg_result *const *results)
     o->batch = present_batch(&r->arena, &o->row, NULL);
     /* What the row points to ends with this call; the second presentation is for the numbers only. */
     o->row.request_id = o->row.description = o->row.reason = "";
-    o->row.command = (struct slice){0};
+    o->row.command = o->row.steering = (struct slice){0};
     if (o->row.closed_ms) {
         reply_batch(o, o->row.counts);
         return;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatcher/control_time.h"
 #include "dispatcher/leader_spec.h"
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
@@ -33,13 +34,13 @@ struct control {
     enum control_step step;
     bool paused;              /* as it is asked for */
     int32_t request, handled; /* the last one asked for, and carried out */
-    int32_t read;             /* those whose cancels are being read, or have been */
-    bool dropped;             /* cancels up to `read` are carried out */
+    int32_t reading, read;    /* up to which cancels are being carried out, and have been */
     bool held;                /* nobody has it */
     bool active;              /* counts among those at once */
     bool failed, restart;     /* a move failed: the step comes again at the next tick; all steps do */
     unsigned left;            /* moves of the step under way */
     struct tell *tell;
+    struct control_time *time; /* NULL: it may be sent at any time */
 };
 
 struct controller {
@@ -61,6 +62,7 @@ static void control_free(struct control *c)
 {
     list_remove(&c->link);
     tell_free(&c->tell);
+    control_time_free(&c->time);
     c->batch->control = NULL;
     free(c);
 }
@@ -82,6 +84,16 @@ static uint64_t next_number(struct reign *r, bool held)
 {
     uint64_t n = ((uint64_t)r->fence.epoch << NUMBERS_LOG2) + ++r->controller->numbers;
     return n << 1 | held;
+}
+
+/* What may be sent is routed, from the first block on. */
+static void release(struct control *c)
+{
+    c->held = c->batch->held = false;
+    if (c->time)
+        control_time_released(c->time);
+    router_again(c->reign, c->batch);
+    router_pump(c->reign);
 }
 
 /* --- the steps' ends --------------------------------------------------------------------------------------------- */
@@ -133,16 +145,14 @@ static void step_ended(struct control *c)
         advance(c);
         break;
     case CONTROL_DROP:
-        c->dropped = true;
+        c->read = c->reading;
         advance(c);
         break;
     case CONTROL_OPEN:
         enter(c, CONTROL_TELL_OPEN);
         break;
     case CONTROL_TELL_OPEN:
-        c->held = c->batch->held = false;
-        router_again(c->reign, c->batch);
-        router_pump(c->reign);
+        release(c);
         advance(c);
         break;
     case CONTROL_READ: /* its answer has begun the next one */
@@ -303,11 +313,10 @@ static void read_cancels(struct control *c)
         abort();
     *m = (struct read){reign_hold(c->reign), c->batch};
     c->left = 1;
-    c->read = c->request;
-    c->dropped = false;
+    c->reading = c->request;
     struct pg_txn *txn = pg_txn_new(c->reign->pg, PG_ANY_LANE);
     if (txn)
-        db_control_cancels(txn, c->batch->id, c->read);
+        db_control_cancels(txn, c->batch->id, c->reading);
     pg_txn_submit(txn, got_cancels, m);
 }
 
@@ -349,24 +358,24 @@ static void enter(struct control *c, enum control_step step)
 static void advance(struct control *c)
 {
     struct reign *r = c->reign;
-    bool ended = c->dropped && c->read == c->request; /* what is to be ended */
+    bool ended = c->read == c->request; /* what is to be ended */
+    bool hold = c->paused || (c->time && control_time_holds(c->time));
+    bool less = c->time && control_time_less(c->time), more = c->time && control_time_more(c->time);
     if (c->step == CONTROL_RESTS)
         reign_busy(c->batch);
     if (pointless(c)) {
         c->handled = c->request;
-    } else if (!c->held && (c->paused || !ended)) {
+    } else if (!c->held && (hold || !ended || less)) {
         enter(c, CONTROL_DRAIN);
         return;
     } else if (c->held && !ended) {
         enter(c, CONTROL_READ);
         return;
-    } else if (c->held && !c->paused && c->batch->touched) {
+    } else if (c->held && !hold && c->batch->touched) {
         enter(c, CONTROL_OPEN);
         return;
-    } else if (c->held && !c->paused) {
-        c->held = c->batch->held = false;
-        router_again(r, c->batch);
-        router_pump(r);
+    } else if ((c->held && !hold) || (!c->held && more)) {
+        release(c);
     }
     if (c->handled != c->request) {
         c->handled = c->request;
@@ -411,13 +420,22 @@ void control_asked(struct reign *r, const struct db_control *asked)
         advance(c);
 }
 
-void control_load(struct reign *r, struct open_batch *batch, bool paused, int32_t request)
+void control_load(struct reign *r, struct open_batch *batch, bool paused, int32_t request, const struct db_steer *steer)
 {
     struct control *c = make(r, batch);
     c->paused = paused;
     c->request = request;
+    c->time = control_time_new(r, batch, steer);
+    batch->deliver_by_ms = steer->deliver_by_ms;
+    batch->execution_ms = steer->execution_ms;
     /* Whatever the workers have been told before, they are told anew. */
-    c->held = batch->held = !paused;
+    c->held = batch->held = !paused && !(c->time && control_time_holds(c->time));
+}
+
+void control_mask(const struct control *c, const struct open_block *b, struct buf *states)
+{
+    if (c->time)
+        control_time_mask(c->time, b, states);
 }
 
 void control_begin(struct reign *r, struct open_batch *batch)
@@ -458,6 +476,8 @@ void control_tick(struct reign *r)
 {
     list_for_each (l, tmp, &r->controller->all) {
         struct control *c = container_of(l, struct control, link);
+        if (c->time && c->batch->stage == OPEN_RUNNING && control_time_tick(c->time) && c->step == CONTROL_RESTS)
+            advance(c);
         if (c->step == CONTROL_RESTS || c->left)
             continue;
         if (pointless(c))

@@ -1,4 +1,4 @@
-/* Steered batches: paused, resumed, canceled for some of their devices.
+/* Steered batches: paused, resumed, canceled for some of their devices, sent at their time (control_time.h).
  * Owns: struct controller, struct control: what is asked for of a batch and the steps towards it. May call:
  * lib/store/live, db_control, dispatcher/tell, leader_walk, leader_spec, route, leader_write, leader_reign. Loop rule:
  * non-blocking.
@@ -19,6 +19,7 @@
 
 #include "dispatcher/leader_reign.h"
 #include "lib/store/db_control.h"
+#include "lib/store/db_window.h"
 
 #define CONTROLS_AT_ONCE 64 /* taken back or released at a time; the others wait */
 
@@ -27,9 +28,12 @@ void controller_free(struct controller **x);
 /* Something is asked for of a batch. */
 void control_asked(struct reign *r, const struct db_control *asked);
 /* A steered batch has been loaded: its control goes on. */
-void control_load(struct reign *r, struct open_batch *batch, bool paused, int32_t request);
+void control_load(struct reign *r, struct open_batch *batch, bool paused, int32_t request,
+                  const struct db_steer *steer);
 /* What the batch's control decides at its coming into the picture, instead of routing. */
 void control_begin(struct reign *r, struct open_batch *batch);
+/* Of a block that is about to be routed: what is not to be sent now is HELD in its state string. */
+void control_mask(const struct control *c, const struct open_block *b, struct buf *states);
 /* The batch leaves the picture. */
 void control_gone(struct reign *r, struct open_batch *batch);
 /* Redis was filled again: what was told there is gone. */

@@ -98,7 +98,10 @@ static bool keep_batch(struct change *c, const struct pg_result *rows, size_t i)
     b->batch_id = pg_int(rows, (int)i, 0);
     b->tenant = name;
     c->batches[i] = b;
-    c->views[i] = (struct view_batch){(int32_t)pg_int(rows, (int)i, 1), b->batch_id, pg_int(rows, (int)i, 3), true};
+    c->views[i] = (struct view_batch){.tenant = (int32_t)pg_int(rows, (int)i, 1),
+                                      .id = b->batch_id,
+                                      .created_ms = pg_int(rows, (int)i, 3),
+                                      .routed = true};
     c->block_counts[i] = n;
     pg_int_array(rows, (int)i, 4, wide, n);
     for (size_t k = 0; k < n; k++)

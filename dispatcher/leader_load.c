@@ -143,7 +143,7 @@ static void add_batch(struct reign *r, const struct db_open *row, const struct p
             buf_put(&r->loader->times, &b, sizeof b);
     }
     if (row->steered)
-        control_load(r, batch, row->paused, row->request);
+        control_load(r, batch, row->paused, row->request, &row->steer);
 }
 
 static void got_blocks(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
@@ -353,7 +353,10 @@ bool loader_accepted(struct reign *r, uint64_t id, const struct db_accept *a)
         if (!open_batch_put(&r->set, batch, (uint32_t)a->blocks[i], (unsigned)a->firsts[i], a->targets[i],
                             (struct slice){0}))
             abort(); /* made by this process */
-    router_known(r, batch, a->command);
+    if (a->steering.len)
+        control_load(r, batch, false, 0, &a->steer);
+    else
+        router_known(r, batch, a->command);
     reign_loaded_batch(r, batch);
     return true;
 }

@@ -41,6 +41,8 @@ void spec_write(struct reign *r, struct open_batch *batch, struct slice command,
     spec.expires_ms = batch->expires_ms;
     spec.canceled = batch->canceling;
     spec.hold = batch->hold;
+    spec.deliver_by_ms = batch->deliver_by_ms;
+    spec.execution_ms = batch->execution_ms;
     size_t len = muster__internal__v1__batch_spec__get_packed_size(&spec);
     uint8_t *bytes = malloc(len);
     struct spec_write *w = malloc(sizeof *w);

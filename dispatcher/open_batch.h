@@ -53,6 +53,7 @@ struct open_batch {
     uint32_t tenant;
     uint8_t priority; /* muster.v1.Priority: 1 urgent … 3 bulk */
     int64_t created_ms, expires_ms;
+    int64_t deliver_by_ms, execution_ms; /* of a steered batch; 0: none */
     uint32_t command_bytes;
     enum open_stage stage;
     bool routed;                      /* durably: routed_ms is set */

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "lib/base/clock.h"
 #include "proto/command_id.h"
 
 /* A message in the arena, initialised; `type` is its name in the generated code. */
@@ -55,7 +56,8 @@ static Muster__V1__BatchControl *present_control(struct arena *a, const struct d
     c->state = batch->asked    ? batch->paused ? MUSTER__V1__CONTROL_STATE__CONTROL_STATE_PAUSING
                                                : MUSTER__V1__CONTROL_STATE__CONTROL_STATE_CHANGING
                : batch->paused ? MUSTER__V1__CONTROL_STATE__CONTROL_STATE_PAUSED
-                               : MUSTER__V1__CONTROL_STATE__CONTROL_STATE_RUNNING;
+               : clock_wall_ms() < batch->not_before_ms ? MUSTER__V1__CONTROL_STATE__CONTROL_STATE_WAITING
+                                                        : MUSTER__V1__CONTROL_STATE__CONTROL_STATE_RUNNING;
     c->reason = copy(a, batch->reason);
     c->since = batch->asked ? NULL : present_time(a, batch->handled_ms);
     return c;
@@ -81,6 +83,8 @@ Muster__V1__Batch *present_batch(struct arena *a, const struct db_batch *batch, 
     b->canceled_at = present_time(a, batch->canceled_ms);
     b->closed_at = present_time(a, batch->closed_ms);
     b->control = batch->steered ? present_control(a, batch) : NULL;
+    if (batch->steering.len)
+        b->steering = muster__v1__steering__unpack(arena_allocator(a), batch->steering.len, batch->steering.data);
     return b;
 }
 

@@ -173,6 +173,8 @@ void request_store_status(struct status *st, enum err err, const struct pg_error
         status_set(st, STATUS_FAILED_PRECONDITION, "TOO_MANY_ATTRIBUTES",
                    "the tenant's devices would have more than %d different names of attributes",
                    DB_ATTRIBUTE_NAMES_MAX);
+    } else if (refused && !strcmp(error->sqlstate, DB_LABEL_ZONE)) {
+        status_violation(st, "devices.attributes.time_zone", "%s is no time zone", error->message);
     } else if (refused && !passes(error->sqlstate)) {
         log_error("store_refused", "sqlstate=%s message=%s", error->sqlstate, log_quote(error->message));
         status_set(st, STATUS_INTERNAL, "STORE_REFUSED", "the store refused the request");

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "dispatcher/control.h"
 #include "dispatcher/leader_fold.h"
 #include "dispatcher/leader_spec.h"
 #include "dispatcher/rebuild.h"
@@ -264,6 +265,8 @@ static void route_block(struct reign *r, struct open_block *b)
     open_block_string(b, &states);
     if (!m || states.failed)
         abort();
+    if (b->batch->control)
+        control_mask(b->batch->control, b, &states);
     *m = (struct route_move){reign_hold(r), b};
     b->batch->touched = true;
     r->router->under_way++;

@@ -10,6 +10,7 @@
 #include "dispatcher/present.h"
 #include "dispatcher/request.h"
 #include "dispatcher/resolve.h"
+#include "dispatcher/steering.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
 #include "lib/store/live.h"
@@ -63,6 +64,8 @@ static void hash_request(struct submit *s, uint8_t hash[32])
     crypto_hash_sha256_update(&h, (const uint8_t *)s->in->description, strlen(s->in->description));
     /* Behind all that was there before requests had it, so that theirs keep their hashes. */
     crypto_hash_sha256_update(&h, (const uint8_t *)s->in->target_digest, strlen(s->in->target_digest));
+    if (s->in->steering)
+        hash_message(&h, &s->r, &s->in->steering->base);
     crypto_hash_sha256_final(&h, hash);
 }
 
@@ -78,6 +81,22 @@ static int16_t priority_of(const Muster__V1__SubmitBatchRequest *in)
     default:
         return MUSTER__V1__PRIORITY__PRIORITY_NORMAL;
     }
+}
+
+static bool describe_steering(struct submit *s)
+{
+    struct db_accept *b = &s->job.batch;
+    const Muster__V1__Steering *in = s->in->steering;
+    size_t n = in ? muster__v1__steering__get_packed_size(in) : 0;
+    if (!n)
+        return true; /* it asks for nothing */
+    uint8_t *bytes = request_alloc(&s->r, 1, n);
+    if (!bytes)
+        return false;
+    muster__v1__steering__pack(in, bytes);
+    b->steering = (struct slice){bytes, n};
+    steering_read(&b->steer, in, s->in->command->kind_case, b->created_ms);
+    return true;
 }
 
 /* Fills the job but for the target. False without memory. */
@@ -99,7 +118,7 @@ static bool describe(struct submit *s)
     if (s->in->expires_at && !validate_timestamp(&b->expires_ms, s->in->expires_at))
         return false;
     hash_request(s, b->request_hash);
-    return !s->r.arena.failed;
+    return describe_steering(s) && !s->r.arena.failed;
 }
 
 /* The set as the arrays acceptance takes. False without memory. */
@@ -167,7 +186,11 @@ static Muster__V1__Batch *present_accepted(struct submit *s)
                            .description = b->description,
                            .command = b->command,
                            .priority = b->priority,
-                           .device_count = b->device_count};
+                           .device_count = b->device_count,
+                           .reason = "",
+                           .steered = b->steering.len,
+                           .steering = b->steering,
+                           .not_before_ms = b->steer.not_before_ms};
     if (!s->in->validate_only) {
         row.created_ms = b->created_ms;
         row.expires_ms = b->expires_ms;
@@ -393,6 +416,59 @@ static void accept_it(struct submit *s)
     fail(s, &st);
 }
 
+/* All is well. */
+static void go_on(struct submit *s)
+{
+    if (s->in->validate_only)
+        answer_validated(s);
+    else
+        accept_it(s);
+}
+
+/* Results: whether there is the default zone, then when the window opens in each. */
+static void on_windows(struct request *r, const struct pg_result *const *results)
+{
+    struct submit *s = (struct submit *)r;
+    const struct db_accept *b = &s->job.batch;
+    struct status *st = &s->refusal;
+    if (!pg_bool(results[0], 0, 0))
+        status_violation(st, "steering.window.time_zone", "%s is no time zone", b->steer.zone);
+    for (int i = 0; st->code == STATUS_OK && i < pg_rows(results[1]); i++) {
+        int64_t opens = pg_null(results[1], i, 1) ? INT64_MAX : pg_int(results[1], i, 1);
+        int64_t ends = b->steer.deliver_by_ms ? b->steer.deliver_by_ms : b->expires_ms;
+        if (opens < ends)
+            continue;
+        status_set(st, STATUS_FAILED_PRECONDITION, "WINDOW_NEVER_OPENS",
+                   "in %s the window does not open before the commands end", pg_text(results[1], i, 0));
+        status_metadata(st, "time_zone", "%.60s", pg_text(results[1], i, 0));
+    }
+    if (st->code == STATUS_OK)
+        go_on(s);
+    else if (s->in->validate_only)
+        fail(s, st);
+    else
+        find_earlier(s);
+}
+
+static void ask_windows(struct submit *s)
+{
+    const struct db_accept *b = &s->job.batch;
+    struct db_window window = db_window_of(&b->steer);
+    size_t n = s->res.set.count;
+    struct slice *targets = request_alloc(&s->r, n, sizeof *targets);
+    if (!targets) {
+        no_memory(s);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        targets[i] = (struct slice){s->res.set.blocks[i].slots.bytes, BITMAP_BYTES};
+    int64_t from = b->steer.not_before_ms > b->created_ms ? b->steer.not_before_ms : b->created_ms;
+    struct pg_txn *txn = request_txn(&s->r);
+    db_window_zone_known(txn, window.zone);
+    db_window_of_devices(txn, s->r.tenant, b->blocks, targets, n, &window, from);
+    request_query(&s->r, txn, on_windows);
+}
+
 static void on_resolved(struct resolution *res)
 {
     struct submit *s = res->arg;
@@ -412,10 +488,10 @@ static void on_resolved(struct resolution *res)
     } else if (s->refusal.code != STATUS_OK) {
         /* The fleet may have changed since the request was accepted: then the first answer stands. */
         find_earlier(s);
-    } else if (s->in->validate_only) {
-        answer_validated(s);
+    } else if (s->job.batch.steer.window) {
+        ask_windows(s);
     } else {
-        accept_it(s);
+        go_on(s);
     }
 }
 
@@ -446,7 +522,7 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
         no_memory(s);
         return;
     }
-    s->job.device = only_device(s->in);
+    s->job.device = s->job.batch.steering.len ? NULL : only_device(s->in);
     if (s->job.device) {
         accept_it(s);
         return;

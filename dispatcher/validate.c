@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "dispatcher/filter_find.h"
+#include "dispatcher/steering.h"
 #include "lib/base/buf.h"
 #include "lib/base/utf8.h"
 
@@ -180,6 +181,13 @@ static void validate_expiry(struct status *st, const Google__Protobuf__Timestamp
         status_violation(st, "expires_at", "is more than 40 days away");
 }
 
+static void validate_steering(struct status *st, const Muster__V1__SubmitBatchRequest *request, int64_t now_ms)
+{
+    int64_t expires_ms = now_ms + BATCH_LIFE_DEFAULT_MS;
+    if (request->steering && (!request->expires_at || validate_timestamp(&expires_ms, request->expires_at)))
+        steering_check(st, request->steering, now_ms, expires_ms);
+}
+
 void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *request, int64_t now_ms)
 {
     validate_text(st, "request_id", request->request_id, request->validate_only ? 0 : 1, REQUEST_ID_MAX);
@@ -191,5 +199,6 @@ void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *re
     validate_text(st, "description", request->description, 0, BATCH_DESCRIPTION_MAX);
     validate_enum(st, "priority", &muster__v1__priority__descriptor, (int)request->priority, true);
     validate_expiry(st, request->expires_at, now_ms);
+    validate_steering(st, request, now_ms);
     validate_digest(st, request->target_digest);
 }

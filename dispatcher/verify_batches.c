@@ -196,7 +196,7 @@ static void next_part(struct verify *v)
     if (n > VERIFY_MOVES)
         n = VERIFY_MOVES;
     const struct db_open *row = row_of(b);
-    struct view_batch view = {(int32_t)row->tenant, (int64_t)row->id, row->created_ms, false};
+    struct view_batch view = {.tenant = (int32_t)row->tenant, .id = (int64_t)row->id, .created_ms = row->created_ms};
     const int32_t *blocks = b->blocks + b->block_next;
     b->block_next += n;
     verify_go(v);

@@ -106,6 +106,15 @@ static void apply_strings(const struct view *v, struct view_block *blocks, size_
     }
 }
 
+/* Redis may not know yet, or not at all, that it is held. */
+static void show_held(struct view_block *blocks, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        for (unsigned slot = 0; slot < BLOCK_SLOTS; slot++)
+            if (state_of(blocks[i].states[slot]) == STATE_QUEUED)
+                blocks[i].states[slot] = state_byte(STATE_HELD, state_attempts(blocks[i].states[slot]));
+}
+
 static size_t read_blocks(struct view_block *blocks, const struct pg_result *r)
 {
     size_t n = 0;
@@ -134,6 +143,8 @@ static void on_rows(void *arg, enum err err, const struct pg_error *error, const
     size_t n = read_blocks(blocks, results[1]);
     apply_log(v, blocks, n, results[0]);
     apply_strings(v, blocks, n);
+    if (v->batch.held)
+        show_held(blocks, n);
     for (size_t i = 0; v->on_progress && i < n; i++) {
         state_count(v->counts, blocks[i].states, BLOCK_SLOTS);
         v->counts[STATE_NONE] = 0;

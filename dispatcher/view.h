@@ -16,6 +16,7 @@
 struct view_batch {
     int32_t tenant;
     int64_t id, created_ms;
+    bool held;   /* paused, or its time has not come: what is QUEUED is not sent */
     bool routed; /* handed to Redis, or being handed, and not closed: worth asking there */
 };
 

@@ -293,7 +293,7 @@ static void keep_row(struct watched *w, const struct pg_result *r)
     w->next = present_batch(&w->arena, &row, NULL);
     w->row = row;
     w->row.request_id = w->row.description = w->row.reason = "";
-    w->row.command = w->row.request_hash = (struct slice){0};
+    w->row.command = w->row.request_hash = w->row.steering = (struct slice){0};
 }
 
 static void on_row(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,

@@ -63,6 +63,10 @@ static const char *const known_reasons[] = {
     "BATCH_ENDING",
     "NOT_HELD",
     "OUTSIDE_BATCH",
+    "NEVER_SENT",
+    "TIMEOUT_AFTER_EXPIRY",
+    "WINDOW_NEVER_OPENS",
+    "time_zone",
 };
 
 const char *status_code_name(enum status_code code)

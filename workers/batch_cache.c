@@ -140,6 +140,8 @@ static bool batch_read(struct batch *batch, struct slice bytes)
     batch->priority = (uint8_t)spec->priority;
     batch->created_ms = spec->created_ms;
     batch->expires_ms = spec->expires_ms;
+    batch->deliver_by_ms = spec->deliver_by_ms ? spec->deliver_by_ms : INT64_MAX;
+    batch->execution_ms = spec->execution_ms;
     batch->canceled = batch->canceled || spec->canceled;
     batch_set_hold(batch, spec->hold);
     buf_free(&batch->command);

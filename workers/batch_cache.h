@@ -23,9 +23,11 @@ struct batch {
     uint64_t hold; /* number of the last INBOX_HOLD; odd: nothing of it is sent */
     uint32_t refs;
     int64_t created_ms, expires_ms;
-    struct buf command; /* encoded muster.v1.Command */
-    struct buf tail;    /* of the Delivery: proto/delivery.h */
-    char *json;         /* the command as JSON, made at first need by the transport; freed with the batch */
+    int64_t deliver_by_ms; /* of what was not sent yet; INT64_MAX: expires_ms counts */
+    int64_t execution_ms;  /* a command without outcome for so long keeps no others back; 0: it does */
+    struct buf command;    /* encoded muster.v1.Command */
+    struct buf tail;       /* of the Delivery: proto/delivery.h */
+    char *json;            /* the command as JSON, made at first need by the transport; freed with the batch */
     /* The cache's own. */
     struct batch *next;
     struct list idle; /* in the list of batches without references, the longest idle first */

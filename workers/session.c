@@ -16,7 +16,8 @@
 #include "workers/session_table.h"
 #include "workers/worker.h"
 
-#define URGENT 1 /* muster.v1.Priority */
+#define URGENT      1                     /* muster.v1.Priority */
+#define SENT_US_MAX (60 * 60 * 1000000ll) /* longest time since sent_us that is told apart */
 
 /* --- what it holds ------------------------------------------------------------------------------------------------ */
 
@@ -182,6 +183,7 @@ static bool send_held(struct session *s, struct held *h, int64_t now_us)
     if (attempt == 1)
         histogram_add(&w->stats.submit_push_us, age_us(h->batch));
     h->phase = HELD_SENT;
+    w->timed = w->timed || h->batch->execution_ms;
     h->sent_us = (uint32_t)now_us;
     s->in_flight++;
     w->stats.pushed++;
@@ -211,6 +213,29 @@ static void end_unsent(struct session *s, const struct held *h)
     record(s, h, EVENT_EXPIRE);
 }
 
+static void record_sent(struct session *s, struct held *h)
+{
+    if (h->phase != HELD_SENT || h->recorded)
+        return;
+    h->recorded = true;
+    record(s, h, EVENT_SEND);
+}
+
+/* Forgets a command whose outcome did not come in its time: it ends without, and what is behind it goes on. */
+static bool give_up_overtime(struct session *s, int64_t now_us)
+{
+    for (unsigned i = 0; i < s->held_count; i++) {
+        struct held *h = &s->held[i];
+        int64_t limit_us = h->batch->execution_ms * 1000;
+        if (h->phase != HELD_SENT || !limit_us || limit_us > SENT_US_MAX || (uint32_t)now_us - h->sent_us < limit_us)
+            continue;
+        record_sent(s, h);
+        held_remove(s, h);
+        return true;
+    }
+    return false;
+}
+
 /* The lease holds, and all is known that could forbid it. */
 static bool may_send(const struct worker *w, int64_t now_us)
 {
@@ -230,9 +255,13 @@ void session_pump(struct session *s)
             wall = clock_wall_ms();
             now_us = clock_mono_us();
         }
-        if (h->batch->canceled || wall >= h->batch->expires_ms) {
+        if (h->batch->canceled || wall >= h->batch->expires_ms || (!h->attempts && wall >= h->batch->deliver_by_ms)) {
             end_unsent(s, h);
             held_remove(s, h);
+            continue;
+        }
+        if (s->in_flight >= s->in_flight_max && give_up_overtime(s, now_us)) {
+            i = 0; /* places have moved */
             continue;
         }
         if (s->in_flight >= s->in_flight_max || !may_send(s->worker, now_us))
@@ -290,14 +319,6 @@ void session_offer(struct session *s, struct batch *batch)
         session_pump(s); /* fetched in its turn */
     else
         session_hold(s, batch, 0);
-}
-
-static void record_sent(struct session *s, struct held *h)
-{
-    if (h->phase != HELD_SENT || h->recorded)
-        return;
-    h->recorded = true;
-    record(s, h, EVENT_SEND);
 }
 
 void session_take_back(struct session *s, const struct batch *batch)

@@ -10,7 +10,8 @@
 #include "workers/session_table.h"
 #include "workers/worker.h"
 
-#define TICK_S 0.1
+#define TICK_S      0.1
+#define TIMED_TICKS 10 /* how often sessions are looked at for commands that take too long */
 
 struct sent {
     uint64_t batch;
@@ -53,6 +54,13 @@ static bool next_due(struct worker *w, struct buf *queue, uint32_t now, int64_t 
     return true;
 }
 
+static void pump_waiting(void *arg, struct session *s)
+{
+    (void)arg;
+    if (s->held_count > s->in_flight)
+        session_pump(s);
+}
+
 static void on_tick(struct ev_loop *loop, struct ev_timer *timer, int revents)
 {
     struct worker *w = timer->data;
@@ -64,6 +72,8 @@ static void on_tick(struct ev_loop *loop, struct ev_timer *timer, int revents)
     while (next_due(w, &w->watch.sent, now, SENT_RECORD_MS, &sent, &s))
         if (s)
             session_record_sent(s, sent.batch);
+    if (w->timed && ++w->watch.ticks % TIMED_TICKS == 0)
+        session_table_each(w->sessions, pump_waiting, NULL);
     while (next_due(w, &w->watch.later, now, w->options.not_now_ms, &sent, &s))
         if (s)
             attach_change(w->attach, sent.tenant, sent.seq);

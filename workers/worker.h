@@ -72,6 +72,7 @@ struct worker {
     uint32_t takes;                    /* from the inbox, so far */
     uint32_t holds;                    /* changes of holds it was told of, so far */
     uint64_t held;                     /* commands in all sessions' hands */
+    bool timed;                        /* some batch has limited how long a command may take */
     bool draining;
     bool redis_seen; /* it was connected before */
     bool unvouched;  /* Redis is there again, and nobody has said that what it holds is not of the past */
@@ -80,6 +81,7 @@ struct worker {
         struct buf sent;
         struct buf later; /* sessions to attach again: struct sent with batch 0 */
         struct ev_timer timer;
+        unsigned ticks;
     } watch;
     struct worker_stats stats;
 };

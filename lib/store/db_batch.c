@@ -5,11 +5,12 @@
 #define BATCH_COLUMNS                                                                                                  \
     "b.id, b.request_id, b.description, b.request_hash, b.command, b.priority, b.device_count, b.unknown_count,"       \
     " b.created_ms, b.expires_ms, b.routed_ms, b.cancel_requested_ms, b.canceled_ms, b.closed_ms, b.counts,"           \
-    " c.batch_id IS NOT NULL, c.paused, c.reason, c.request > c.handled, c.handled_ms"
+    " c.batch_id IS NOT NULL, c.paused, c.reason, c.request > c.handled, c.handled_ms,"                                \
+    " c.steering, c.not_before_ms"
 #define WITH_CONTROL   " LEFT JOIN batch_control c ON c.batch_id = b.id"
 #define COLUMN_CONTROL 15
-#define COLUMN_TOTAL   20
-#define COLUMN_UNKNOWN 21
+#define COLUMN_TOTAL   22
+#define COLUMN_UNKNOWN 23
 
 void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id)
 {
@@ -83,6 +84,8 @@ void db_batch_read(const struct pg_result *r, int row, struct db_batch *out)
                              .reason = pg_text(r, row, COLUMN_CONTROL + 2),
                              .asked = pg_bool(r, row, COLUMN_CONTROL + 3),
                              .handled_ms = pg_int(r, row, COLUMN_CONTROL + 4),
+                             .steering = pg_bytes(r, row, COLUMN_CONTROL + 5),
+                             .not_before_ms = pg_int(r, row, COLUMN_CONTROL + 6),
                              .total = pg_int(r, row, COLUMN_TOTAL)};
     int64_t counts[STATE_COUNT] = {0};
     if (!pg_null(r, row, 14))
@@ -99,11 +102,17 @@ void db_batch_unknown(const struct pg_result *r, int row, void (*each)(void *arg
 
 void db_batch_accept(struct pg_txn *txn, const struct db_accept *b)
 {
+    static const struct pg_stmt steered = {
+        "batch_accept_steered",
+        "SELECT a.created, a.batch_id FROM accept_steered($1::integer, $2::text, $3::bytea, $4::text, $5::bytea,"
+        " $6::smallint, $7::integer, $8::integer, $9::text[], $10::bigint, $11::bigint, $12::integer[],"
+        " $13::smallint[], $14::bytea[], $15::bytea, $16::bigint, $17::bigint, $18::bigint,"
+        " $19::integer, $20::text) AS a"};
     static const struct pg_stmt stmt = {
         "batch_accept", "SELECT a.created, a.batch_id FROM accept_batch($1::integer, $2::text, $3::bytea, $4::text,"
                         " $5::bytea, $6::smallint, $7::integer, $8::integer, $9::text[], $10::bigint, $11::bigint,"
                         " $12::integer[], $13::smallint[], $14::bytea[]) AS a"};
-    pg_txn_add(txn, &stmt);
+    pg_txn_add(txn, b->steering.len ? &steered : &stmt);
     pg_put_int4(txn, b->tenant);
     pg_put_text(txn, b->request_id);
     pg_put_bytea(txn, b->request_hash, sizeof b->request_hash);
@@ -121,6 +130,14 @@ void db_batch_accept(struct pg_txn *txn, const struct db_accept *b)
     pg_put_int4_array(txn, b->blocks, b->block_count);
     pg_put_int2_array(txn, b->firsts, b->block_count);
     pg_put_bytea_array(txn, b->targets, b->block_count);
+    if (!b->steering.len)
+        return;
+    pg_put_bytea(txn, b->steering.data, b->steering.len);
+    pg_put_int8(txn, b->steer.not_before_ms);
+    pg_put_int8(txn, b->steer.deliver_by_ms);
+    pg_put_int8(txn, b->steer.execution_ms);
+    pg_put_int4(txn, b->steer.window);
+    pg_put_text(txn, b->steer.zone);
 }
 
 void db_batch_hold_tenants(struct pg_txn *txn, const int32_t *tenants, size_t n)

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "lib/store/block.h"
+#include "lib/store/db_window.h"
 #include "lib/store/pg.h"
 
 struct db_batch {
@@ -21,6 +22,8 @@ struct db_batch {
     uint32_t counts[STATE_COUNT];                                   /* once closed */
     bool steered, paused, asked; /* see db_control.h; asked: for something not yet carried out */
     const char *reason;
+    struct slice steering; /* as struct db_accept has it */
+    int64_t not_before_ms;
     int64_t handled_ms; /* when all was that was asked for before; 0: never */
     int64_t total;      /* db_batch_list: rows there would have been without the limit of bytes */
 };
@@ -50,6 +53,8 @@ struct db_accept {
     const int16_t *firsts;
     const struct slice *targets; /* as bitmap_trim gives them */
     size_t block_count;
+    struct slice steering; /* encoded muster.v1.Steering; empty: none, and then `steer` is not used */
+    struct db_steer steer;
 };
 /* First statement of a transaction that accepts: no device of these tenants is deleted between what its statements see
  * and its commit. */

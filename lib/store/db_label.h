@@ -32,6 +32,7 @@ struct db_labels {
 void db_label_import(struct pg_txn *txn, int32_t tenant, const char *const *ids, const int16_t *platforms, size_t n,
                      const struct db_labels *labels, int64_t now_ms);
 #define DB_LABEL_LIMIT "MU002"
+#define DB_LABEL_ZONE  "MU003" /* the attribute time_zone is no time zone: the message says which */
 
 /* The labels that devices of these blocks have, in the order of name and value. */
 struct db_label_block {

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lib/store/db_window.h"
 #include "lib/store/pg.h"
 #include "lib/store/state.h"
 
@@ -22,6 +23,7 @@ struct db_open {
     bool routed, cancel_requested, canceled;
     bool steered, paused; /* as db_control.h has it */
     int32_t request;
+    struct db_steer steer; /* of a steered one */
 };
 /* Batches with a number above `after` that are not closed, in order; _unrouted: of those only the ones never routed;
  * _some: of the given ones. */

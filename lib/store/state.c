@@ -7,15 +7,16 @@
  * more. What is ROUTED may have been sent a moment ago: its time over, nobody can say that it was not. SENT again
  * counts its attempts. */
 static const uint8_t transitions[STATE_COUNT][EVENT_COUNT] = {
-    [STATE_HELD] =
-        {FACT, [EVENT_RELEASE] = STATE_QUEUED, [EVENT_SEND] = STATE_SENT, [EVENT_EXPIRE] = STATE_EXPIRED,
-         [EVENT_CANCEL] = STATE_CANCELED, [EVENT_DROP] = STATE_CANCELED, [EVENT_SUPERSEDE] = STATE_SUPERSEDED},
+    [STATE_HELD] = {FACT, [EVENT_RELEASE] = STATE_QUEUED, [EVENT_SEND] = STATE_SENT, [EVENT_EXPIRE] = STATE_EXPIRED,
+                    [EVENT_CANCEL] = STATE_CANCELED, [EVENT_DROP] = STATE_CANCELED,
+                    [EVENT_SUPERSEDE] = STATE_SUPERSEDED, [EVENT_OVERDUE] = STATE_EXPIRED},
     [STATE_QUEUED] = {FACT, [EVENT_ROUTE] = STATE_ROUTED, [EVENT_SEND] = STATE_SENT, [EVENT_EXPIRE] = STATE_EXPIRED,
                       [EVENT_CANCEL] = STATE_CANCELED, [EVENT_DROP] = STATE_CANCELED,
-                      [EVENT_SUPERSEDE] = STATE_SUPERSEDED, [EVENT_HOLD] = STATE_HELD},
+                      [EVENT_SUPERSEDE] = STATE_SUPERSEDED, [EVENT_HOLD] = STATE_HELD, [EVENT_OVERDUE] = STATE_EXPIRED},
     [STATE_ROUTED] = {FACT, [EVENT_SEND] = STATE_SENT, [EVENT_NOT_NOW] = STATE_QUEUED, [EVENT_LOSE] = STATE_QUEUED,
                       [EVENT_EXPIRE] = STATE_TIMED_OUT, [EVENT_DROP] = STATE_CANCELED, [EVENT_HOLD] = STATE_HELD},
-    [STATE_SENT] = {FACT, [EVENT_SEND] = STATE_SENT, [EVENT_NOT_NOW] = STATE_QUEUED, [EVENT_EXPIRE] = STATE_TIMED_OUT},
+    [STATE_SENT] = {FACT, [EVENT_SEND] = STATE_SENT, [EVENT_NOT_NOW] = STATE_QUEUED, [EVENT_EXPIRE] = STATE_TIMED_OUT,
+                    [EVENT_OVERTIME] = STATE_TIMED_OUT},
 };
 
 enum command_state state_next(enum command_state state, enum command_event event)
@@ -42,7 +43,7 @@ const char *state_event_name(enum command_event event)
 {
     static const char *const names[EVENT_COUNT] = {"RELEASE", "ROUTE",     "SEND", "SUCCEED", "FAIL",
                                                    "REJECT",  "NOT_NOW",   "LOSE", "EXPIRE",  "CANCEL",
-                                                   "DROP",    "SUPERSEDE", "HOLD"};
+                                                   "DROP",    "SUPERSEDE", "HOLD", "OVERDUE", "OVERTIME"};
     return (unsigned)event < EVENT_COUNT ? names[event] : "UNKNOWN";
 }
 

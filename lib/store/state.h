@@ -37,7 +37,9 @@ enum command_event {
     EVENT_CANCEL, /* asked to stop; what a worker holds stays until the worker drops it */
     EVENT_DROP,   /* the worker dropped it unsent because of a cancel, or can't send it any more */
     EVENT_SUPERSEDE,
-    EVENT_HOLD, /* to be sent later: nobody has it, or who had it has forgotten it unsent */
+    EVENT_HOLD,     /* to be sent later: nobody has it, or who had it has forgotten it unsent */
+    EVENT_OVERDUE,  /* not sent in its time; what a worker holds that one ends */
+    EVENT_OVERTIME, /* sent, and without outcome in its time */
     EVENT_COUNT
 };
 

@@ -1,10 +1,10 @@
--- Put in front of every script, after the line `local NEXT = "…"`: the table of lib/store/state.c as text, 13 events a state,
+-- Put in front of every script, after the line `local NEXT = "…"`: the table of lib/store/state.c as text, 15 events a state,
 -- each the byte of the next state or 0.
 -- What scripts cost: a redis.call about 1 µs, a number turned into an argument 0.3, and a string made in Lua about 2 ns a
 -- byte, because Redis's Lua hashes all of it. So single bytes are read and written where they stand, and whole strings
 -- only where many slots share the cost.
 local byte, char, sub = string.byte, string.char, string.sub
-local EVENTS, HEADER = 13, 4
+local EVENTS, HEADER = 15, 4
 local HELD, QUEUED, ROUTED, SENT, FIRST_TERMINAL = 1, 2, 3, 4, 5
 local RELEASE, ROUTE, SEND, LOSE, HOLD = 0, 1, 2, 7, 12
 local FEW = 24 -- slots up to which a string is read byte by byte, not taken apart whole

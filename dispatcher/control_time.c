@@ -1,0 +1,232 @@
+#include "dispatcher/control_time.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatcher/leader_walk.h"
+#include "dispatcher/schedule.h"
+#include "lib/base/clock.h"
+
+struct control_time {
+    struct reign *reign;
+    struct open_batch *batch;
+    struct db_steer steer;
+    bool early;      /* before its time */
+    bool more, less; /* since it was released */
+    bool any;        /* some window is open */
+    bool over;       /* freed; a question is still under way */
+    bool reading;
+    struct schedule schedule;
+    char (*zones)[DB_ZONE_MAX]; /* names of the schedule's */
+    int64_t read_ms, overdue_ms, overtime_ms;
+};
+
+struct control_time *control_time_new(struct reign *r, struct open_batch *batch, const struct db_steer *steer)
+{
+    if (!steer->not_before_ms && !steer->deliver_by_ms && !steer->execution_ms && !steer->window)
+        return NULL;
+    struct control_time *t = calloc(1, sizeof *t);
+    if (!t)
+        abort();
+    t->reign = r;
+    t->batch = batch;
+    t->steer = *steer;
+    t->early = clock_wall_ms() < steer->not_before_ms;
+    t->overdue_ms = steer->deliver_by_ms ? steer->deliver_by_ms : INT64_MAX;
+    t->overtime_ms = steer->execution_ms ? 0 : INT64_MAX;
+    return t;
+}
+
+static void destroy(struct control_time *t)
+{
+    schedule_free(&t->schedule);
+    free(t->zones);
+    free(t);
+}
+
+void control_time_free(struct control_time **time)
+{
+    struct control_time *t = *time;
+    *time = NULL;
+    if (t && t->reading)
+        t->over = true;
+    else if (t)
+        destroy(t);
+}
+
+bool control_time_holds(const struct control_time *t)
+{
+    return t->early || (t->steer.window && !t->any);
+}
+
+bool control_time_less(const struct control_time *t)
+{
+    return t->less;
+}
+
+bool control_time_more(const struct control_time *t)
+{
+    return t->more;
+}
+
+void control_time_released(struct control_time *t)
+{
+    t->more = t->less = false;
+}
+
+void control_time_mask(const struct control_time *t, const struct open_block *b, struct buf *states)
+{
+    struct state_string s;
+    struct bitmap closed;
+    if (!t->steer.window || !state_string_parse(&s, buf_slice(states)))
+        return;
+    schedule_closed(&t->schedule, b->block, &closed);
+    uint8_t *p = buf_head(states) + STATE_STRING_HEADER;
+    for (unsigned i = 0; i < s.count; i++)
+        if (state_of(p[i]) == STATE_QUEUED && bitmap_test(&closed, s.first + i))
+            p[i] = state_byte(STATE_HELD, state_attempts(p[i]));
+}
+
+/* --- windows ------------------------------------------------------------------------------------------------------ */
+
+static size_t find(char (*zones)[DB_ZONE_MAX], size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(zones[i], name) == 0)
+            return i;
+    return SIZE_MAX;
+}
+
+/* Results: the windows, the devices. The default zone comes first. */
+static void take(struct control_time *t, const struct pg_result *windows, const struct pg_result *devices)
+{
+    size_t n = (size_t)pg_rows(windows) + 1;
+    struct schedule fresh;
+    char(*zones)[DB_ZONE_MAX] = calloc(n, sizeof *zones);
+    size_t *same = calloc(n, sizeof *same);
+    if (!zones || !same || !schedule_make(&fresh, n))
+        abort();
+    snprintf(zones[0], DB_ZONE_MAX, "%s", t->steer.zone);
+    for (size_t row = 0; row + 1 < n; row++) {
+        const char *name = pg_text(windows, (int)row, 0);
+        size_t at = strcmp(name, t->steer.zone) == 0 ? 0 : row + 1;
+        snprintf(zones[row + 1], DB_ZONE_MAX, "%s", name);
+        fresh.zones[at].opens_ms = fresh.zones[row + 1].opens_ms = pg_int(windows, (int)row, 1);
+        fresh.zones[at].closes_ms = fresh.zones[row + 1].closes_ms = pg_int(windows, (int)row, 2);
+    }
+    for (int row = 0; row < pg_rows(devices); row++) {
+        struct db_window_zone z;
+        if (!db_window_zone_read(devices, row, &z))
+            continue;
+        size_t at = find(zones + 1, n - 1, z.zone);
+        if (at != SIZE_MAX)
+            target_set_add(&fresh.zones[at + 1].devices, z.block, &z.slots);
+    }
+    for (size_t i = 0; i < n; i++)
+        same[i] = i ? find(t->zones ? t->zones + 1 : NULL, t->schedule.count ? t->schedule.count - 1 : 0, zones[i]) : 0;
+    for (size_t i = 1; i < n; i++)
+        same[i] += same[i] != SIZE_MAX;
+    schedule_follow(&fresh, &t->schedule, same);
+    schedule_free(&t->schedule);
+    free(t->zones);
+    free(same);
+    t->schedule = fresh;
+    t->schedule.known = true;
+    t->zones = zones;
+}
+
+static void got_windows(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                        size_t count)
+{
+    struct control_time *t = arg;
+    struct reign *r = t->reign;
+    (void)error, (void)count;
+    t->reading = false;
+    if (!reign_back(r) || t->over) {
+        destroy(t);
+        return;
+    }
+    if (err)
+        return; /* asked again with the next tick */
+    take(t, results[0], results[1]);
+    t->read_ms = clock_wall_ms() + TIME_READ_MS;
+}
+
+static void read_windows(struct control_time *t, int64_t now_ms)
+{
+    struct db_window window = db_window_of(&t->steer);
+    int32_t *blocks = calloc(t->batch->block_count + 1u, sizeof *blocks);
+    struct pg_txn *txn = pg_txn_new(t->reign->pg, PG_ANY_LANE);
+    if (!blocks || !txn)
+        abort();
+    for (uint32_t i = 0; i < t->batch->block_count; i++)
+        blocks[i] = (int32_t)t->batch->blocks[i].block;
+    db_window_next(txn, (int32_t)t->batch->tenant, &window, now_ms);
+    db_window_zones(txn, (int32_t)t->batch->tenant, blocks, t->batch->block_count);
+    t->reading = true;
+    t->read_ms = now_ms + 1000; /* should it fail */
+    reign_hold(t->reign);
+    pg_txn_submit(txn, got_windows, t);
+    free(blocks);
+}
+
+/* --- timeouts ----------------------------------------------------------------------------------------------------- */
+
+static void end_overdue(struct control_time *t)
+{
+    struct reign *r = t->reign;
+    if (t->batch->touched || t->batch->busy)
+        walk_batch(r, t->batch, EVENT_OVERDUE, NULL);
+    else
+        walk_unknown(r, t->batch, EVENT_OVERDUE);
+}
+
+static void end_overtime(struct control_time *t, int64_t now_ms)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < t->batch->block_count; i++) {
+        struct open_block *b = &t->batch->blocks[i];
+        struct bitmap late = {{0}};
+        bool some = false;
+        for (unsigned slot = b->first; b->cells && b->remaining && slot < (unsigned)b->first + b->span; slot++)
+            if (state_of(open_block_state(b, slot)) == STATE_SENT &&
+                open_block_time(b, slot) + t->steer.execution_ms <= now_ms) {
+                bitmap_set(&late, slot);
+                some = true;
+            }
+        if (some)
+            walk_block(t->reign, b, EVENT_OVERTIME, &late, NULL);
+        any = any || some;
+    }
+    if (any)
+        walker_pump(t->reign);
+}
+
+/* --- the clock ---------------------------------------------------------------------------------------------------- */
+
+bool control_time_tick(struct control_time *t)
+{
+    int64_t now_ms = clock_wall_ms();
+    bool was_early = t->early;
+    t->early = now_ms < t->steer.not_before_ms;
+    bool news = was_early != t->early;
+    if (t->steer.window) {
+        struct schedule_turn turn = schedule_turn(&t->schedule, now_ms);
+        news = news || t->any != turn.any || turn.more || turn.less;
+        t->any = turn.any;
+        t->more = t->more || turn.more;
+        t->less = t->less || turn.less;
+        if (!t->reading && (now_ms >= t->read_ms || (t->schedule.known && turn.next_ms <= now_ms)))
+            read_windows(t, now_ms);
+    }
+    if (now_ms >= t->overdue_ms) {
+        t->overdue_ms = now_ms + TIME_OVERDUE_MS;
+        end_overdue(t);
+    }
+    if (now_ms >= t->overtime_ms && reign_live(t->reign)) {
+        t->overtime_ms = now_ms + TIME_OVERTIME_MS;
+        end_overtime(t, now_ms);
+    }
+    return news;
+}

@@ -1,0 +1,300 @@
+"""Time: not before, maintenance windows in the devices' zones, delivery and execution timeouts."""
+import datetime
+import glob
+import os
+import time
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+UTC = datetime.timezone.utc
+
+
+def progress(batch):
+    return {f.name: v for f, v in batch.progress.ListFields()}
+
+
+def refused(stack, code, reason, call):
+    with pytest.raises(grpc.RpcError) as e:
+        call()
+    assert e.value.code() == code, e.value
+    got, violations = stack.stubs.details(e.value)
+    assert got == reason
+    return violations
+
+
+@pytest.fixture(scope="module")
+def api(module_stack):
+    return module_stack
+
+
+@pytest.fixture
+def client(api):
+    return api.client(api.make_tenant(role=2))
+
+
+def good(pb):
+    return lambda d: pb.Acknowledgement(command_id=d.command_id, outcome=pb.OUTCOME_SUCCEEDED)
+
+
+def seconds(s):
+    return Duration(seconds=int(s), nanos=int(s % 1 * 1e9))
+
+
+def at(delta):
+    t = Timestamp()
+    t.FromMilliseconds(int((time.time() + delta) * 1000))
+    return t
+
+
+def make(api, client, ids, zones=()):
+    pb = api.pb
+    client.devices.ImportDevices(iter([pb.ImportDevicesRequest(devices=[
+        pb.Device(id=d, platform=1, attributes={"time_zone": z} if z else {})
+        for d, z in zip(ids, list(zones) + [""] * len(ids))])]))
+    return api.tokens(client, ids)
+
+
+# --- rules, as PostgreSQL computes them -------------------------------------------------------------------------------
+
+ALL, MON_FRI, SUN = 0x7f, 0x1f, 0x40
+WINDOWS = [  # zone, days, from, until, now (UTC), opens and closes (UTC)
+    ("UTC", ALL, "09:00", "17:00", "2026-11-25 08:00", "2026-11-25 09:00", "2026-11-25 17:00"),
+    ("UTC", ALL, "09:00", "17:00", "2026-11-25 09:00", "2026-11-25 09:00", "2026-11-25 17:00"),    # opens now
+    ("UTC", ALL, "09:00", "17:00", "2026-11-25 16:59", "2026-11-25 09:00", "2026-11-25 17:00"),
+    ("UTC", ALL, "09:00", "17:00", "2026-11-25 17:00", "2026-11-26 09:00", "2026-11-26 17:00"),    # closed now
+    ("UTC", ALL, "22:00", "05:00", "2026-11-25 23:59", "2026-11-25 22:00", "2026-11-26 05:00"),    # across midnight
+    ("UTC", ALL, "22:00", "05:00", "2026-11-26 00:01", "2026-11-25 22:00", "2026-11-26 05:00"),
+    ("UTC", MON_FRI, "22:00", "05:00", "2026-11-28 03:00", "2026-11-27 22:00", "2026-11-28 05:00"),  # Friday's, on Saturday
+    ("UTC", MON_FRI, "22:00", "05:00", "2026-11-28 05:00", "2026-11-30 22:00", "2026-12-01 05:00"),  # then Monday's
+    ("Asia/Tokyo", ALL, "02:00", "04:00", "2026-11-25 16:00", "2026-11-25 17:00", "2026-11-25 19:00"),  # tomorrow there
+    ("America/New_York", SUN, "01:30", "02:30", "2026-11-01 05:00", "2026-11-01 06:30", "2026-11-01 07:30"),  # 1:30 came twice
+    ("Europe/Berlin", ALL, "01:00", "04:00", "2026-03-29 00:30", "2026-03-29 00:00", "2026-03-29 02:00"),  # an hour is left out
+    ("Europe/Berlin", ALL, "01:00", "04:00", "2026-10-25 00:30", "2026-10-24 23:00", "2026-10-25 03:00"),  # one comes twice
+    ("Europe/Berlin", SUN, "02:10", "02:50", "2026-03-28 00:00", "2026-03-29 01:10", "2026-03-29 01:50"),  # in the hour left out
+    ("Asia/Kolkata", ALL, "00:00", "00:30", "2026-11-25 18:00", "2026-11-25 18:30", "2026-11-25 19:00"),  # half hours
+]
+
+
+def ms(text):
+    return int(datetime.datetime.strptime(text, "%Y-%m-%d %H:%M").replace(tzinfo=UTC).timestamp() * 1000)
+
+
+@pytest.mark.parametrize("zone, days, begin, end, now, opens, closes", WINDOWS)
+def test_windows(api, zone, days, begin, end, now, opens, closes):
+    minutes = [int(t[:2]) * 60 + int(t[3:]) for t in (begin, end)]
+    got = api.sql("SELECT * FROM next_window(%s, %s, %s, %s, %s)", zone, days, *minutes, ms(now))
+    assert [[datetime.datetime.fromtimestamp(v / 1000, UTC).strftime("%Y-%m-%d %H:%M") for v in row] for row in got] == \
+        [[opens, closes]]
+
+
+def test_unknown_zones(api):
+    assert api.sql("SELECT is_time_zone('Europe/Berlin'), is_time_zone('Mars/Base'), is_time_zone(''), is_time_zone('a b'),"
+                   " is_time_zone('../etc/passwd')") == [(True, False, False, False, False)]
+    assert api.sql("SELECT * FROM next_window('Mars/Base', 127, 0, 60, 0)") == []
+
+
+# --- not before -------------------------------------------------------------------------------------------------------
+
+def test_not_before(api, client):
+    pb = api.pb
+    tokens = make(api, client, ["a", "b"])
+    with api.device("a", tokens["a"], answer=good(pb)) as a:
+        a.connect(api.workers[0].address)
+        begin = time.time()
+        b = api.submit(client, steering=pb.Steering(not_before=at(2))).batch
+        assert b.control.state == pb.CONTROL_STATE_WAITING and b.steering.HasField("not_before")
+        seen = client.commands.GetBatch(pb.GetBatchRequest(batch_id=b.id)).batch
+        assert progress(seen) == {"held": 2} and seen.control.state == pb.CONTROL_STATE_WAITING
+        # What has no such wish goes first.
+        api.watch(client, api.submit(client).batch.id, until=lambda x: x.progress.succeeded)
+        assert a.deliveries.qsize() == 1 and time.time() - begin < 2
+        seen = api.watch(client, b.id, until=lambda x: x.progress.succeeded)
+        assert time.time() - begin >= 2 and progress(seen) == {"succeeded": 1, "queued": 1}
+        assert seen.control.state == pb.CONTROL_STATE_RUNNING
+
+
+def test_waiting_can_be_paused_canceled_and_canceled_for_some(api, client):
+    pb = api.pb
+    tokens = make(api, client, ["a", "b", "c"])
+    batch = api.submit(client, steering=pb.Steering(not_before=at(2))).batch.id
+    client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch, target=pb.Target(devices=pb.DeviceIds(ids=["b"]))))
+    client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
+    api.watch(client, batch, until=lambda b: progress(b) == {"canceled": 1, "held": 2})
+    later = api.submit(client, steering=pb.Steering(not_before=at(1000))).batch.id
+    client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=later))
+    assert progress(api.watch(client, later)) == {"canceled": 3}
+    with api.device("a", tokens["a"], answer=good(pb)) as a, api.device("c", tokens["c"], answer=good(pb)) as c:
+        a.connect(api.workers[0].address)
+        c.connect(api.workers[0].address)
+        time.sleep(2.5)  # its time comes while it is paused
+        assert a.deliveries.empty()
+        client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch))
+        assert progress(api.watch(client, batch)) == {"canceled": 1, "succeeded": 2}
+
+
+def test_waiting_outlives_its_leader(make_stack):
+    stack = make_stack()
+    pb = stack.pb
+    stack.start(dispatchers=2)
+    client = stack.client(stack.make_tenant(), dispatcher=stack.dispatchers[1])
+    tokens = make(stack, client, ["a"])
+    batch = stack.submit(client, steering=pb.Steering(not_before=at(7))).batch.id
+    stack.dispatchers[0].kill()
+    with stack.device("a", tokens["a"], answer=good(pb)) as a:
+        a.connect(stack.workers[0].address)
+        stack.dispatchers[1].wait_event("leader_loaded")
+        assert a.deliveries.empty()
+        assert progress(stack.watch(client, batch)) == {"succeeded": 1}
+        assert a.next().attempt == 1
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+def clock(zone_offset_h, delta_min):
+    """HH:MM of a clock so many hours from UTC, so many minutes from now."""
+    t = datetime.datetime.now(UTC) + datetime.timedelta(hours=zone_offset_h, minutes=delta_min)
+    return t.strftime("%H:%M")
+
+
+def test_a_window_where_the_device_is(api, client):
+    """Etc/GMT-9 is nine hours ahead: for it alone the window is open; then a device's zone changes."""
+    pb = api.pb
+    ids = ["east", "west", "none"]
+    tokens = make(api, client, ids, ["Etc/GMT-9", "Etc/GMT+9"])
+    devices = {d: api.device(d, tokens[d], answer=good(pb)) for d in ids}
+    window = pb.Window(**{"from": clock(9, -30), "until": clock(9, 30)})
+    try:
+        for d in devices.values():
+            d.connect(api.workers[0].address)
+        batch = api.submit(client, steering=pb.Steering(window=window)).batch.id
+        seen = api.watch(client, batch, until=lambda b: b.progress.succeeded)
+        assert progress(seen) == {"succeeded": 1, "held": 2} and devices["east"].deliveries.qsize() == 1
+        # By default it may be the zone of the batch.
+        window.time_zone = "Etc/GMT-9"
+        second = api.submit(client, steering=pb.Steering(window=window)).batch.id
+        seen = api.watch(client, second, until=lambda b: b.progress.succeeded == 2)
+        assert progress(seen) == {"succeeded": 2, "held": 1} and devices["west"].deliveries.empty()
+        client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
+        assert progress(api.watch(client, batch)) == {"succeeded": 1, "canceled": 2}
+    finally:
+        for d in devices.values():
+            d.close()
+
+
+FAKETIME = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+
+
+@pytest.mark.skipif(not FAKETIME or "san" in os.environ.get("MUSTER_BUILD", ""), reason="libfaketime goes before everything")
+def test_one_window_closes_while_another_opens(stack):
+    """On the real clock of a dispatcher for which the minute ends in a few seconds."""
+    pb = stack.pb
+    ahead = round(51 - time.time() % 60)
+    stack.start_dispatcher(under=("env", f"LD_PRELOAD={FAKETIME[0]}", f"FAKETIME={ahead:+d}s", "DONT_FAKE_MONOTONIC=1"))
+    stack.start_worker()
+    edge = datetime.datetime.fromtimestamp((time.time() + ahead) // 60 * 60 + 60, UTC)
+    early, then, late = [(edge + datetime.timedelta(minutes=m)).strftime("%H:%M") for m in (-30, 0, 30)]
+    client = stack.client(stack.make_tenant())
+    tokens = make(stack, client, ["silent", "away", "there"])
+    with stack.device("silent", tokens["silent"]) as silent, \
+            stack.device("there", tokens["there"], answer=good(pb)) as there:
+        silent.connect(stack.workers[0].address)
+        closes, opens = [stack.submit(client, steering=pb.Steering(window=pb.Window(**{"from": f, "until": u}))).batch.id
+                         for f, u in ((early, then), (then, late))]
+        assert silent.next().command_id.startswith(f"00000000-{closes:04x}")
+        assert progress(stack.watch(client, closes, until=lambda b: b.progress.sent)) == {"sent": 1, "queued": 2}
+        # What was sent stays with the device, what was not is held.
+        assert progress(stack.watch(client, closes, until=lambda b: b.progress.held)) == {"sent": 1, "held": 2}
+        there.connect(stack.workers[0].address)
+        stack.watch(client, opens, until=lambda b: b.progress.succeeded)
+        assert there.deliveries.qsize() == 1 and silent.deliveries.empty()
+        assert progress(client.commands.GetBatch(pb.GetBatchRequest(batch_id=closes)).batch) == {"sent": 1, "held": 2}
+
+
+def test_what_contradicts_itself_is_refused(api, client):
+    pb = api.pb
+    ids = ["a", "b"]
+    make(api, client, ids, ["Etc/GMT-9"])
+    pre, bad = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT
+    window = {"from": clock(0, -30), "until": clock(0, 30)}
+    for reason, fields in (
+            ("NEVER_SENT", dict(steering=pb.Steering(not_before=at(3600)), expires_at=at(3599))),
+            ("TIMEOUT_AFTER_EXPIRY", dict(steering=pb.Steering(timeouts=pb.Timeouts(delivery=seconds(60))), expires_at=at(30))),
+            ("WINDOW_NEVER_OPENS", dict(steering=pb.Steering(window=pb.Window(**window)), expires_at=at(3600))),
+            ("WINDOW_NEVER_OPENS", dict(steering=pb.Steering(window=pb.Window(time_zone="Etc/GMT-9", **{
+                "from": clock(9, -60), "until": clock(9, 60)}), not_before=at(7200)), expires_at=at(7300)))):
+        refused(api, pre, reason, lambda: api.submit(client, **fields))
+        refused(api, pre, reason, lambda: api.submit(client, validate_only=True, **fields))
+    steering = pb.Steering(window=pb.Window(days=[1, 9, 1], **{"from": "24:00", "until": "7:00"}, time_zone="x" * 64),
+                           timeouts=pb.Timeouts(delivery=seconds(0.5), execution=seconds(41 * 86400)))
+    steering.not_before.nanos = -1
+    assert set(refused(api, bad, "INVALID_FIELD", lambda: api.submit(client, steering=steering))) == {
+        "steering.not_before", "steering.window.days[1]", "steering.window.days[2]", "steering.window.from",
+        "steering.window.until", "steering.window.time_zone", "steering.timeouts.delivery", "steering.timeouts.execution"}
+    assert set(refused(api, bad, "INVALID_FIELD", lambda: api.submit(client, steering=pb.Steering(
+        window=pb.Window(**{"from": "07:00", "until": "07:00"}))))) == {"steering.window.until"}
+    assert set(refused(api, bad, "INVALID_FIELD", lambda: api.submit(client, steering=pb.Steering(
+        window=pb.Window(time_zone="Mars/Base", **window))))) == {"steering.window.time_zone"}
+    assert set(refused(api, bad, "INVALID_FIELD", lambda: make(api, client, ["c"], ["Mars/Base"]))) == {
+        "devices.attributes.time_zone"}
+    assert not client.commands.ListBatches(pb.ListBatchesRequest()).batches  # nothing half done
+
+
+def test_the_same_request_with_other_steering(api, client):
+    pb = api.pb
+    make(api, client, ["a"])
+    steering = pb.Steering(not_before=at(1000))
+    first = api.submit(client, request_id="r", steering=steering)
+    again = api.submit(client, request_id="r", steering=steering)
+    assert again.replayed and again.batch.id == first.batch.id
+    for other in (None, pb.Steering(not_before=at(2000))):
+        refused(api, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED",
+                lambda: api.submit(client, request_id="r", steering=other))
+
+
+# --- timeouts ---------------------------------------------------------------------------------------------------------
+
+def test_delivery_timeout(api, client):
+    """Unsent ends as EXPIRED; what is sent goes on."""
+    pb = api.pb
+    tokens = make(api, client, ["silent", "away"])
+    with api.device("silent", tokens["silent"]) as silent:
+        silent.connect(api.workers[0].address)
+        batch = api.submit(client, steering=pb.Steering(timeouts=pb.Timeouts(delivery=seconds(1)))).batch.id
+        delivery = silent.next()
+        api.watch(client, batch, until=lambda b: progress(b) == {"expired": 1, "sent": 1})
+        silent.ack(delivery)
+        assert progress(api.watch(client, batch)) == {"expired": 1, "succeeded": 1}
+    assert time.time() < delivery.expires_at.ToMilliseconds() / 1000  # the device may still answer until then
+
+
+def test_execution_timeout_and_what_waits_behind(api, client):
+    pb = api.pb
+    tokens = make(api, client, ["silent"])
+    with api.device("silent", tokens["silent"]) as silent:
+        silent.connect(api.workers[0].address)
+        batch = api.submit(client, steering=pb.Steering(timeouts=pb.Timeouts(execution=seconds(1)))).batch.id
+        behind = api.submit(client).batch.id
+        delivery = silent.next()
+        assert progress(api.watch(client, batch)) == {"timed_out": 1}
+        second = silent.next()  # it keeps nothing back
+        silent.wait_published(silent.ack(delivery))  # too late: taken, and without effect
+        silent.ack(second)
+        assert progress(api.watch(client, behind)) == {"succeeded": 1}
+    assert progress(client.commands.GetBatch(pb.GetBatchRequest(batch_id=batch)).batch) == {"timed_out": 1}
+
+
+def test_the_command_line(api, cli):
+    tenant = api.make_tenant(role=2)
+    client = api.client(tenant)
+    make(api, client, ["a"])
+    env = api.cli_env(tenant)
+    out = cli("batch", "submit", "--type", "lock", "--all", "--not-before", "2h", "--window", "22:00-05:00", "--window-days",
+              "sat,sun", "--window-zone", "Europe/Berlin", "--execution-timeout", "10m", env=env, check=0).stdout
+    for said in ("not before   20", "window       22:00-05:00 SATURDAY SUNDAY, Europe/Berlin", "execution    within 600 s",
+                 "control      WAITING", "1 HELD"):
+        assert said in cli("batch", "get", out.split()[1].rstrip(":"), env=env, check=0).stdout, out
+    for flags in (["--not-before", "soon"], ["--window", "22"], ["--window-days", "sat"], ["--window", "1:00-2:00", "--window-days", "x"]):
+        cli("batch", "submit", "--type", "lock", "--all", *flags, env=env, check=2)
