@@ -272,6 +272,10 @@ soak: all $(PY) ## whether memory stays flat under a moderate load of every kind
 bench-rebuild: all $(PY) ## Redis lost entirely under load: until all flows again (QUICK=1: a tenth of the devices, one round)
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/rebuild.py $(if $(QUICK),--quick)
 
+.PHONY: bench-control
+bench-control: all $(PY) ## steering and stopping a command to 300,000 devices (QUICK=1: a tenth of them)
+	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/control.py $(if $(QUICK),--quick)
+
 .PHONY: bench-lists
 bench-lists: all $(PY) ## measure imports, batches to long lists of ids, exports and watchers (QUICK=1: a tenth of the devices)
 	MUSTER_BUILD=$(BUILD) $(PYTHON) bench/lists.py $(if $(QUICK),--quick)
