@@ -79,6 +79,8 @@ static void show_answer(const Muster__V1__SubmitBatchResponse *r, bool validate_
                    show_enum(&muster__v1__platform__descriptor, (int)r->platforms[i]->platform),
                    r->platforms[i]->devices);
         printf("  digest       %s\n", r->target_digest);
+        if (r->approval_needed)
+            printf("  would be held for approval\n");
     } else {
         if (r->replayed)
             printf("accepted before under this request id\n");

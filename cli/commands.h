@@ -12,6 +12,7 @@ int chaos_run(struct invocation *inv);
 int tenant_bootstrap(struct invocation *inv);
 int tenant_create(struct invocation *inv);
 int tenant_list(struct invocation *inv);
+int tenant_policy(struct invocation *inv);
 
 int key_create(struct invocation *inv);
 int key_list(struct invocation *inv);
@@ -36,6 +37,8 @@ int batch_watch(struct invocation *inv);
 int batch_cancel(struct invocation *inv);
 int batch_pause(struct invocation *inv);
 int batch_resume(struct invocation *inv);
+int batch_approve(struct invocation *inv);
+int batch_reject(struct invocation *inv);
 int batch_commands(struct invocation *inv);
 int command_get(struct invocation *inv);
 

@@ -142,6 +142,21 @@ void show_progress_text(const Muster__V1__Progress *p, char *out, size_t size)
     }
 }
 
+static void show_approval(const Muster__V1__BatchApproval *a)
+{
+    char at[SHOW_TIME_BYTES];
+
+    printf("  approval     %s\n", show_enum(&muster__v1__approval_state__descriptor, (int)a->state));
+    if (a->needed)
+        printf("    awaited    until %s, by another key than %" PRId64 "\n    digest     %s\n    command    %s\n",
+               show_time(a->expires_at, at), a->requested_by, a->target_digest, a->command_hash);
+    if (a->decided_by)
+        printf("    decided    %s, by key %" PRId64 "%s%s\n", show_time(a->decided_at, at), a->decided_by,
+               a->reason[0] ? ": " : "", a->reason);
+    if (a->release_at)
+        printf("    released   %s\n", show_time(a->release_at, at));
+}
+
 void show_batch(const Muster__V1__Batch *b)
 {
     char at[SHOW_TIME_BYTES], text[320];
@@ -170,6 +185,8 @@ void show_batch(const Muster__V1__Batch *b)
                b->control->since ? show_time(b->control->since, at) : "", b->control->reason[0] ? ": " : "",
                b->control->reason);
     }
+    if (b->approval)
+        show_approval(b->approval);
     if (b->progress) {
         show_progress_text(b->progress, text, sizeof text);
         printf("  progress     %s\n", text);

@@ -204,8 +204,12 @@ static struct pg_txn *make(const struct writer *writer)
     for (size_t i = 0; i < writer->count; i++) {
         batches[i] = &writer->group[i]->batch;
         devices[i] = writer->group[i]->device;
+        if (writer->group[i]->guard)
+            db_guard_lock(txn, batches[i]->tenant);
         if (!devices[i])
             db_batch_accept(txn, batches[i]);
+        if (writer->group[i]->guard)
+            db_guard_accepted(txn, batches[i], writer->group[i]->guard);
     }
     if (devices[0] && !db_batch_accept_devices(txn, batches, devices, writer->count))
         pg_txn_free(&txn);
@@ -232,8 +236,11 @@ static void read_results(struct writer *writer, const struct pg_result *const *r
             db_batch_accept_devices_read(results[1], (int)i, &job->seq, &job->id);
             job->created = job->id != 0;
         } else {
-            job->created = pg_bool(results[1 + i], 0, 0);
-            job->id = pg_int(results[1 + i], 0, 1);
+            /* A guarded one is alone, with a statement before its own and one behind. */
+            const struct pg_result *const *own = results + 1 + i + (job->guard ? 1 : 0);
+            job->created = pg_bool(own[0], 0, 0);
+            job->id = pg_int(own[0], 0, 1);
+            job->state = job->guard ? (int16_t)pg_int(own[1], 0, 0) : 0;
         }
     }
 }

@@ -16,6 +16,7 @@
 #include "dispatcher/leader.h"
 #include "dispatcher/shares.h"
 #include "lib/store/db_batch.h"
+#include "lib/store/db_guard.h"
 
 struct acceptor;
 
@@ -23,6 +24,7 @@ struct acceptor;
 struct accept_job {
     struct share share;
     struct db_accept batch;
+    const struct db_guard *guard; /* NULL, or the command is guarded: set `alone` too */
     const char *device; /* NULL, or the id of the one device addressed: then the batch's target is found here */
     /* ERR_OK: `id` is the new batch's; with `created` false there is none, because one has the request id already, or
      * because `device` is not registered. Others as pg_done_fn; ERR_UNAVAILABLE may have been done: the caller repeats
@@ -30,7 +32,8 @@ struct accept_job {
     void (*done)(struct accept_job *job, enum err err, const struct pg_error *error);
     bool created, alone; /* alone: a transaction of several was refused, so it is tried by itself */
     int64_t id;
-    int32_t seq; /* of `device`, or -1 */
+    int32_t seq;   /* of `device`, or -1 */
+    int16_t state; /* of the approval it needs, as in db_guard.h; 0: it is not held */
 };
 
 /* `committed` comes after every commit, when all its jobs are told. Returns owned, or NULL without memory. */

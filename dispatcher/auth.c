@@ -9,6 +9,7 @@
 #include "lib/base/list.h"
 #include "lib/store/api_key.h"
 #include "lib/store/db_tenant.h"
+#include "muster/v1/admin_service.pb-c.h"
 
 #define FRESH_US 1000000
 #define BUCKETS  1024u
@@ -75,6 +76,16 @@ static void refuse(struct dispatcher *d, struct grpc_call *call, enum status_cod
     grpc_call_finish(call, status_set(&st, code, reason, "%s", why));
 }
 
+/* Admins may all, operators what readers may; approvers read, and approve, which operators may not. */
+static bool allows(int role, int needed)
+{
+    if (role == MUSTER__V1__ROLE__ROLE_APPROVER)
+        return needed == MUSTER__V1__ROLE__ROLE_APPROVER || needed == MUSTER__V1__ROLE__ROLE_READ_ONLY;
+    if (needed == MUSTER__V1__ROLE__ROLE_APPROVER)
+        return role == MUSTER__V1__ROLE__ROLE_ADMIN;
+    return role <= needed;
+}
+
 /* Decides with what is known of the key. Returns true when the call may go on; else it has been finished. */
 static bool decide(struct dispatcher *d, struct grpc_call *call, const struct key_entry *e, const uint8_t *hash)
 {
@@ -82,7 +93,7 @@ static bool decide(struct dispatcher *d, struct grpc_call *call, const struct ke
         refuse(d, call, STATUS_UNAUTHENTICATED, "API_KEY_INVALID", "the API key is unknown or revoked");
         return false;
     }
-    if (e->caller.role > grpc_call_method(call)->tag) {
+    if (!allows(e->caller.role, grpc_call_method(call)->tag)) {
         refuse(d, call, STATUS_PERMISSION_DENIED, "ROLE_INSUFFICIENT", "the API key's role does not allow this method");
         return false;
     }
@@ -91,19 +102,20 @@ static bool decide(struct dispatcher *d, struct grpc_call *call, const struct ke
 }
 
 /* NULL without memory. */
-static struct key_entry *remember(struct auth *auth, const struct db_key *key, int64_t asked_us)
+static struct key_entry *remember(struct auth *auth, const struct db_key *key, uint32_t guarded, int64_t asked_us)
 {
     struct key_entry *e = find(auth, key->id);
     if (!e) {
         e = calloc(1, sizeof *e);
         if (!e)
             return NULL;
-        e->caller = (struct caller){CALL_CALLER, key->id, key->tenant, key->role};
+        e->caller = (struct caller){CALL_CALLER, key->id, key->tenant, key->role, guarded};
         list_append(&auth->buckets[(uint64_t)key->id % BUCKETS], &e->link);
     }
     if (asked_us >= e->asked_us) {
         memcpy(e->hash, key->hash.data, sizeof e->hash);
         e->revoked = key->revoked_ms != 0;
+        e->caller.guarded = guarded;
         e->asked_us = asked_us;
     }
     return e;
@@ -126,7 +138,9 @@ static void on_key(void *arg, enum err err, const struct pg_error *error, const 
     } else {
         struct db_key key;
         db_key_read(results[0], 0, &key);
-        struct key_entry *e = key.hash.len == API_KEY_HASH_BYTES ? remember(auth, &key, a->asked_us) : NULL;
+        struct key_entry *e = key.hash.len == API_KEY_HASH_BYTES
+                                  ? remember(auth, &key, db_key_guarded(results[0], 0), a->asked_us)
+                                  : NULL;
         if (decide(a->d, a->call, e, a->hash))
             grpc_call_accept(a->call);
     }

@@ -21,7 +21,8 @@ struct caller {
     enum call_data_kind kind; /* CALL_CALLER */
     int64_t key;
     int32_t tenant;
-    int role; /* muster.v1.Role: the lower, the more it may */
+    int role;         /* muster.v1.Role */
+    uint32_t guarded; /* bit n: field n of muster.v1.Command is guarded, as of when the key was asked for */
 };
 
 struct auth;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "dispatcher/cancel_some.h"
+#include "dispatcher/guard.h"
 #include "dispatcher/leader.h"
 #include "dispatcher/page_token.h"
 #include "dispatcher/present.h"
@@ -11,6 +12,7 @@
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
 #include "lib/store/db_control.h"
+#include "lib/store/db_guard.h"
 #include "lib/store/live.h"
 #include "muster/v1/control_service.pb-c.h"
 
@@ -19,8 +21,8 @@ struct view_batch batches_view(int32_t tenant, const struct db_batch *row)
     return (struct view_batch){.tenant = tenant,
                                .id = row->id,
                                .created_ms = row->created_ms,
-                               .held = row->paused || clock_wall_ms() < row->not_before_ms,
-                               .routed = !row->closed_ms};
+                               .held = row->held || row->paused || clock_wall_ms() < row->not_before_ms,
+                               .routed = !row->closed_ms && !row->held};
 }
 
 static void reply_batch(struct one_batch *o, const uint32_t *counts)
@@ -65,7 +67,7 @@ static void announce(struct one_batch *o, const struct pg_result *asked)
     leader_hint(d->leader, LEADER_HINT_CANCEL, (uint64_t)o->id);
 }
 
-/* Results: [what was asked for,] the batch, its blocks. */
+/* Results: [what was asked for,] the batch, its blocks, its approval. */
 static void on_batch(struct request *r, const struct pg_result *const *results)
 {
     struct one_batch *o = (struct one_batch *)r;
@@ -81,8 +83,12 @@ static void on_batch(struct request *r, const struct pg_result *const *results)
     }
     if (o->kind != BATCH_GET)
         announce(o, results[0]);
+    if (o->kind == BATCH_CANCEL && pg_rows(results[0]) && pg_rows(results[at + 2]))
+        guard_tell_leader(r->d, o->id); /* it may have been held */
     db_batch_read(row, 0, &o->row);
     o->batch = present_batch(&r->arena, &o->row, NULL);
+    if (o->batch)
+        o->batch->approval = guard_present(&r->arena, results[at + 2]);
     /* What the row points to ends with this call; the second presentation is for the numbers only. */
     o->row.request_id = o->row.description = o->row.reason = "";
     o->row.command = o->row.steering = (struct slice){0};
@@ -108,6 +114,7 @@ void one_batch_run(struct one_batch *o, struct pg_txn *txn)
 {
     db_batch_get(txn, o->r.tenant, o->id);
     db_batch_blocks(txn, o->id);
+    db_guard_approval(txn, o->id);
     request_query(&o->r, txn, on_batch);
 }
 

@@ -98,10 +98,12 @@ static bool keep_batch(struct change *c, const struct pg_result *rows, size_t i)
     b->batch_id = pg_int(rows, (int)i, 0);
     b->tenant = name;
     c->batches[i] = b;
+    bool held = pg_bool(rows, (int)i, 5);
     c->views[i] = (struct view_batch){.tenant = (int32_t)pg_int(rows, (int)i, 1),
                                       .id = b->batch_id,
                                       .created_ms = pg_int(rows, (int)i, 3),
-                                      .routed = true};
+                                      .held = held,
+                                      .routed = !held};
     c->block_counts[i] = n;
     pg_int_array(rows, (int)i, 4, wide, n);
     for (size_t k = 0; k < n; k++)

@@ -302,6 +302,8 @@ void leader_hint(struct leader *l, enum leader_hint_kind kind, uint64_t batch)
         return;
     if (kind == LEADER_HINT_DELETED)
         sweep(l->reign);
+    else if (kind == LEADER_HINT_RELEASED)
+        folder_rescan(l->reign);
     else
         folder_wake(l->reign);
 }
@@ -347,6 +349,8 @@ void leader_event(struct leader *l, struct slice text)
         leader_hint(l, LEADER_HINT_CANCEL, 0);
     else if (begins(text, "backlog "))
         told_backlog(l, text);
+    else if (begins(text, "released "))
+        leader_hint(l, LEADER_HINT_RELEASED, 0);
     else if (begins(text, "deleted "))
         leader_hint(l, LEADER_HINT_DELETED, 0);
     else if (begins(text, "repair ") && l->reign)

@@ -55,7 +55,8 @@ struct leader *leader_new(struct ev_loop *loop, struct pg *pg, struct live *live
 /* Stops without releasing the lease (see leader_resign). */
 void leader_free(struct leader **leader);
 
-enum leader_hint_kind { LEADER_HINT_ACCEPTED, LEADER_HINT_CANCEL, LEADER_HINT_DELETED };
+/* RELEASED: a batch that was held is no longer, or was canceled; its number may be lower than those seen. */
+enum leader_hint_kind { LEADER_HINT_ACCEPTED, LEADER_HINT_CANCEL, LEADER_HINT_DELETED, LEADER_HINT_RELEASED };
 /* Something was committed. Cheap; ignored while another leads. */
 void leader_hint(struct leader *leader, enum leader_hint_kind kind, uint64_t batch);
 /* This process has committed the batch. When it leads, its leader takes it from here, without reading it again, and

@@ -309,6 +309,12 @@ void folder_wake(struct reign *r)
         poll_soon(r);
 }
 
+void folder_rescan(struct reign *r)
+{
+    r->folder->floor = 0;
+    folder_wake(r);
+}
+
 void folder_tick(struct reign *r)
 {
     struct folder *f = r->folder;

@@ -23,6 +23,8 @@ void folder_begin(struct reign *r);
 void folder_expect(struct reign *r);
 /* There is something to read: at once. */
 void folder_wake(struct reign *r);
+/* The same, for batches however old. */
+void folder_rescan(struct reign *r);
 void folder_tick(struct reign *r);
 
 #endif

@@ -189,7 +189,7 @@ static bool start_stores(struct process *p)
     d->watches = watches_new(d);
     list_init(&d->exports);
     d->leader = leader_new(d->loop, d->pg, d->live, &leader);
-    p->upkeep = upkeep_new(d->loop, d->pg);
+    p->upkeep = upkeep_new(d);
     if (!p->upkeep || !d->auth || !d->acceptor || !d->gates || !d->watches || !d->leader)
         return false;
     pg_on_change(d->pg, on_postgres, p);

@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "dispatcher/guard_policy.h"
 #include "dispatcher/page_token.h"
 #include "dispatcher/present.h"
 #include "dispatcher/request.h"
@@ -249,5 +250,7 @@ const struct grpc_method service_admin_methods[] = {
      .tag = MUSTER__V1__ROLE__ROLE_ADMIN,
      .message = verify_run,
      .cancelled = verify_cancelled},
+    METHOD("GetGuardPolicy", get_guard_policy, get_guard_policy),
+    METHOD("SetGuardPolicy", set_guard_policy, set_guard_policy),
     {0},
 };

@@ -3,6 +3,7 @@
 #include "dispatcher/batches.h"
 #include "dispatcher/commands.h"
 #include "dispatcher/export.h"
+#include "dispatcher/guard.h"
 #include "dispatcher/submit.h"
 #include "dispatcher/watch.h"
 #include "muster/v1/admin_service.pb-c.h"
@@ -27,6 +28,8 @@ const struct grpc_method service_command_methods[] = {
      .message = watch_batch,
      .cancelled = watch_cancelled},
     METHOD("CancelBatch", cancel_batch, OPERATOR, cancel_batch),
+    METHOD("ApproveBatch", approve_batch, APPROVER, approve_batch),
+    METHOD("RejectBatch", reject_batch, APPROVER, reject_batch),
     METHOD("ListCommands", list_commands, READ_ONLY, list_commands),
     {.path = "/muster.v1.CommandService/ExportCommands",
      .request = &muster__v1__export_commands_request__descriptor,

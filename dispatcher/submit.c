@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "dispatcher/accept.h"
+#include "dispatcher/guard.h"
 #include "dispatcher/leader.h"
 #include "dispatcher/present.h"
 #include "dispatcher/request.h"
@@ -27,6 +28,7 @@ struct submit {
         uint8_t bit;
         struct slice target;
     } place;                         /* of the one device addressed by its id */
+    struct db_guard guard;           /* where the tenant's policy guards the command */
     char digest[TARGET_DIGEST_TEXT]; /* of the devices addressed; "": not known */
     struct status refusal;           /* what is answered unless the request was accepted before */
     Muster__V1__SubmitBatchResponse replayed;
@@ -180,7 +182,8 @@ static void no_memory(struct submit *s)
 static Muster__V1__Batch *present_accepted(struct submit *s)
 {
     const struct db_accept *b = &s->job.batch;
-    uint32_t counts[STATE_COUNT] = {[STATE_QUEUED] = b->device_count};
+    uint32_t counts[STATE_COUNT] = {0};
+    counts[s->job.state ? STATE_HELD : STATE_QUEUED] = b->device_count;
     struct db_batch row = {.id = s->job.id,
                            .request_id = b->request_id,
                            .description = b->description,
@@ -209,10 +212,33 @@ static void answer_accepted(struct submit *s)
     reply(s, &out);
 }
 
-static void answer_validated(struct submit *s)
+/* A batch that was accepted and is held: told with its approval. */
+static void on_approval(struct request *r, const struct pg_result *const *results)
+{
+    struct submit *s = (struct submit *)r;
+    Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
+    out.batch = present_accepted(s);
+    if (out.batch)
+        out.batch->approval = guard_present(&r->arena, results[0]);
+    out.target_digest = s->digest;
+    out.unknown_count = s->res.unknown_count;
+    out.n_unknown_device_ids = s->res.unknown_kept;
+    out.unknown_device_ids = (char **)(uintptr_t)s->res.unknown;
+    reply(s, &out);
+}
+
+static void answer_held(struct submit *s)
+{
+    struct pg_txn *txn = request_txn(&s->r);
+    db_guard_approval(txn, s->job.id);
+    request_query(&s->r, txn, on_approval);
+}
+
+static void answer_validated(struct submit *s, bool approval_needed)
 {
     Muster__V1__PlatformCount counts[RESOLVE_PLATFORMS], *list[RESOLVE_PLATFORMS];
     Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
+    out.approval_needed = approval_needed;
     for (int p = 0; p < RESOLVE_PLATFORMS; p++) {
         if (!s->res.platforms[p])
             continue;
@@ -272,7 +298,8 @@ static void answer_replayed(struct submit *s, const struct pg_result *result)
         refuse(s, STATUS_ALREADY_EXISTS, "REQUEST_ID_REUSED", "the request id stands for another request");
         return;
     }
-    uint32_t counts[STATE_COUNT] = {[STATE_QUEUED] = row.device_count};
+    uint32_t counts[STATE_COUNT] = {0};
+    counts[row.held ? STATE_HELD : STATE_QUEUED] = row.device_count;
     struct id_list unknown = {.arena = &s->r.arena, .ids = request_alloc(&s->r, RESOLVE_UNKNOWN_KEPT, sizeof(char *))};
     if (unknown.ids)
         db_batch_unknown(result, 0, keep_id, &unknown);
@@ -313,7 +340,8 @@ static void find_earlier(struct submit *s)
 static void announce(struct submit *s)
 {
     struct dispatcher *d = s->r.d;
-    if (!leader_accepted(d->leader, (uint64_t)s->job.id, &s->job.batch))
+    /* A held batch is nothing to the leader yet. */
+    if (!s->job.state && !leader_accepted(d->leader, (uint64_t)s->job.id, &s->job.batch))
         d->unannounced = s->job.id;
     d->figures.batches_accepted++;
     d->figures.commands_accepted += s->job.batch.device_count;
@@ -397,7 +425,10 @@ static void on_accepted(struct accept_job *job, enum err err, const struct pg_er
         if (job->device)
             place_device(s);
         announce(s);
-        answer_accepted(s);
+        if (s->job.state)
+            answer_held(s);
+        else
+            answer_accepted(s);
     } else if (job->device && job->seq < 0) {
         on_unknown_device(s);
     } else {
@@ -406,10 +437,47 @@ static void on_accepted(struct accept_job *job, enum err err, const struct pg_er
     }
 }
 
+/* --- guarded commands: see guard.h --- */
+
+static bool is_guarded(const struct submit *s)
+{
+    return s->r.caller->guarded >> (unsigned)s->in->command->kind_case & 1;
+}
+
+static void describe_guard(struct submit *s)
+{
+    uint8_t hash[crypto_hash_sha256_BYTES];
+    s->guard.kind = (int)s->in->command->kind_case;
+    s->guard.key = s->r.caller->key;
+    memcpy(s->guard.digest, s->digest, sizeof s->guard.digest);
+    crypto_hash_sha256(hash, s->job.batch.command.data, s->job.batch.command.len);
+    sodium_bin2hex(s->guard.command_hash, sizeof s->guard.command_hash, hash, sizeof hash);
+}
+
+static void on_guard(struct request *r, const struct pg_result *const *results)
+{
+    answer_validated((struct submit *)r, pg_bool(results[0], 0, 0));
+}
+
+static void ask_guard(struct submit *s)
+{
+    if (!is_guarded(s)) {
+        answer_validated(s, false);
+        return;
+    }
+    struct pg_txn *txn = request_txn(&s->r);
+    db_guard_would_hold(txn, s->r.tenant, (int)s->in->command->kind_case, s->job.batch.device_count, clock_wall_ms());
+    request_query(&s->r, txn, on_guard);
+}
+
 static void accept_it(struct submit *s)
 {
     struct status st = {0};
     s->job.done = on_accepted;
+    if (is_guarded(s)) {
+        s->job.guard = &s->guard;
+        s->job.alone = true;
+    }
     if (acceptor_submit(s->r.d->acceptor, &s->job))
         return;
     request_overload_status(&st);
@@ -419,10 +487,12 @@ static void accept_it(struct submit *s)
 /* All is well. */
 static void go_on(struct submit *s)
 {
-    if (s->in->validate_only)
-        answer_validated(s);
-    else
+    if (s->in->validate_only) {
+        ask_guard(s);
+    } else {
+        describe_guard(s);
         accept_it(s);
+    }
 }
 
 /* Results: whether there is the default zone, then when the window opens in each. */
@@ -496,10 +566,11 @@ static void on_resolved(struct resolution *res)
 }
 
 /* The id, when the request addresses one device by it: found and accepted in one step. */
-static const char *only_device(const Muster__V1__SubmitBatchRequest *in)
+static const char *only_device(const struct submit *s)
 {
+    const Muster__V1__SubmitBatchRequest *in = s->in;
     const Muster__V1__Target *target = in->target;
-    bool one = !in->validate_only && target->kind_case == MUSTER__V1__TARGET__KIND_DEVICES &&
+    bool one = !in->validate_only && !is_guarded(s) && target->kind_case == MUSTER__V1__TARGET__KIND_DEVICES &&
                target->devices->n_ids == 1 && !target->exclude && !*in->target_digest;
     return one ? target->devices->ids[0] : NULL;
 }
@@ -522,7 +593,7 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
         no_memory(s);
         return;
     }
-    s->job.device = s->job.batch.steering.len ? NULL : only_device(s->in);
+    s->job.device = s->job.batch.steering.len ? NULL : only_device(s);
     if (s->job.device) {
         accept_it(s);
         return;

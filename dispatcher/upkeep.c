@@ -2,20 +2,24 @@
 
 #include <stdlib.h>
 
+#include "dispatcher/guard.h"
 #include "lib/base/clock.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
+#include "lib/store/db_guard.h"
 #include "lib/store/db_label.h"
+#include "lib/store/pg.h"
 
-/* How long what a device said takes to be found by filters, at most. */
+/* How long what a device said takes to be found by filters, and a batch may be held longer than it must, at most. */
 #define INTERVAL_S 1.0
 /* Rows, each a worker's flush, of one transaction: it holds the tenants' rows. */
 #define NEWS_ROWS 64
-#define HOUR_MS   (3600 * 1000ll)
+/* Batches let go in one transaction. */
+#define RELEASES 100
+#define HOUR_MS  (3600 * 1000ll)
 
 struct upkeep {
-    struct ev_loop *loop;
-    struct pg *pg;
+    struct dispatcher *d;
     struct ev_timer timer;
     int64_t hour; /* when hours were last made days */
     bool busy;
@@ -23,7 +27,7 @@ struct upkeep {
 
 static void look(struct upkeep *u);
 
-/* Results: how many rows were taken[, of making days]. */
+/* Results: how many rows were taken, batches let go[, of making days]. */
 static void on_done(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                     size_t count)
 {
@@ -34,20 +38,24 @@ static void on_done(void *arg, enum err err, const struct pg_error *error, const
         u->hour = 0;
         if (err != ERR_CLOSED && err != ERR_UNAVAILABLE)
             log_warn("upkeep_failed", "error=%s message=%s", err_name(err), log_quote(error ? error->message : ""));
-    } else if (pg_int(results[0], 0, 0) == NEWS_ROWS) {
-        look(u);
+    } else {
+        if (pg_rows(results[1]))
+            guard_tell_leader(u->d, pg_int(results[1], 0, 0));
+        if (pg_int(results[0], 0, 0) == NEWS_ROWS || pg_rows(results[1]) == RELEASES)
+            look(u);
     }
 }
 
 static void look(struct upkeep *u)
 {
     int64_t hour = clock_wall_ms() / HOUR_MS;
-    if (u->busy || !pg_up(u->pg))
+    if (u->busy || !pg_up(u->d->pg))
         return;
-    struct pg_txn *txn = pg_txn_new(u->pg, PG_ANY_LANE);
+    struct pg_txn *txn = pg_txn_new(u->d->pg, PG_ANY_LANE);
     if (!txn)
         return;
     db_label_take_news(txn, NEWS_ROWS);
+    db_guard_release_due(txn, clock_wall_ms(), RELEASES);
     if (hour != u->hour)
         db_seen_forget(txn, (int32_t)hour);
     u->hour = hour;
@@ -61,22 +69,21 @@ static void on_timer(struct ev_loop *loop, struct ev_timer *t, int events)
     look(container_of(t, struct upkeep, timer));
 }
 
-struct upkeep *upkeep_new(struct ev_loop *loop, struct pg *pg)
+struct upkeep *upkeep_new(struct dispatcher *d)
 {
     struct upkeep *u = calloc(1, sizeof *u);
     if (!u)
         return NULL;
-    u->loop = loop;
-    u->pg = pg;
+    u->d = d;
     ev_timer_init(&u->timer, on_timer, INTERVAL_S, INTERVAL_S);
-    ev_timer_start(loop, &u->timer);
+    ev_timer_start(d->loop, &u->timer);
     return u;
 }
 
 void upkeep_free(struct upkeep **upkeep)
 {
     if (*upkeep)
-        ev_timer_stop((*upkeep)->loop, &(*upkeep)->timer);
+        ev_timer_stop((*upkeep)->d->loop, &(*upkeep)->timer);
     free(*upkeep);
     *upkeep = NULL;
 }

@@ -21,6 +21,7 @@
 #define REQUEST_ID_MAX         128u
 #define REASON_MAX             256u
 #define KEY_DESCRIPTION_MAX    256u
+#define DECISION_REASON_MAX    256u
 #define DIGEST_TEXT            64u /* digits of a SHA-256 */
 #define CREDENTIAL_LIFE_MIN_MS (60 * 1000ll)
 #define CREDENTIAL_LIFE_MAX_MS (3652 * DAY_MS) /* ten years */

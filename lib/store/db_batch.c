@@ -6,11 +6,12 @@
     "b.id, b.request_id, b.description, b.request_hash, b.command, b.priority, b.device_count, b.unknown_count,"       \
     " b.created_ms, b.expires_ms, b.routed_ms, b.cancel_requested_ms, b.canceled_ms, b.closed_ms, b.counts,"           \
     " c.batch_id IS NOT NULL, c.paused, c.reason, c.request > c.handled, c.handled_ms,"                                \
-    " c.steering, c.not_before_ms"
+    " c.steering, c.not_before_ms, b.held_ms IS NOT NULL"
 #define WITH_CONTROL   " LEFT JOIN batch_control c ON c.batch_id = b.id"
 #define COLUMN_CONTROL 15
-#define COLUMN_TOTAL   22
-#define COLUMN_UNKNOWN 23
+#define COLUMN_HELD    22
+#define COLUMN_TOTAL   23
+#define COLUMN_UNKNOWN 24
 
 void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id)
 {
@@ -52,12 +53,13 @@ void db_batch_list(struct pg_txn *txn, int32_t tenant, int64_t before, int state
 
 void db_batch_open(struct pg_txn *txn, int32_t tenant, int32_t limit)
 {
-    static const struct pg_stmt stmt = {"batch_open",
-                                        "SELECT b.id, b.tenant_id, t.name, b.created_ms, (SELECT coalesce(array_agg("
-                                        "k.block ORDER BY k.block), '{}') FROM batch_block k WHERE k.batch_id = b.id)"
-                                        " FROM batch b JOIN tenant t ON t.id = b.tenant_id WHERE b.closed_ms IS NULL"
-                                        " AND ($1::integer = 0 OR b.tenant_id = $1::integer) ORDER BY b.id DESC"
-                                        " LIMIT $2::integer"};
+    static const struct pg_stmt stmt = {
+        "batch_open",
+        "SELECT b.id, b.tenant_id, t.name, b.created_ms, (SELECT coalesce(array_agg("
+        "k.block ORDER BY k.block), '{}') FROM batch_block k WHERE k.batch_id = b.id),"
+        " b.held_ms IS NOT NULL FROM batch b JOIN tenant t ON t.id = b.tenant_id WHERE b.closed_ms IS NULL"
+        " AND ($1::integer = 0 OR b.tenant_id = $1::integer) ORDER BY b.id DESC"
+        " LIMIT $2::integer"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_int4(txn, limit);
@@ -86,6 +88,7 @@ void db_batch_read(const struct pg_result *r, int row, struct db_batch *out)
                              .handled_ms = pg_int(r, row, COLUMN_CONTROL + 4),
                              .steering = pg_bytes(r, row, COLUMN_CONTROL + 5),
                              .not_before_ms = pg_int(r, row, COLUMN_CONTROL + 6),
+                             .held = pg_bool(r, row, COLUMN_HELD),
                              .total = pg_int(r, row, COLUMN_TOTAL)};
     int64_t counts[STATE_COUNT] = {0};
     if (!pg_null(r, row, 14))
@@ -348,12 +351,13 @@ void db_device_commands(struct pg_txn *txn, int32_t tenant, uint32_t seq, int64_
     static const struct pg_stmt stmt = {
         "device_commands",
         "SELECT c.id, c.created_ms, c.routed_ms, c.closed_ms,"
-        " CASE WHEN length(c.states) > c.at THEN get_byte(c.states, c.at) END,"
+        " CASE WHEN length(c.states) > c.at THEN get_byte(c.states, c.at) WHEN c.held THEN 1 END,"
         " CASE WHEN length(c.times) >= 4 * c.at + 4 THEN substring(c.times FROM 4 * c.at + 1 FOR 4) END,"
         " c.result, c.total FROM"
         " (SELECT c.*, r.result, count(*) OVER () AS total, coalesce(sum(length(r.result)) OVER (ORDER BY c.id DESC"
         " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes FROM"
-        " (SELECT b.id, b.created_ms, b.routed_ms, b.closed_ms, k.states, k.times, $2::integer % 1024 - k.first AS at"
+        " (SELECT b.id, b.created_ms, b.routed_ms, b.closed_ms, b.held_ms IS NOT NULL AS held, k.states, k.times, "
+        "$2::integer % 1024 - k.first AS at"
         " FROM batch_block k JOIN batch b ON b.id = k.batch_id AND b.tenant_id = $1::integer"
         " WHERE k.block = $2::integer / 1024 AND k.batch_id < $3::bigint AND CASE WHEN $2::integer % 1024 >= k.first"
         " AND $2::integer % 1024 < k.first + 8 * length(k.targets)"

@@ -25,6 +25,7 @@ struct db_batch {
     struct slice steering; /* as struct db_accept has it */
     int64_t not_before_ms;
     int64_t handled_ms; /* when all was that was asked for before; 0: never */
+    bool held;          /* for approval, or to cool off: see db_guard.h */
     int64_t total;      /* db_batch_list: rows there would have been without the limit of bytes */
 };
 void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id);
@@ -32,7 +33,7 @@ void db_batch_find(struct pg_txn *txn, int32_t tenant, const char *request_id);
 /* Batches with a number below `before`, newest first: at most `limit`, fewer when their commands take more than `bytes`
  * (then the batch that goes over is the last). `state`: muster.v1.BatchState, 0 for any. */
 void db_batch_list(struct pg_txn *txn, int32_t tenant, int64_t before, int state, int32_t limit, int64_t bytes);
-/* Open batches of the tenant, or (0) of all, newest first: id, tenant, its name, created_ms, blocks. */
+/* Open batches of the tenant, or (0) of all, newest first: id, tenant, its name, created_ms, blocks, held. */
 void db_batch_open(struct pg_txn *txn, int32_t tenant, int32_t limit);
 void db_batch_read(const struct pg_result *r, int row, struct db_batch *out);
 /* Calls `each` for the unknown ids kept with the batch. */

@@ -32,10 +32,10 @@ void db_control_cancel_some(struct pg_txn *txn, int32_t tenant, int64_t batch, c
 
 void db_control_asked(struct pg_txn *txn, int limit)
 {
-    static const struct pg_stmt stmt = {"control_asked",
-                                        "SELECT c.batch_id, c.paused, c.request, b.closed_ms IS NOT NULL"
-                                        " FROM batch_control c JOIN batch b ON b.id = c.batch_id"
-                                        " WHERE c.request > c.handled ORDER BY c.batch_id LIMIT $1::integer"};
+    static const struct pg_stmt stmt = {
+        "control_asked", "SELECT c.batch_id, c.paused, c.request, b.closed_ms IS NOT NULL"
+                         " FROM batch_control c JOIN batch b ON b.id = c.batch_id"
+                         " WHERE c.request > c.handled AND b.held_ms IS NULL ORDER BY c.batch_id LIMIT $1::integer"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, limit);
 }

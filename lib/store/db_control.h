@@ -25,7 +25,7 @@ struct db_control {
     int32_t request;
     bool closed; /* the batch */
 };
-/* What is asked for and not carried out. */
+/* What is asked for and not carried out, but of batches held for approval, which the leader does not know. */
 void db_control_asked(struct pg_txn *txn, int limit);
 void db_control_asked_read(const struct pg_result *r, int row, struct db_control *out);
 /* block, slots of the devices for which the batch is to be canceled, asked for up to `request`. */

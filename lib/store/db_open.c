@@ -2,14 +2,14 @@
 
 #include <stdio.h>
 
-/* A batch has no more blocks than devices, nor than its tenant. */
+/* A batch has no more blocks than devices, nor than its tenant. A held one is not there: see 015_guard.sql. */
 #define OPEN_COLUMNS                                                                                                   \
     "SELECT b.id, b.tenant_id, b.priority, least(b.device_count, (t.next_seq + 1023) / 1024), length(b.command),"      \
     " b.created_ms, b.expires_ms, b.routed_ms IS NOT NULL, b.cancel_requested_ms IS NOT NULL,"                         \
     " b.canceled_ms IS NOT NULL, c.batch_id IS NOT NULL, coalesce(c.paused, false), coalesce(c.request, 0),"           \
     " c.not_before_ms, c.deliver_by_ms, c.execution_ms, c.time_window, c.window_zone"                                  \
     " FROM batch b JOIN tenant t ON t.id = b.tenant_id LEFT JOIN batch_control c ON c.batch_id = b.id"                 \
-    " WHERE b.closed_ms IS NULL"
+    " WHERE b.closed_ms IS NULL AND b.held_ms IS NULL"
 
 static void put_page(struct pg_txn *txn, const struct pg_stmt *stmt, uint64_t after, int limit)
 {

@@ -64,7 +64,9 @@ void db_key_create(struct pg_txn *txn, const char *tenant, int role, const uint8
 void db_key_get(struct pg_txn *txn, int64_t id)
 {
     static const struct pg_stmt stmt = {
-        "key_get", "SELECT " KEY_COLUMNS " FROM api_key k JOIN tenant t ON t.id = k.tenant_id WHERE k.id = $1::bigint"};
+        "key_get",
+        "SELECT " KEY_COLUMNS
+        ", guard_mask(k.tenant_id) FROM api_key k JOIN tenant t ON t.id = k.tenant_id WHERE k.id = $1::bigint"};
     pg_txn_add(txn, &stmt);
     pg_put_int8(txn, id);
 }
@@ -104,4 +106,9 @@ void db_key_read(const struct pg_result *r, int row, struct db_key *out)
                            .tenant_name = pg_text(r, row, 5),
                            .created_ms = pg_int(r, row, 6),
                            .revoked_ms = pg_int(r, row, 7)};
+}
+
+uint32_t db_key_guarded(const struct pg_result *r, int row)
+{
+    return (uint32_t)pg_int(r, row, 8);
 }

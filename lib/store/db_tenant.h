@@ -43,5 +43,7 @@ void db_key_list(struct pg_txn *txn, const char *tenant, int64_t after, int32_t 
 /* Also answers a key that was revoked before, as it is. */
 void db_key_revoke(struct pg_txn *txn, int64_t id, int64_t now_ms, int64_t by_key);
 void db_key_read(const struct pg_result *r, int row, struct db_key *out);
+/* Of a row of db_key_get: bit n says that the tenant's policy guards field n of muster.v1.Command. */
+uint32_t db_key_guarded(const struct pg_result *r, int row);
 
 #endif

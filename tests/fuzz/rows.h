@@ -9,7 +9,7 @@
 #include "tests/fuzz/input.h"
 
 #define ROWS_MAX     6
-#define ROWS_COLUMNS 18 /* more than any statement has */
+#define ROWS_COLUMNS 28 /* more than any statement has */
 #define ROWS_CELL    4096
 
 /* int4[] of `n` numbers, `first` and on, `step` apart. */

@@ -23,10 +23,12 @@ DONE, NOT_ALL, USAGE, RPC = 0, 1, 2, 3
 SUBCOMMANDS = [line.split() for line in """migrate
 dev
 chaos
+verify
 plan
 tenant bootstrap
 tenant create
 tenant list
+tenant policy
 key create
 key list
 key revoke
@@ -47,6 +49,8 @@ batch watch
 batch cancel
 batch pause
 batch resume
+batch approve
+batch reject
 batch commands
 command get
 hold
@@ -170,6 +174,35 @@ def test_tags_attributes_filters_and_digests(module_stack_without_worker):
     assert "line 1, column 7: expected a value" in submit("--filter", "tag = ", check=RPC).stderr
     assert "at most one of --exclude" in submit("--all", "--exclude-group", "a", "--exclude-filter", "b", check=USAGE).stderr
     assert "exactly one of" in submit("--all", "--filter", "tag = x", check=USAGE).stderr
+
+
+@SERVED
+def test_approval_and_policy(module_stack_without_worker):
+    s = module_stack_without_worker
+    tenant = s.make_tenant()
+    env = s.cli_env(tenant)
+    approver = s.cli_env(s.make_key(tenant.number, 4))
+    cli("device", "import", env=env, stdin="a,ios\nb,ios\n", check=DONE)
+    shown = cli("tenant", "policy", tenant.name, env=env, check=DONE).stdout
+    assert "wipe remove_application restore" in shown and "100 devices and 10 % of the fleet" in shown and "left         1 " in shown
+    changed = cli("tenant", "policy", tenant.name, "--devices", 0, "--cooling-off", "0s", "--command", "wipe", env=env, check=DONE)
+    assert re.search("commands +wipe\n", changed.stdout) and "0 devices and 10 %" in changed.stdout
+    assert "would be held for approval" in cli("batch", "submit", "--type", "wipe", "--all", "--validate-only", env=env,
+                                               check=DONE).stdout
+    shown = cli("batch", "submit", "--type", "wipe", "--all", env=env, check=DONE).stdout
+    batch = re.search(r"batch (\d+):", shown).group(1)
+    assert "approval     PENDING" in shown and "2 HELD" in shown
+    digest, command = re.search("digest +([0-9a-f]{64})", shown).group(1), re.search("command +([0-9a-f]{64})", shown).group(1)
+    flags = ("--digest", digest, "--command-hash", command, "--reason", "fine")
+    assert "needs --digest and --command-hash" in cli("batch", "approve", batch, "--digest", digest, env=approver, check=USAGE).stderr
+    assert "PERMISSION_DENIED (SAME_KEY)" in cli("batch", "approve", batch, *flags, env=env, check=RPC).stderr
+    shown = cli("batch", "approve", batch, *flags, env=approver, check=DONE).stdout
+    assert "approval     RELEASED" in shown and ": fine" in shown
+    second = re.search(r"batch (\d+):", cli("batch", "submit", "--type", "wipe", "--all", env=env, check=DONE).stdout).group(1)
+    assert "approval     REJECTED" in cli("batch", "reject", second, "--reason", "no", env=approver, check=DONE).stdout
+    assert "guard        off" in cli("tenant", "policy", tenant.name, "--disable", env=env, check=DONE).stdout
+    assert "contradict" in cli("tenant", "policy", tenant.name, "--disable", "--enable", env=env, check=USAGE).stderr
+    assert "PERMISSION_DENIED" in cli("tenant", "policy", tenant.name, "--disable", env=approver, check=RPC).stderr
 
 
 # --- the capacity model ---
