@@ -169,7 +169,9 @@ $(BUILD)/grpc-test-server: $(call objects,$(wildcard tests/grpc_server/*.c)) $(L
 	$(Q)$(link)
 # What tests/unit/inject.c stands in for.
 INJECTED := malloc calloc realloc aligned_alloc strdup strndup recv send accept4 socket connect protobuf_c_message_unpack \
-            nghttp2_session_callbacks_new nghttp2_option_new nghttp2_session_server_new2 nghttp2_session_client_new2
+            $(addprefix nghttp2_,session_callbacks_new option_new session_server_new2 session_client_new2 submit_response \
+                submit_request submit_trailer submit_settings submit_rst_stream submit_goaway session_resume_data \
+                session_consume_stream session_consume_connection session_mem_recv session_mem_send)
 $(filter $(BUILD)/unit/test_inject_%,$(UNIT)): $(BUILD)/tests/unit/inject.o
 $(BUILD)/unit/test_inject_%: INJECT := $(INJECTED:%=-Wl,--wrap=%)
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(PARTS) $(LIB)
