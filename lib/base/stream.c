@@ -72,74 +72,6 @@ static void update_events(struct stream *s)
     set_events(s, (reading && !s->parked && s->state != STREAM_CONNECTING ? EV_READ : 0) | (blocked ? EV_WRITE : 0));
 }
 
-static int64_t first_deadline(const struct list *streams)
-{
-    return list_empty(streams) ? INT64_MAX : container_of(streams->next, struct stream, link)->deadline;
-}
-
-static void arm_timer(struct stream_hub *hub, int64_t now)
-{
-    int64_t first = first_deadline(&hub->deadlines), shaking = first_deadline(&hub->shaking);
-    if (shaking < first)
-        first = shaking;
-    ev_timer_stop(hub->loop, &hub->timer);
-    if (first == INT64_MAX)
-        return;
-    ev_timer_set(&hub->timer, (double)(first > now ? first - now : 0) / 1000 + 0.001, 0);
-    ev_timer_start(hub->loop, &hub->timer);
-}
-
-/* Timeouts differ little, so the place is found near the tail. */
-static void set_deadline_in(struct stream *s, struct list *streams, int64_t ms_from_now)
-{
-    struct stream_hub *hub = s->hub;
-    int64_t now = clock_mono_us() / 1000;
-    s->deadline = now + ms_from_now;
-    list_remove(&s->link);
-    struct list *at = streams;
-    while (at->prev != streams && container_of(at->prev, struct stream, link)->deadline > s->deadline)
-        at = at->prev;
-    list_insert(at, &s->link);
-    if (streams->next == &s->link || !ev_is_active(&hub->timer))
-        arm_timer(hub, now);
-}
-
-void stream_set_deadline(struct stream *s, int64_t ms_from_now)
-{
-    set_deadline_in(s, &s->hub->deadlines, ms_from_now);
-}
-
-void stream_shake(struct stream *s)
-{
-    if (!s->closing)
-        set_deadline_in(s, &s->hub->shaking, s->handshake_ms);
-}
-
-static void clear_deadline(struct stream *s)
-{
-    list_remove(&s->link);
-    list_append(&s->hub->open, &s->link);
-}
-
-static void expire(struct list *streams, int64_t now)
-{
-    while (first_deadline(streams) <= now) {
-        struct stream *s = container_of(streams->next, struct stream, link);
-        s->hub->stats.handshakes_timed_out += s->state == STREAM_HANDSHAKE && !s->client;
-        stream_fail(s, s->state == STREAM_LINGER ? ERR_CLOSED : ERR_TIMEOUT);
-    }
-}
-
-static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
-{
-    (void)loop, (void)revents;
-    struct stream_hub *hub = container_of(w, struct stream_hub, timer);
-    int64_t now = clock_mono_us() / 1000;
-    expire(&hub->deadlines, now);
-    expire(&hub->shaking, now);
-    arm_timer(hub, now);
-}
-
 void stream_close(struct stream *s)
 {
     struct stream_hub *hub = s->hub;
@@ -272,7 +204,7 @@ static void queue_hello(struct stream *s)
     s->parked = ++hub->hello_count > STREAM_HELLOS_WATCHED;
     hub->stats.handshakes_waited += s->parked;
     if (!s->closing)
-        clear_deadline(s);
+        stream_clear_deadline(s);
     update_events(s);
 }
 
@@ -333,7 +265,7 @@ void stream_opened(struct stream *s)
         mark_turn(s);
         return;
     }
-    clear_deadline(s);
+    stream_clear_deadline(s);
     if (s->out)
         mark_turn(s);
     if (s->handler->on_open)
@@ -650,7 +582,7 @@ struct stream_hub *stream_hub_new(struct ev_loop *loop)
     ev_prepare_start(loop, &hub->prepare);
     ev_unref(loop);
     ev_idle_init(&hub->idle, on_idle);
-    ev_timer_init(&hub->timer, on_timer, 0, 0);
+    ev_timer_init(&hub->timer, stream_on_timer, 0, 0);
     return hub;
 }
 

@@ -1,5 +1,5 @@
-/* What stream.c, stream_listener.c and the kinds of TLS records (stream_tls.c, stream_lean.c) share; for no one else.
- * Owns: struct stream, struct stream_hub. May call: OpenSSL, libev. Loop rule: as stream.h. */
+/* What stream.c, stream_deadline.c, stream_listener.c and the kinds of TLS records (stream_tls.c, stream_lean.c) share;
+ * for no one else. Owns: struct stream, struct stream_hub. May call: OpenSSL, libev. Loop rule: as stream.h. */
 #ifndef MUSTER_BASE_STREAM_INTERNAL_H
 #define MUSTER_BASE_STREAM_INTERNAL_H
 
@@ -140,6 +140,10 @@ struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum 
 void stream_set_deadline(struct stream *s, int64_t ms_from_now);
 /* A server's stream begins its handshake: gives it a deadline of its own. */
 void stream_shake(struct stream *s);
+/* It has all the time it wants. */
+void stream_clear_deadline(struct stream *s);
+/* Of hub->timer. */
+void stream_on_timer(struct ev_loop *loop, ev_timer *w, int revents);
 /* Closes and calls on_close. */
 void stream_fail(struct stream *s, enum err why);
 /* Has come to STREAM_OPEN. */
