@@ -14,6 +14,8 @@
 /* Connections before CONNECT: a fleet that comes all at once finds room, with those whom the kernel lets wait behind
  * them, and who only holds connections open costs no more than this. */
 #define STRANGERS_MAX 16384
+/* Ended at one look because their time is over; the others at the next. */
+#define STRANGERS_ENDED 256
 /* Of the oldest of them so many are looked at for one that is silent. */
 #define STRANGERS_LOOK 64
 /* A token signed with a key we don't know makes the keys be read again; after so many ticks it is refused. */
@@ -294,9 +296,11 @@ int mqtt_server_listen(struct mqtt_server *server, const char *address, struct t
 static void look_at_strangers(struct mqtt_server *server)
 {
     int64_t due = mono_ms() - MQTT_CONNECT_MS;
+    unsigned ended = 0;
     list_for_each (pos, tmp, &server->strangers) {
         struct stranger *s = container_of(pos, struct stranger, link);
-        if (s->since_ms && s->since_ms <= due) {
+        if (s->since_ms && s->since_ms <= due && ended < STRANGERS_ENDED) {
+            ended++;
             server->stats.connect_timeouts++;
             mqtt_bury(server, s->stream);
             stranger_free(s);

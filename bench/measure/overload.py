@@ -100,7 +100,7 @@ class Crowd:
     """Processes of half-open peers: all manners, `count` connections in all, those closed made anew."""
 
     def __init__(self, address, count):
-        self.children = [subprocess.Popen([sys.executable, STRANGERS, address, str(count // 6), manner, str(2 + n), "300"],
+        self.children = [subprocess.Popen([sys.executable, STRANGERS, address, str(count // 6), manner, str(2 + n), "50"],
                                           stdin=subprocess.PIPE, stdout=subprocess.PIPE)
                          for n, manner in enumerate(["silent", "half", "hello"] * 2)]
 

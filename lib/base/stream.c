@@ -197,6 +197,11 @@ static void read_once(struct stream *s)
 static void queue_hello(struct stream *s)
 {
     struct stream_hub *hub = s->hub;
+    /* None may begin for a while: to be told again and again would keep the loop from sleeping. */
+    if (s->queued && hub->handshakes >= STREAM_HANDSHAKES_MAX) {
+        s->parked = true;
+        update_events(s);
+    }
     if (!list_empty(&s->turn))
         return;
     s->queued = true;

@@ -51,9 +51,10 @@ void stream_clear_deadline(struct stream *s)
     list_append(&s->hub->open, &s->link);
 }
 
+/* Those who came all at once are late all at once: the rest waits for the next turn. */
 static void expire(struct list *streams, int64_t now)
 {
-    while (first_deadline(streams) <= now) {
+    for (unsigned n = 0; n < STREAM_EXPIRIES_PER_TURN && first_deadline(streams) <= now; n++) {
         struct stream *s = container_of(streams->next, struct stream, link);
         s->hub->stats.handshakes_timed_out += s->state == STREAM_HANDSHAKE && !s->client;
         stream_fail(s, s->state == STREAM_LINGER ? ERR_CLOSED : ERR_TIMEOUT);

@@ -37,8 +37,11 @@
  * so long that it is closed. Crowds of peers 0.3 s away need about so many. */
 #define STREAM_HANDSHAKES_MAX     1024
 #define STREAM_HANDSHAKE_PATIENCE 5000 /* ms */
-/* So many handshakes at a time leave memory behind that is worth giving back. */
-#define STREAM_CROWD 64
+/* So many handshakes at a time leave memory behind that is worth giving back, if it is not done all the time. */
+#define STREAM_CROWD        64
+#define STREAM_GIVE_BACK_MS 60000
+/* Streams closed in one turn because their time is over; each takes some 20 µs. */
+#define STREAM_EXPIRIES_PER_TURN 32
 /* Ciphertext the kernel did not take: one record's worth, and the answers to a peer's key updates. More is an attack.
  */
 #define STREAM_WIRE_MAX 65536
@@ -126,6 +129,7 @@ struct stream_hub {
     void *may_arg;
     int64_t handshakes_us; /* what they took in this turn */
     struct stream_stats stats;
+    int64_t given_back_ms;                /* when memory was, last; 0: never */
     unsigned handshakes, handshakes_peak; /* under way, with SSL objects; the most since memory was last given back */
     unsigned spare_count;
     struct buf *spare[STREAM_SPARES_MAX];

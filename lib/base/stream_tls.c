@@ -247,9 +247,11 @@ static void end_handshake(struct stream *s)
         return;
     s->shaking = false;
     hub->handshakes--;
-    if (hub->handshakes_peak >= STREAM_CROWD && hub->handshakes <= hub->handshakes_peak / 16) {
+    int64_t began = clock_mono_us();
+    bool long_ago = !hub->given_back_ms || began / 1000 - hub->given_back_ms > STREAM_GIVE_BACK_MS;
+    if (long_ago && hub->handshakes_peak >= STREAM_CROWD && hub->handshakes <= hub->handshakes_peak / 16) {
         hub->handshakes_peak = hub->handshakes;
-        int64_t began = clock_mono_us();
+        hub->given_back_ms = began / 1000;
         malloc_trim(0);
         log_debug("memory_given_back", "us=%lld", (long long)(clock_mono_us() - began));
     }

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 from harness import raw_mqtt
-from harness.reports import without_quarantine
+from harness.reports import memory_factor, without_quarantine
 from harness.stack import have
 from harness.strangers import MANNERS, Strangers
 from harness.until import until
@@ -48,14 +48,15 @@ def test_half_open_connections_keep_nobody_out(narrow, manner):
 
 def test_handshakes_that_stop_halfway_are_bounded(stack):
     """More than may be under way: each takes memory, so those behind wait, and the slowest are closed for them."""
-    stack.start()
+    stack.start(workers=0)
+    stack.start_worker(env=without_quarantine())
     client = stack.client(stack.make_tenant())
     worker, tokens = stack.workers[0], stack.make_devices(client, 20)
     before = worker.rss()
     with Strangers(worker.address, 1500, "hello") as strangers:
         strangers.connect()
         fleet = stack.start_fleet(tokens)
-        assert worker.rss() - before < 72 << 20
+        assert worker.rss() - before < (72 << 20) * memory_factor()
         assert figure(worker, "muster_worker_handshakes_dropped_total") > 400
         assert (fleet.stats()["failures"], fleet.stats()["ready"]) == (0, 20)
 
@@ -133,7 +134,7 @@ def test_results_that_are_not_durable_yet_are_bounded(make_stack):
     """PostgreSQL is away: devices with results are not read any more when 32 MiB of them wait; each is durable in the end."""
     stack = make_stack()
     stack.start(workers=0)
-    worker = stack.start_worker("--listen-plain", "127.0.0.1:0")
+    worker = stack.start_worker("--listen-plain", "127.0.0.1:0", env=without_quarantine())
     client = stack.client(stack.make_tenant())
     tokens = stack.make_devices(client, 100)
     batch = stack.submit(client).batch
@@ -156,7 +157,7 @@ def test_results_that_are_not_durable_yet_are_bounded(make_stack):
     until(lambda: figure(worker, "muster_worker_choked_total") > 50, what="devices are not read any more")
     waiting = figure(worker, "muster_worker_result_bytes_waiting")
     assert 32 << 20 <= waiting < 36 << 20
-    assert worker.rss() - before < 100 << 20
+    assert worker.rss() - before < (100 << 20) * memory_factor()
     stack.postgres.restart()
     for c in clients.values():
         assert {c.expect(raw_mqtt.PUBACK) for _ in range(30)} == {(n + 1).to_bytes(2, "big") for n in range(30)}

@@ -3,6 +3,7 @@ import time
 
 import pytest
 from harness.grpc_server import DATA, END_STREAM, HEADERS, PREFACE, SETTINGS, Raw, frame, message, request_fields
+from harness.reports import memory_factor, without_quarantine
 from harness.stack import have
 from harness.until import until
 
@@ -15,7 +16,7 @@ SERVICE = "/muster.v1.CommandService/"
 def crowd(stack):
     """(stack, client, batch): 20,000 devices, a worker that answers for them once it is started."""
     stack.start(workers=0)
-    plain = stack.start_dispatcher("--no-tls")
+    plain = stack.start_dispatcher("--no-tls", env=without_quarantine())
     tenant = stack.make_tenant()
     client = stack.client(tenant)
     stack.import_devices(client, [f"device-{n:06d}" for n in range(20000)])
@@ -58,7 +59,7 @@ def test_watchers_that_read_nothing(crowd):
     batches = [stack.submit(client).batch.id for _ in range(20)]
     for b in [batch.id, *batches]:
         assert stack.watch(client, b, timeout=60).progress.succeeded == 20000
-    assert plain.rss() - before < 16 << 20
+    assert plain.rss() - before < (16 << 20) * memory_factor()
     for c in connections:
         c.close()
     until(lambda: plain.figures()["muster_dispatcher_watchers"] == 0, what="they are forgotten")
@@ -80,7 +81,7 @@ def test_exporters_and_callers_that_read_nothing(crowd):
     answered(pages, 200)
     # 16 of each: exports with 256 KiB and what they have read ahead, pages of a megabyte; and what handling 200 calls at a time
     # takes for a moment.
-    assert plain.rss() - before < 96 << 20
+    assert plain.rss() - before < (96 << 20) * memory_factor()
     reader = Raw(plain.port)
     done = reader.finish(call(reader, tenant, "GetBatch", stack.pb.GetBatchRequest(batch_id=batch.id)))
     assert done[0]["grpc-status"] == "0" and time.monotonic() - began < 60

@@ -8,7 +8,7 @@ import time
 import grpc
 import pytest
 from harness.daemons import program
-from harness.reports import without_quarantine
+from harness.reports import memory_factor, without_quarantine
 from harness.stack import have
 from harness.until import until
 
@@ -82,7 +82,7 @@ def test_a_flooding_tenant_is_turned_away_and_a_small_one_is_not(stack):
     assert slowest < 3, "a small tenant waits behind a large one"
     told, errors = flood.end()
     assert told["failed"] > told["ok"] > 0 and "RESOURCE_EXHAUSTED" in errors
-    assert dispatcher.rss() - before < 96 * 1024 * 1024
+    assert dispatcher.rss() - before < (96 << 20) * memory_factor()
     stack.sql(FAST)
     for b in batches:
         assert stack.watch(client, b, timeout=60).progress.succeeded == 10
@@ -143,4 +143,4 @@ def test_a_redis_that_stops_for_seconds_loses_nothing(stack):
         assert stack.watch(client, b, timeout=60).progress.succeeded == 400
     assert fleet.stats()["executed"] == 400 * len(batches)
     for d, was in zip([*stack.workers, *stack.dispatchers], before):
-        assert d.rss() - was < 48 * 1024 * 1024
+        assert d.rss() - was < (48 << 20) * memory_factor()

@@ -54,6 +54,11 @@ def without_quarantine():
     return {**os.environ, "ASAN_OPTIONS": _join(os.environ.get("ASAN_OPTIONS"), small)}
 
 
+def memory_factor():
+    """How much more memory programs may take than they do without sanitizers, which put a wall around every allocation."""
+    return 4 if os.path.basename(os.environ.get("MUSTER_BUILD", "build")) == "san" else 1
+
+
 def wrapper():
     """The command that programs under test are run by, as a list; mostly empty."""
     return [word.replace("{reports}", os.environ.get("MUSTER_TEST_REPORTS", "."))
