@@ -445,7 +445,8 @@ static void let_end(struct grpc_call *call, struct dispatcher *d)
 
 static void run_call(struct dispatcher *d, struct slice *in)
 {
-    static const struct caller admin = {CALL_CALLER, 1, TENANT, MUSTER__V1__ROLE__ROLE_ADMIN};
+    static const struct caller admin = {
+        .kind = CALL_CALLER, .key = 1, .tenant = TENANT, .role = MUSTER__V1__ROLE__ROLE_ADMIN};
     struct grpc_call call = {.method = method_of(take_u16(in))};
     redis_is_up = !(take_u8(in) & 1);
     if (admit(&call, d, &admin, in)) {
