@@ -28,6 +28,8 @@ static void again(struct reign *r, uint64_t id, bool redo)
     struct open_batch *batch = open_set_find(&r->set, id);
     if (!batch || batch->stage != OPEN_RUNNING || !batch->touched || batch->rebuild || batch->looking)
         return;
+    if (batch->cancel_begun && !batch->canceled)
+        return; /* its moves must not be mixed with these: looked at again when it is over */
     log_info("repair", "batch=%llu redo=%s", (unsigned long long)id, redo ? "true" : "false");
     batch->redo = redo;
     batch->looking = batch->block_count;

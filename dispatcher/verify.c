@@ -109,6 +109,7 @@ static void forget_look(struct verify *v)
     v->part = NULL;
     v->tenant_count = v->worker_count = v->report_count = 0;
     buf_free(&v->told_by_workers);
+    buf_free(&v->slots);
     buf_reset(&v->open);
 }
 

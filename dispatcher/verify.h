@@ -35,12 +35,13 @@ struct verify_worker {
     int64_t waiting, inbox;     /* commands in its hands; entries in its inboxes */
 };
 
-/* The devices of one block that one worker has, as it says. */
+/* The devices of one block that one worker has, as it says. In a large fleet there are many of them, of few devices
+ * each. */
 struct verify_report {
     uint32_t tenant, block;
-    uint16_t worker;
+    uint16_t worker, count;
     bool seen;
-    struct bitmap here, idle;
+    size_t at; /* of its slots in `slots` */
 };
 
 struct verify {
@@ -65,6 +66,7 @@ struct verify {
     struct verify_report *reports;
     size_t report_count;
     struct buf told_by_workers; /* struct verify_report, until all have told */
+    struct buf slots;           /* u16 each, with REPORT_IDLE, in order */
     struct buf open;            /* u64: numbers of the open batches that were looked at, in order */
     int32_t *blocks;            /* of the batch that is being looked at */
     void *part;                 /* the part's own, freed with free() */
@@ -94,6 +96,9 @@ struct verify_finding *verify_note(struct verify *v, Muster__V1__Difference kind
 const struct verify_tenant *verify_tenant(const struct verify *v, uint32_t id);
 const struct verify_worker *verify_worker(const struct verify *v, uint16_t number);
 struct verify_report *verify_report(struct verify *v, uint32_t tenant, uint32_t block, uint16_t worker);
+struct bitmap verify_report_slots(const struct verify *v, const struct verify_report *r);
+/* Whether it has a session for the slot which holds nothing and expects nothing. */
+bool verify_report_idle(const struct verify *v, const struct verify_report *r, unsigned slot);
 
 /* Handlers of AdminService.Verify. */
 void verify_run(struct grpc_call *call, void *service, const ProtobufCMessage *request);

@@ -56,7 +56,7 @@ static bool out_of_hands(struct verify *v, const struct db_open *row, uint32_t b
     if (!w || !w->telling || w->waiting || w->inbox)
         return false;
     const struct verify_report *r = verify_report(v, row->tenant, block, number);
-    return r && bitmap_test(&r->idle, slot);
+    return r && verify_report_idle(v, r, slot);
 }
 
 static uint16_t presence_of(const struct live_seen *seen, const struct state_string *s, unsigned slot)

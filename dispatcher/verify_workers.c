@@ -41,6 +41,32 @@ struct verify_report *verify_report(struct verify *v, uint32_t tenant, uint32_t 
     return v->report_count ? bsearch(&key, v->reports, v->report_count, sizeof key, compare) : NULL;
 }
 
+static uint16_t slot_at(const struct verify *v, const struct verify_report *r, size_t i)
+{
+    return load_u16le(buf_slice(&v->slots).data + r->at + 2 * i);
+}
+
+struct bitmap verify_report_slots(const struct verify *v, const struct verify_report *r)
+{
+    struct bitmap here = {{0}};
+    for (size_t i = 0; i < r->count; i++)
+        bitmap_set(&here, slot_at(v, r, i) % BLOCK_SLOTS);
+    return here;
+}
+
+bool verify_report_idle(const struct verify *v, const struct verify_report *r, unsigned slot)
+{
+    size_t low = 0, high = r->count;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (slot_at(v, r, mid) % BLOCK_SLOTS < slot)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < r->count && slot_at(v, r, low) == (slot | REPORT_IDLE);
+}
+
 /* All have told, or are silent. */
 static void asked_all(struct verify *v)
 {
@@ -71,15 +97,14 @@ static void asked_all(struct verify *v)
 
 static void keep_report(struct verify *v, uint16_t worker, const struct live_report *r)
 {
-    struct verify_report report = {.tenant = r->tenant, .block = r->block, .worker = worker};
-    for (size_t i = 0; i + 2 <= r->slots.len; i += 2) {
-        uint16_t slot = load_u16le(r->slots.data + i);
-        bitmap_set(&report.here, slot % BLOCK_SLOTS);
-        if (slot & REPORT_IDLE)
-            bitmap_set(&report.idle, slot % BLOCK_SLOTS);
-    }
+    struct verify_report report = {.tenant = r->tenant,
+                                   .block = r->block,
+                                   .worker = worker,
+                                   .count = (uint16_t)(r->slots.len / 2),
+                                   .at = buf_len(&v->slots)};
     buf_put(&v->told_by_workers, &report, sizeof report);
-    if (v->told_by_workers.failed)
+    buf_put(&v->slots, r->slots.data, r->slots.len);
+    if (v->told_by_workers.failed || v->slots.failed)
         abort();
 }
 
@@ -227,7 +252,7 @@ static void compare_presence(struct verify *v, const struct presence *p, const s
     const struct verify_worker *w = verify_worker(v, at->number);
     struct verify_report *report = verify_report(v, p->tenant, p->block, at->number);
     char here[48];
-    struct bitmap only = at->slots;
+    struct bitmap only = at->slots, told = {{0}};
     snprintf(here, sizeof here, "worker %u", at->number);
     if (!w || !w->alive) {
         note_bits(v, MUSTER__V1__DIFFERENCE__DIFFERENCE_PRESENCE_OF_NOBODY, p, at->number, &only, here,
@@ -237,12 +262,13 @@ static void compare_presence(struct verify *v, const struct presence *p, const s
     if (!w->telling)
         return;
     if (report)
-        bitmap_and_not(&only, &report->here);
+        told = verify_report_slots(v, report);
+    bitmap_and_not(&only, &told);
     note_bits(v, MUSTER__V1__DIFFERENCE__DIFFERENCE_PRESENCE_WITHOUT_SESSION, p, at->number, &only, here, "no session");
     if (!report)
         return;
     report->seen = true;
-    only = report->here;
+    only = told;
     bitmap_and_not(&only, &at->slots);
     note_bits(v, MUSTER__V1__DIFFERENCE__DIFFERENCE_SESSION_WITHOUT_PRESENCE, p, at->number, &only, "elsewhere or none",
               "sessions");
@@ -291,8 +317,9 @@ static void look_at_unseen(struct verify *v)
     for (size_t i = 0; i < v->report_count; i++) {
         const struct verify_report *r = &v->reports[i];
         struct presence p = {v, r->tenant, r->block};
+        struct bitmap here = verify_report_slots(v, r);
         if (!r->seen && verify_tenant(v, r->tenant))
-            note_bits(v, MUSTER__V1__DIFFERENCE__DIFFERENCE_SESSION_WITHOUT_PRESENCE, &p, r->worker, &r->here,
+            note_bits(v, MUSTER__V1__DIFFERENCE__DIFFERENCE_SESSION_WITHOUT_PRESENCE, &p, r->worker, &here,
                       "elsewhere or none", "sessions");
     }
 }
