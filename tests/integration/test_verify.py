@@ -5,6 +5,7 @@ import struct
 import time
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from harness.stack import OPERATOR, have
 from harness.until import until
 from test_recovery import Load
@@ -162,6 +163,36 @@ def test_one_tenant_and_who_may(stack, cli):
     refused = cli("verify", env=verify.env, check=3)
     assert "PERMISSION_DENIED" in refused.stderr
     assert "TENANT_NOT_FOUND" in cli("verify", "--tenant", "none", env=stack.cli_env(first), check=3).stderr
+
+
+def test_what_is_held_does_not_differ_and_stays_held(stack, cli):
+    """Paused, not due yet, of a tenant that is held: nothing is told, and filling Redis again keeps it so."""
+    pb = stack.pb
+    stack.start()
+    tenant, held = stack.make_tenant(), stack.make_tenant()
+    client = stack.client(tenant)
+    (device_id, token), = stack.make_devices(client, 1).items()
+    stack.make_devices(stack.client(held), 1)
+    paused = stack.submit(client).batch.id
+    client.control.PauseBatch(pb.PauseBatchRequest(batch_id=paused))
+    later = Timestamp(seconds=int(time.time()) + 3600)
+    stack.submit(client, steering=pb.Steering(not_before=later))
+    client.control.Hold(pb.HoldRequest(tenant=held.name))
+    stack.submit(stack.client(held))
+    verify = Verify(cli, stack, tenant)
+    with stack.device(device_id, token).connect(stack.workers[0].address) as device:
+        hand = Injured(stack, tenant)
+        until(lambda: hand.presence(0))
+        assert not verify()
+        hand.byte(paused, 0, 15)
+        assert set(verify("--repair")) == {"impossible_state"}
+        assert not verify()
+        hand.redis.flushall()
+        until(lambda: not (hand.redis.get("muster:generation") or b"filling").startswith(b"filling") and hand.presence(0))
+        assert not verify()
+        assert device.deliveries.empty()
+        client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=paused))
+        assert device.next().command_id.startswith(f"00000000-{paused:04x}-")
 
 
 def test_nothing_is_told_of_a_healthy_stack_under_load(make_stack, cli):
