@@ -78,8 +78,8 @@ def test_a_flooding_tenant_is_turned_away_and_a_small_one_is_not(stack):
         began = time.monotonic()
         batches.append(stack.submit(client).batch.id)
         slowest = max(slowest, time.monotonic() - began)
-    # Two commits at most: the one that has just begun, and its own.
-    assert slowest < 3, "a small tenant waits behind a large one"
+    # Two commits, the one that has just begun and its own, and what a busy machine adds; in one line with the flood, 40.
+    assert slowest < 10, "a small tenant waits behind a large one"
     told, errors = flood.end()
     assert told["failed"] > told["ok"] > 0 and "RESOURCE_EXHAUSTED" in errors
     assert dispatcher.rss() - before < (96 << 20) * memory_factor()

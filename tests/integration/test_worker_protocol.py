@@ -126,10 +126,20 @@ def test_extended_authentication_is_refused(router, worker):
         c.expect_end()
 
 
-def test_who_says_nothing_is_closed(worker):
-    with RawClient(worker.ready["plain"], timeout=30) as c:
+def test_who_says_nothing_or_hardly_anything_is_closed(worker):
+    """CONNECT must come whole in its time: each byte of it does not begin that anew. Nor does it matter how long it says it is."""
+    with RawClient(worker.ready["plain"], timeout=30) as c, RawClient(worker.ready["plain"], timeout=0.25) as slow:
         c.send(b"\x10")
+        slow.send(b"\x10\xff\x3f")
         began = time.monotonic()
+        with pytest.raises((AssertionError, BrokenPipeError, ConnectionResetError)):  # half a packet, and then the end
+            while time.monotonic() - began < 20:
+                slow.send(b"\0")
+                try:
+                    assert slow.socket.recv(1)
+                except TimeoutError:
+                    pass
+        assert 9 < time.monotonic() - began < 15
         c.expect_end()
         assert 9 < time.monotonic() - began < 15
 
