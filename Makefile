@@ -26,10 +26,10 @@ PACKAGES := libev-dev libhiredis-dev libssl-dev libnghttp2-dev libprotobuf-c-dev
             libinih-dev libcmocka-dev postgresql redis-server openssl build-essential pkg-config \
             clang clang-format clang-tidy cppcheck libclang-rt-14-dev \
             python3 python3-grpcio python3-protobuf python3-paho-mqtt python3-psycopg2 python3-redis python3-pytest \
-            python3-pytest-timeout python3-pytest-xdist gnutls-bin libnss3-tools libfaketime
+            python3-pytest-timeout python3-pytest-xdist gnutls-bin libnss3-tools libfaketime valgrind
 
 # What Muster is measured beside or with, and nothing else needs.
-BENCH_PACKAGES := mosquitto nats-server valgrind rabbitmq-server ruby-sidekiq beanstalkd nodejs python3-matplotlib
+BENCH_PACKAGES := mosquitto nats-server rabbitmq-server ruby-sidekiq beanstalkd nodejs python3-matplotlib
 
 WARN   := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wconversion
 CFLAGS ?= -O2 -g
@@ -306,6 +306,16 @@ store: $(STORE) ## lib/store against servers of its own, without sanitizers
 .PHONY: integration
 integration: all py grpc-test-server ## the real daemons, driven by stock clients, without sanitizers
 	MUSTER_BUILD=$(BUILD) $(PYTHON) tests/run.py --pytest tests/integration
+
+# What nothing else sees: values that were never set, in our code and on the way into libraries and the kernel.
+MEMCHECK := valgrind -q --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
+            --error-exitcode=99 --num-callers=20 --freelist-vol=2000000 --trace-children=yes --trace-children-skip='/usr/*,/bin/*' \
+            --log-file={reports}/valgrind.%p
+.PHONY: test-valgrind
+test-valgrind: deps ## the real daemons under valgrind, patiently (ONLY=tests/integration/test_x.py: those)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/valgrind CFLAGS='-O1 -g' all py grpc-test-server
+	MUSTER_BUILD=$(BUILD)/valgrind MUSTER_TEST_PATIENCE=8 MUSTER_TEST_WRAPPER="$(MEMCHECK)" \
+	    $(PYTHON) tests/run.py --pytest $(or $(ONLY),tests/integration)
 
 .PHONY: san
 san: ## programs and tests with ASan and UBSan, into build/san

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Runs the rings of tests one after another, goes on after a failure, and ends with one line: "N passed, N failed".
 
-Usage: run.py [--programs FILE...] [--pytest FOLDER] [--chaos MUSTER] [--fuzz FILE...] [--fuzz-wall N | --fuzz-seconds N] [--keep FOLDER]
+Usage: run.py [--programs FILE...] [--pytest FILE_OR_FOLDER...] [--chaos MUSTER] [--fuzz FILE...] [--fuzz-wall N | --fuzz-seconds N] [--keep FOLDER]
 
 Fuzz targets run side by side, one a core: all together within --fuzz-wall seconds, or each for --fuzz-seconds."""
 import argparse
@@ -16,7 +16,7 @@ import time
 import xml.etree.ElementTree
 
 PROGRAM_TIMEOUT_S = 300
-PYTEST_TIMEOUT_S = 780
+PYTEST_TIMEOUT_S = 780 * float(os.environ.get("MUSTER_TEST_PATIENCE", "1"))
 # A round of muster chaos: four minutes on two idle cores.
 CHAOS_TIMEOUT_S, CHAOS_DEVICES, CHAOS_KILLS, CHAOS_OTHERS = 600, 1000, 10, 3
 CHAOS_KILLED = ("kill-dispatcher", "kill-worker", "kill-redis", "kill-postgres")
@@ -54,11 +54,12 @@ def run_program(path, count):
     count.add(name, passed, failed, started)
 
 
-def run_pytest(folder, count):
+def run_pytest(paths, count):
     started = time.monotonic()
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+        # A process of pytest's that dies is not replaced, but fails its test and ends the run: pytest-xdist 3.1 stands still instead.
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report.name}", "-n", str(PYTEST_AT_ONCE),
-                   "--dist", "loadgroup", "--durations=10", folder]
+                   "--dist", "loadgroup", "--max-worker-restart=0", "--durations=10", *paths]
         try:
             code = subprocess.run(command, timeout=PYTEST_TIMEOUT_S, check=False).returncode
         except subprocess.TimeoutExpired:
@@ -75,7 +76,7 @@ def run_pytest(folder, count):
         # 5: there was nothing to run.
         if code not in (0, 5) and not failed:
             failed = [f"pytest: ended with {code}"]
-        count.add(folder, passed, failed, started)
+        count.add(" ".join(paths), passed, failed, started)
 
 
 def chaos_complaint(code, out):
@@ -162,7 +163,7 @@ def run_all_fuzz(options, count):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--programs", nargs="*", default=[])
-    parser.add_argument("--pytest")
+    parser.add_argument("--pytest", nargs="*", default=[])
     parser.add_argument("--chaos")
     parser.add_argument("--fuzz", nargs="*", default=[])
     parser.add_argument("--fuzz-wall", type=int, default=60)
@@ -172,7 +173,7 @@ def main():
     count = Count()
     for path in options.programs:
         run_program(path, count)
-    if options.pytest and os.path.isdir(options.pytest):
+    if options.pytest:
         run_pytest(options.pytest, count)
     if options.chaos:
         run_chaos(options.chaos, count)

@@ -9,6 +9,7 @@ import tempfile
 import pytest
 from harness.certificates import Certificates
 from harness.daemons import cli as run_cli
+from harness.patience import FACTOR
 from harness.reports import Reports
 from harness.services import Postgres, Redis, unprivileged
 from harness.stack import Stack
@@ -28,11 +29,19 @@ def pytest_unconfigure(config):
         shutil.rmtree(config.stash[REPORTS].folder, ignore_errors=True)
 
 
+def limit(item):
+    """Seconds that a test may take, of pytest.ini or its own."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0] if marker else item.config.getini("timeout") or 0)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Of several pytest processes (-n 2 --dist loadgroup) one gets all tests of a module that share a fixture; the others go
     wherever there is room."""
     for item in items:
+        if FACTOR != 1:
+            item.add_marker(pytest.mark.timeout(FACTOR * limit(item)), append=False)
         if any(f[-1].scope == "module" for f in item._fixtureinfo.name2fixturedefs.values()):
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 

@@ -5,6 +5,7 @@ import time
 import grpc
 import pytest
 from harness.grpc_server import DATA, END_STREAM, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, Raw, frame, message
+from harness.patience import patient
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def outcome(pb, kind, **fields):
 
 def wait_online(client, pb, device_id):
     """The SUBACK does not wait for Redis."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + patient(20)
     while client.devices.GetDevice(pb.GetDeviceRequest(device_id=device_id)).device.connection != pb.CONNECTION_ONLINE:
         assert time.monotonic() < end
 
@@ -282,7 +283,7 @@ def test_a_device_deleted_while_its_batch_was_being_accepted(api):
     api.import_devices(c, ["a"])
     before = int(time.time() * 1000)
     c.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id="a"))
-    until = time.monotonic() + 20
+    until = time.monotonic() + patient(20)
     while api.sql("SELECT count(*) FROM device_cancel WHERE tenant_id = %s", tenant.number) != [(0,)]:
         assert time.monotonic() < until
     (batch,), = api.sql("SELECT batch_id FROM accept_batch(%s, 'late', '', '', %s, 2::smallint, 1, 0, NULL, %s, %s, '{0}',"
@@ -301,7 +302,7 @@ def test_a_deleted_device_is_thrown_out(api, client):
     try:
         device.connect(api.workers[0].address)
         b = api.submit(client).batch
-        assert device.deliveries.get(timeout=20).command_id
+        assert device.deliveries.get(timeout=patient(20)).command_id
         client.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id="a"))
         assert device.gone.wait(20)
         assert progress(api.watch(client, b.id)) == {"canceled": 1}
@@ -387,7 +388,7 @@ def test_many_watchers_cost_one_look(api, client):
 
 def metric(api, name):
     import urllib.request
-    with urllib.request.urlopen(f"http://{api.dispatchers[0].admin}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{api.dispatchers[0].admin}/metrics", timeout=patient(10)) as answer:
         for line in answer.read().decode().splitlines():
             if line.split(" ")[0] == name:
                 return float(line.split(" ")[1])
@@ -403,7 +404,7 @@ def test_a_watch_that_is_cancelled_is_forgotten(api, client):
         next(c)
     for c in calls:
         c.cancel()
-    end = time.monotonic() + 10
+    end = time.monotonic() + patient(10)
     while metric(api, "muster_dispatcher_watchers") > 0:
         assert time.monotonic() < end
     with pytest.raises(grpc.RpcError) as e:

@@ -4,6 +4,7 @@ import time
 import grpc
 import pytest
 from harness.grpc_server import DATA, END_STREAM, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, Raw, frame, message
+from harness.patience import patient
 from harness.reports import without_quarantine
 from harness.until import until
 
@@ -140,7 +141,7 @@ def test_a_tenants_exports_are_bounded(api):
     assert len(commands_of(export(api, theirs, other))) == 12000
     for raw in raws:
         raw.close()
-    end = time.monotonic() + 20
+    end = time.monotonic() + patient(20)
     while True:  # the dispatcher has to see that they have gone
         try:
             assert len(commands_of(export(api, mine, b))) == 12000

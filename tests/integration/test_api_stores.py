@@ -5,6 +5,7 @@ import urllib.request
 
 import grpc
 import pytest
+from harness.patience import patient
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def refused(api, code, reason, call):
 
 def ready(api):
     try:
-        with urllib.request.urlopen(f"http://{api.dispatchers[0].admin}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{api.dispatchers[0].admin}/readyz", timeout=patient(10)) as answer:
             return answer.status == 200
     except urllib.error.HTTPError as e:
         assert e.code == 503
@@ -32,12 +33,12 @@ def ready(api):
 
 def serving(api):
     pb2, stub = (api.stubs.module(f"grpc.health.v1.health_pb2{part}") for part in ("", "_grpc"))
-    answer = stub.HealthStub(api.client(None).channel).Check(pb2.HealthCheckRequest(), timeout=10)
+    answer = stub.HealthStub(api.client(None).channel).Check(pb2.HealthCheckRequest(), timeout=patient(10))
     return answer.status == pb2.HealthCheckResponse.SERVING
 
 
 def until(check, timeout=30):
-    end = time.monotonic() + timeout
+    end = time.monotonic() + patient(timeout)
     while not check():
         assert time.monotonic() < end
         time.sleep(0.02)

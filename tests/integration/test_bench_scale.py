@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from harness.patience import patient
 from harness.stack import have
 from harness.stubs import ROOT
 
@@ -17,7 +18,7 @@ def test_a_small_fleet_is_measured(tmp_path):
     path = tmp_path / "scale.json"
     path.write_text('{"lean": {"all_s": 4.5}}')
     done = subprocess.run([*SCALE, "--devices", "64", "--rounds", "1", "--idle", "0.2", "--output", str(path)],
-                          capture_output=True, text=True, timeout=100, check=False)
+                          capture_output=True, text=True, timeout=patient(100), check=False)
     assert done.returncode == 0, done.stderr
     results = json.loads(path.read_text())
     assert results["lean"] == {"all_s": 4.5}
@@ -30,6 +31,6 @@ def test_a_small_fleet_is_measured(tmp_path):
 
 
 def test_what_does_not_fit_is_refused_with_the_reason():
-    done = subprocess.run([*SCALE, "--devices", "100000000"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*SCALE, "--devices", "100000000"], capture_output=True, text=True, timeout=patient(60), check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("bench-scale: 100,000,000 devices (openssl) need about 4,")

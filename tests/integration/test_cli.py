@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 from harness.daemons import cli, program
+from harness.patience import patient
 from harness.process import Process
 from harness.stack import READ_ONLY, have
 
@@ -466,7 +467,7 @@ def test_the_bar_on_a_terminal(fleet_env):
     except OSError:
         pass  # the terminal is gone with its last writer
     os.close(master)
-    assert child.wait(60) == DONE
+    assert child.wait(patient(60)) == DONE
     bars = drawn.decode().split("\r")
     assert len(bars) > 2 and re.match(r"\[#+\] 100% 100/100 ", bars[-2])
     assert all(len(re.sub(r"\x1b\[K|\n", "", bar)) < 80 for bar in bars)
@@ -590,7 +591,7 @@ def test_dev_needs_no_root(tmp_path):
     os.mkdir(work)
     shutil.chown(work, "nobody")
     done = subprocess.run([os.path.join(folder, "muster"), "dev", "--demo", "--devices", "30"], capture_output=True, text=True,
-                          user="nobody", group="nogroup", extra_groups=[], cwd="/", timeout=120, check=False,
+                          user="nobody", group="nogroup", extra_groups=[], cwd="/", timeout=patient(120), check=False,
                           env=dict(os.environ, TMPDIR=work, HOME=work))
     assert done.returncode == DONE and "30 SUCCEEDED" in done.stdout, done.stderr
     assert os.listdir(work) == []

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 from google.protobuf.json_format import MessageToDict
 from harness.daemons import cli, program
+from harness.patience import patient
 from harness.stack import have
 
 pytestmark = pytest.mark.skipif(not have("muster", "muster-dispatcher"), reason="not all is built")
@@ -92,7 +93,7 @@ def test_an_export_goes_on_at_a_dispatcher_that_came_back(make_stack):
         first = run.stdout.readline()
         stack.dispatchers[0].kill()
         stack.restart(stack.dispatchers[0])
-        rest, errors = run.communicate(timeout=60)
+        rest, errors = run.communicate(timeout=patient(60))
     assert run.returncode == DONE, errors
     rows = csv.DictReader(io.StringIO((first + rest).decode()))
     assert [r["device_id"] for r in rows] == ids
@@ -105,4 +106,4 @@ def test_an_export_that_is_not_read_to_its_end(told):
                           stderr=subprocess.PIPE, env=dict(os.environ, **env)) as run:
         run.stdout.readline()
         run.stdout.close()
-        assert run.wait(30) == 1
+        assert run.wait(patient(30)) == 1

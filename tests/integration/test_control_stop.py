@@ -5,6 +5,7 @@ import time
 import grpc
 import pytest
 from harness.oracle import check
+from harness.patience import patient
 
 
 def progress(batch):
@@ -21,7 +22,7 @@ def refused(stack, code, reason, call):
 
 
 def until(condition, what, timeout=30):
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + patient(timeout)
     while True:
         got = condition()
         if got:

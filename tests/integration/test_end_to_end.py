@@ -7,6 +7,7 @@ import threading
 import grpc
 import pytest
 from harness import oracle
+from harness.patience import patient
 from harness.stack import Stack, have
 from harness.until import until
 
@@ -181,7 +182,7 @@ def test_cancel_ends_what_was_not_sent_and_lets_the_rest_go_on(site, tenant):
     devices = [tenant.device(d, t, answer) for d, t in online.items()]
     first = tenant.submit().batch.id
     for _ in devices:
-        assert asked.acquire(timeout=20)
+        assert asked.acquire(timeout=patient(20))
     second = tenant.submit().batch.id  # waits behind the first on ten devices, for the device on twenty
     assert tenant.cancel(second).cancel_requested_at.ToMilliseconds() > 0
     tenant.cancel(first)

@@ -6,6 +6,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from harness import raw_mqtt
 from harness.hand_router import ROUTED, SUCCEEDED, HandRouter, command_id
+from harness.patience import patient
 from harness.stack import have
 from harness.until import until
 from harness.wire import Wire
@@ -61,7 +62,7 @@ class Slow(raw_mqtt.RawClient):
                 now = queues()
                 if now[self.ports][0] == 0 and now[self.ports[::-1]][1] == 0:
                     break
-        self.socket.settimeout(20)
+        self.socket.settimeout(patient(20))
         return n
 
 

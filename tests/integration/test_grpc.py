@@ -8,6 +8,7 @@ import time
 import grpc
 import pytest
 from harness.grpc_server import GrpcServer
+from harness.patience import patient
 from harness.stubs import ROOT
 
 BIG = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
@@ -74,25 +75,25 @@ def code_of(call):
 # --- interop cases --------------------------------------------------------------------------------------------------
 
 def test_empty_unary(stub, empty):
-    assert stub.EmptyCall(empty, timeout=10) == empty
+    assert stub.EmptyCall(empty, timeout=patient(10)) == empty
 
 
 def test_large_unary(stub, pb):
     request = pb.SimpleRequest(response_size=314159, payload=pb.Payload(body=b"\0" * 271828))
-    response = stub.UnaryCall(request, timeout=10)
+    response = stub.UnaryCall(request, timeout=patient(10))
     assert response.payload.body == b"\0" * 314159
 
 
 def test_client_streaming(stub, pb):
     sizes = [27182, 8, 1828, 45904]
     requests = (pb.StreamingInputCallRequest(payload=pb.Payload(body=b"\0" * n)) for n in sizes)
-    assert stub.StreamingInputCall(requests, timeout=10).aggregated_payload_size == 74922
+    assert stub.StreamingInputCall(requests, timeout=patient(10)).aggregated_payload_size == 74922
 
 
 def test_server_streaming(stub, pb):
     sizes = [31415, 9, 2653, 58979]
     request = pb.StreamingOutputCallRequest(response_parameters=[pb.ResponseParameters(size=n) for n in sizes])
-    assert [len(r.payload.body) for r in stub.StreamingOutputCall(request, timeout=10)] == sizes
+    assert [len(r.payload.body) for r in stub.StreamingOutputCall(request, timeout=patient(10))] == sizes
 
 
 class Requests:
@@ -130,7 +131,7 @@ def ping(pb, size, payload=0):
 
 def test_ping_pong(stub, pb):
     requests = Requests()
-    responses = stub.FullDuplexCall(requests, timeout=10)
+    responses = stub.FullDuplexCall(requests, timeout=patient(10))
     for want, sent in ((31415, 27182), (9, 8), (2653, 1828), (58979, 45904)):
         requests.put(ping(pb, want, sent))
         assert len(next(responses).payload.body) == want
@@ -140,18 +141,18 @@ def test_ping_pong(stub, pb):
 
 
 def test_empty_stream(stub):
-    responses = stub.FullDuplexCall(iter(()), timeout=10)
+    responses = stub.FullDuplexCall(iter(()), timeout=patient(10))
     assert list(responses) == []
     assert responses.code() == grpc.StatusCode.OK
 
 
 def test_half_duplex(stub, pb):
-    assert [len(r.payload.body) for r in stub.HalfDuplexCall(iter([ping(pb, 7), ping(pb, 11)]), timeout=10)] == [7, 11]
+    assert [len(r.payload.body) for r in stub.HalfDuplexCall(iter([ping(pb, 7), ping(pb, 11)]), timeout=patient(10))] == [7, 11]
 
 
 def test_cancel_after_begin(stub):
     requests = Requests()
-    call = stub.StreamingInputCall.future(requests, timeout=10)
+    call = stub.StreamingInputCall.future(requests, timeout=patient(10))
     call.cancel()
     requests.end()
     assert call.code() == grpc.StatusCode.CANCELLED
@@ -159,7 +160,7 @@ def test_cancel_after_begin(stub):
 
 def test_cancel_after_first_response(stub, pb):
     requests = Requests()
-    responses = stub.FullDuplexCall(requests, timeout=10)
+    responses = stub.FullDuplexCall(requests, timeout=patient(10))
     requests.put(ping(pb, 31415, 27182))
     assert len(next(responses).payload.body) == 31415
     responses.cancel()
@@ -177,36 +178,36 @@ def test_timeout_on_sleeping_server(stub, pb):
 
 def test_status_code_and_message(stub, pb):
     status = pb.EchoStatus(code=2, message="test status message")
-    call = lambda: stub.UnaryCall(pb.SimpleRequest(response_status=status), timeout=10)
+    call = lambda: stub.UnaryCall(pb.SimpleRequest(response_status=status), timeout=patient(10))
     assert code_of(call) == (grpc.StatusCode.UNKNOWN, "test status message")
     request = pb.StreamingOutputCallRequest(response_status=status)
-    assert code_of(lambda: list(stub.FullDuplexCall(iter([request]), timeout=10))) == (
+    assert code_of(lambda: list(stub.FullDuplexCall(iter([request]), timeout=patient(10)))) == (
         grpc.StatusCode.UNKNOWN, "test status message")
 
 
 def test_special_status_message(stub, pb):
     words = "\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n"
     request = pb.SimpleRequest(response_status=pb.EchoStatus(code=2, message=words))
-    assert code_of(lambda: stub.UnaryCall(request, timeout=10)) == (grpc.StatusCode.UNKNOWN, words)
+    assert code_of(lambda: stub.UnaryCall(request, timeout=patient(10))) == (grpc.StatusCode.UNKNOWN, words)
 
 
 def test_unimplemented_method(stub, empty):
-    assert code_of(lambda: stub.UnimplementedCall(empty, timeout=10))[0] == grpc.StatusCode.UNIMPLEMENTED
+    assert code_of(lambda: stub.UnimplementedCall(empty, timeout=patient(10)))[0] == grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_unimplemented_service(server, services, empty):
     with channel_to(server) as channel:
         stub = services.UnimplementedServiceStub(channel)
-        assert code_of(lambda: stub.UnimplementedCall(empty, timeout=10))[0] == grpc.StatusCode.UNIMPLEMENTED
+        assert code_of(lambda: stub.UnimplementedCall(empty, timeout=patient(10)))[0] == grpc.StatusCode.UNIMPLEMENTED
 
 
 @pytest.mark.parametrize("binary", [b"", b"\xab", b"\xab\xab", b"\xab\xab\xab", bytes(range(256))])
 def test_custom_metadata(stub, pb, binary):
     metadata = (("x-grpc-test-echo-initial", "test_initial_metadata_value"), ("x-grpc-test-echo-trailing-bin", binary))
-    _, call = stub.UnaryCall.with_call(pb.SimpleRequest(), metadata=metadata, timeout=10)
+    _, call = stub.UnaryCall.with_call(pb.SimpleRequest(), metadata=metadata, timeout=patient(10))
     assert ("x-grpc-test-echo-initial", "test_initial_metadata_value") in call.initial_metadata()
     assert ("x-grpc-test-echo-trailing-bin", binary) in call.trailing_metadata()
-    responses = stub.FullDuplexCall(iter([ping(pb, 5)]), metadata=metadata, timeout=10)
+    responses = stub.FullDuplexCall(iter([ping(pb, 5)]), metadata=metadata, timeout=patient(10))
     assert len(list(responses)) == 1
     assert ("x-grpc-test-echo-initial", "test_initial_metadata_value") in responses.initial_metadata()
     assert ("x-grpc-test-echo-trailing-bin", binary) in responses.trailing_metadata()
@@ -215,7 +216,7 @@ def test_custom_metadata(stub, pb, binary):
 def test_initial_metadata_comes_with_an_error_too(stub, pb):
     request = pb.SimpleRequest(response_status=pb.EchoStatus(code=5, message="gone"))
     with pytest.raises(grpc.RpcError) as error:
-        stub.UnaryCall(request, metadata=[("x-grpc-test-echo-initial", "yes")], timeout=10)
+        stub.UnaryCall(request, metadata=[("x-grpc-test-echo-initial", "yes")], timeout=patient(10))
     assert error.value.code() == grpc.StatusCode.NOT_FOUND
     assert ("x-grpc-test-echo-initial", "yes") in error.value.initial_metadata()
 
@@ -224,16 +225,16 @@ def test_client_compressed(server, services, pb):
     with channel_to(server, compression=grpc.Compression.Gzip) as channel:
         stub = services.TestServiceStub(channel)
         request = pb.SimpleRequest(response_size=10, payload=pb.Payload(body=b"\0" * 271828))
-        code, _ = code_of(lambda: stub.UnaryCall(request, timeout=10))
+        code, _ = code_of(lambda: stub.UnaryCall(request, timeout=patient(10)))
         assert code == grpc.StatusCode.UNIMPLEMENTED
         requests = iter([pb.StreamingInputCallRequest(payload=pb.Payload(body=b"\0" * 27182))])
-        assert code_of(lambda: stub.StreamingInputCall(requests, timeout=10))[0] == grpc.StatusCode.UNIMPLEMENTED
+        assert code_of(lambda: stub.StreamingInputCall(requests, timeout=patient(10)))[0] == grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_rich_errors(stub, stubs, pb):
     request = pb.SimpleRequest(response_status=pb.EchoStatus(code=3, message="x"))
     with pytest.raises(grpc.RpcError) as error:
-        stub.UnaryCall(request, metadata=[("x-test-details", "yes")], timeout=10)
+        stub.UnaryCall(request, metadata=[("x-test-details", "yes")], timeout=patient(10))
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert stubs.details(error.value) == ("INVALID_FIELD", {"payload.body": "is not to our taste"})
 
@@ -243,14 +244,14 @@ def test_rich_errors(stub, stubs, pb):
 def test_a_message_of_64_mib_passes_and_a_larger_one_does_not(stub, pb):
     overhead = 16
     fits = pb.SimpleRequest(payload=pb.Payload(body=b"x" * (64 * 1024 * 1024 - overhead)))
-    assert stub.UnaryCall(fits, timeout=60).payload.body == b""
+    assert stub.UnaryCall(fits, timeout=patient(60)).payload.body == b""
     over = pb.SimpleRequest(payload=pb.Payload(body=b"x" * (64 * 1024 * 1024)))
-    assert code_of(lambda: stub.UnaryCall(over, timeout=60))[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert code_of(lambda: stub.UnaryCall(over, timeout=patient(60)))[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_100_concurrent_streams(stub, pb):
     requests = [Requests() for _ in range(100)]
-    calls = [stub.FullDuplexCall(r, timeout=60) for r in requests]
+    calls = [stub.FullDuplexCall(r, timeout=patient(60)) for r in requests]
     for n in range(3):
         for r in requests:
             r.put(ping(pb, 1000 + n, 100))
@@ -266,15 +267,15 @@ def test_100_concurrent_streams(stub, pb):
 def test_admission(stub, pb, empty):
     later = [("x-test-admit", "later")]
     request = pb.SimpleRequest(response_size=7, payload=pb.Payload(body=b"\0" * 3000000))
-    assert len(stub.UnaryCall(request, metadata=later, timeout=20).payload.body) == 7
+    assert len(stub.UnaryCall(request, metadata=later, timeout=patient(20)).payload.body) == 7
     sizes = [2000000, 1, 700000]
     requests = (pb.StreamingInputCallRequest(payload=pb.Payload(body=b"\0" * n)) for n in sizes)
-    assert stub.StreamingInputCall(requests, metadata=later, timeout=20).aggregated_payload_size == sum(sizes)
+    assert stub.StreamingInputCall(requests, metadata=later, timeout=patient(20)).aggregated_payload_size == sum(sizes)
     assert code_of(lambda: stub.EmptyCall(empty, metadata=later, timeout=0.01))[0] == grpc.StatusCode.DEADLINE_EXCEEDED
     never = [("x-test-admit", "never")]
-    assert code_of(lambda: stub.EmptyCall(empty, metadata=never, timeout=10)) == (
+    assert code_of(lambda: stub.EmptyCall(empty, metadata=never, timeout=patient(10))) == (
         grpc.StatusCode.UNAUTHENTICATED, "not admitted")
-    assert stub.EmptyCall(empty, timeout=10) == empty
+    assert stub.EmptyCall(empty, timeout=patient(10)) == empty
 
 
 def test_a_handler_that_pauses_stops_the_peer(server, stub, pb):
@@ -287,7 +288,7 @@ def test_a_handler_that_pauses_stops_the_peer(server, stub, pb):
             sent.append(n)
             yield pb.StreamingInputCallRequest(payload=pb.Payload(body=body))
 
-    response = stub.StreamingInputCall(requests(), metadata=[("x-test-slow", "yes")], timeout=60)
+    response = stub.StreamingInputCall(requests(), metadata=[("x-test-slow", "yes")], timeout=patient(60))
     assert response.aggregated_payload_size == 60 * len(body)
     assert server.rss() - before < 40e6
 
@@ -297,7 +298,7 @@ def test_a_slow_reader_holds_bounded_memory(server, services, pb):
         stub = services.TestServiceStub(channel)
         parts = [pb.ResponseParameters(size=200000)] * 500
         before = server.rss()
-        responses = stub.StreamingOutputCall(pb.StreamingOutputCallRequest(response_parameters=parts), timeout=120)
+        responses = stub.StreamingOutputCall(pb.StreamingOutputCallRequest(response_parameters=parts), timeout=patient(120))
         received, most = 0, 0
         for r in responses:
             received += len(r.payload.body)
@@ -315,12 +316,12 @@ def test_health(plain_server, stubs, services, pb):
     status = health_pb.HealthCheckResponse
     with channel_to(plain_server) as channel:
         stub = health.HealthStub(channel)
-        check = lambda name: stub.Check(health_pb.HealthCheckRequest(service=name), timeout=10).status
+        check = lambda name: stub.Check(health_pb.HealthCheckRequest(service=name), timeout=patient(10)).status
         assert check("") == status.SERVING
         assert check("grpc.testing.TestService") == status.SERVING
         assert code_of(lambda: check("no.such.Service"))[0] == grpc.StatusCode.NOT_FOUND
-        watch = stub.Watch(health_pb.HealthCheckRequest(service="grpc.testing.TestService"), timeout=30)
-        unknown = stub.Watch(health_pb.HealthCheckRequest(service="no.such.Service"), timeout=30)
+        watch = stub.Watch(health_pb.HealthCheckRequest(service="grpc.testing.TestService"), timeout=patient(30))
+        unknown = stub.Watch(health_pb.HealthCheckRequest(service="no.such.Service"), timeout=patient(30))
         assert next(watch).status == status.SERVING
         assert next(unknown).status == status.SERVICE_UNKNOWN
         plain_server.process.signal(signal.SIGUSR1)
@@ -351,7 +352,7 @@ def test_reflection(plain_server, stubs, version):
             ask(file_containing_extension=pb.ExtensionRequest(containing_type="grpc.testing.Empty", extension_number=1)),
             ask(all_extension_numbers_of_type="grpc.testing.Empty"),
             ask(),
-        ]), timeout=10)
+        ]), timeout=patient(10))
         listed, by_symbol, by_method, by_file, *errors, no_extension, numbers, nothing = list(answers)
     names = {s.name for s in listed.list_services_response.service}
     assert names == {"grpc.testing.TestService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
@@ -381,10 +382,10 @@ def test_drain_lets_calls_end(session_folder, certificates, services, stubs, pb,
     with channel_to(server) as channel:
         stub = services.TestServiceStub(channel)
         requests = Requests()
-        responses = stub.FullDuplexCall(requests, timeout=30)
+        responses = stub.FullDuplexCall(requests, timeout=patient(30))
         requests.put(ping(pb, 1000))
         assert len(next(responses).payload.body) == 1000
-        watch = health.HealthStub(channel).Watch(health_pb.HealthCheckRequest(), timeout=30)
+        watch = health.HealthStub(channel).Watch(health_pb.HealthCheckRequest(), timeout=patient(30))
         assert next(watch).status == health_pb.HealthCheckResponse.SERVING
         server.process.signal(signal.SIGTERM)
         assert next(watch).status == health_pb.HealthCheckResponse.NOT_SERVING
@@ -408,7 +409,7 @@ def test_an_idle_connection_is_told_to_go(session_folder, services, empty):
     server = GrpcServer(session_folder, args=["--idle", "1s"])
     with channel_to(server) as channel:
         stub = services.TestServiceStub(channel)
-        assert stub.EmptyCall(empty, timeout=10) == empty
+        assert stub.EmptyCall(empty, timeout=patient(10)) == empty
         states, gone = [], threading.Event()
 
         def watch(state):
@@ -419,5 +420,5 @@ def test_an_idle_connection_is_told_to_go(session_folder, services, empty):
         channel.subscribe(watch)
         assert gone.wait(15), states
         # And a new call makes a new connection.
-        assert stub.EmptyCall(empty, timeout=10) == empty
+        assert stub.EmptyCall(empty, timeout=patient(10)) == empty
     server.stop()

@@ -8,6 +8,7 @@ import grpc
 import pytest
 from harness.grpc_server import (CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, PRIORITY,
                                  RST_STREAM, SETTINGS, WINDOW_UPDATE, GrpcServer, Raw, frame, literal, message, request_fields)
+from harness.patience import patient
 from harness.stubs import ROOT
 
 EMPTY = "/grpc.testing.TestService/EmptyCall"
@@ -54,7 +55,7 @@ def still_serves(server, stubs):
     empty = stubs.module("grpc.testing.empty_pb2").Empty()
     with grpc.insecure_channel(server.address) as channel:
         stub = stubs.module("grpc.testing.test_pb2_grpc").TestServiceStub(channel)
-        assert stub.EmptyCall(empty, timeout=10) == empty
+        assert stub.EmptyCall(empty, timeout=patient(10)) == empty
 
 
 def call(raw, path, body=message(b""), **kwargs):
@@ -458,7 +459,7 @@ def test_connections_are_bounded(session_folder):
     over = Raw(server.port, preface=False)
     assert over.closed()
     kept[0].close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patient(10)
     while True:
         c = Raw(server.port, preface=False)
         try:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 
 import pytest
+from harness.patience import patient
 
 QUEUED, ROUTED, SENT, SUCCEEDED, FAILED, REJECTED, TIMED_OUT, EXPIRED, CANCELED = range(2, 11)
 BLOCK = 1024
@@ -19,7 +20,7 @@ def now_ms():
 
 def until(condition, what, timeout=20):
     """Waits for what another process does in PostgreSQL or Redis, where nothing tells us."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + patient(timeout)
     while True:
         got = condition()
         if got:

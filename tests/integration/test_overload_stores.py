@@ -8,6 +8,7 @@ import time
 import grpc
 import pytest
 from harness.daemons import program
+from harness.patience import patient
 from harness.reports import memory_factor, without_quarantine
 from harness.stack import have
 from harness.until import until
@@ -44,7 +45,7 @@ class Flood:
 
     def end(self):
         """What it counted, and what it said of failures."""
-        out, errors = self.popen.communicate(timeout=120)
+        out, errors = self.popen.communicate(timeout=patient(120))
         return json.loads(out), errors
 
 

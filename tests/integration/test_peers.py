@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 from harness.daemons import program
+from harness.patience import patient
 from harness.stubs import ROOT
 
 sys.path.insert(0, os.path.join(ROOT, "bench"))
@@ -22,7 +23,7 @@ def run(tmp_path, peer, role, at, *flags):
     """A CompletedProcess, and the file of a processing client: a byte a job."""
     done = tmp_path / "done"
     command = [program("muster-peers"), "--peer", peer, "--role", role, "--at", at, "--jobs", str(JOBS), "--done", str(done), *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False), done
+    return subprocess.run(command, capture_output=True, text=True, timeout=patient(60), check=False), done
 
 
 def enqueue_and_process(tmp_path, peer, at, *flags):

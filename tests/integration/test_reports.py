@@ -5,7 +5,8 @@ import sys
 
 import pytest
 from harness.process import Process
-from harness.reports import Reports
+from harness.reports import Reports, wrapped
+from harness.stubs import ROOT
 
 FAULTY = r"""
 #include <stdlib.h>
@@ -77,6 +78,23 @@ def test_a_report_fails_its_test_and_no_other(faulty):
     wrong = [line.split(" - ")[0] for line in run.stdout.splitlines() if line.startswith("ERROR ")]
     assert wrong == ["ERROR test_inner.py::test_first", "ERROR test_inner.py::test_third"], run.stdout
     assert FAULTS["overflow"] in run.stdout and FAULTS["leak"] in run.stdout
+
+
+def test_a_wrapper_runs_the_programs_and_its_reports_are_found(tmp_path, monkeypatch):
+    monkeypatch.delenv("MUSTER_TEST_WRAPPER", raising=False)
+    assert wrapped("/bin/echo") == "/bin/echo"
+    reports = Reports(tmp_path)
+    monkeypatch.setenv("MUSTER_TEST_REPORTS", reports.folder)
+    monkeypatch.setenv("MUSTER_TEST_WRAPPER", """sh -c 'echo "$@" >{reports}/ran; exec "$@"' sh""")
+    assert subprocess.run([wrapped("/bin/echo"), "a  b"], capture_output=True, check=True).stdout == b"a  b\n"
+    assert reports.take() == "--- ran\n/bin/echo a  b\n"
+
+
+def test_a_pytest_process_that_dies_ends_the_run_with_a_failure(tmp_path):
+    (tmp_path / "test_dies.py").write_text("import os\ndef test_first():\n    os.abort()\ndef test_second():\n    pass\n")
+    run = subprocess.run([sys.executable, os.path.join(ROOT, "tests/run.py"), "--pytest", "test_dies.py"], cwd=tmp_path, timeout=60,
+                         env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}, capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and "FAILED test_dies: test_first" in run.stdout, run.stdout
 
 
 def test_a_process_that_ends_badly_by_itself_is_noticed(tmp_path):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from harness.daemons import Fleet, program
+from harness.patience import patient
 from harness.stubs import ROOT
 
 sys.path.insert(0, os.path.join(ROOT, "bench"))
@@ -39,7 +40,7 @@ def start_fleet(tmp_path, broker, *flags):
 
 def send(broker, *flags):
     return subprocess.run([program("muster-sender"), "--connect", broker.address, "--devices", str(DEVICES), "--rounds", str(ROUNDS),
-                           *flags], capture_output=True, text=True, timeout=60, check=False)
+                           *flags], capture_output=True, text=True, timeout=patient(60), check=False)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -79,5 +80,5 @@ def test_wrong_flags_are_named(tmp_path):
     for flags, word in ((["--protocol", "amqp"], "--protocol amqp"), (["--connect", "nowhere"], "--connect nowhere"),
                         (["--connect", "127.0.0.1:1", "--ca", "/nowhere.pem"], "--ca /nowhere.pem"),
                         (["--connect", "127.0.0.1:1", "--credentials", "/nowhere"], "--credentials /nowhere")):
-        done = subprocess.run([program("muster-sender"), *flags], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run([program("muster-sender"), *flags], capture_output=True, text=True, timeout=patient(30), check=False)
         assert done.returncode != 0 and f"muster-sender: {word}" in done.stderr, done.stderr

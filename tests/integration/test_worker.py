@@ -14,6 +14,7 @@ import pytest
 from harness.daemons import program
 from harness.hand_router import (CANCELED, EXPIRED, FAILED, QUEUED, ROUTED, SENT, SUCCEEDED, HandRouter, command_id, now_ms,
                                  sign)
+from harness.patience import patient
 from harness.stack import have
 from harness.until import until
 from paho.mqtt.packettypes import PacketTypes
@@ -280,7 +281,7 @@ def test_a_device_that_asks_for_json_gets_json(router, worker):
     device.client.loop_start()
     assert device.connected.wait(20)
     device.client.subscribe(f"devices/{device.id}/commands", qos=1)
-    message = got.get(timeout=20)
+    message = got.get(timeout=patient(20))
     assert message.properties.ContentType == "application/json"
     delivery = json.loads(message.payload)
     assert delivery["command"] == {"lock": {"message": 'a "lock"', "phoneNumber": "1"}}
@@ -302,7 +303,7 @@ def test_a_device_that_asks_for_json_gets_json(router, worker):
 def admin(worker, path):
     """(status, text)"""
     try:
-        with urllib.request.urlopen(f"http://{worker.admin}{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://{worker.admin}{path}", timeout=patient(20)) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as e:
         return e.code, e.read().decode()
@@ -344,7 +345,7 @@ def test_not_ready_without_redis(make_stack):
 @pytest.mark.parametrize("flags", [["--bogus"], ["--in-flight", "0"], ["--log-level", "loud"], ["--listen", "127.0.0.1:0"],
                                    ["--listen", ""], ["--answer-self", "--answer-share", "1"]])
 def test_a_wrong_flag_is_one_line_and_exit_2(flags):
-    done = subprocess.run([program("muster-worker"), *flags], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run([program("muster-worker"), *flags], capture_output=True, text=True, timeout=patient(20), check=False)
     assert done.returncode == 2
     assert done.stdout == "" and done.stderr.count("\n") == 1
 
@@ -418,7 +419,7 @@ def test_foreign_topics_are_refused(router, worker, version):
     own, foreign = f"devices/{device.id}/commands", f"devices/{router.ids[2]}/commands"
     device.client.subscribe([(own, 1), (foreign, 1), ("#", 1), ("$share/a/b", 1)] if version == mqtt.MQTTv311 else
                             [(t, mqtt.SubscribeOptions(qos=1)) for t in (own, foreign, "#", "$share/a/b")])
-    assert granted.get(timeout=20) == ([1, 0x80, 0x80, 0x80] if version == mqtt.MQTTv311 else [1, 0x87, 0xa2, 0x9e])
+    assert granted.get(timeout=patient(20)) == ([1, 0x80, 0x80, 0x80] if version == mqtt.MQTTv311 else [1, 0x87, 0xa2, 0x9e])
     device.client.reconnect_delay_set(60, 60)
     refusal = device.client.publish(f"devices/{router.ids[2]}/acks", b"x", qos=1)
     if version == mqtt.MQTTv311:

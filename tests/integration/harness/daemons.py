@@ -4,14 +4,16 @@ import os
 import subprocess
 import urllib.request
 
+from .patience import patient
 from .process import Process
+from .reports import wrapped
 from .stubs import ROOT
 
 
 def program(name):
-    """Path of a program of the build under test: MUSTER_BUILD, default build."""
+    """Path of a program of the build under test (MUSTER_BUILD, default build), or of what runs it under MUSTER_TEST_WRAPPER."""
     build = os.environ.get("MUSTER_BUILD", "build")
-    return os.path.join(ROOT, build, name)
+    return wrapped(os.path.join(ROOT, build, name))
 
 
 class Daemon(Process):
@@ -43,7 +45,7 @@ class Daemon(Process):
 
     def figures(self):
         """Its metrics: {name with labels: value}."""
-        with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=patient(10)) as answer:
             lines = answer.read().decode().splitlines()
         return {name: float(value) for name, value in (l.rsplit(" ", 1) for l in lines if not l.startswith("#"))}
 
@@ -101,7 +103,7 @@ def read_record(path):
 def cli(*args, env=None, stdin=None, check=None, timeout=120):
     """Runs the command line to its end; a CompletedProcess with text. `check`: the exit status that must come."""
     done = subprocess.run([program("muster"), *[str(a) for a in args]], input=stdin, capture_output=True, text=True,
-                          env=dict(os.environ, **(env or {})), timeout=timeout, check=False)
+                          env=dict(os.environ, **(env or {})), timeout=patient(timeout), check=False)
     if check is not None:
         assert done.returncode == check, f"muster {' '.join(map(str, args))}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done

@@ -5,6 +5,8 @@ import threading
 
 import paho.mqtt.client as mqtt
 
+from .patience import patient
+
 
 class Device:
     """Connects to a worker's TLS port; deliveries come out of `next()`.
@@ -56,16 +58,16 @@ class Device:
         host, port = address.rsplit(":", 1)
         self.client.connect(host, int(port), self.keepalive)
         self.client.loop_start()
-        assert self.connected.wait(timeout), "no CONNACK"
+        assert self.connected.wait(patient(timeout)), "no CONNACK"
         if subscribe:
             assert self.connack == 0, f"refused: {self.connack}"
             self.client.subscribe(f"devices/{self.id}/commands", qos=1)
-            assert self.subscribed.wait(timeout), "no SUBACK"
+            assert self.subscribed.wait(patient(timeout)), "no SUBACK"
         return self
 
     def next(self, timeout=20):
         """The next delivery."""
-        return self.deliveries.get(timeout=timeout)
+        return self.deliveries.get(timeout=patient(timeout))
 
     def ack(self, delivery, outcome=1, **fields):
         """Publishes an acknowledgement; the message info, whose PUBACK wait_published waits for."""
@@ -78,7 +80,7 @@ class Device:
         """Until the PUBACK has come."""
         with self.lock:
             event = self.published.setdefault(info.mid, threading.Event())
-        assert event.wait(timeout), "no PUBACK"
+        assert event.wait(patient(timeout)), "no PUBACK"
 
     def close(self):
         self.client.disconnect()

@@ -5,9 +5,10 @@ import socket
 import ssl
 import struct
 
+from .daemons import program
+from .patience import patient
 from .process import Process
 from .reports import without_quarantine
-from .stubs import ROOT
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
@@ -18,10 +19,9 @@ class GrpcServer:
     """Runs build/grpc-test-server; `address` is where it listens."""
 
     def __init__(self, folder, certificates=None, args=()):
-        program = os.path.join(ROOT, os.environ.get("MUSTER_BUILD", "build"), "grpc-test-server")
         self.ca = certificates.ca_bytes() if certificates else None
         tls = ["--tls-cert", certificates.cert, "--tls-key", certificates.key] if certificates else []
-        self.process = Process([program, *tls, *args], os.path.join(folder, "grpc-test-server.log"), env=without_quarantine())
+        self.process = Process([program("grpc-test-server"), *tls, *args], os.path.join(folder, "grpc-test-server.log"), env=without_quarantine())
         line = self.process.wait_line(lambda l: l.startswith("port="))
         self.port = int(line.split("=")[1])
         self.address = f"127.0.0.1:{self.port}"
@@ -103,7 +103,7 @@ class Raw:
     """An HTTP/2 connection made of bare frames. What comes back is collected by stream."""
 
     def __init__(self, port, preface=True, timeout=20, ca=None):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=patient(timeout))
         if ca:
             context = ssl.create_default_context(cadata=ca.decode())
             context.set_alpn_protocols(["h2"])

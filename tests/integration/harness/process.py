@@ -1,5 +1,4 @@
 """A child process whose output can be waited for line by line."""
-import ctypes
 import os
 import re
 import shlex
@@ -8,9 +7,9 @@ import subprocess
 import threading
 import time
 
+from .patience import patient
+
 PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)')
-PR_SET_PDEATHSIG = 1
-LIBC = ctypes.CDLL(None)
 
 
 def fields(line):
@@ -18,8 +17,11 @@ def fields(line):
     return {k: v[1:-1] if v.startswith('"') else v for k, v in PAIR.findall(line)}
 
 
-def _die_with_parent():
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def bound(args, user=None):
+    """The command that runs `args` as `user` and dies with its parent. Popen could do both by itself (user=, preexec_fn=), but
+    only by a fork, with gRPC's threads in the middle of what they do; without them it is a vfork."""
+    who = ["--reuid", user, "--regid", str(user_group(user)), "--clear-groups"] if user else []
+    return ["setpriv", "--pdeathsig", "KILL", *who, "--", *args]
 
 
 class Process:
@@ -31,10 +33,9 @@ class Process:
         self.log_path = str(log)
         self.lines = []
         self.changed = threading.Condition()
-        who = {"user": user, "group": user_group(user), "extra_groups": []} if user else {}
         self.popen = subprocess.Popen(
-            self.args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=stdin or subprocess.DEVNULL,
-            env=env, cwd=cwd, preexec_fn=_die_with_parent, **who)
+            bound(self.args, user), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=stdin or subprocess.DEVNULL,
+            env=env, cwd=cwd)
         self.ended = False
         self.end_expected = False
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -60,7 +61,7 @@ class Process:
 
     def wait_line(self, match, timeout=30, start=0):
         """The first line from number `start` on for which match(line) is true; raises when the process ends."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patient(timeout)
         at = start
         with self.changed:
             while True:
@@ -94,7 +95,7 @@ class Process:
         status = self.popen.poll()
         if not status or self.end_expected:
             return None
-        self.reader.join(5)
+        self.reader.join(patient(5))
         return f"{self.name} ended by itself with {status}:\n" + "\n".join(self.lines[-40:])
 
     def kill(self):
@@ -102,14 +103,14 @@ class Process:
         fault = self.fault()
         self.end_expected = True
         self.signal(signal.SIGKILL)
-        self.popen.wait(30)
+        self.popen.wait(patient(30))
         assert not fault, fault
 
     def wait(self, timeout=30):
         """Waits for the end; the exit status."""
-        status = self.popen.wait(timeout)
+        status = self.popen.wait(patient(timeout))
         self.end_expected = True
-        self.reader.join(timeout)
+        self.reader.join(patient(timeout))
         return status
 
     def stop(self, timeout=30):

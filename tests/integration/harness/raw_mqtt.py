@@ -2,6 +2,8 @@
 import socket
 import struct
 
+from .patience import patient
+
 CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 2, 3, 4, 9, 11, 13, 14
 
 
@@ -51,7 +53,7 @@ def puback(packet_id):
 class RawClient:
     def __init__(self, address, timeout=20):
         host, port = address.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout)
+        self.socket = socket.create_connection((host, int(port)), patient(timeout))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.left = b""
 

@@ -2,8 +2,10 @@
 which is looked at when the test and its fixtures have ended. So a report fails its test whatever became of the process and
 whoever waited for it.
 
-MUSTER_TEST_WRAPPER is a command that programs under test are run by; {reports} in it stands for the folder:
-    MUSTER_TEST_WRAPPER='valgrind -q --leak-check=full --log-file={reports}/valgrind.%p'"""
+MUSTER_TEST_WRAPPER is a command that programs under test are run by; {reports} in it stands for the folder (see `make
+test-valgrind`):
+    MUSTER_TEST_WRAPPER='valgrind -q --leak-check=full --log-file={reports}/valgrind.%p'
+Whoever starts a program gets a script instead, which does that; so it makes no difference how he starts it."""
 import os
 import shlex
 
@@ -39,7 +41,8 @@ class Reports:
     def take(self):
         """The text of what was reported since last asked; "" when nothing was."""
         out = []
-        for name in sorted(set(os.listdir(self.folder)) - self.seen):
+        files = {entry.name for entry in os.scandir(self.folder) if entry.is_file()}
+        for name in sorted(files - self.seen):
             with open(os.path.join(self.folder, name), encoding="utf-8", errors="replace") as f:
                 text = f.read()
             if text:  # valgrind makes its file before it has anything to say
@@ -55,11 +58,21 @@ def without_quarantine():
 
 
 def memory_factor():
-    """How much more memory programs may take than they do without sanitizers, which put a wall around every allocation."""
-    return 4 if os.path.basename(os.environ.get("MUSTER_BUILD", "build")) == "san" else 1
+    """How much more memory programs may take than they do without sanitizers or a wrapper: walls around every allocation."""
+    slow = os.path.basename(os.environ.get("MUSTER_BUILD", "build")) == "san" or os.environ.get("MUSTER_TEST_WRAPPER")
+    return 4 if slow else 1
 
 
-def wrapper():
-    """The command that programs under test are run by, as a list; mostly empty."""
-    return [word.replace("{reports}", os.environ.get("MUSTER_TEST_REPORTS", "."))
-            for word in shlex.split(os.environ.get("MUSTER_TEST_WRAPPER", ""))]
+def wrapped(program):
+    """What runs this program under MUSTER_TEST_WRAPPER: a script of the same name. Mostly the program itself."""
+    wrapper, reports = os.environ.get("MUSTER_TEST_WRAPPER"), os.environ.get("MUSTER_TEST_REPORTS")
+    if not wrapper or not reports:
+        return program
+    script = os.path.join(reports, "programs", os.path.basename(program))
+    if not os.path.exists(script) and os.path.exists(program):
+        os.makedirs(os.path.dirname(script), exist_ok=True)
+        words = [word.replace("{reports}", reports) for word in shlex.split(wrapper)]
+        with open(script, "w", encoding="utf-8") as f:
+            f.write(f'#!/bin/sh\nexec {shlex.join([*words, program])} "$@"\n')
+        os.chmod(script, 0o755)
+    return script

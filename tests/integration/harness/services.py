@@ -10,7 +10,8 @@ import time
 import psycopg2
 import redis
 
-from .process import Process
+from .patience import patient
+from .process import Process, bound
 
 
 def unprivileged():
@@ -35,7 +36,7 @@ def postgres_program(name):
 
 def until(attempt, errors, timeout, what):
     """Repeats `attempt` until it raises none of `errors`: a server that starts has no event to wait for."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + patient(timeout)
     while True:
         try:
             return attempt()
@@ -70,9 +71,8 @@ class Postgres:
         if template:
             subprocess.run(["cp", "-a", template.data, self.data], check=True)
             return
-        who = {"user": self.user, "extra_groups": []} if self.user else {}
-        subprocess.run([postgres_program("initdb"), "-D", self.data, "-U", "muster", "-A", "trust", "-E", "UTF8", "--locale=C",
-                        "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd="/", **who)
+        subprocess.run(bound([postgres_program("initdb"), "-D", self.data, "-U", "muster", "-A", "trust", "-E", "UTF8", "--locale=C",
+                              "--no-sync"], self.user), check=True, stdout=subprocess.DEVNULL, cwd="/")
 
     def start(self):
         args = [postgres_program("postgres"), "-D", self.data, "-k", self.folder]

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import types
 
+from .patience import patient
+
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 GRPC_PROTOS = ["grpc/health/v1/health.proto", "grpc/reflection/v1/reflection.proto",
                "grpc/reflection/v1alpha/reflection.proto", "grpc/testing/empty.proto", "grpc/testing/messages.proto",
@@ -34,7 +36,7 @@ class _Bound:
         method = getattr(self._stub, name)
 
         def call(request, timeout=self._timeout, **kwargs):
-            return method(request, timeout=timeout, **kwargs)
+            return method(request, timeout=patient(timeout), **kwargs)
         return call
 
 

@@ -4,6 +4,8 @@ import select
 import socket
 import threading
 
+from .patience import patient
+
 
 class Wire:
     """Connections to `path` go on to `target`. hold("up") keeps what clients send, hold("down") what is answered."""
@@ -78,7 +80,7 @@ class Wire:
     def wait_held(self, part, way="up", timeout=20):
         """Until something with `part` in it is held back."""
         with self.changed:
-            assert self.changed.wait_for(lambda: part in self.kept[way], timeout), f"nothing with {part} within {timeout} s"
+            assert self.changed.wait_for(lambda: part in self.kept[way], patient(timeout)), f"nothing with {part} within {timeout} s"
 
     def release(self, way):
         with self.changed:
