@@ -18,6 +18,8 @@ ROUNDS  ?= 1
 MINUTES ?=
 FUZZ_WALL ?= 60
 FUZZ_SECONDS ?= 60
+SEEDS   ?= 1..10000
+JOBS    ?= 2
 PYTHON  := /usr/bin/python3
 VERSION := 0.1.0
 
@@ -78,6 +80,11 @@ STORE  := $(patsubst tests/store/%.c,$(BUILD)/store/%,$(wildcard tests/store/tes
 
 FUZZ_C := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ   := $(FUZZ_C:tests/fuzz/%.c=$(BUILD)/%)
+SIM_TEST_C := $(wildcard tests/sim/test_*.c)
+SIM_C  := $(filter-out $(SIM_TEST_C),$(wildcard tests/sim/*.c))
+SIM_MODEL_C := $(wildcard tests/sim/redis_model.c tests/sim/redis_scripts.c tests/sim/pg_*.c)
+SIM_TEST := $(SIM_TEST_C:tests/sim/%.c=$(BUILD)/sim-tests/%)
+SIM    := $(BUILD)/muster-sim
 GRPC_TEST_SERVER := $(if $(wildcard tests/grpc_server/*.c),$(BUILD)/grpc-test-server)
 
 .DELETE_ON_ERROR:
@@ -179,6 +186,23 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(PARTS) $(LIB)
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(SAN) $(INJECT) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
 $(BUILD)/store/%: $(BUILD)/tests/store/%.o $(BUILD)/tests/store/live_fixture.o $(BUILD)/tests/store/servers.o $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
+
+# The simulation: the real dispatcher and worker over its own libev, Redis, PostgreSQL, sockets and clock. Its objects
+# come first, so that the archive's are not taken.
+SIM_TABLES := $(BUILD)/gen/sim_tables
+$(SIM_TABLES).c: tests/sim/tables.py $(SCHEMA) $(wildcard lib/store/db_*.c)
+	@mkdir -p $(@D)
+	$(Q)$(PYTHON) $^ > $@
+$(SIM_TABLES).o: $(SIM_TABLES).c tests/sim/pg_model.h tests/sim/redis_model.h
+	$(Q)$(CC) $(FLAGS) $(INCS) -c -o $@ $<
+$(SIM): $(call objects,$(SIM_C)) $(SIM_TABLES).o $(BUILD)/bench/fleet/mqtt.o $(BUILD)/libdispatcher.a $(BUILD)/libworker.a $(LIB)
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(filter-out -lev,$(LIBS))
+# Its models against the real servers.
+$(BUILD)/sim-tests/%: $(BUILD)/tests/sim/%.o $(call objects,$(SIM_MODEL_C)) $(SIM_TABLES).o $(BUILD)/tests/store/servers.o $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
@@ -292,7 +316,7 @@ FUZZED    := SAN='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-reco
 test: deps ## everything under ASan and UBSan: unit, store and integration tests, a round of chaos, a short fuzz of each decoder
 	@$(MAKE) --no-print-directory san fuzz-targets
 	MUSTER_BUILD=$(BUILD)/san $(PYTHON) tests/run.py --pytest tests/integration --chaos $(BUILD)/san/muster --fuzz-wall $(FUZZ_WALL) \
-	    --programs $(UNIT:$(BUILD)/%=$(BUILD)/san/%) $(STORE:$(BUILD)/%=$(BUILD)/san/%) \
+	    --programs $(UNIT:$(BUILD)/%=$(BUILD)/san/%) $(STORE:$(BUILD)/%=$(BUILD)/san/%) $(SIM_TEST:$(BUILD)/%=$(BUILD)/san/%) \
 	    --fuzz $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
 
 .PHONY: unit
@@ -303,8 +327,12 @@ unit: $(UNIT) ## unit tests, without sanitizers
 store: $(STORE) ## lib/store against servers of its own, without sanitizers
 	@$(PYTHON) tests/run.py --programs $(STORE)
 
+.PHONY: sim
+sim: $(SIM) ## the simulation: SEEDS=1..10000 installations on virtual time (one: build/muster-sim --seed 7 --trace), JOBS=2 at a time
+	$(SIM) --seeds $(SEEDS) --jobs $(JOBS)
+
 .PHONY: integration
-integration: all py grpc-test-server ## the real daemons, driven by stock clients, without sanitizers
+integration: all py grpc-test-server $(SIM) ## the real daemons, driven by stock clients, without sanitizers
 	MUSTER_BUILD=$(BUILD) $(PYTHON) tests/run.py --pytest tests/integration
 
 # What nothing else sees: values that were never set, in our code and on the way into libraries and the kernel.
@@ -331,16 +359,16 @@ fuzz: fuzz-targets ## each fuzz target for FUZZ_SECONDS=60, one a core (ONLY="mq
 	    --fuzz $(if $(ONLY),$(ONLY:%=$(BUILD)/fuzz/fuzz_%),$(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%))
 
 .PHONY: test-programs fuzz-programs py grpc-test-server
-test-programs: $(UNIT) $(STORE) $(GRPC_TEST_SERVER)
+test-programs: $(UNIT) $(STORE) $(GRPC_TEST_SERVER) $(SIM) $(SIM_TEST)
 fuzz-programs: $(FUZZ)
 py: $(PY)
 grpc-test-server: $(GRPC_TEST_SERVER)
 
 # --- lint -------------------------------------------------------------------------------------------------------------
-OURS_C := $(ALL_C) $(UNIT_C) tests/unit/inject.c $(FUZZ_C) $(wildcard tests/store/*.c tests/grpc_server/*.c)
+OURS_C := $(ALL_C) $(UNIT_C) tests/unit/inject.c $(FUZZ_C) $(wildcard tests/store/*.c tests/grpc_server/*.c tests/sim/*.c)
 OURS_H := $(wildcard lib/base/*.h lib/store/*.h proto/*.h dispatcher/*.h workers/*.h cli/*.h cli/chaos/*.h bench/fleet/*.h bench/floor/*.h \
                      bench/sender/*.h bench/submit/*.h bench/peers/*.h \
-                     tests/store/*.h tests/unit/*.h tests/fuzz/*.h)
+                     tests/store/*.h tests/unit/*.h tests/fuzz/*.h tests/sim/*.h)
 FLAGS_FOR_TOOLS = -std=gnu11 -D_GNU_SOURCE -DMUSTER_VERSION=\"$(VERSION)\" -I. -I$(BUILD)/gen $(INCS)
 
 .PHONY: lint

@@ -22,7 +22,7 @@
 #define PLAN_DESCRIPTOR_SHARE 0.75 /* a worker that dies leaves its devices to the others */
 
 /* Limits that are in the code. */
-#define PLAN_WORKERS_MAX 65535 /* worker numbers are u16 */
+#define PLAN_WORKERS_MAX 65534 /* worker numbers are u16, but 0 and one more */
 #define PLAN_ROOM_MAX    1e6   /* growth beyond has no meaning */
 
 enum plan_records { PLAN_OPENSSL, PLAN_LEAN };

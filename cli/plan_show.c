@@ -48,7 +48,7 @@ static const struct {
     [PLAN_LIMIT_WAL] = {"postgres_wal", "WAL of PostgreSQL",
                         "Larger batches write fewer bytes a command. Otherwise a faster disk (--wal-limit), or several "
                         "installations."},
-    [PLAN_LIMIT_WORKERS] = {"worker_numbers", "numbers for workers (65,535)",
+    [PLAN_LIMIT_WORKERS] = {"worker_numbers", "numbers for workers (65,534)",
                             "Raise the descriptors of each worker (--descriptors), or split the tenants over several "
                             "installations."},
 };

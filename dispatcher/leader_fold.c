@@ -110,6 +110,8 @@ static void poll_end(struct reign *r)
                  (unsigned long long)r->set.remaining, (unsigned long long)r->log.rows);
         rebuild_check(r);
     }
+    if (!f->more)
+        rebuild_log_read(r, f->last_poll_us);
     write_pump(r);
     if (f->more || f->first)
         poll(r);

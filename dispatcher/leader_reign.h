@@ -37,6 +37,7 @@ struct reign {
     bool live_ready;       /* Redis is up and holds what it should */
     bool rebuilding;       /* it is being filled */
     uint32_t rebuild_left; /* batches still to be put there */
+    int64_t rebuilt_us;    /* when it was last filled with some (CLOCK_MONOTONIC), 0: never */
 
     /* Lists of open_batch.work, and what the next write takes. */
     struct list handed;   /* in Redis; routed_ms is to be set */

@@ -6,6 +6,10 @@
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 
+/* After Redis was filled again: outcomes that it had and workers are still storing come by the log before commands are
+ * ended that do not look answered there any more. */
+#define AFTER_REBUILD_US 1000000
+
 struct walker {
     struct list waiting;
     unsigned under_way;
@@ -111,6 +115,8 @@ static void applied(void *arg, enum err err, struct slice value)
 void walker_pump(struct reign *r)
 {
     struct walker *w = r->walker;
+    if (r->rebuilt_us && clock_mono_us() - r->rebuilt_us < AFTER_REBUILD_US)
+        return;
     struct list *next;
     while (!w->backoff && w->under_way < WALK_MOVES && reign_live(r) && (next = list_pop(&w->waiting)) != NULL) {
         struct walk_move *m = container_of(next, struct walk_move, link);

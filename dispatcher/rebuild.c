@@ -4,6 +4,7 @@
 
 #include "dispatcher/cancel.h"
 #include "dispatcher/control.h"
+#include "dispatcher/leader_fold.h"
 #include "dispatcher/learn.h"
 #include "dispatcher/route.h"
 #include "dispatcher/strangers.h"
@@ -13,6 +14,8 @@
 struct rebuilder {
     bool asking, setting;
     bool cleaning, clean_again; /* what is over goes from Redis first; Redis was lost once more meanwhile */
+    bool some;                  /* batches that Redis may have known */
+    bool log_read;              /* to its end, since the rebuild began */
     int64_t began_us;
 };
 
@@ -48,6 +51,7 @@ static void generation_set(void *arg, enum err err)
         r->rebuilding = false; /* asked again at the next check */
         return;
     }
+    r->rebuilt_us = r->rebuilder->some ? clock_mono_us() : r->rebuilt_us;
     log_info("redis_rebuilt", "ms=%lld open=%llu", (long long)(clock_mono_us() - r->rebuilder->began_us) / 1000,
              (unsigned long long)r->set.remaining);
     r->figures->rebuilds++;
@@ -56,9 +60,10 @@ static void generation_set(void *arg, enum err err)
 
 static void check_done(struct reign *r)
 {
-    if (!r->rebuilding || r->rebuild_left || r->rebuilder->cleaning || r->rebuilder->setting)
+    struct rebuilder *b = r->rebuilder;
+    if (!r->rebuilding || r->rebuild_left || b->cleaning || b->setting || !b->log_read)
         return;
-    r->rebuilder->setting = true;
+    b->setting = true;
     live_generation_set(r->live, generation_set, reign_hold(r));
 }
 
@@ -70,6 +75,17 @@ void rebuild_batch(struct reign *r, struct open_batch *batch)
     r->rebuild_left++;
     router_again(r, batch);
 }
+
+void rebuild_log_read(struct reign *r, int64_t began_us)
+{
+    if (!r->rebuilding || r->rebuilder->log_read || began_us < r->rebuilder->began_us)
+        return;
+    r->rebuilder->log_read = true;
+    check_done(r);
+}
+
+/* --- filling --------------------------------------------------------------------------------------------------------
+ */
 
 static void mark(void *arg, struct open_batch *batch)
 {
@@ -114,12 +130,17 @@ void rebuild_begin(struct reign *r)
     r->live_ready = false;
     r->rebuilding = true;
     r->rebuild_left = 0;
-    r->rebuilder->began_us = clock_mono_us();
+    struct rebuilder *b = r->rebuilder;
+    b->began_us = clock_mono_us();
+    b->log_read = false;
     live_generation_begin(r->live);
     clean(r);
     open_set_each(&r->set, mark, r);
+    b->some = r->rebuild_left > 0;
+    if (b->some)
+        live_workers_unknown(r->live); /* they have some of it in their hands, perhaps */
+    folder_wake(r);
     router_pump(r);
-    check_done(r);
 }
 
 void rebuild_routed(struct reign *r, struct open_batch *batch)

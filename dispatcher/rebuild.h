@@ -1,6 +1,8 @@
 /* Fills Redis again from the leader's picture when it was lost, and says whether it can be worked with.
  * Owns: struct rebuilder, reign's live_ready and rebuilding. May call: lib/store/live, dispatcher/route, leader_reign.
- * Loop rule: non-blocking. The work itself is routing: every open batch that Redis may have known is routed again. */
+ * Loop rule: non-blocking. The work itself is routing: every open batch that Redis may have known is routed again. What
+ * Redis knew of batches that are over goes, and the log is read once more: outcomes that Redis had and the picture has
+ * not must not be overtaken by an expiry. */
 #ifndef MUSTER_DISPATCHER_REBUILD_H
 #define MUSTER_DISPATCHER_REBUILD_H
 
@@ -17,6 +19,8 @@ void rebuild_begin(struct reign *r);
 void rebuild_batch(struct reign *r, struct open_batch *batch);
 /* A batch that was to be routed again is in Redis. */
 void rebuild_routed(struct reign *r, struct open_batch *batch);
+/* The acknowledgement log has been read to its end by a poll that began then (CLOCK_MONOTONIC). */
+void rebuild_log_read(struct reign *r, int64_t began_us);
 /* Redis is away. */
 void rebuild_lost(struct reign *r);
 

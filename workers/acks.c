@@ -43,6 +43,8 @@ struct flush {
     int64_t begun_us, at_ms;
     struct buf barriers; /* struct barrier, called when it is durable and all before it */
     bool durable;
+    bool stored;     /* in PostgreSQL; recorded once more after that */
+    uint32_t losses; /* of Redis, known when it was recorded */
     struct ev_timer retry;
 };
 
@@ -62,6 +64,7 @@ struct acks {
     struct flush *collecting;
     struct ev_timer timer;
     int64_t stream, next_row;
+    uint32_t losses; /* of Redis, perhaps */
     bool opening;
     struct ev_timer open_retry;
     struct acks_stats stats;
@@ -111,7 +114,7 @@ static void stream_opened(void *arg, enum err err, int64_t stream)
     acks->stream = stream;
     list_for_each (e, next, &acks->flushes) {
         struct flush *f = container_of(e, struct flush, entry);
-        if (f->phase == FLUSH_STORING)
+        if (f->phase == FLUSH_STORING && !f->durable) /* one that had nothing to store may wait for those before it */
             flush_store(f);
     }
 }
@@ -253,9 +256,10 @@ void acks_barrier(struct acks *acks, void (*fn)(void *arg), void *arg)
     acks_pass(acks);
 }
 
-void acks_push(struct acks *acks)
+bool acks_push(struct acks *acks)
 {
     acks_pass(acks);
+    return !acks->collecting;
 }
 
 /* Sends the collected ones on their way, if there is room. */
@@ -353,10 +357,7 @@ static void on_retry(struct ev_loop *loop, struct ev_timer *w, int revents)
     (void)revents;
     ev_timer_stop(loop, w);
     f->acks->stats.retries++;
-    if (f->phase == FLUSH_RECORDING)
-        flush_record(f);
-    else
-        flush_store(f);
+    flush_record(f);
 }
 
 static void flush_retry(struct flush *f)
@@ -366,6 +367,7 @@ static void flush_retry(struct flush *f)
 }
 
 static void flush_encode(struct flush *f);
+static void flush_durable(struct flush *f);
 
 static void run_recorded(void *arg, enum err err, const uint8_t *before, const uint8_t *after, size_t count)
 {
@@ -373,13 +375,19 @@ static void run_recorded(void *arg, enum err err, const uint8_t *before, const u
     struct flush *f = run->flush;
     if (err)
         f->failed = true;
-    for (size_t i = 0; !err && i < count; i++)
-        f->after[run->from + i] = state_to_log(&f->v[run->from + i], before[i], after[i]);
+    for (size_t i = 0; !err && i < count; i++) {
+        uint8_t *log = &f->after[run->from + i], now = state_to_log(&f->v[run->from + i], before[i], after[i]);
+        *log = now ? now : *log; /* recorded again, it changes nothing any more */
+    }
     free(run);
     if (--f->runs_left > 0)
         return;
     if (f->failed) {
         flush_retry(f);
+        return;
+    }
+    if (f->stored) {
+        flush_durable(f);
         return;
     }
     f->acks->stats.recorded += f->n;
@@ -409,12 +417,14 @@ static bool same_run(const struct ack *a, const struct ack *b)
     return a->batch == b->batch && a->tenant == b->tenant && block_of(a->seq) == block_of(b->seq);
 }
 
-/* Recording is idempotent: after a failure all of it is sent again. */
+/* Recording is idempotent: after a failure, of storing too, all of it is sent again. Redis may have been lost
+ * meanwhile, and what it is filled with from PostgreSQL lacks what is not stored there yet. */
 static void flush_record(struct flush *f)
 {
     uint32_t from = 0;
     f->phase = FLUSH_RECORDING;
     f->failed = false;
+    f->losses = f->acks->losses;
     f->runs_left = 1;
     if (!f->after) {
         flush_sort(f);
@@ -440,6 +450,7 @@ static void flush_record(struct flush *f)
 
 static void flush_encode(struct flush *f)
 {
+    buf_reset(&f->entries);
     for (uint32_t i = 0, end; i < f->n; i = end) {
         uint32_t count = 0;
         for (end = i; end < f->n && f->v[end].batch == f->v[i].batch && f->v[end].tenant == f->v[i].tenant; end++)
@@ -455,10 +466,9 @@ static void flush_encode(struct flush *f)
         log_error("out_of_memory", "where=acks");
         abort();
     }
-    f->at_ms = clock_wall_ms();
+    if (!f->at_ms)
+        f->at_ms = clock_wall_ms();
 }
-
-static void flush_durable(struct flush *f);
 
 static void flush_stored(void *arg, enum err err)
 {
@@ -468,7 +478,16 @@ static void flush_stored(void *arg, enum err err)
         return;
     }
     f->acks->stats.stored += f->n;
-    flush_durable(f);
+    f->stored = true;
+    if (f->losses != f->acks->losses && f->n)
+        flush_record(f);
+    else
+        flush_durable(f);
+}
+
+void acks_redis_lost(struct acks *acks)
+{
+    acks->losses++;
 }
 
 /* A result is kept when its outcome is the command's end; NOT_NOW is none, and what came too late neither. */

@@ -52,8 +52,11 @@ void acks_add(struct acks *acks, const struct ack *ack);
 /* The same with what the device said beyond the outcome: encoded muster.v1.CommandResult and
  * muster.v1.DeviceInformation (may be empty). Copies. */
 void acks_add_result(struct acks *acks, const struct ack *ack, struct slice result, struct slice information);
-/* Sends what has collected on its way now, if there is room. */
-void acks_push(struct acks *acks);
+/* Sends what has collected on its way now, if there is room. False when something stays behind. */
+bool acks_push(struct acks *acks);
+/* Redis may have lost what was recorded there (it was away, or had lost the lease): what is being stored is recorded
+ * once more before anybody is told that it is durable, so that nothing else becomes of its commands. */
+void acks_redis_lost(struct acks *acks);
 /* Calls `fn` when everything added so far is durable; flushes at once. */
 void acks_barrier(struct acks *acks, void (*fn)(void *arg), void *arg);
 const struct acks_stats *acks_stats(const struct acks *acks);

@@ -48,6 +48,7 @@ struct call {
     uint32_t holds; /* w->holds when it was sent */
     size_t count;
     uint16_t slots[SLOTS_PER_CALL];
+    uint32_t generations[SLOTS_PER_CALL]; /* of the sessions that are attached */
 };
 
 static void carry_out(struct attach *attach);
@@ -180,6 +181,11 @@ struct gifts {
     uint32_t tenant;
     uint32_t holds;        /* w->holds when they were asked for */
     size_t count, unknown; /* unknown: batches not looked up yet, and one until all are asked for */
+    /* The sessions attached, whether or not there is something for them: they are settled then. */
+    size_t settled_count;
+    struct settled {
+        uint32_t seq, generation;
+    } * settled;
     struct gift {
         struct batch *batch; /* referenced, or NULL: over */
         uint64_t id;
@@ -187,6 +193,16 @@ struct gifts {
         uint8_t attempts;
     } v[];
 };
+
+/* One that has come since is attached by a call of its own. */
+static void settle_all(const struct gifts *g)
+{
+    for (size_t i = 0; i < g->settled_count; i++) {
+        struct session *s = session_table_get(g->worker->sessions, g->tenant, g->settled[i].seq);
+        if (s && s->generation == g->settled[i].generation && g->number == lease_number(g->worker->lease))
+            session_settled(s);
+    }
+}
 
 static void give_all(struct gifts *g)
 {
@@ -206,6 +222,8 @@ static void give_all(struct gifts *g)
             session_hold(s, batch, g->v[i].attempts);
         batch_unref(g->worker->batches, batch);
     }
+    settle_all(g);
+    free(g->settled);
     free(g);
 }
 
@@ -224,12 +242,20 @@ static struct gifts *gifts_new(const struct call *call, const struct live_attach
     for (size_t i = 0; i < count; i++)
         n += slots[i].count;
     struct gifts *g = calloc(1, sizeof *g + n * sizeof *g->v);
-    if (!g) {
+    struct settled *settled = malloc((count + 1) * sizeof *settled);
+    if (!g || !settled) {
         log_error("out_of_memory", "where=attach");
         abort();
     }
-    *g = (struct gifts){
-        .worker = w, .number = call->number, .tenant = call->tenant, .holds = call->holds, .unknown = n + 1};
+    *g = (struct gifts){.worker = w,
+                        .number = call->number,
+                        .tenant = call->tenant,
+                        .holds = call->holds,
+                        .unknown = n + 1,
+                        .settled_count = count,
+                        .settled = settled};
+    for (size_t i = 0; i < count; i++)
+        settled[i] = (struct settled){block_seq(call->block, slots[i].slot), call->generations[i]};
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; k < slots[i].count; k++)
             g->v[g->count++] = (struct gift){.id = slots[i].pending[k].batch,
@@ -304,8 +330,12 @@ static void send_call(struct call *call)
     call->attach->under_way++;
     call->holds = w->holds;
     if (!call->adding) {
-        acks_push(w->acks); /* what is recorded of a session goes before its end */
+        /* What is recorded of a session goes before its end: that it was sent something, first of all. */
         call->former = call->attach->run_former;
+        if (!acks_push(w->acks)) {
+            finish(call, ERR_LIMIT);
+            return;
+        }
         if (call->former)
             live_detach(w->live, call->tenant, call->block, call->former, call->slots, call->count, NULL, NULL);
     }
@@ -334,6 +364,7 @@ static struct call *add_to_call(struct attach *attach, struct call *call, uint64
     call->adding = coming != NULL;
     if (coming && session_wants(coming) > call->most)
         call->most = session_wants(coming);
+    call->generations[call->count] = coming ? coming->generation : 0;
     call->slots[call->count++] = slot_of(seq);
     return call;
 }

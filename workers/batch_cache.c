@@ -15,6 +15,7 @@ struct batch_cache {
     struct live *live;
     struct list idle;
     unsigned idle_count;
+    uint32_t doubts; /* batch_cache_doubt, so often */
     struct batch *buckets[BUCKETS];
 };
 
@@ -157,15 +158,23 @@ static bool batch_read(struct batch *batch, struct slice bytes)
 struct loading {
     struct batch_cache *cache;
     struct batch *batch;
+    uint32_t doubts; /* of the cache, when it was asked for */
 };
+
+static void batch_start_load(struct batch_cache *cache, struct batch *batch);
 
 static void batch_loaded(void *arg, enum err err, struct slice value)
 {
     struct loading *l = arg;
     struct batch *batch = l->batch;
     struct batch_cache *cache = l->cache;
+    bool old = l->doubts != cache->doubts;
     free(l);
     batch->load = BATCH_MISSING;
+    if (old && err != ERR_CLOSED) {
+        batch_start_load(cache, batch);
+        return;
+    }
     if (!err && batch_read(batch, value))
         batch->load = BATCH_READY;
     else if (err != ERR_NOT_FOUND)
@@ -188,7 +197,7 @@ static void batch_start_load(struct batch_cache *cache, struct batch *batch)
     struct loading *l = malloc(sizeof *l);
     if (!l)
         no_memory();
-    *l = (struct loading){cache, batch};
+    *l = (struct loading){cache, batch, cache->doubts};
     batch->load = BATCH_LOADING;
     live_get_spec(cache->live, batch->id, batch_loaded, l);
 }
@@ -245,6 +254,7 @@ struct batch *batch_cache_hold(struct batch_cache *cache, uint64_t id, uint64_t 
 
 void batch_cache_doubt(struct batch_cache *cache)
 {
+    cache->doubts++;
     for (unsigned i = 0; i < BUCKETS; i++)
         for (struct batch *b = cache->buckets[i]; b; b = b->next)
             if (b->load == BATCH_READY)

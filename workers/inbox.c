@@ -7,6 +7,7 @@
 #include "lib/store/live.h"
 #include "proto/inbox.h"
 #include "workers/acks.h"
+#include "workers/attach.h"
 #include "workers/batch_cache.h"
 #include "workers/credentials.h"
 #include "workers/gates.h"
@@ -21,6 +22,9 @@
 #define TAKE_WAIT_MS      500 /* then the bound of held commands is looked at again */
 #define TAKE_FULL_WAIT_MS 50  /* the same while only urgent work is taken */
 #define RETRY_S           0.1
+/* Redis may not know yet that a connection is lost, and gives to the take that waits there what comes next: after so
+ * long no take waits there any more, and what was given away is asked for. */
+#define GIVEN_AWAY_S (2 * TAKE_WAIT_MS / 1000.0)
 /* Commands taken that wait for their turn: while there are more only urgent ones are taken. */
 #define AHEAD 8192
 
@@ -28,7 +32,7 @@ struct inbox {
     struct worker *worker;
     bool running, taking;
     uint16_t number; /* the worker's, whose inbox is being taken from */
-    struct ev_timer retry;
+    struct ev_timer retry, given_away;
 };
 
 static void take(struct inbox *inbox);
@@ -217,6 +221,15 @@ static void on_retry(struct ev_loop *loop, struct ev_timer *timer, int revents)
     take(timer->data);
 }
 
+static void on_given_away(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+    struct inbox *inbox = timer->data;
+    (void)revents;
+    ev_timer_stop(loop, timer);
+    if (inbox->running)
+        attach_all(inbox->worker->attach);
+}
+
 static void taken(void *arg, enum err err, enum live_class class, const struct slice *entries, size_t count)
 {
     struct inbox *inbox = arg;
@@ -227,6 +240,7 @@ static void taken(void *arg, enum err err, enum live_class class, const struct s
     if (err) {
         ev_timer_set(&inbox->retry, RETRY_S, 0);
         ev_timer_start(inbox->worker->loop, &inbox->retry);
+        ev_timer_again(inbox->worker->loop, &inbox->given_away);
     } else {
         take(inbox);
     }
@@ -253,6 +267,8 @@ struct inbox *inbox_new(struct worker *worker)
     inbox->worker = worker;
     ev_timer_init(&inbox->retry, on_retry, 0, 0);
     inbox->retry.data = inbox;
+    ev_timer_init(&inbox->given_away, on_given_away, 0, GIVEN_AWAY_S);
+    inbox->given_away.data = inbox;
     return inbox;
 }
 
@@ -261,6 +277,7 @@ void inbox_free(struct inbox **inbox)
     if (!*inbox)
         return;
     ev_timer_stop((*inbox)->worker->loop, &(*inbox)->retry);
+    ev_timer_stop((*inbox)->worker->loop, &(*inbox)->given_away);
     free(*inbox);
     *inbox = NULL;
 }

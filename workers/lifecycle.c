@@ -34,6 +34,12 @@ static void serve(struct worker *w)
     inbox_start(w->inbox);
 }
 
+static void lost(struct worker *w)
+{
+    acks_redis_lost(w->acks);
+    serve(w);
+}
+
 static void drop(struct session *s, enum session_end why)
 {
     session_close(s);
@@ -68,6 +74,8 @@ static void forget(void *arg, struct session *s)
 static void fenced(struct worker *w, uint16_t former, bool paused)
 {
     inbox_stop(w->inbox);
+    acks_redis_lost(w->acks);
+    batch_cache_doubt(w->batches);
     if (paused)
         session_table_each(w->sessions, hear, NULL);
     stream_hub_drop_guarded(w->hub);
@@ -83,7 +91,7 @@ static void renewed_late(struct worker *w)
 }
 
 const struct lease_events lifecycle_events = {
-    .on_number = serve, .on_lost = serve, .on_late = renewed_late, .on_fenced = fenced};
+    .on_number = serve, .on_lost = lost, .on_late = renewed_late, .on_fenced = fenced};
 
 void lifecycle_redis_lost(struct worker *w)
 {
@@ -125,6 +133,7 @@ static void ask(struct worker *w)
  * once. */
 void lifecycle_redis_back(struct worker *w)
 {
+    acks_redis_lost(w->acks);
     lease_ask(w->lease);
     if (w->redis_seen && !w->unvouched) {
         w->unvouched = true;

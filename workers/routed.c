@@ -33,6 +33,7 @@ struct part {
     struct batch *batch; /* referenced, once it is known */
     uint32_t tenant, block;
     uint64_t hold;   /* number under which it was released; 0: it never was held */
+    uint64_t order;  /* in which they came */
     uint32_t take;   /* a session that was attached after it has got the command by that, or will */
     uint16_t number; /* of the worker, to which they were routed */
     uint16_t count;  /* that are not given yet */
@@ -45,7 +46,9 @@ struct part {
 struct routed {
     struct worker *worker;
     struct list waiting[LIVE_CLASSES]; /* struct part, the first one first */
-    uint64_t commands;                 /* that wait */
+    struct list unknown[LIVE_CLASSES]; /* whose batch is being looked up: what came after them waits for that, too */
+    uint64_t orders;
+    uint64_t commands; /* that wait */
     struct ev_timer turn;
     bool soon;         /* `turn` comes with the loop's next one */
     unsigned given;    /* since the last `turn` */
@@ -118,8 +121,12 @@ static struct part *next_part(struct routed *routed, uint32_t unanswered)
     for (unsigned class = 0; class < LIVE_CLASSES; class ++) {
         if (unanswered >= (class == LIVE_URGENT ? WINDOW_URGENT : WINDOW_OTHERS))
             continue;
-        if (!list_empty(&routed->waiting[class]))
-            return container_of(routed->waiting[class].next, struct part, entry);
+        if (list_empty(&routed->waiting[class]))
+            continue;
+        struct part *p = container_of(routed->waiting[class].next, struct part, entry);
+        if (list_empty(&routed->unknown[class]) ||
+            p->order < container_of(routed->unknown[class].next, struct part, entry)->order)
+            return p;
     }
     return NULL;
 }
@@ -205,23 +212,35 @@ static void forget_part(struct part *p)
     part_free(p);
 }
 
+/* Where it came in. */
+static void wait_in_order(struct routed *routed, struct part *p)
+{
+    struct list *at = &routed->waiting[p->class];
+    while (at->prev != &routed->waiting[p->class] && container_of(at->prev, struct part, entry)->order > p->order)
+        at = at->prev;
+    list_insert(at, &p->entry);
+    routed->commands += p->count;
+}
+
 static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
 {
     struct part *p = arg;
     struct routed *routed = p->routed;
     (void)a, (void)b;
+    list_remove(&p->entry);
     p->batch = batch;
     if (p->number != lease_number(routed->worker->lease)) {
         part_free(p);
+        give_some(routed);
         return;
     }
     if (batch && !batch->canceled && !may_go_on(p)) {
         forget_part(p);
+        give_some(routed);
         return;
     }
     if (batch && !batch->canceled && !routed->worker->options.answer_self) {
-        routed->commands += p->count;
-        list_append(&routed->waiting[p->class], &p->entry);
+        wait_in_order(routed, p);
         give_some(routed);
         return;
     }
@@ -230,6 +249,7 @@ static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
     else if (batch)
         answer(p);
     part_free(p);
+    give_some(routed);
 }
 
 void routed_add(struct routed *routed, const struct inbox_item *item, enum live_class class, uint32_t take)
@@ -245,9 +265,11 @@ void routed_add(struct routed *routed, const struct inbox_item *item, enum live_
                        .hold = item->number,
                        .take = take,
                        .class = (uint8_t) class,
+                       .order = ++routed->orders,
                        .number = lease_number(routed->worker->lease)};
     memcpy(p->slots.bytes, item->slots, sizeof p->slots.bytes);
     p->count = (uint16_t)bitmap_count(&p->slots);
+    list_append(&routed->unknown[class], &p->entry);
     batch_cache_get(routed->worker->batches, item->batch, batch_known, p, 0, 0);
 }
 
@@ -317,8 +339,10 @@ struct routed *routed_new(struct worker *worker)
     if (!routed)
         return NULL;
     routed->worker = worker;
-    for (unsigned class = 0; class < LIVE_CLASSES; class ++)
+    for (unsigned class = 0; class < LIVE_CLASSES; class ++) {
         list_init(&routed->waiting[class]);
+        list_init(&routed->unknown[class]);
+    }
     ev_timer_init(&routed->turn, on_turn, 0, 0);
     routed->turn.data = routed;
     ev_timer_init(&routed->push, on_push, 0, 0);

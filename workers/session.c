@@ -120,7 +120,7 @@ void session_receive(struct session *s, bool receiving)
 {
     if (!receiving)
         let_go(s);
-    s->receiving = receiving;
+    s->receiving = s->settling = receiving;
     s->more = s->asked = s->put_off = s->starved = false;
     attach_change(s->worker->attach, s->tenant, s->seq);
 }
@@ -139,8 +139,17 @@ void session_close(struct session *s)
 
 void session_forget(struct session *s)
 {
-    let_go(s);
+    for (unsigned i = s->held_count; i-- > 0;) {
+        struct held *h = &s->held[i];
+        if (h->phase == HELD_WAITING) {
+            held_remove(s, h);
+        } else if (h->phase == HELD_SENT && !h->recorded) {
+            h->recorded = true;
+            record(s, h, EVENT_SEND);
+        }
+    }
     s->more = s->asked = s->put_off = s->starved = false;
+    s->settling = s->receiving;
 }
 
 /* --- sending ------------------------------------------------------------------------------------------------------ */
@@ -245,6 +254,8 @@ static bool may_send(const struct worker *w, int64_t now_us)
 void session_pump(struct session *s)
 {
     int64_t now_us = 0, wall = 0;
+    if (s->settling)
+        return;
     for (unsigned i = 0; i < s->held_count && s->open;) {
         struct held *h = &s->held[i];
         if (h->phase != HELD_WAITING) {
@@ -284,6 +295,12 @@ void session_attached(struct session *s, size_t given, unsigned wanted)
 {
     s->more = given >= wanted;
     s->asked = s->put_off = s->starved = false;
+}
+
+void session_settled(struct session *s)
+{
+    s->settling = false;
+    session_pump(s);
 }
 
 void session_hold(struct session *s, struct batch *batch, unsigned attempts)

@@ -63,6 +63,9 @@ struct session {
     bool asked : 1;   /* which is under way */
     bool put_off : 1; /* since it was attached it has said "not now" */
     bool starved : 1; /* there was no memory for one since then: what is behind must not overtake it */
+    /* It is being attached, and what Redis has for it is not here yet: what comes from the inbox meanwhile is held, not
+     * sent, since it may be behind that in order. */
+    bool settling : 1;
     uint16_t held_count, held_room;
     uint32_t generation;
     uint32_t attach_take; /* worker->takes when Redis was last asked what is open for it */
@@ -78,14 +81,16 @@ void session_receive(struct session *s, bool receiving);
  */
 void session_close(struct session *s);
 
-/* The worker has another number, the connection stands: forgets what it holds; being attached anew gives what there is.
- */
+/* The worker has another number, the connection stands: forgets what it has not sent; being attached anew gives what
+ * there is. What is sent stays in flight: the device may be at it. */
 void session_forget(struct session *s);
 
 /* How many commands Redis is to give it. */
 unsigned session_wants(const struct session *s);
 /* It is attached, `given` commands of those it has in Redis come now; `wanted` was the limit. */
 void session_attached(struct session *s, size_t given, unsigned wanted);
+/* All that came with it is in its hands: goes on to send. */
+void session_settled(struct session *s);
 /* Puts a command into its hands, unless it has it; takes a reference of the batch. Sends what may be sent. */
 void session_hold(struct session *s, struct batch *batch, unsigned attempts);
 /* The same with a command that was just accepted, unless others in Redis come before it. */

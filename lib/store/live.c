@@ -24,14 +24,20 @@ struct live *live_new(struct ev_loop *loop, const char *url)
     return live;
 }
 
+/* What is under way ends now, and whoever is told may ask for more: `live` still has the connection until all are. */
+static void close_moves(struct redis *redis)
+{
+    redis_free(&redis);
+}
+
 void live_free(struct live **live)
 {
     struct live *l = *live;
     if (!l)
         return;
-    redis_free(&l->moves);
     redis_free(&l->takes);
     redis_free(&l->events);
+    close_moves(l->moves);
     for (size_t i = 0; i < l->belief_room; i++)
         free(l->beliefs[i].presence);
     free(l->beliefs);

@@ -131,7 +131,7 @@ void live_reap(struct live *live, uint32_t tenant, uint32_t block, uint16_t work
 void live_presence(struct live *live, uint32_t tenant, uint32_t block, live_bytes_fn *done, void *arg);
 
 /* Worker numbers: a lease on worker:<n>, value `instance` (up to 64 bytes, unique per life of a process).
- * acquire gives a free number (1 … 65,535), and adds it to the set `workers`; renew is ERR_FENCED when the lease is
+ * acquire gives a free number (1 … 65,534), and adds it to the set `workers`; renew is ERR_FENCED when the lease is
  * another's, ERR_NOT_FOUND when it is gone (expired, or Redis lost it); reclaim takes the same number again if nobody
  * has it and nobody has called it dead, else ERR_FENCED. */
 void live_worker_acquire(struct live *live, const char *instance, int64_t ttl_ms, live_int_fn *done, void *arg);
@@ -184,5 +184,10 @@ void live_subscribe(struct live *live, void (*fn)(void *arg, struct slice text),
 void live_generation_get(struct live *live, live_int_fn *done, void *arg);
 void live_generation_begin(struct live *live);
 void live_generation_set(struct live *live, live_done_fn *done, void *arg);
+/* A Redis that was lost does not know who may still send: for LIVE_UNKNOWN_MS, as long as a worker's lease is unless it
+ * was told otherwise, live_workers gives one more, that is alive and never says anything. */
+#define LIVE_UNKNOWN_WORKER UINT16_MAX
+#define LIVE_UNKNOWN_MS     10000
+void live_workers_unknown(struct live *live);
 
 #endif

@@ -7,9 +7,9 @@
 #include "lib/store/live.h"
 #include "lib/store/live_internal.h"
 
-#define PENDING_BYTES  9 /* of one command in an answer of attach: batch u64, state u8 */
-#define WORKER_NUMBERS 65535u
-#define TAKE_WAIT_MAX  5000 /* ms; a Redis silent for longer may be lost (redis.c) */
+#define PENDING_BYTES  9      /* of one command in an answer of attach: batch u64, state u8 */
+#define WORKER_NUMBERS 65534u /* all of u16 but 0 and LIVE_UNKNOWN_WORKER */
+#define TAKE_WAIT_MAX  5000   /* ms; a Redis silent for longer may be lost (redis.c) */
 #define ACQUIRE_TRIES  1000u
 #define DEAD           "" /* what worker:<n> holds once the worker has been called dead; no instance is empty */
 
@@ -352,6 +352,21 @@ void live_workers(struct live *live, live_workers_fn *done, void *arg)
     args_raw(&a, "SMEMBERS", 8);
     args_raw(&a, "workers", 7);
     live_send(live, &a, reply_workers, r);
+}
+
+void live_workers_unknown(struct live *live)
+{
+    struct args member = {0}, lease = {0};
+    args_raw(&member, "SADD", 4);
+    args_raw(&member, "workers", 7);
+    args_printf(&member, "%u", LIVE_UNKNOWN_WORKER);
+    redis_command(live->moves, member.n, member.v, NULL, NULL);
+    args_raw(&lease, "SET", 3);
+    args_printf(&lease, "worker:%u", LIVE_UNKNOWN_WORKER);
+    args_raw(&lease, "unknown", 7);
+    args_raw(&lease, "PX", 2);
+    args_printf(&lease, "%d", LIVE_UNKNOWN_MS);
+    redis_command(live->moves, lease.n, lease.v, NULL, NULL);
 }
 
 /* --- inboxes ------------------------------------------------------------------------------------------------------ */

@@ -1,0 +1,35 @@
+"""The simulation (tests/sim): whole installations on virtual time, and that it notices what it is there to notice."""
+import os
+import re
+import subprocess
+
+import pytest
+from harness.stubs import ROOT
+
+SIM = os.path.join(ROOT, os.environ.get("MUSTER_BUILD", "build"), "muster-sim")
+# Of tests/sim/mutation.h: what the models do wrong, and seeds of which one at least must fail by it.
+MISTAKES = {1: 60, 2: 400, 3: 200, 4: 200, 6: 40, 8: 60, 9: 10, 10: 10, 12: 40}
+
+
+def run(*options, timeout=120):
+    return subprocess.run([SIM, *map(str, options)], capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def test_two_thousand_seeds():
+    """A seed that fails prints its schedule, and `muster-sim --seed N --trace` does so again."""
+    done = run("--seeds", "1..2000", "--jobs", 2, timeout=300)
+    assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-5000:]
+    assert "2000 seeds, 0 failed" in done.stdout
+
+
+def test_the_same_seed_is_the_same_world():
+    for seed in (7, 480, 9001):
+        first, second = run("--seed", seed), run("--seed", seed)
+        assert re.search(r"hash [0-9a-f]{16}", first.stdout) and first.stdout == second.stdout
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_noticed(mistake):
+    done = run("--seeds", f"1..{MISTAKES[mistake]}", "--mutation", mistake, "--jobs", 2)
+    assert done.returncode == 1
+    assert re.search(r"seed \d+ fails: at ", done.stdout) and "its schedule:" in done.stdout

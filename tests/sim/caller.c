@@ -1,0 +1,372 @@
+#include "tests/sim/caller.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatcher/accept.h"
+#include "dispatcher/leader.h"
+#include "dispatcher/revoke.h"
+#include "lib/store/block.h"
+#include "lib/store/db_batch.h"
+#include "lib/store/db_device.h"
+#include "lib/store/live.h"
+#include "tests/sim/device.h"
+#include "tests/sim/oracle.h"
+#include "tests/sim/pg_model.h"
+#include "tests/sim/process.h"
+
+#define REPEAT_MIN_US (20 * MS)
+#define REPEAT_MAX_US (1 * S)
+#define BLOCKS_MAX    4
+
+enum wish_kind { WISH_BATCH, WISH_CANCEL, WISH_DELETE };
+
+/* Something wanted, until it is answered. */
+struct wish {
+    struct caller *caller;
+    enum wish_kind kind;
+    struct event event; /* when it is asked, or asked again */
+    struct process *process;
+    unsigned life;
+    bool asked, done;
+    int64_t cancel_after_us; /* of a batch; 0: never */
+    /* WISH_BATCH */
+    char request[24], device_id[32];
+    bool single;
+    uint32_t tenant;
+    int16_t priority;
+    int64_t expires_after_ms, created_ms;
+    struct bitmap targets[BLOCKS_MAX];
+    /* WISH_CANCEL: batch, WISH_DELETE: device */
+    int64_t batch;
+    struct device *device;
+};
+
+/* A job in a dispatcher's hands; outlives the wish's patience. */
+struct ask {
+    struct accept_job job;
+    struct wish *wish;
+    struct process *process;
+    struct ask *next;
+    int32_t blocks[BLOCKS_MAX];
+    int16_t firsts[BLOCKS_MAX];
+    struct slice targets[BLOCKS_MAX];
+    struct bitmap bitmaps[BLOCKS_MAX];
+    bool answered;
+};
+
+struct caller {
+    struct world *world;
+    struct wish *wishes;
+    int count, room;
+    struct ask *asks; /* in acceptors */
+};
+
+static void ask(void *arg);
+
+static void again(struct wish *x)
+{
+    struct world *w = x->caller->world;
+    x->asked = false;
+    event_plan(w, &x->event, w->now_us + between(w, REPEAT_MIN_US, REPEAT_MAX_US), NULL, ask, x);
+}
+
+static struct wish *wish_new(struct caller *c, enum wish_kind kind, int64_t at_us)
+{
+    if (c->count == c->room)
+        abort(); /* room is for all */
+    struct wish *x = &c->wishes[c->count++];
+    x->caller = c;
+    x->kind = kind;
+    event_plan(c->world, &x->event, at_us, NULL, ask, x);
+    return x;
+}
+
+/* --- submitting -------------------------------------------------------------------------------------------------- */
+
+static void accepted(struct wish *x, int64_t id)
+{
+    struct caller *c = x->caller;
+    struct world *w = c->world;
+    if (x->done)
+        return;
+    x->done = true;
+    x->batch = id;
+    trace(w, "batch %" PRId64 " is accepted (%s)", id, x->request);
+    oracle_accepted(w, (uint64_t)id);
+    if (x->cancel_after_us) {
+        struct wish *cancel = wish_new(c, WISH_CANCEL, w->now_us + x->cancel_after_us);
+        cancel->batch = id;
+        cancel->tenant = x->tenant;
+    }
+}
+
+static int64_t find_request(const struct world *w, const struct wish *x)
+{
+    for (size_t i = 0; i < w->pg->batches.count; i++)
+        if (strcmp(w->pg->batches.v[i]->request_id, x->request) == 0)
+            return w->pg->batches.v[i]->id;
+    return 0;
+}
+
+static void ask_free(struct ask *a)
+{
+    struct ask **at = &a->wish->caller->asks;
+    while (*at != a)
+        at = &(*at)->next;
+    *at = a->next;
+    free(a);
+}
+
+/* As submit.c: the leader of this process takes it, or all are told with the commit. */
+static void job_done(struct accept_job *job, enum err err, const struct pg_error *error)
+{
+    struct ask *a = container_of(job, struct ask, job);
+    struct wish *x = a->wish;
+    struct world *w = x->caller->world;
+    (void)error;
+    if (!err && job->created && !a->process->dying) {
+        if (a->job.device) { /* found by the transaction */
+            uint32_t seq = (uint32_t)job->seq;
+            struct bitmap one = {{0}};
+            bitmap_set(&one, slot_of(seq));
+            a->bitmaps[0] = one;
+            a->blocks[0] = (int32_t)block_of(seq);
+            uint16_t first;
+            a->targets[0] = bitmap_trim(&a->bitmaps[0], &first);
+            a->firsts[0] = (int16_t)first;
+            job->batch.block_count = 1;
+        }
+        if (!leader_accepted(process_leader(a->process), (uint64_t)job->id, &job->batch))
+            process_unannounced(a->process, job->id);
+    }
+    if (a->process->dying)
+        err = ERR_CLOSED;
+    int64_t id = err ? 0 : job->created ? job->id : find_request(w, x);
+    ask_free(a);
+    if (id)
+        accepted(x, id);
+    else if (err && !x->done)
+        again(x);
+    else
+        x->done = true; /* no such device any more */
+}
+
+static void submit(struct wish *x, struct process *p)
+{
+    static const uint8_t command[] = {0x0a, 0x00}; /* muster.v1.Command: an empty lock */
+    struct world *w = x->caller->world;
+    struct ask *a = calloc(1, sizeof *a);
+    if (!a)
+        abort();
+    a->wish = x;
+    a->process = p;
+    a->next = x->caller->asks;
+    x->caller->asks = a;
+    if (!x->created_ms)
+        x->created_ms = clock_wall_ms_of(w, p);
+    struct db_accept *b = &a->job.batch;
+    *b = (struct db_accept){.tenant = (int32_t)x->tenant,
+                            .request_id = x->request,
+                            .description = "",
+                            .command = {command, sizeof command},
+                            .priority = x->priority,
+                            .created_ms = x->created_ms,
+                            .expires_ms = x->created_ms + x->expires_after_ms,
+                            .blocks = a->blocks,
+                            .firsts = a->firsts,
+                            .targets = a->targets};
+    memcpy(a->bitmaps, x->targets, sizeof a->bitmaps);
+    for (int i = 0; i < BLOCKS_MAX && !x->single; i++) {
+        uint16_t first;
+        struct slice bytes = bitmap_trim(&a->bitmaps[i], &first);
+        if (!bytes.len)
+            continue;
+        b->device_count += bitmap_count(&a->bitmaps[i]);
+        a->blocks[b->block_count] = i;
+        a->firsts[b->block_count] = (int16_t)first;
+        a->targets[b->block_count++] = bytes;
+    }
+    if (x->single) {
+        a->job.device = x->device_id;
+        b->device_count = 1;
+    }
+    a->job.done = job_done;
+    if (acceptor_submit(process_acceptor(p), &a->job))
+        return;
+    ask_free(a); /* turned away */
+    again(x);
+}
+
+/* --- cancelling, deleting ---------------------------------------------------------------------------------------- */
+
+static void canceled(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                     size_t count)
+{
+    struct wish *x = arg;
+    struct process *p = x->process;
+    (void)error, (void)count;
+    if (p->dying || x->life != p->lives)
+        err = ERR_CLOSED;
+    if (err) {
+        again(x);
+        return;
+    }
+    x->done = true;
+    if (pg_rows(results[0])) {
+        char text[40];
+        snprintf(text, sizeof text, "cancel %" PRId64, x->batch);
+        live_publish(process_live(p), text);
+        leader_hint(process_leader(p), LEADER_HINT_CANCEL, (uint64_t)x->batch);
+    }
+}
+
+static void deleted(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                    size_t count)
+{
+    struct wish *x = arg;
+    struct process *p = x->process;
+    (void)error, (void)count;
+    if (p->dying || x->life != p->lives)
+        err = ERR_CLOSED;
+    if (err) {
+        again(x);
+        return;
+    }
+    x->done = true;
+    x->device->deleted = true;
+    trace(x->caller->world, "device %s is deleted", x->device->id);
+    if (!pg_rows(results[0]))
+        return;
+    struct dispatcher d = {.live = process_live(p)};
+    struct revoke_entry entry = {x->device->seq, DB_REVOKED_FOR_GOOD_MS};
+    revoke_tell_workers(&d, (int32_t)x->device->tenant, &entry, 1);
+    live_publish(d.live, "deleted 0");
+    leader_hint(process_leader(p), LEADER_HINT_DELETED, 0);
+}
+
+static void ask_one(void *arg)
+{
+    struct wish *x = arg;
+    struct process *p = x->process;
+    struct world *w = x->caller->world;
+    if (x->kind == WISH_BATCH) {
+        submit(x, p);
+        return;
+    }
+    struct pg_txn *txn = pg_txn_new(process_pg(p), PG_ANY_LANE);
+    if (x->kind == WISH_CANCEL) {
+        trace(w, "cancel of %" PRId64 " is asked for", x->batch);
+        db_batch_cancel(txn, (int32_t)x->tenant, x->batch, world_wall_ms(w), 1);
+        pg_txn_submit(txn, canceled, x);
+    } else {
+        x->device->deleted = true; /* perhaps */
+        db_device_delete(txn, (int32_t)x->device->tenant, x->device->id, world_wall_ms(w), 1);
+        pg_txn_submit(txn, deleted, x);
+    }
+}
+
+/* Any dispatcher that runs. */
+static void ask(void *arg)
+{
+    struct wish *x = arg;
+    struct world *w = x->caller->world;
+    struct process *p = &w->dispatchers[below(w, (unsigned)w->dispatcher_count)];
+    if (!p->running || p->stopped) {
+        again(x);
+        return;
+    }
+    x->process = p;
+    x->life = p->lives;
+    x->asked = true;
+    w->current = p;
+    ask_one(x);
+    w->current = NULL;
+}
+
+/* --- life
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
+
+static void choose_targets(struct world *w, struct wish *x)
+{
+    const struct device *some = &w->devices[below(w, (unsigned)w->device_count)];
+    unsigned share = chance(w, 400) ? 1000 : 1 + below(w, 999);
+    x->tenant = some->tenant;
+    if (chance(w, 250)) {
+        x->single = true;
+        snprintf(x->device_id, sizeof x->device_id, "%s", some->id);
+        return;
+    }
+    bitmap_set(&x->targets[block_of(some->seq)], slot_of(some->seq));
+    for (int i = 0; i < w->device_count; i++) {
+        const struct device *d = &w->devices[i];
+        if (d->tenant == x->tenant && chance(w, share))
+            bitmap_set(&x->targets[block_of(d->seq)], slot_of(d->seq));
+    }
+}
+
+void caller_init(struct world *w, int batches, int64_t until_us)
+{
+    struct caller *c = calloc(1, sizeof *c);
+    if (!c)
+        abort();
+    w->caller = c;
+    c->world = w;
+    c->room = batches * 2 + 4;
+    c->wishes = calloc((size_t)c->room, sizeof *c->wishes);
+    if (!c->wishes)
+        abort();
+    for (int i = 0; i < batches; i++) {
+        struct wish *x = wish_new(c, WISH_BATCH, between(w, w->now_us, until_us));
+        snprintf(x->request, sizeof x->request, "request-%d", i);
+        x->priority = (int16_t)between(w, 1, 3);
+        x->expires_after_ms = chance(w, 300) ? between(w, 500, 5000) : between(w, 5000, 60000);
+        x->cancel_after_us = chance(w, 200) ? between(w, 1 * MS, 6 * S) : 0;
+        choose_targets(w, x);
+    }
+    for (int i = 0; i < 2; i++)
+        if (chance(w, 150)) {
+            struct wish *x = wish_new(c, WISH_DELETE, between(w, w->now_us, until_us));
+            x->device = &w->devices[below(w, (unsigned)w->device_count)];
+        }
+}
+
+void caller_lost(struct world *w, const struct process *dispatcher)
+{
+    struct caller *c = w->caller;
+    /* What still waited in the acceptor went with the process. */
+    for (struct ask *a = c->asks, *next; a; a = next) {
+        struct wish *x = a->wish;
+        next = a->next;
+        if (a->process != dispatcher)
+            continue;
+        ask_free(a);
+        if (!x->done)
+            again(x);
+    }
+}
+
+bool caller_done(const struct world *w)
+{
+    for (int i = 0; i < w->caller->count; i++)
+        if (!w->caller->wishes[i].done)
+            return false;
+    return true;
+}
+
+void caller_free(struct world *w)
+{
+    struct caller *c = w->caller;
+    if (!c)
+        return;
+    while (c->asks)
+        ask_free(c->asks);
+    for (int i = 0; i < c->count; i++)
+        event_cancel(w, &c->wishes[i].event);
+    free(c->wishes);
+    free(c);
+    w->caller = NULL;
+}

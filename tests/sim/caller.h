@@ -1,0 +1,16 @@
+/* Who calls the service: submits batches, cancels them, deletes devices, and repeats what was not answered.
+ * Owns: struct caller. May call: dispatcher/accept, leader, lib/store/db_*, process. Loop rule: events of the world;
+ * what it does in a dispatcher's name it does as dispatcher/submit.c, batches.c and devices.c do. */
+#ifndef MUSTER_TESTS_SIM_CALLER_H
+#define MUSTER_TESTS_SIM_CALLER_H
+
+#include "tests/sim/world.h"
+
+void caller_init(struct world *w, int batches, int64_t until_us);
+void caller_free(struct world *w);
+/* Nothing of what it wanted is unanswered. */
+bool caller_done(const struct world *w);
+/* A dispatcher was killed: what it was asked is asked again. */
+void caller_lost(struct world *w, const struct process *dispatcher);
+
+#endif

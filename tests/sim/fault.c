@@ -1,0 +1,318 @@
+#include "tests/sim/fault.h"
+
+#include <stdlib.h>
+
+#include "tests/sim/device.h"
+#include "tests/sim/pg.h"
+#include "tests/sim/process.h"
+#include "tests/sim/redis.h"
+
+#define FAULTS_MAX  16
+#define FIRST_US    (500 * MS)
+#define LAST_US     (18 * S)
+#define HEAL_US     (22 * S)
+#define SKEW_MAX_MS 4000
+#define STOP_MAX_US (14 * S)
+
+struct fault {
+    struct faults *faults;
+    struct event event, after;
+    const struct fault_kind *kind;
+    struct process *process;
+};
+
+struct faults {
+    struct world *world;
+    struct fault_plan plan;
+    struct fault all[FAULTS_MAX];
+    struct event remember;
+    int64_t heal_us;
+    bool healed;
+};
+
+/* --- what can go wrong ------------------------------------------------------------------------------------------- */
+
+/* A time, more often short than long, that ends before all is put right. */
+static int64_t some_time(struct faults *f, int64_t most_us)
+{
+    struct world *w = f->world;
+    int64_t us = chance(w, 500) ? between(w, 1 * MS, most_us / 10) : between(w, most_us / 10, most_us);
+    int64_t left = f->heal_us - w->now_us;
+    return us < left ? us : left;
+}
+
+static struct process *some_process(struct world *w)
+{
+    unsigned i = below(w, (unsigned)(w->dispatcher_count + w->worker_count));
+    return i < (unsigned)w->dispatcher_count ? &w->dispatchers[i] : &w->workers[i - (unsigned)w->dispatcher_count];
+}
+
+static void revive(void *arg)
+{
+    struct fault *x = arg;
+    if (!x->process->running)
+        process_start(x->process);
+}
+
+static void kill_one(struct fault *x)
+{
+    struct world *w = x->faults->world;
+    x->process = some_process(w);
+    if (!x->process->running)
+        return;
+    trace(w, "FAULT kill %s", x->process->name);
+    process_kill(x->process);
+    event_plan(w, &x->after, w->now_us + some_time(x->faults, 8 * S), NULL, revive, x);
+}
+
+static void wake_one(void *arg)
+{
+    struct fault *x = arg;
+    if (!x->process->stopped)
+        return;
+    trace(x->faults->world, "FAULT continue %s", x->process->name);
+    process_continue(x->process);
+}
+
+static void stop_one(struct fault *x)
+{
+    struct world *w = x->faults->world;
+    x->process = some_process(w);
+    if (!x->process->running || x->process->stopped)
+        return;
+    int64_t us = some_time(x->faults, STOP_MAX_US);
+    trace(w, "FAULT stop %s for %.3f s", x->process->name, (double)us / 1e6);
+    process_stop(x->process);
+    event_plan(w, &x->after, w->now_us + us, NULL, wake_one, x);
+}
+
+static void drain_one(struct fault *x)
+{
+    struct world *w = x->faults->world;
+    struct process *p = some_process(w);
+    if (!p->running || p->stopped || p->draining)
+        return;
+    trace(w, "FAULT drain %s", p->name);
+    p->draining = true;
+    process_drain(p);
+}
+
+static void cut_redis(struct fault *x)
+{
+    struct world *w = x->faults->world;
+    const struct process *p = chance(w, 200) ? NULL : some_process(w);
+    trace(w, "FAULT cut redis from %s", p ? p->name : "all");
+    sim_redis_cut(w, p);
+}
+
+static void stall_redis(struct fault *x)
+{
+    struct world *w = x->faults->world;
+    const struct process *p = chance(w, 200) ? NULL : some_process(w);
+    int64_t us = some_time(x->faults, 14 * S);
+    trace(w, "FAULT stall redis of %s for %.3f s", p ? p->name : "all", (double)us / 1e6);
+    sim_redis_stall(w, p, w->now_us + us);
+}
+
+static void flush_redis(struct fault *x)
+{
+    trace(x->faults->world, "FAULT flush redis");
+    sim_redis_flush(x->faults->world);
+}
+
+static void restart_redis(struct fault *x)
+{
+    struct world *w = x->faults->world;
+    int64_t away = some_time(x->faults, 4 * S), lost = chance(w, 500) ? INT64_MAX : 0;
+    trace(w, "FAULT restart redis, away %.3f s, %s", (double)away / 1e6, lost ? "empty" : "as it was a moment ago");
+    sim_redis_restart(w, away, lost);
+}
+
+static void cut_pg(struct fault *x)
+{
+    struct world *w = x->faults->world;
+    const struct process *p = chance(w, 200) ? NULL : some_process(w);
+    trace(w, "FAULT cut postgres from %s", p ? p->name : "all");
+    sim_pg_cut(w, p);
+}
+
+static void stall_pg(struct fault *x)
+{
+    struct world *w = x->faults->world;
+    const struct process *p = chance(w, 200) ? NULL : some_process(w);
+    int64_t us = some_time(x->faults, 8 * S);
+    trace(w, "FAULT stall postgres of %s for %.3f s", p ? p->name : "all", (double)us / 1e6);
+    sim_pg_stall(w, p, w->now_us + us);
+}
+
+static void restart_pg(struct fault *x)
+{
+    struct world *w = x->faults->world;
+    int64_t away = some_time(x->faults, 4 * S);
+    trace(w, "FAULT restart postgres, away %.3f s", (double)away / 1e6);
+    sim_pg_restart(w, away);
+}
+
+static void lose_devices(struct fault *x)
+{
+    struct world *w = x->faults->world;
+    unsigned share = chance(w, 300) ? 1000 : 1 + below(w, 500);
+    trace(w, "FAULT devices lose their connection");
+    for (int i = 0; i < w->device_count; i++)
+        if (!w->devices[i].absent && chance(w, share))
+            device_lose(&w->devices[i], (enum device_loss)below(w, 3), some_time(x->faults, 4 * S));
+}
+
+static void stall_devices(struct fault *x)
+{
+    struct world *w = x->faults->world;
+    trace(w, "FAULT devices hear nothing for a while");
+    for (int i = 0; i < w->device_count; i++)
+        if (w->devices[i].link && chance(w, 300))
+            link_stall(w->devices[i].link, w->now_us + some_time(x->faults, 10 * S));
+}
+
+static void jump_clock(struct fault *x)
+{
+    struct world *w = x->faults->world;
+    struct process *p = some_process(w);
+    if (!x->faults->plan.skews)
+        return;
+    p->wall_skew_ms = between(w, -SKEW_MAX_MS, SKEW_MAX_MS);
+    trace(w, "FAULT clock of %s is %lld ms off", p->name, (long long)p->wall_skew_ms);
+}
+
+struct fault_kind {
+    void (*fn)(struct fault *x);
+    unsigned weight;
+};
+static const struct fault_kind kinds[] = {
+    {kill_one, 20},     {stop_one, 20},     {drain_one, 8},  {cut_redis, 15}, {stall_redis, 12},
+    {flush_redis, 8},   {restart_redis, 8}, {cut_pg, 15},    {stall_pg, 8},   {restart_pg, 6},
+    {lose_devices, 15}, {stall_devices, 8}, {jump_clock, 8},
+};
+#define KINDS (sizeof kinds / sizeof *kinds)
+
+static const struct fault_kind *some_kind(struct world *w)
+{
+    unsigned total = 0, draw;
+    for (size_t i = 0; i < KINDS; i++)
+        total += kinds[i].weight;
+    draw = below(w, total);
+    for (size_t i = 0;; i++) {
+        if (draw < kinds[i].weight)
+            return &kinds[i];
+        draw -= kinds[i].weight;
+    }
+}
+
+static void happen(void *arg)
+{
+    struct fault *x = arg;
+    x->kind->fn(x);
+}
+
+/* A restart of Redis loses what came after this: less than a second, as with appendfsync everysec. */
+static void remember(void *arg)
+{
+    struct faults *f = arg;
+    sim_redis_remember(f->world);
+    if (!f->healed)
+        event_plan(f->world, &f->remember, f->world->now_us + 800 * MS, NULL, remember, f);
+}
+
+/* --- the plan
+ * --------------------------------------------------------------------------------------------------------------------
+ */
+
+static void draw_plan(struct world *w, struct fault_plan *plan, bool none)
+{
+    *plan = (struct fault_plan){.in_flight = chance(w, 700) ? 1 : between(w, 2, 4),
+                                .worker_lease_ms = between(w, 2, 10) * 1000,
+                                .not_now_ms = between(w, 200, 3000)};
+    if (none)
+        return;
+    plan->count = (int)between(w, 0, FAULTS_MAX - 4);
+    plan->skews = chance(w, 300);
+    plan->ghosts = chance(w, 500) ? 500 : 0;
+    plan->ghosts_late = chance(w, 500) ? 300 : 0;
+    plan->hint_lost = chance(w, 300) ? 300 : 0;
+    plan->hint_odd = chance(w, 300) ? 200 : 0;
+    if (chance(w, 400)) {
+        plan->slow_per_mille = 1 + below(w, 100);
+        plan->slow_us = between(w, 2 * MS, 300 * MS);
+    }
+    if (chance(w, 400)) {
+        plan->slow_commit = 1 + below(w, 200);
+        plan->slow_commit_us = between(w, 2 * MS, 800 * MS);
+    }
+}
+
+void faults_init(struct world *w, bool none)
+{
+    struct faults *f = calloc(1, sizeof *f);
+    if (!f)
+        abort();
+    w->faults = f;
+    f->world = w;
+    f->heal_us = w->now_us + HEAL_US;
+    draw_plan(w, &f->plan, none);
+    bool redis_restarts = false;
+    for (int i = 0; i < f->plan.count; i++) {
+        struct fault *x = &f->all[i];
+        x->faults = f;
+        x->kind = some_kind(w);
+        redis_restarts = redis_restarts || x->kind->fn == restart_redis;
+        event_plan(w, &x->event, between(w, w->now_us + FIRST_US, w->now_us + LAST_US), NULL, happen, x);
+    }
+    if (redis_restarts)
+        event_plan(w, &f->remember, w->now_us + 200 * MS, NULL, remember, f);
+}
+
+void faults_free(struct world *w)
+{
+    struct faults *f = w->faults;
+    for (int i = 0; i < FAULTS_MAX; i++) {
+        event_cancel(w, &f->all[i].event);
+        event_cancel(w, &f->all[i].after);
+    }
+    event_cancel(w, &f->remember);
+    free(f);
+    w->faults = NULL;
+}
+
+const struct fault_plan *fault_plan(const struct world *w)
+{
+    return &w->faults->plan;
+}
+
+int64_t fault_skew(struct world *w)
+{
+    return w->faults->plan.skews && chance(w, 500) ? between(w, -SKEW_MAX_MS, SKEW_MAX_MS) : 0;
+}
+
+int64_t faults_end_us(const struct world *w)
+{
+    return w->faults->heal_us;
+}
+
+void faults_heal(struct world *w)
+{
+    struct faults *f = w->faults;
+    f->healed = true;
+    trace(w, "FAULT no more: all is put right");
+    f->plan.slow_per_mille = f->plan.slow_commit = f->plan.hint_lost = f->plan.hint_odd = f->plan.ghosts = 0;
+    for (int i = 0; i < FAULTS_MAX; i++) {
+        event_cancel(w, &f->all[i].event);
+        event_cancel(w, &f->all[i].after);
+    }
+    for (int i = 0; i < w->dispatcher_count + w->worker_count; i++) {
+        struct process *p = i < w->dispatcher_count ? &w->dispatchers[i] : &w->workers[i - w->dispatcher_count];
+        if (p->stopped)
+            process_continue(p);
+        if (!p->running)
+            process_start(p);
+    }
+    for (int i = 0; i < w->device_count; i++)
+        device_settle(&w->devices[i]);
+}

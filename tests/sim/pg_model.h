@@ -1,0 +1,143 @@
+/* What PostgreSQL does with the statements of lib/store: a model on plain memory.
+ * Owns: struct pg_model, its rows, one function per statement. May call: lib/base, lib/store/pg_internal (the
+ * transaction's parameters), libpq (results without a server). Loop rule: none, pure. test_pg_model.c checks answers
+ * and tables of random transactions against a real PostgreSQL. */
+#ifndef MUSTER_TESTS_SIM_PG_MODEL_H
+#define MUSTER_TESTS_SIM_PG_MODEL_H
+
+#include "lib/store/pg_internal.h"
+
+struct row_block {
+    int32_t block;
+    int16_t first;
+    uint8_t *targets, *states, *times; /* states, times: NULL until they are stored */
+    uint32_t version;                  /* grows when it is stored: for the oracle */
+    size_t target_len, state_len, time_len;
+};
+struct row_batch {
+    int64_t id;
+    int32_t tenant, device_count;
+    int16_t priority;
+    char *request_id;
+    uint8_t *command;
+    size_t command_len;
+    int64_t created_ms, expires_ms, routed_ms, cancel_requested_ms, canceled_ms, closed_ms; /* 0: NULL */
+    int32_t counts[16];
+    struct row_block *blocks; /* by block */
+    size_t block_count;
+};
+struct row_log {
+    int64_t stream, n, at_ms;
+    bool looked; /* by the oracle */
+    uint8_t *entries;
+    size_t len;
+};
+struct row_stream {
+    int64_t id, created_ms;
+};
+struct row_result {
+    int64_t batch;
+    int32_t seq;
+    uint8_t *result;
+    size_t len;
+};
+struct row_device {
+    int32_t tenant, seq;
+    char id[32];
+    int64_t deleted_ms; /* 0: NULL */
+};
+struct row_cancel {
+    int32_t tenant, seq;
+};
+struct row_revocation {
+    int64_t id;
+    int32_t tenant, seq;
+    int64_t issued_before_ms;
+};
+struct row_tenant {
+    int32_t id, next_seq;
+};
+
+/* Rows of one table: `v` is an array of `count`. */
+#define TABLE(type)                                                                                                    \
+    struct {                                                                                                           \
+        type *v;                                                                                                       \
+        size_t count, room;                                                                                            \
+    }
+struct pg_model {
+    TABLE(struct row_batch *) batches; /* by id */
+    TABLE(struct row_log) log;         /* by stream, n */
+    TABLE(struct row_stream) streams;
+    TABLE(struct row_result) results;
+    TABLE(struct row_device) devices;
+    TABLE(struct row_cancel) canceling; /* by tenant, seq */
+    TABLE(struct row_revocation) revoked;
+    TABLE(struct row_tenant) tenants;
+    int64_t next_batch, next_stream, next_revocation; /* of the sequences */
+    struct {
+        char name[32], holder[64];
+        int64_t epoch, expires_ms;
+    } lease; /* there is one role */
+    uint8_t signing_key[32];
+    int64_t now_ms; /* the server's clock */
+    unsigned mutation;
+    /* Others hold the lease's advisory lock: ends their transactions. True when there were any. */
+    bool (*end_lock_holders)(void *arg);
+    void *arg;
+};
+void *table_grow(void *v, size_t count, size_t *room, size_t size);
+/* Appends: gives the new row, zeroed. */
+#define table_add(t)                                                                                                   \
+    ((t)->v = table_grow((t)->v, (t)->count, &(t)->room, sizeof *(t)->v),                                              \
+     memset(&(t)->v[(t)->count], 0, sizeof *(t)->v), &(t)->v[(t)->count++])
+
+struct pg_model *pg_model_new(void);
+void pg_model_free(struct pg_model **m);
+struct row_batch *pg_model_batch(struct pg_model *m, int64_t id);
+struct row_block *pg_model_block(struct row_batch *b, int32_t block);
+struct row_device *pg_model_device(struct pg_model *m, int32_t tenant, int32_t seq);
+
+/* One statement being executed. */
+struct stmt_call {
+    struct pg_model *m;
+    const struct pg_txn *txn;
+    const struct pg_call *call;
+    int64_t reserved; /* first number drawn from the sequence when the transaction began; 0: draw now */
+    PGresult *result;
+    int columns, row;
+    const char *sqlstate; /* set: the transaction ends with this error */
+};
+typedef void stmt_fn(struct stmt_call *c);
+struct model_stmt {
+    const char *name;
+    stmt_fn *fn;
+};
+extern const struct model_stmt model_stmts[]; /* made by tables.py from lib/store; ends with a NULL name */
+/* Executes call `index` of the transaction. Returns its result, owned; NULL with `sqlstate` set when it fails. */
+PGresult *pg_model_execute(struct pg_model *m, const struct pg_txn *txn, int index, int64_t reserved,
+                           const char **sqlstate);
+/* How many numbers of the sequences the call draws at most. */
+int64_t pg_model_draws(const struct pg_txn *txn, int index);
+/* Draws so many of the sequence that the call uses; gives the first. */
+int64_t pg_model_draw(struct pg_model *m, const struct pg_txn *txn, int index);
+
+/* --- for the statements: parameters from 0 on -------------------------------------------------------------------- */
+bool param_null(const struct stmt_call *c, int i);
+struct slice param_bytes(const struct stmt_call *c, int i);
+int64_t param_int(const struct stmt_call *c, int i);
+/* Elements of an array: owned; `data` NULL for a NULL element. */
+struct slice *param_array(const struct stmt_call *c, int i, size_t *n);
+int64_t int_of_slice(struct slice s);
+bool slice_is(struct slice s, const char *text);
+
+/* Rows of the answer, column after column. */
+void out_columns(struct stmt_call *c, int n);
+void out_int2(struct stmt_call *c, int col, int64_t v);
+void out_int4(struct stmt_call *c, int col, int64_t v);
+void out_int8(struct stmt_call *c, int col, int64_t v);
+void out_bool(struct stmt_call *c, int col, bool v);
+void out_bytes(struct stmt_call *c, int col, const void *data, size_t len);
+void out_null(struct stmt_call *c, int col);
+void out_row(struct stmt_call *c); /* the row is whole */
+
+#endif

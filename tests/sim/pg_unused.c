@@ -1,0 +1,76 @@
+/* Statements that no simulated process sends: those of the dispatcher's gRPC services beyond submit, cancel and delete,
+ * of --answer-self and of TLS. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/sim/pg_model.h"
+
+#define UNUSED(which)                                                                                                  \
+    stmt_fn stmt_##which;                                                                                              \
+    void stmt_##which(struct stmt_call *c)                                                                             \
+    {                                                                                                                  \
+        fprintf(stderr, "pg_model: %s is not modelled\n", c->call->stmt->name);                                        \
+        abort();                                                                                                       \
+    }
+UNUSED(batch_accept_steered)
+UNUSED(batch_addressed)
+UNUSED(batch_blocks)
+UNUSED(batch_find)
+UNUSED(batch_get)
+UNUSED(batch_list)
+UNUSED(batch_open)
+UNUSED(batch_results)
+UNUSED(batch_states)
+UNUSED(batch_targets)
+UNUSED(blocks)
+UNUSED(control_cancel_some)
+UNUSED(control_pause)
+UNUSED(device_blocks)
+UNUSED(device_commands)
+UNUSED(device_get)
+UNUSED(device_ids)
+UNUSED(device_import)
+UNUSED(device_list)
+UNUSED(device_list_group)
+UNUSED(device_list_of)
+UNUSED(device_revoke)
+UNUSED(device_seqs)
+UNUSED(device_tokens)
+UNUSED(filter_blocks)
+UNUSED(gate_set)
+UNUSED(group_blocks)
+UNUSED(group_change)
+UNUSED(group_change_filter)
+UNUSED(group_create)
+UNUSED(group_create_filter)
+UNUSED(group_delete)
+UNUSED(group_find)
+UNUSED(group_list)
+UNUSED(guard_accepted)
+UNUSED(guard_approval)
+UNUSED(guard_decide)
+UNUSED(guard_lock)
+UNUSED(guard_policy_get)
+UNUSED(guard_policy_set)
+UNUSED(guard_would_hold)
+UNUSED(key_create)
+UNUSED(key_get)
+UNUSED(key_list)
+UNUSED(key_revoke)
+UNUSED(label_import)
+UNUSED(label_of_blocks)
+UNUSED(label_take_news)
+UNUSED(log_find)
+UNUSED(open_tenant_names)
+UNUSED(seen_forget)
+UNUSED(seen_of_blocks)
+UNUSED(signing_key_ensure)
+UNUSED(signing_key_get)
+UNUSED(tenant_create)
+UNUSED(tenant_get)
+UNUSED(tenant_list)
+UNUSED(ticket_key_read)
+UNUSED(window_next)
+UNUSED(window_of_devices)
+UNUSED(window_zone_known)
+UNUSED(window_zones)

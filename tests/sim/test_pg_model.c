@@ -1,0 +1,439 @@
+/* The model of PostgreSQL against a real one: random transactions of lib/store, their answers compared, and now and
+ * then all tables. Each transaction goes through the function of lib/store that makes it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/store/db_ack_log.h"
+#include "lib/store/db_batch.h"
+#include "lib/store/db_credential.h"
+#include "lib/store/db_device.h"
+#include "lib/store/db_lease.h"
+#include "lib/store/db_open.h"
+#include "tests/sim/mutation.h"
+#include "tests/sim/pg_model.h"
+#include "tests/store/servers.h"
+
+#define STEPS      1500
+#define DEVICES    40
+#define CREATED_MS 1700000000000ll
+
+static struct check {
+    struct servers servers;
+    PGconn *db;
+    struct pg_model *model;
+    uint64_t random;
+    int requests;
+    struct lease_fence fence;
+    char holder[16];
+    int64_t stream, row;
+    int step;
+    bool wrong, noticed; /* wrong: the model is, and that is to be noticed */
+} check;
+
+static unsigned below(unsigned n)
+{
+    check.random = check.random * 6364136223846793005ull + 1442695040888963407ull;
+    return (unsigned)((check.random >> 33) % n);
+}
+
+/* --- both sides ----------------------------------------------------------------------------------------------------
+ */
+
+static PGresult *ask(const struct pg_txn *txn, const struct pg_call *call)
+{
+    const char *values[32];
+    int lens[32], formats[32];
+    for (int i = 0; i < call->count; i++) {
+        const struct pg_param *p = &txn->params[call->first + i];
+        values[i] = p->len < 0 ? NULL : (const char *)buf_head(&txn->data) + p->offset;
+        lens[i] = p->len < 0 ? 0 : p->len;
+        formats[i] = 1;
+    }
+    return PQexecParams(check.db, call->stmt->sql, call->count, NULL, values, lens, formats, 1);
+}
+
+static void say(const char *sql)
+{
+    PGresult *r = PQexec(check.db, sql);
+    assert_true(PQresultStatus(r) == PGRES_COMMAND_OK || PQresultStatus(r) == PGRES_TUPLES_OK);
+    PQclear(r);
+}
+
+/* A row as bytes, to be sorted: not every statement says in which order its rows come. */
+static void put_row(struct buf *out, const PGresult *r, int row)
+{
+    for (int col = 0; col < PQnfields(r); col++) {
+        int len = PQgetisnull(r, row, col) ? -1 : PQgetlength(r, row, col);
+        buf_put_u32be(out, (uint32_t)len);
+        if (len > 0)
+            buf_put(out, PQgetvalue(r, row, col), (size_t)len);
+    }
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    struct slice x = buf_slice(a), y = buf_slice(b);
+    int c = memcmp(x.data, y.data, x.len < y.len ? x.len : y.len);
+    return c ? c : x.len < y.len ? -1 : x.len > y.len;
+}
+
+static bool same(const PGresult *a, const PGresult *b, bool ordered)
+{
+    int n = PQntuples(a);
+    struct buf *x = calloc((size_t)n + 1, sizeof *x), *y = calloc((size_t)n + 1, sizeof *y);
+    bool equal = x && y && n == PQntuples(b) && (n == 0 || PQnfields(a) == PQnfields(b));
+    for (int i = 0; equal && i < n; i++) {
+        put_row(&x[i], a, i);
+        put_row(&y[i], b, i);
+    }
+    if (equal && !ordered && n) {
+        qsort(x, (size_t)n, sizeof *x, by_bytes);
+        qsort(y, (size_t)n, sizeof *y, by_bytes);
+    }
+    for (int i = 0; equal && i < n; i++)
+        equal = by_bytes(&x[i], &y[i]) == 0;
+    for (int i = 0; x && y && i < n; i++) {
+        buf_free(&x[i]);
+        buf_free(&y[i]);
+    }
+    free(x);
+    free(y);
+    return equal;
+}
+
+static int64_t server_ms(void)
+{
+    PGresult *r = PQexec(check.db, "SELECT server_ms()");
+    int64_t ms = strtoll(PQgetvalue(r, 0, 0), NULL, 10);
+    PQclear(r);
+    return ms;
+}
+
+/* An epoch is the clock's: the model takes it over. */
+static bool same_epoch(const PGresult *theirs, PGresult *ours)
+{
+    bool equal = PQgetisnull(theirs, 0, 0) == PQgetisnull(ours, 0, 0);
+    if (equal && !PQgetisnull(theirs, 0, 0))
+        check.model->lease.epoch =
+            int_of_slice((struct slice){(const uint8_t *)PQgetvalue(theirs, 0, 0), (size_t)PQgetlength(theirs, 0, 0)});
+    return equal;
+}
+
+/* In place of lib/store/pg.c: carried out here and there at once. */
+void pg_txn_submit(struct pg_txn *txn, pg_done_fn *done, void *arg)
+{
+    const void *results[32];
+    PGresult *theirs[32];
+    struct pg_error error = {"", ""};
+    int n = 0;
+    assert_true(txn->call_count <= 32);
+    check.model->now_ms = server_ms();
+    say("BEGIN");
+    for (; n < txn->call_count && !*error.sqlstate; n++) {
+        const struct pg_call *call = &txn->calls[n];
+        const char *sqlstate = "", *theirs_state;
+        PGresult *ours = pg_model_execute(check.model, txn, n, 0, &sqlstate);
+        results[n] = theirs[n] = ask(txn, call);
+        theirs_state = PQresultErrorField(theirs[n], PG_DIAG_SQLSTATE);
+        bool equal = strcmp(theirs_state ? theirs_state : "", sqlstate) == 0;
+        if (equal && ours && strcmp(call->stmt->name, "lease_acquire") == 0)
+            equal = same_epoch(theirs[n], ours);
+        else if (equal && ours)
+            equal = same(theirs[n], ours, strstr(call->stmt->sql, "ORDER BY") != NULL);
+        check.noticed = check.noticed || !equal;
+        if (!equal && !check.wrong)
+            print_error("step %d: %s is answered with another: %s\n", check.step, call->stmt->name,
+                        PQresultErrorMessage(theirs[n]));
+        assert_true(equal || check.wrong);
+        snprintf(error.sqlstate, sizeof error.sqlstate, "%s", sqlstate);
+        PQclear(ours);
+    }
+    say(*error.sqlstate ? "ROLLBACK" : "COMMIT");
+    done(arg, *error.sqlstate ? ERR_INVALID : ERR_OK, &error, *error.sqlstate ? NULL : (const void *)results,
+         (size_t)n);
+    while (n > 0)
+        PQclear(theirs[--n]);
+    pg_txn_free(&txn);
+}
+
+/* --- moves
+ * ------------------------------------------------------------------------------------------------------------- */
+
+static void ignore(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                   size_t count)
+{
+    (void)arg, (void)err, (void)error, (void)results, (void)count;
+}
+
+static int64_t some_batch(void)
+{
+    return 1 + (int64_t)below((unsigned)check.model->next_batch);
+}
+
+static void accept_blocks(void)
+{
+    static const uint8_t bits[] = {0xff, 0x0f, 0x81};
+    char request[16];
+    int32_t blocks[] = {0, 1};
+    int16_t firsts[] = {(int16_t)(8 * below(2)), 0};
+    struct slice targets[] = {{bits, 1 + below(2)}, {bits + 1, 1}};
+    snprintf(request, sizeof request, "r%d", below(4) ? ++check.requests : (int)below((unsigned)check.requests + 1));
+    const struct db_accept b = {.tenant = 1 + (int32_t)below(2),
+                                .request_id = request,
+                                .description = "",
+                                .command = {bits, 2},
+                                .priority = (int16_t)(1 + below(3)),
+                                .device_count = 12,
+                                .created_ms = CREATED_MS + check.step,
+                                .expires_ms = CREATED_MS + 60000,
+                                .blocks = blocks,
+                                .firsts = firsts,
+                                .targets = targets,
+                                .block_count = 1 + below(2)};
+    struct pg_txn *txn = pg_txn_new(NULL, 0);
+    db_batch_hold_tenants(txn, &b.tenant, 1);
+    db_batch_accept(txn, &b);
+    pg_txn_submit(txn, ignore, NULL);
+}
+
+static void accept_devices(void)
+{
+    static const uint8_t command[] = {1};
+    char requests[3][16], devices[3][16];
+    struct db_accept b[3];
+    const struct db_accept *all[3];
+    const char *ids[3];
+    const int32_t tenant = 1;
+    size_t n = 1 + below(3);
+    for (size_t i = 0; i < n; i++) {
+        /* In order and different: three digits, a repeated one first. */
+        snprintf(requests[i], sizeof requests[i], "s%04d", i == 0 && below(3) == 0 ? check.requests : ++check.requests);
+        snprintf(devices[i], sizeof devices[i], "d%u", below(DEVICES + 3));
+        b[i] = (struct db_accept){.tenant = tenant,
+                                  .request_id = requests[i],
+                                  .description = "",
+                                  .command = {command, 1},
+                                  .priority = 2,
+                                  .device_count = 1,
+                                  .created_ms = CREATED_MS,
+                                  .expires_ms = CREATED_MS + 60000};
+        all[i] = &b[i];
+        ids[i] = devices[i];
+    }
+    struct pg_txn *txn = pg_txn_new(NULL, 0);
+    db_batch_hold_tenants(txn, &tenant, 1);
+    assert_true(db_batch_accept_devices(txn, all, ids, n));
+    pg_txn_submit(txn, ignore, NULL);
+}
+
+static void cancel_or_delete(void)
+{
+    char device[16];
+    struct pg_txn *txn = pg_txn_new(NULL, 0);
+    if (below(5)) {
+        db_batch_cancel(txn, 1 + (int32_t)below(2), some_batch(), CREATED_MS + check.step, 1);
+    } else {
+        snprintf(device, sizeof device, "d%u", below(DEVICES));
+        db_device_delete(txn, 1, device, CREATED_MS + check.step, 1);
+    }
+    pg_txn_submit(txn, ignore, NULL);
+}
+
+static void opened(void *arg, enum err err, int64_t stream)
+{
+    (void)arg, (void)err;
+    check.stream = stream;
+    check.row = 0;
+}
+
+static void flushed(void *arg, enum err err)
+{
+    (void)arg, (void)err;
+}
+
+static void acknowledge(void)
+{
+    static const uint8_t entries[] = {1, 2, 3, 4, 5};
+    const struct db_result results[] = {
+        {(uint64_t)some_batch(), 1, below(16), {entries, below(5)}, {NULL, 0}},
+        {(uint64_t)some_batch(), 2, 1024 + below(8), {entries + 1, 2}, {NULL, 0}},
+    };
+    if (!check.stream || below(20) == 0)
+        db_ack_stream_open(NULL, "w", CREATED_MS + check.step, opened, NULL);
+    /* Now and then the same row again, and out of order. */
+    int64_t n = below(6) ? ++check.row : 1 + (int64_t)below((unsigned)check.row + 1);
+    db_ack_flush(NULL, check.stream, n, CREATED_MS + check.step, (struct slice){entries, 1 + below(5)}, results,
+                 below(3), flushed, NULL);
+}
+
+static void leased(void *arg, enum err err, int64_t value)
+{
+    bool acquired = arg != NULL;
+    (void)err;
+    if (acquired && value)
+        check.fence = (struct lease_fence){"leader", check.holder, value};
+}
+
+static void lease(void)
+{
+    static const int64_t ttls[] = {1000000000, 1000000000, -1};
+    struct lease_fence fence = check.fence;
+    fence.epoch += below(4) == 0;
+    switch (below(3)) {
+    case 0:
+        snprintf(check.holder, sizeof check.holder, "h%u", below(3));
+        db_lease_acquire(NULL, 0, "leader", check.holder, ttls[below(3)], leased, &check);
+        break;
+    case 1:
+        db_lease_renew(NULL, &fence, ttls[below(3)], leased, NULL);
+        break;
+    default:
+        db_lease_release(NULL, 0, &fence, leased, NULL);
+        break;
+    }
+}
+
+static void write_fenced(void)
+{
+    const int64_t ids[] = {some_batch(), some_batch()}, streams[] = {check.stream}, ns[] = {1 + below(10)};
+    const int32_t blocks[] = {0, 1}, tenants[] = {1}, seqs[] = {(int32_t)below(DEVICES)};
+    int32_t counts[2 * STATE_COUNT];
+    static const uint8_t bytes[] = {5, 0, 5, 0, 5, 0, 5, 0};
+    const struct slice states[] = {{bytes, 8}, {bytes, 4}};
+    struct lease_fence fence = check.fence;
+    struct pg_txn *txn = pg_txn_new(NULL, 0);
+    fence.epoch += below(8) == 0;
+    for (size_t i = 0; i < 2 * STATE_COUNT; i++)
+        counts[i] = (int32_t)below(9);
+    db_lease_fence(txn, &fence);
+    if (below(2))
+        db_open_fold(txn, ids, blocks, states, states, 2);
+    if (below(3) == 0)
+        db_open_forget_log(txn, streams, ns, 1);
+    if (below(3) == 0)
+        db_open_routed(txn, ids, 1, CREATED_MS + check.step);
+    if (below(4) == 0)
+        db_open_canceled(txn, ids, 1, CREATED_MS + check.step);
+    if (below(6) == 0 && ids[0] != ids[1])
+        db_open_closed(txn, ids, counts, 2, CREATED_MS + check.step);
+    if (below(3) == 0)
+        db_open_forget_deleted(txn, tenants, seqs, 1);
+    if (below(6) == 0)
+        db_open_forget_streams(txn, CREATED_MS + (int64_t)below(STEPS));
+    pg_txn_submit(txn, ignore, NULL);
+}
+
+static void read_open(void)
+{
+    const int64_t ids[] = {some_batch(), some_batch()}, streams[] = {check.stream}, ns[] = {below(5)};
+    const int32_t blocks[] = {0, 1};
+    struct pg_txn *txn = pg_txn_new(NULL, 0);
+    db_open_log(txn, streams, ns, below(2), 1 + (int)below(6));
+    db_open_unrouted(txn, below(20), 50);
+    db_open_canceling(txn, 50);
+    db_open_page(txn, below(20), 1 + (int)below(50));
+    db_open_some(txn, ids, 2);
+    db_open_blocks(txn, ids, 2);
+    if (ids[0] != ids[1]) {
+        db_open_times(txn, ids, blocks, 2);
+        db_open_commands(txn, ids, 2);
+    }
+    db_open_deleted(txn, below(2), below(DEVICES), 1 + (int)below(9));
+    db_open_tenants(txn);
+    pg_txn_submit(txn, ignore, NULL);
+}
+
+static void make_moves(int steps)
+{
+    static void (*const moves[])(void) = {accept_blocks, accept_devices, cancel_or_delete, acknowledge,
+                                          acknowledge,   lease,          write_fenced,     write_fenced};
+    for (check.step = 0; check.step < steps && !check.noticed; check.step++) {
+        moves[below(sizeof moves / sizeof *moves)]();
+        if (check.step % 3 == 0)
+            read_open();
+    }
+}
+
+static void the_model_does_what_postgres_does(void **state)
+{
+    (void)state;
+    check.random = 20261126;
+    check.fence = (struct lease_fence){"leader", "nobody", 0};
+    make_moves(STEPS);
+}
+
+/* Behind the former, whose tables it goes on with. */
+static void a_wrong_model_is_noticed(void **state)
+{
+    (void)state;
+    check.wrong = true;
+    check.model->mutation = MUTATION_LOG_SKIPS;
+    make_moves(STEPS);
+    assert_true(check.noticed);
+}
+
+/* --- life
+ * -------------------------------------------------------------------------------------------------------------- */
+
+static void add_device(int32_t tenant, int32_t seq)
+{
+    char sql[256];
+    struct row_device *row = table_add(&check.model->devices);
+    row->tenant = tenant;
+    row->seq = seq;
+    snprintf(row->id, sizeof row->id, "d%d", seq);
+    snprintf(sql, sizeof sql,
+             "INSERT INTO device (tenant_id, seq, id, platform, created_ms) VALUES (%d, %d, 'd%d', 1, 1)", tenant, seq,
+             seq);
+    say(sql);
+}
+
+static int set_up(void **state)
+{
+    char error[256];
+    int applied;
+    (void)state;
+    servers_init(&check.servers);
+    servers_start_postgres(&check.servers);
+    if (pg_migrate(check.servers.postgres, error, sizeof error, &applied) != ERR_OK)
+        return -1;
+    check.db = PQconnectdb(check.servers.postgres);
+    check.model = pg_model_new();
+    say("SET client_min_messages = error");
+    say("SET synchronous_commit = off");
+    for (int32_t t = 1; t <= 2; t++) {
+        char sql[160];
+        snprintf(
+            sql, sizeof sql,
+            "INSERT INTO tenant (id, name, next_seq, created_ms) OVERRIDING SYSTEM VALUE VALUES (%d, 't%d', %d, 1)", t,
+            t, t == 1 ? DEVICES : 1100);
+        say(sql);
+        *table_add(&check.model->tenants) = (struct row_tenant){t, t == 1 ? DEVICES : 1100};
+    }
+    for (int32_t seq = 0; seq < DEVICES; seq++)
+        add_device(1, seq);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    PQfinish(check.db);
+    pg_model_free(&check.model);
+    servers_free(&check.servers);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_model_does_what_postgres_does),
+                                       cmocka_unit_test(a_wrong_model_is_noticed)};
+    return cmocka_run_group_tests_name("pg_model", tests, set_up, tear_down);
+}
