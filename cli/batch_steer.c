@@ -1,4 +1,4 @@
-/* muster batch cancel, pause, resume. */
+/* muster batch cancel, pause, resume, release. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -58,6 +58,22 @@ int batch_pause(struct invocation *inv)
     request.reason = (char *)reason;
     return call_once(inv, "ControlService/PauseBatch", &request.base, &muster__v1__pause_batch_response__descriptor,
                      show_paused);
+}
+
+static void show_released(const ProtobufCMessage *answer)
+{
+    show_batch(((const Muster__V1__ReleaseWaveResponse *)answer)->batch);
+}
+
+int batch_release(struct invocation *inv)
+{
+    struct args a = {.positional = "BATCH", .min = 1, .max = 1};
+    Muster__V1__ReleaseWaveRequest request = MUSTER__V1__RELEASE_WAVE_REQUEST__INIT;
+
+    args_parse(inv, &a);
+    request.batch_id = args_number(inv, "batch", a.words.items[0]);
+    return call_once(inv, "ControlService/ReleaseWave", &request.base, &muster__v1__release_wave_response__descriptor,
+                     show_released);
 }
 
 static void show_resumed(const ProtobufCMessage *answer)

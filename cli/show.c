@@ -184,6 +184,11 @@ void show_batch(const Muster__V1__Batch *b)
         printf("%s%s%s%s\n", b->control->since ? " since " : "",
                b->control->since ? show_time(b->control->since, at) : "", b->control->reason[0] ? ": " : "",
                b->control->reason);
+        if (b->control->waves_released)
+            printf("  released     wave %" PRIu32 "\n", b->control->waves_released);
+        for (size_t i = 0; i < b->control->n_stopped_platforms; i++)
+            printf("  stopped      %s\n",
+                   show_enum(&muster__v1__platform__descriptor, (int)b->control->stopped_platforms[i]));
     }
     if (b->approval)
         show_approval(b->approval);

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -20,6 +21,12 @@ void steering_flags_table(struct steering_flags *f, struct arg_flag out[STEERING
          3456000000},
         {"execution-timeout", ARG_DURATION, &f->execution_ms, "TIME", "what has no outcome by then times out", 1000,
          3456000000},
+        {"wave", ARG_LIST, &f->waves, "SIZE[:WHEN]",
+         "a wave: 1%, 500 or rest, then e.g. 10%:success=95, 20%:after=1h, rest:hand", 0, 0},
+        {"pause-at", ARG_LIST, &f->pause_at, "PERCENT[:MINIMUM]", "pause when so much of MINIMUM outcomes went wrong",
+         0, 0},
+        {"abort-at", ARG_LIST, &f->abort_at, "PERCENT[:MINIMUM]", "the same, cancel", 0, 0},
+        {"stop-platform-at", ARG_LIST, &f->stop_at, "PERCENT[:MINIMUM]", "the same by platform: hold that one", 0, 0},
         {"timeouts", ARG_BOOL, &f->timeouts, "", "limit the execution as is usual for the type", 0, 0},
     };
     memcpy(out, flags, sizeof flags);
@@ -91,16 +98,102 @@ static Muster__V1__Window *read_window(struct invocation *inv, const struct stee
     return w;
 }
 
+/* "95" or "95%" up to `end`; refuses anything else. */
+static uint32_t read_number(struct invocation *inv, const char *flag, const char *text, char **end)
+{
+    unsigned long n = strtoul(text, end, 10);
+
+    if (*end == text || *text == '-' || n > UINT32_MAX)
+        args_refuse(inv, "--%s %s: begins with no number", flag, text);
+    return (uint32_t)n;
+}
+
+static void read_release(struct invocation *inv, const char *text, const char *whole, Muster__V1__Wave *w)
+{
+    long long n;
+    char unit, rest;
+    static const int64_t seconds[] = {['s'] = 1, ['m'] = 60, ['h'] = 3600, ['d'] = 86400};
+
+    if (strcmp(text, "hand") == 0) {
+        w->release_case = MUSTER__V1__WAVE__RELEASE_BY_HAND;
+        w->by_hand = true;
+    } else if (sscanf(text, "success=%lld%c", &n, &rest) >= 1 && n >= 0 && n <= 100) {
+        w->release_case = MUSTER__V1__WAVE__RELEASE_SUCCESS_PERCENT;
+        w->success_percent = (uint32_t)n;
+    } else if (sscanf(text, "after=%lld%c%c", &n, &unit, &rest) == 2 && strchr("smhd", unit) && n >= 0 && n < 100000) {
+        w->release_case = MUSTER__V1__WAVE__RELEASE_AFTER;
+        w->after = duration(inv, n * seconds[(unsigned char)unit] * 1000);
+    } else {
+        args_refuse(inv, "--wave %s: is released by none of success=PERCENT, after=TIME, hand", whole);
+    }
+}
+
+static Muster__V1__Wave *read_wave(struct invocation *inv, const char *text)
+{
+    Muster__V1__Wave *w = invocation_alloc(inv, sizeof *w);
+    char *end = (char *)text + 4;
+
+    muster__v1__wave__init(w);
+    if (strncmp(text, "rest", 4) != 0) {
+        uint32_t n = read_number(inv, "wave", text, &end);
+        w->size_case = *end == '%' ? MUSTER__V1__WAVE__SIZE_PERCENT : MUSTER__V1__WAVE__SIZE_DEVICES;
+        if (*end == '%') {
+            w->percent = n;
+            end++;
+        } else {
+            w->devices = n;
+        }
+    }
+    if (*end == ':')
+        read_release(inv, end + 1, text, w);
+    else if (*end)
+        args_refuse(inv, "--wave %s: is not such as 1%%, 500, rest, 10%%:success=95", text);
+    return w;
+}
+
+static void add_thresholds(struct invocation *inv, const char *flag, const struct arg_list *list,
+                           Muster__V1__ThresholdAction action, bool per_platform, Muster__V1__Steering *s)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        Muster__V1__Threshold *t = invocation_alloc(inv, sizeof *t);
+        char *end;
+        muster__v1__threshold__init(t);
+        t->percent = read_number(inv, flag, list->items[i], &end);
+        end += *end == '%';
+        if (*end == ':')
+            t->minimum = read_number(inv, flag, end + 1, &end);
+        if (*end)
+            args_refuse(inv, "--%s %s: is not such as 5%%:100", flag, list->items[i]);
+        t->action = action;
+        t->per_platform = per_platform;
+        s->thresholds[s->n_thresholds++] = t;
+    }
+}
+
+static void add_rollout(struct invocation *inv, const struct steering_flags *f, Muster__V1__Steering *s)
+{
+    s->waves = invocation_alloc(inv, (f->waves.count + 1) * sizeof *s->waves);
+    for (size_t i = 0; i < f->waves.count; i++)
+        s->waves[s->n_waves++] = read_wave(inv, f->waves.items[i]);
+    s->thresholds =
+        invocation_alloc(inv, (f->pause_at.count + f->abort_at.count + f->stop_at.count + 1) * sizeof *s->thresholds);
+    add_thresholds(inv, "pause-at", &f->pause_at, MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE, false, s);
+    add_thresholds(inv, "abort-at", &f->abort_at, MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_ABORT, false, s);
+    add_thresholds(inv, "stop-platform-at", &f->stop_at, MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE, true, s);
+}
+
 Muster__V1__Steering *steering_from_flags(struct invocation *inv, const struct steering_flags *f)
 {
     bool timeouts = f->timeouts || f->delivery_ms || f->execution_ms;
 
     if ((f->days || f->zone) && !f->window)
         args_refuse(inv, "--window-days and --window-zone go with --window");
-    if (!f->not_before && !f->window && !timeouts)
+    if (!f->not_before && !f->window && !timeouts && !f->waves.count && !f->pause_at.count && !f->abort_at.count &&
+        !f->stop_at.count)
         return NULL;
     Muster__V1__Steering *s = invocation_alloc(inv, sizeof *s);
     muster__v1__steering__init(s);
+    add_rollout(inv, f, s);
     if (f->not_before)
         s->not_before = read_time(inv, f->not_before);
     if (f->window)
@@ -126,6 +219,13 @@ void steering_show(const Muster__V1__Steering *s)
             printf(" %s", show_enum(&muster__v1__day__descriptor, (int)s->window->days[i]));
         printf(", %s where no zone is known\n", s->window->time_zone[0] ? s->window->time_zone : "UTC");
     }
+    if (s->n_waves)
+        printf("  waves        %zu\n", s->n_waves);
+    for (size_t i = 0; i < s->n_thresholds; i++)
+        printf("  threshold    %s at %" PRIu32 " %% of at least %" PRIu32 " outcomes%s\n",
+               show_enum(&muster__v1__threshold_action__descriptor, (int)s->thresholds[i]->action),
+               s->thresholds[i]->percent, s->thresholds[i]->minimum,
+               s->thresholds[i]->per_platform ? " a platform" : "");
     if (s->timeouts && s->timeouts->delivery)
         printf("  delivery     within %" PRId64 " s\n", s->timeouts->delivery->seconds);
     if (s->timeouts && s->timeouts->execution)

@@ -34,12 +34,11 @@ static void reply_batch(struct one_batch *o, const uint32_t *counts)
     Muster__V1__CancelBatchResponse cancel = MUSTER__V1__CANCEL_BATCH_RESPONSE__INIT;
     Muster__V1__PauseBatchResponse pause = MUSTER__V1__PAUSE_BATCH_RESPONSE__INIT;
     Muster__V1__ResumeBatchResponse resume = MUSTER__V1__RESUME_BATCH_RESPONSE__INIT;
-    const ProtobufCMessage *answers[] = {[BATCH_GET] = &get.base,
-                                         [BATCH_CANCEL] = &cancel.base,
-                                         [BATCH_CANCEL_SOME] = &cancel.base,
-                                         [BATCH_PAUSE] = &pause.base,
-                                         [BATCH_RESUME] = &resume.base};
-    get.batch = cancel.batch = pause.batch = resume.batch = o->batch;
+    Muster__V1__ReleaseWaveResponse wave = MUSTER__V1__RELEASE_WAVE_RESPONSE__INIT;
+    const ProtobufCMessage *answers[] = {
+        [BATCH_GET] = &get.base,     [BATCH_CANCEL] = &cancel.base, [BATCH_CANCEL_SOME] = &cancel.base,
+        [BATCH_PAUSE] = &pause.base, [BATCH_RESUME] = &resume.base, [BATCH_WAVE] = &wave.base};
+    get.batch = cancel.batch = pause.batch = resume.batch = wave.batch = o->batch;
     cancel.devices = o->devices;
     request_reply(&o->r, answers[o->kind]);
 }
@@ -79,6 +78,10 @@ static void on_batch(struct request *r, const struct pg_result *const *results)
     }
     if (o->kind > BATCH_CANCEL && !pg_rows(results[0])) {
         request_refuse(r, STATUS_FAILED_PRECONDITION, "BATCH_ENDING", "batch %" PRId64 " is canceled or closed", o->id);
+        return;
+    }
+    if (o->kind == BATCH_WAVE && !pg_bool(results[0], 0, 0)) {
+        request_refuse(r, STATUS_FAILED_PRECONDITION, "NO_MORE_WAVES", "batch %" PRId64 " has no further wave", o->id);
         return;
     }
     if (o->kind != BATCH_GET)
@@ -180,6 +183,17 @@ void resume_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
 {
     const Muster__V1__ResumeBatchRequest *in = (const Muster__V1__ResumeBatchRequest *)request;
     steer(call, service, in->batch_id, BATCH_RESUME, in->reason);
+}
+
+void release_wave(struct grpc_call *call, void *service, const ProtobufCMessage *request)
+{
+    const Muster__V1__ReleaseWaveRequest *in = (const Muster__V1__ReleaseWaveRequest *)request;
+    struct one_batch *o = one_batch(call, service, in->batch_id, BATCH_WAVE, "");
+    if (!o)
+        return;
+    struct pg_txn *txn = request_txn(&o->r);
+    db_control_release_wave(txn, o->r.tenant, o->id, clock_wall_ms(), o->r.caller->key);
+    one_batch_run(o, txn);
 }
 
 struct batch_list {

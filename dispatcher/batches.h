@@ -14,12 +14,13 @@ void list_batches(struct grpc_call *call, void *service, const ProtobufCMessage 
 void cancel_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request);
 void pause_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request);
 void resume_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request);
+void release_wave(struct grpc_call *call, void *service, const ProtobufCMessage *request);
 
 /* All that are about one batch differ only in what is asked for first, and in the type of the answer. */
 struct one_batch {
     struct request r;
     int64_t id;
-    enum one_batch_kind { BATCH_GET, BATCH_CANCEL, BATCH_CANCEL_SOME, BATCH_PAUSE, BATCH_RESUME } kind;
+    enum one_batch_kind { BATCH_GET, BATCH_CANCEL, BATCH_CANCEL_SOME, BATCH_PAUSE, BATCH_RESUME, BATCH_WAVE } kind;
     uint32_t devices; /* BATCH_CANCEL_SOME: of the answer */
     struct db_batch row;
     Muster__V1__Batch *batch; /* presented, still without progress */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatcher/control_rollout.h"
 #include "dispatcher/control_time.h"
 #include "dispatcher/leader_spec.h"
 #include "dispatcher/leader_walk.h"
@@ -40,7 +41,8 @@ struct control {
     bool failed, restart;     /* a move failed: the step comes again at the next tick; all steps do */
     unsigned left;            /* moves of the step under way */
     struct tell *tell;
-    struct control_time *time; /* NULL: it may be sent at any time */
+    struct control_time *time;       /* NULL: it may be sent at any time */
+    struct control_rollout *rollout; /* NULL: to all at once, whatever becomes of it */
 };
 
 struct controller {
@@ -63,6 +65,7 @@ static void control_free(struct control *c)
     list_remove(&c->link);
     tell_free(&c->tell);
     control_time_free(&c->time);
+    control_rollout_free(&c->rollout);
     c->batch->control = NULL;
     free(c);
 }
@@ -92,6 +95,8 @@ static void release(struct control *c)
     c->held = c->batch->held = false;
     if (c->time)
         control_time_released(c->time);
+    if (c->rollout)
+        control_rollout_released(c->rollout);
     router_again(c->reign, c->batch);
     router_pump(c->reign);
 }
@@ -359,8 +364,10 @@ static void advance(struct control *c)
 {
     struct reign *r = c->reign;
     bool ended = c->read == c->request; /* what is to be ended */
-    bool hold = c->paused || (c->time && control_time_holds(c->time));
-    bool less = c->time && control_time_less(c->time), more = c->time && control_time_more(c->time);
+    bool hold =
+        c->paused || (c->time && control_time_holds(c->time)) || (c->rollout && !control_rollout_known(c->rollout, 0));
+    bool less = (c->time && control_time_less(c->time)) || (c->rollout && control_rollout_less(c->rollout));
+    bool more = (c->time && control_time_more(c->time)) || (c->rollout && control_rollout_more(c->rollout));
     if (c->step == CONTROL_RESTS)
         reign_busy(c->batch);
     if (pointless(c)) {
@@ -377,7 +384,8 @@ static void advance(struct control *c)
     } else if ((c->held && !hold) || (!c->held && more)) {
         release(c);
     }
-    if (c->handled != c->request) {
+    bool known = !c->rollout || control_rollout_known(c->rollout, c->request); /* else it comes back when it is */
+    if (c->handled != c->request && known) {
         c->handled = c->request;
         write_handled(r, c->batch->id, c->request);
     }
@@ -414,6 +422,8 @@ void control_asked(struct reign *r, const struct db_control *asked)
         return;
     c->paused = asked->paused;
     c->request = asked->request;
+    if (c->rollout)
+        control_rollout_asked(c->rollout, c->request);
     log_info("control_asked", "batch=%llu paused=%s request=%d", (unsigned long long)batch->id,
              c->paused ? "true" : "false", c->request);
     if (c->step == CONTROL_RESTS)
@@ -426,16 +436,19 @@ void control_load(struct reign *r, struct open_batch *batch, bool paused, int32_
     c->paused = paused;
     c->request = request;
     c->time = control_time_new(r, batch, steer);
+    c->rollout = steer->rollout ? control_rollout_new(r, batch) : NULL;
     batch->deliver_by_ms = steer->deliver_by_ms;
     batch->execution_ms = steer->execution_ms;
     /* Whatever the workers have been told before, they are told anew. */
-    c->held = batch->held = !paused && !(c->time && control_time_holds(c->time));
+    c->held = batch->held = !paused && !c->rollout && !(c->time && control_time_holds(c->time));
 }
 
 void control_mask(const struct control *c, const struct open_block *b, struct buf *states)
 {
     if (c->time)
         control_time_mask(c->time, b, states);
+    if (c->rollout)
+        control_rollout_mask(c->rollout, b, states);
 }
 
 void control_begin(struct reign *r, struct open_batch *batch)
@@ -476,7 +489,10 @@ void control_tick(struct reign *r)
 {
     list_for_each (l, tmp, &r->controller->all) {
         struct control *c = container_of(l, struct control, link);
-        if (c->time && c->batch->stage == OPEN_RUNNING && control_time_tick(c->time) && c->step == CONTROL_RESTS)
+        bool news = c->time && c->batch->stage == OPEN_RUNNING && control_time_tick(c->time);
+        if (c->rollout && c->batch->stage == OPEN_RUNNING && control_rollout_tick(c->rollout, c->paused || c->held))
+            news = true;
+        if (news && c->step == CONTROL_RESTS)
             advance(c);
         if (c->step == CONTROL_RESTS || c->left)
             continue;

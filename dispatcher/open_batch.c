@@ -347,8 +347,10 @@ void open_block_settle(struct open_block *b)
     assert(!b->settled && !b->remaining && !b->dirty);
     state_count(b->batch->counts, b->cells, b->span);
     b->batch->counts[STATE_NONE] = 0;
-    free(b->cells);
-    b->cells = NULL;
+    if (!b->batch->keep_cells) {
+        free(b->cells);
+        b->cells = NULL;
+    }
     b->settled = true;
     b->batch->unsettled--;
 }

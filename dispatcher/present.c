@@ -59,6 +59,11 @@ static Muster__V1__BatchControl *present_control(struct arena *a, const struct d
                : clock_wall_ms() < batch->not_before_ms ? MUSTER__V1__CONTROL_STATE__CONTROL_STATE_WAITING
                                                         : MUSTER__V1__CONTROL_STATE__CONTROL_STATE_RUNNING;
     c->reason = copy(a, batch->reason);
+    c->waves_released = batch->waves_released;
+    c->stopped_platforms = arena_alloc(a, 32 * sizeof *c->stopped_platforms);
+    for (unsigned p = 0; c->stopped_platforms && p < 32; p++)
+        if (batch->stopped >> p & 1)
+            c->stopped_platforms[c->n_stopped_platforms++] = (Muster__V1__Platform)p;
     c->since = batch->asked ? NULL : present_time(a, batch->handled_ms);
     return c;
 }

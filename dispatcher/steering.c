@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "dispatcher/rollout.h"
 #include "dispatcher/validate.h"
 
 #define MINUTE_MS (60 * 1000ll)
@@ -67,6 +68,62 @@ static int64_t check_timeout(struct status *st, const char *field, const Google_
     return ms;
 }
 
+static void check_wave(struct status *st, const Muster__V1__Wave *w, size_t i, size_t n)
+{
+    char field[64];
+    snprintf(field, sizeof field, "steering.waves[%zu]", i);
+    bool percent = w->size_case == MUSTER__V1__WAVE__SIZE_PERCENT,
+         devices = w->size_case == MUSTER__V1__WAVE__SIZE_DEVICES;
+    if ((percent && (w->percent < 1 || w->percent > 100)) || (devices && w->devices < 1))
+        status_violation(st, field, "must have 1 to 100 percent, or at least 1 device");
+    else if (!percent && !devices && i + 1 < n)
+        status_violation(st, field, "must say how large it is: only the last one takes all that is left");
+    snprintf(field, sizeof field, "steering.waves[%zu].release", i);
+    bool stated = w->release_case != MUSTER__V1__WAVE__RELEASE__NOT_SET;
+    int64_t ms = 0;
+    if (stated != (i > 0))
+        status_violation(st, field, i ? "must say when it is released" : "is not for the first wave");
+    else if (w->release_case == MUSTER__V1__WAVE__RELEASE_SUCCESS_PERCENT &&
+             (w->success_percent < 1 || w->success_percent > 100))
+        status_violation(st, field, "must have 1 to 100 percent");
+    else if (w->release_case == MUSTER__V1__WAVE__RELEASE_AFTER &&
+             (!validate_duration(&ms, w->after->seconds, w->after->nanos) || ms < STEERING_TIMEOUT_MIN_MS ||
+              ms > BATCH_LIFE_MAX_MS))
+        status_violation(st, field, "must be 1 second to 40 days");
+    else if (w->release_case == MUSTER__V1__WAVE__RELEASE_BY_HAND && !w->by_hand)
+        status_violation(st, field, "must be true when it is set");
+}
+
+static void check_rollout(struct status *st, const Muster__V1__Steering *in)
+{
+    if (in->n_waves > ROLLOUT_WAVES)
+        status_violation(st, "steering.waves", "has %zu entries, allowed are %d", in->n_waves, ROLLOUT_WAVES);
+    for (size_t i = 0; i < in->n_waves && i < ROLLOUT_WAVES; i++)
+        check_wave(st, in->waves[i], i, in->n_waves);
+    if (in->n_thresholds > ROLLOUT_THRESHOLDS)
+        status_violation(st, "steering.thresholds", "has %zu entries, allowed are %d", in->n_thresholds,
+                         ROLLOUT_THRESHOLDS);
+    for (size_t i = 0; i < in->n_thresholds && i < ROLLOUT_THRESHOLDS; i++) {
+        const Muster__V1__Threshold *t = in->thresholds[i];
+        char field[64];
+        snprintf(field, sizeof field, "steering.thresholds[%zu].percent", i);
+        if (t->percent < 1 || t->percent > 100)
+            status_violation(st, field, "must be 1 to 100");
+        snprintf(field, sizeof field, "steering.thresholds[%zu].action", i);
+        validate_enum(st, field, &muster__v1__threshold_action__descriptor, (int)t->action, false);
+        if (t->per_platform && t->action == MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_ABORT)
+            status_violation(st, field, "does not go with per_platform");
+    }
+}
+
+static uint32_t percent_of_waves(const Muster__V1__Steering *in)
+{
+    uint32_t percent = 0;
+    for (size_t i = 0; i < in->n_waves; i++)
+        percent += in->waves[i]->size_case == MUSTER__V1__WAVE__SIZE_PERCENT ? in->waves[i]->percent : 0;
+    return percent;
+}
+
 void steering_check(struct status *st, const Muster__V1__Steering *in, int64_t now_ms, int64_t expires_ms)
 {
     int64_t not_before = 0, delivery = 0;
@@ -78,8 +135,13 @@ void steering_check(struct status *st, const Muster__V1__Steering *in, int64_t n
         delivery = check_timeout(st, "steering.timeouts.delivery", in->timeouts->delivery);
         check_timeout(st, "steering.timeouts.execution", in->timeouts->execution);
     }
+    check_rollout(st, in);
     if (st->code != STATUS_OK)
         return;
+    if (percent_of_waves(in) > 100) {
+        status_set(st, STATUS_FAILED_PRECONDITION, "WAVES_TOO_LARGE", "the waves are more than 100 percent");
+        return;
+    }
     int64_t begin = not_before > now_ms ? not_before : now_ms;
     if (begin >= expires_ms)
         status_set(st, STATUS_FAILED_PRECONDITION, "NEVER_SENT", "not_before is not before the batch expires");
@@ -114,6 +176,8 @@ void steering_read(struct db_steer *out, const Muster__V1__Steering *in, Muster_
         out->not_before_ms = 0;
     if (in->window)
         read_window(out, in->window);
+    out->rollout = in->n_waves || in->n_thresholds;
+    out->waves = (int32_t)in->n_waves;
     if (!in->timeouts)
         return;
     int64_t begin = out->not_before_ms > created_ms ? out->not_before_ms : created_ms;

@@ -11,6 +11,7 @@
 #include "dispatcher/present.h"
 #include "dispatcher/request.h"
 #include "dispatcher/resolve.h"
+#include "dispatcher/rollout.h"
 #include "dispatcher/steering.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
@@ -539,6 +540,17 @@ static void ask_windows(struct submit *s)
     request_query(&s->r, txn, on_windows);
 }
 
+static void check_waves(const struct submit *s, struct status *st)
+{
+    struct rollout plan;
+    if (st->code != STATUS_OK || !s->job.batch.steering.len || !s->job.batch.steer.rollout)
+        return;
+    rollout_read(&plan, s->in->steering, s->job.batch.device_count);
+    if (rollout_too_large(&plan, s->job.batch.device_count))
+        status_set(st, STATUS_FAILED_PRECONDITION, "WAVES_TOO_LARGE", "nothing of %u devices is left for the last wave",
+                   s->job.batch.device_count);
+}
+
 static void on_resolved(struct resolution *res)
 {
     struct submit *s = res->arg;
@@ -553,6 +565,7 @@ static void on_resolved(struct resolution *res)
         return;
     }
     check_target(s, &s->refusal);
+    check_waves(s, &s->refusal);
     if (s->refusal.code != STATUS_OK && s->in->validate_only) {
         fail(s, &s->refusal);
     } else if (s->refusal.code != STATUS_OK) {

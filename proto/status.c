@@ -68,6 +68,8 @@ static const char *const known_reasons[] = {
     "NOT_HELD",
     "OUTSIDE_BATCH",
     "NEVER_SENT",
+    "NO_MORE_WAVES",
+    "WAVES_TOO_LARGE",
     "TIMEOUT_AFTER_EXPIRY",
     "WINDOW_NEVER_OPENS",
     "time_zone",

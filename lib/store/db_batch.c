@@ -6,12 +6,13 @@
     "b.id, b.request_id, b.description, b.request_hash, b.command, b.priority, b.device_count, b.unknown_count,"       \
     " b.created_ms, b.expires_ms, b.routed_ms, b.cancel_requested_ms, b.canceled_ms, b.closed_ms, b.counts,"           \
     " c.batch_id IS NOT NULL, c.paused, c.reason, c.request > c.handled, c.handled_ms,"                                \
-    " c.steering, c.not_before_ms, b.held_ms IS NOT NULL"
+    " c.steering, c.not_before_ms, CASE WHEN c.waves > 0 THEN c.wave + 1 ELSE 0 END, c.stopped,"                       \
+    " b.held_ms IS NOT NULL"
 #define WITH_CONTROL   " LEFT JOIN batch_control c ON c.batch_id = b.id"
 #define COLUMN_CONTROL 15
-#define COLUMN_HELD    22
-#define COLUMN_TOTAL   23
-#define COLUMN_UNKNOWN 24
+#define COLUMN_HELD    24
+#define COLUMN_TOTAL   25
+#define COLUMN_UNKNOWN 26
 
 void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id)
 {
@@ -88,6 +89,8 @@ void db_batch_read(const struct pg_result *r, int row, struct db_batch *out)
                              .handled_ms = pg_int(r, row, COLUMN_CONTROL + 4),
                              .steering = pg_bytes(r, row, COLUMN_CONTROL + 5),
                              .not_before_ms = pg_int(r, row, COLUMN_CONTROL + 6),
+                             .waves_released = (uint32_t)pg_int(r, row, COLUMN_CONTROL + 7),
+                             .stopped = (uint32_t)pg_int(r, row, COLUMN_CONTROL + 8),
                              .held = pg_bool(r, row, COLUMN_HELD),
                              .total = pg_int(r, row, COLUMN_TOTAL)};
     int64_t counts[STATE_COUNT] = {0};
@@ -107,10 +110,10 @@ void db_batch_accept(struct pg_txn *txn, const struct db_accept *b)
 {
     static const struct pg_stmt steered = {
         "batch_accept_steered",
-        "SELECT a.created, a.batch_id FROM accept_steered($1::integer, $2::text, $3::bytea, $4::text, $5::bytea,"
+        "SELECT a.created, a.batch_id FROM accept_rollout($1::integer, $2::text, $3::bytea, $4::text, $5::bytea,"
         " $6::smallint, $7::integer, $8::integer, $9::text[], $10::bigint, $11::bigint, $12::integer[],"
         " $13::smallint[], $14::bytea[], $15::bytea, $16::bigint, $17::bigint, $18::bigint,"
-        " $19::integer, $20::text) AS a"};
+        " $19::integer, $20::text, $21::boolean, $22::integer) AS a"};
     static const struct pg_stmt stmt = {
         "batch_accept", "SELECT a.created, a.batch_id FROM accept_batch($1::integer, $2::text, $3::bytea, $4::text,"
                         " $5::bytea, $6::smallint, $7::integer, $8::integer, $9::text[], $10::bigint, $11::bigint,"
@@ -141,6 +144,8 @@ void db_batch_accept(struct pg_txn *txn, const struct db_accept *b)
     pg_put_int8(txn, b->steer.execution_ms);
     pg_put_int4(txn, b->steer.window);
     pg_put_text(txn, b->steer.zone);
+    pg_put_bool(txn, b->steer.rollout);
+    pg_put_int4(txn, b->steer.waves);
 }
 
 void db_batch_hold_tenants(struct pg_txn *txn, const int32_t *tenants, size_t n)

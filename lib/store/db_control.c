@@ -71,3 +71,70 @@ void db_control_handled(struct pg_txn *txn, const int64_t *batches, const int32_
     pg_put_int4_array(txn, requests, n);
     pg_put_int8(txn, now_ms);
 }
+
+void db_control_release_wave(struct pg_txn *txn, int32_t tenant, int64_t batch, int64_t now_ms, int64_t key)
+{
+    static const struct pg_stmt stmt = {"control_release_wave",
+                                        "SELECT r.changed FROM release_wave($1::integer, $2::bigint, $3::bigint,"
+                                        " $4::bigint) AS r"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_int8(txn, batch);
+    pg_put_int8(txn, now_ms);
+    pg_put_int8(txn, key);
+}
+
+void db_control_rollout(struct pg_txn *txn, uint64_t batch)
+{
+    static const struct pg_stmt stmt = {"control_rollout",
+                                        "SELECT steering, wave, by_hand, stopped, freed, acted, wave_ms, request"
+                                        " FROM batch_control WHERE batch_id = $1::bigint"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8(txn, (int64_t)batch);
+}
+
+void db_control_rollout_read(const struct pg_result *r, int row, struct db_rollout *out)
+{
+    *out = (struct db_rollout){.steering = pg_bytes(r, row, 0),
+                               .wave = (uint32_t)pg_int(r, row, 1),
+                               .by_hand = (uint32_t)pg_int(r, row, 2),
+                               .stopped = (uint32_t)pg_int(r, row, 3),
+                               .freed = (uint32_t)pg_int(r, row, 4),
+                               .acted = (uint32_t)pg_int(r, row, 5),
+                               .wave_ms = pg_int(r, row, 6),
+                               .request = (int32_t)pg_int(r, row, 7)};
+}
+
+void db_control_wave(struct pg_txn *txn, uint64_t batch, uint32_t wave, int64_t now_ms)
+{
+    static const struct pg_stmt stmt = {"control_wave",
+                                        "UPDATE batch_control SET wave = $2::integer, wave_ms = $3::bigint"
+                                        " WHERE batch_id = $1::bigint AND wave < $2::integer"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8(txn, (int64_t)batch);
+    pg_put_int4(txn, (int32_t)wave);
+    pg_put_int8(txn, now_ms);
+}
+
+void db_control_stop(struct pg_txn *txn, uint64_t batch, uint32_t platforms, uint32_t acted, bool pause, bool abort,
+                     const char *reason, int64_t now_ms)
+{
+    static const struct pg_stmt stop = {"control_stop",
+                                        "UPDATE batch_control SET stopped = stopped | $2::integer, acted = acted |"
+                                        " $3::integer, paused = paused OR $4::boolean, reason = $5::text,"
+                                        " request = request + 1 WHERE batch_id = $1::bigint"};
+    static const struct pg_stmt cancel = {"control_abort",
+                                          "UPDATE batch SET cancel_requested_ms = $2::bigint WHERE id = $1::bigint"
+                                          " AND cancel_requested_ms IS NULL AND closed_ms IS NULL"};
+    pg_txn_add(txn, &stop);
+    pg_put_int8(txn, (int64_t)batch);
+    pg_put_int4(txn, (int32_t)platforms);
+    pg_put_int4(txn, (int32_t)acted);
+    pg_put_bool(txn, pause);
+    pg_put_text(txn, reason);
+    if (!abort)
+        return;
+    pg_txn_add(txn, &cancel);
+    pg_put_int8(txn, (int64_t)batch);
+    pg_put_int8(txn, now_ms);
+}

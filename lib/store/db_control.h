@@ -18,6 +18,9 @@ void db_control_pause(struct pg_txn *txn, int32_t tenant, int64_t batch, bool pa
 void db_control_cancel_some(struct pg_txn *txn, int32_t tenant, int64_t batch, const int32_t *blocks,
                             const struct slice *slots, size_t n, int64_t now_ms, int64_t key);
 
+/* One row, a bool: whether there was a further wave to release; none as above. */
+void db_control_release_wave(struct pg_txn *txn, int32_t tenant, int64_t batch, int64_t now_ms, int64_t key);
+
 /* --- the leader -------------------------------------------------------------------------------------------------- */
 struct db_control {
     uint64_t batch;
@@ -32,5 +35,20 @@ void db_control_asked_read(const struct pg_result *r, int row, struct db_control
 void db_control_cancels(struct pg_txn *txn, uint64_t batch, int32_t request);
 /* Fenced: all up to these requests is carried out; a batch may be there more than once. */
 void db_control_handled(struct pg_txn *txn, const int64_t *batches, const int32_t *requests, size_t n, int64_t now_ms);
+
+/* How far a batch with waves or thresholds is. */
+struct db_rollout {
+    struct slice steering; /* encoded muster.v1.Steering; borrowed from the result */
+    uint32_t wave, by_hand, stopped, freed, acted;
+    int64_t wave_ms;
+    int32_t request; /* that this is the state of */
+};
+void db_control_rollout(struct pg_txn *txn, uint64_t batch);
+void db_control_rollout_read(const struct pg_result *r, int row, struct db_rollout *out);
+/* Fenced: the wave is about to be released. */
+void db_control_wave(struct pg_txn *txn, uint64_t batch, uint32_t wave, int64_t now_ms);
+/* Fenced: thresholds (bits of `acted`) stop platforms (bits), pause the batch, or cancel it. */
+void db_control_stop(struct pg_txn *txn, uint64_t batch, uint32_t platforms, uint32_t acted, bool pause, bool abort,
+                     const char *reason, int64_t now_ms);
 
 #endif

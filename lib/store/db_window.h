@@ -16,6 +16,8 @@
 struct db_steer {
     int64_t not_before_ms, deliver_by_ms, execution_ms;
     int32_t window; /* see schema/postgres */
+    bool rollout;   /* it has waves or thresholds, which are read when they are needed */
+    int32_t waves;
     char zone[DB_ZONE_MAX];
 };
 

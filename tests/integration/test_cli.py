@@ -49,6 +49,7 @@ batch list
 batch watch
 batch cancel
 batch pause
+batch release
 batch resume
 batch approve
 batch reject

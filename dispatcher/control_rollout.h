@@ -1,0 +1,33 @@
+/* Waves and thresholds of a steered batch, carried out: see dispatcher/rollout.h for the policy.
+ * Owns: struct control_rollout. May call: lib/store/db_control, db_device, dispatcher/rollout, leader_fold,
+ * leader_reign. Loop rule: non-blocking.
+ *
+ * A wave is written down before it is released, and a threshold's verdict is written as if somebody had asked for it:
+ * so the next leader goes on from there. Devices are counted in the order of registration, so that nothing need be
+ * stored of who is in which wave. */
+#ifndef MUSTER_DISPATCHER_CONTROL_ROLLOUT_H
+#define MUSTER_DISPATCHER_CONTROL_ROLLOUT_H
+
+#include "dispatcher/leader_reign.h"
+
+#define ROLLOUT_LOOK_MS 200 /* how often outcomes are counted */
+
+struct control_rollout;
+
+/* Begins to read how far it is. Returns owned. */
+struct control_rollout *control_rollout_new(struct reign *r, struct open_batch *batch);
+void control_rollout_free(struct control_rollout **o);
+/* Something was asked for that may concern it: reads anew. */
+void control_rollout_asked(struct control_rollout *o, int32_t request);
+/* Whether it is read as of this request, or later. */
+bool control_rollout_known(const struct control_rollout *o, int32_t request);
+/* Counts, when it is time; true when the batch is to be released further, or less of it, or what was asked is read.
+ * `held`: nothing is sent now, so no further wave is released. */
+bool control_rollout_tick(struct control_rollout *o, bool held);
+bool control_rollout_less(const struct control_rollout *o);
+bool control_rollout_more(const struct control_rollout *o);
+void control_rollout_released(struct control_rollout *o);
+/* See control_mask. */
+void control_rollout_mask(const struct control_rollout *o, const struct open_block *b, struct buf *states);
+
+#endif

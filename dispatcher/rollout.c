@@ -1,0 +1,90 @@
+#include "dispatcher/rollout.h"
+
+#include "dispatcher/validate.h"
+
+/* --- reading ------------------------------------------------------------------------------------------------------ */
+
+static uint32_t size_of(const Muster__V1__Wave *w, uint32_t devices)
+{
+    if (w->size_case == MUSTER__V1__WAVE__SIZE_PERCENT)
+        return (uint32_t)(((uint64_t)devices * w->percent + 99) / 100);
+    return w->size_case == MUSTER__V1__WAVE__SIZE_DEVICES ? w->devices : devices;
+}
+
+void rollout_read(struct rollout *r, const Muster__V1__Steering *in, uint32_t devices)
+{
+    uint64_t limit = 0;
+    *r = (struct rollout){0};
+    for (size_t i = 0; i < in->n_waves && i < ROLLOUT_WAVES; i++) {
+        const Muster__V1__Wave *w = in->waves[i];
+        struct rollout_wave *out = &r->wave[r->waves++];
+        limit += i + 1 == in->n_waves ? devices : size_of(w, devices);
+        out->limit = limit > devices ? devices : (uint32_t)limit;
+        if (w->release_case == MUSTER__V1__WAVE__RELEASE_SUCCESS_PERCENT)
+            out->success_percent = w->success_percent;
+        if (w->release_case == MUSTER__V1__WAVE__RELEASE_AFTER &&
+            !validate_duration(&out->after_ms, w->after->seconds, w->after->nanos))
+            out->after_ms = 0;
+    }
+    for (size_t i = 0; i < in->n_thresholds && i < ROLLOUT_THRESHOLDS; i++) {
+        const Muster__V1__Threshold *t = in->thresholds[i];
+        r->threshold[r->thresholds++] =
+            (struct rollout_threshold){.percent = t->percent,
+                                       .minimum = t->minimum ? t->minimum : 1,
+                                       .abort = t->action == MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_ABORT,
+                                       .per_platform = t->per_platform};
+    }
+}
+
+bool rollout_too_large(const struct rollout *r, uint32_t devices)
+{
+    return r->waves > 1 && r->wave[r->waves - 2].limit >= devices;
+}
+
+/* --- waves -------------------------------------------------------------------------------------------------------- */
+
+uint32_t rollout_next(const struct rollout *r, const struct rollout_counts *counts, uint32_t wave, int64_t released_ms,
+                      uint32_t by_hand, int64_t now_ms)
+{
+    if (wave + 1 >= r->waves)
+        return wave;
+    const struct rollout_wave *next = &r->wave[wave + 1];
+    uint64_t succeeded = counts->all[STATE_SUCCEEDED];
+    bool enough = next->success_percent && succeeded * 100 >= (uint64_t)r->wave[wave].limit * next->success_percent;
+    bool time = next->after_ms && now_ms >= released_ms + next->after_ms;
+    return enough || time || by_hand > wave ? wave + 1 : wave;
+}
+
+/* --- thresholds --------------------------------------------------------------------------------------------------- */
+
+static bool exceeds(const struct rollout_threshold *t, const uint32_t *counts, struct rollout_verdict *v)
+{
+    uint32_t wrong = counts[STATE_FAILED] + counts[STATE_REJECTED] + counts[STATE_TIMED_OUT];
+    uint32_t ended = wrong + counts[STATE_SUCCEEDED];
+    if (ended < t->minimum || !wrong || (uint64_t)wrong * 100 < (uint64_t)ended * t->percent)
+        return false;
+    if (!v->threshold) {
+        v->threshold = t;
+        v->wrong = wrong;
+        v->ended = ended;
+    }
+    return true;
+}
+
+struct rollout_verdict rollout_judge(const struct rollout *r, const struct rollout_counts *counts, uint32_t acted,
+                                     uint32_t stopped)
+{
+    struct rollout_verdict v = {0};
+    for (uint32_t i = 0; i < r->thresholds; i++) {
+        const struct rollout_threshold *t = &r->threshold[i];
+        for (uint32_t p = 0; t->per_platform && p < ROLLOUT_PLATFORMS; p++)
+            if (!(stopped >> p & 1) && exceeds(t, counts->platform[p], &v))
+                v.stop |= 1u << p;
+        if (t->per_platform || acted >> i & 1 || !exceeds(t, counts->all, &v))
+            continue;
+        v.acted |= 1u << i;
+        v.abort = v.abort || t->abort;
+        v.pause = v.pause || !t->abort;
+    }
+    return v;
+}

@@ -1,0 +1,56 @@
+/* Waves and thresholds: how many of a batch's devices may be sent to, and whether too much has gone wrong.
+ * Owns: struct rollout, the policy. May call: lib/store/state. Loop rule: none, pure: counts and time are given. */
+#ifndef MUSTER_DISPATCHER_ROLLOUT_H
+#define MUSTER_DISPATCHER_ROLLOUT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/store/state.h"
+#include "muster/v1/steering.pb-c.h"
+
+#define ROLLOUT_WAVES      16
+#define ROLLOUT_THRESHOLDS 8
+#define ROLLOUT_PLATFORMS  16 /* values of muster.v1.Platform fit below */
+
+struct rollout {
+    uint32_t waves; /* 0: all at once */
+    struct rollout_wave {
+        uint32_t limit;           /* devices of this wave and all before */
+        uint32_t success_percent; /* 0: none */
+        int64_t after_ms;         /* 0: none */
+    } wave[ROLLOUT_WAVES];
+    uint32_t thresholds;
+    struct rollout_threshold {
+        uint32_t percent, minimum;
+        bool abort, per_platform;
+    } threshold[ROLLOUT_THRESHOLDS];
+};
+
+/* Of a batch of `devices`; the steering was checked. The limits: see Wave. */
+void rollout_read(struct rollout *r, const Muster__V1__Steering *in, uint32_t devices);
+/* Whether a wave before the last reaches all devices, so that nothing is left for the next. */
+bool rollout_too_large(const struct rollout *r, uint32_t devices);
+
+/* Commands by state, of all waves; by platform where thresholds ask. */
+struct rollout_counts {
+    uint32_t all[STATE_COUNT];
+    uint32_t platform[ROLLOUT_PLATFORMS][STATE_COUNT];
+};
+/* The wave that may be out at `now_ms`: `wave`, released at `released_ms`, or the next one. `by_hand`: the highest one
+ * that somebody has released. */
+uint32_t rollout_next(const struct rollout *r, const struct rollout_counts *counts, uint32_t wave, int64_t released_ms,
+                      uint32_t by_hand, int64_t now_ms);
+
+struct rollout_verdict {
+    bool pause, abort;
+    uint32_t stop;                             /* platforms to be stopped: bits */
+    uint32_t acted;                            /* thresholds that have acted now: bits */
+    const struct rollout_threshold *threshold; /* the first that says so; NULL: all is well */
+    uint32_t wrong, ended;                     /* what it counted */
+};
+/* Each acts once: not looked at are the thresholds that have acted before, and platforms that are, or were, stopped. */
+struct rollout_verdict rollout_judge(const struct rollout *r, const struct rollout_counts *counts, uint32_t acted,
+                                     uint32_t stopped);
+
+#endif

@@ -1,0 +1,204 @@
+"""Rollout: waves and thresholds, with real daemons and devices."""
+import time
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from harness.oracle import check
+
+
+def progress(batch):
+    return {f.name: v for f, v in batch.progress.ListFields()}
+
+
+def refused(stack, code, reason, call):
+    with pytest.raises(grpc.RpcError) as e:
+        call()
+    assert e.value.code() == code, e.value
+    got, violations = stack.stubs.details(e.value)
+    assert got == reason
+    return violations
+
+
+@pytest.fixture(scope="module")
+def api(module_stack):
+    return module_stack
+
+
+@pytest.fixture
+def client(api):
+    return api.client(api.make_tenant(role=2))
+
+
+class Crowd:
+    """Devices that answer as told: outcome(index, platform) for each."""
+
+    def __init__(self, api, client, count, outcome=None):
+        pb = api.pb
+        self.ids = [f"d{i:04}" for i in range(count)]
+        api.import_devices(client, self.ids, platforms=(1, 5))  # iOS and Android in turns
+        tokens = api.tokens(client, self.ids)
+        outcome = outcome or (lambda i: pb.OUTCOME_SUCCEEDED)
+        self.devices = [api.device(d, tokens[d], answer=lambda m, i=i: pb.Acknowledgement(
+            command_id=m.command_id, outcome=outcome(i))) for i, d in enumerate(self.ids)]
+        for d in self.devices:
+            d.connect(api.workers[0].address)
+
+    def got(self):
+        return [i for i, d in enumerate(self.devices) if not d.deliveries.empty()]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for d in self.devices:
+            d.close()
+
+
+def test_waves_by_success_by_time_and_by_hand(api, client):
+    pb = api.pb
+    with Crowd(api, client, 10) as crowd:
+        batch = api.submit(client, steering=pb.Steering(waves=[
+            pb.Wave(devices=2), pb.Wave(percent=30, success_percent=100), pb.Wave(devices=1, by_hand=True),
+            pb.Wave(after=Duration(seconds=1))])).batch.id
+        seen = api.watch(client, batch, until=lambda b: progress(b) == {"succeeded": 5, "held": 5})
+        assert crowd.got() == [0, 1, 2, 3, 4]
+        client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
+        api.watch(client, batch, until=lambda b: b.control.state == pb.CONTROL_STATE_PAUSED)
+        # A wave that is released while the batch is paused goes out when it is resumed.
+        assert client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch)).batch.id == batch
+        api.watch(client, batch, until=lambda b: b.control.state == pb.CONTROL_STATE_PAUSED)
+        time.sleep(0.5)
+        assert crowd.got() == [0, 1, 2, 3, 4]
+        began = time.monotonic()
+        client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch))
+        seen = api.watch(client, batch, until=lambda b: b.progress.succeeded == 6)
+        assert progress(seen) == {"succeeded": 6, "held": 4} and seen.control.waves_released == 3
+        seen = api.watch(client, batch)
+        assert progress(seen) == {"succeeded": 10} and time.monotonic() - began >= 1
+        assert [d.deliveries.qsize() for d in crowd.devices] == [1] * 10
+        refused(api, grpc.StatusCode.FAILED_PRECONDITION, "BATCH_ENDING",
+                lambda: client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch)))
+
+
+def test_a_wave_can_be_released_before_it_is_due(api, client):
+    pb = api.pb
+    api.import_devices(client, ["a", "b", "c"])
+    batch = api.submit(client, steering=pb.Steering(waves=[
+        pb.Wave(devices=1), pb.Wave(devices=1, success_percent=100), pb.Wave(success_percent=100)])).batch.id
+    api.watch(client, batch, until=lambda b: progress(b) == {"queued": 1, "held": 2})
+    for n in (2, 3):
+        client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch))
+        api.watch(client, batch, until=lambda b: b.progress.queued == n)
+    refused(api, grpc.StatusCode.FAILED_PRECONDITION, "NO_MORE_WAVES",
+            lambda: client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch)))
+    plain = api.submit(client).batch.id
+    refused(api, grpc.StatusCode.FAILED_PRECONDITION, "NO_MORE_WAVES",
+            lambda: client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=plain)))
+    refused(api, grpc.StatusCode.NOT_FOUND, "BATCH_NOT_FOUND",
+            lambda: client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=2 ** 40)))
+
+
+def test_a_threshold_pauses_and_resuming_goes_on(api, client):
+    pb = api.pb
+    with Crowd(api, client, 8, lambda i: pb.OUTCOME_FAILED if i < 2 else pb.OUTCOME_SUCCEEDED) as crowd:
+        batch = api.submit(client, steering=pb.Steering(
+            waves=[pb.Wave(devices=4), pb.Wave(by_hand=True)],
+            thresholds=[pb.Threshold(percent=50, minimum=4, action=pb.THRESHOLD_ACTION_PAUSE)])).batch.id
+        seen = api.watch(client, batch, until=lambda b: b.control.state == pb.CONTROL_STATE_PAUSED)
+        assert progress(seen) == {"failed": 2, "succeeded": 2, "held": 4} and "2 of 4 went wrong" in seen.control.reason
+        client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch))
+        client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch))
+        assert progress(api.watch(client, batch)) == {"failed": 2, "succeeded": 6}
+        assert len(crowd.got()) == 8
+
+
+def test_a_threshold_aborts(api, client):
+    pb = api.pb
+    with Crowd(api, client, 6, lambda i: pb.OUTCOME_REJECTED) as crowd:
+        batch = api.submit(client, steering=pb.Steering(
+            waves=[pb.Wave(devices=2), pb.Wave(after=Duration(seconds=1000))],
+            thresholds=[pb.Threshold(percent=1, minimum=2, action=pb.THRESHOLD_ACTION_ABORT)])).batch.id
+        seen = api.watch(client, batch)
+        assert progress(seen) == {"rejected": 2, "canceled": 4} and seen.HasField("canceled_at")
+        assert "2 of 2 went wrong" in seen.control.reason and crowd.got() == [0, 1]
+
+
+def test_what_breaks_one_platform_goes_on_elsewhere(api, client):
+    pb = api.pb
+    with Crowd(api, client, 12, lambda i: pb.OUTCOME_FAILED if i % 2 else pb.OUTCOME_SUCCEEDED) as crowd:
+        batch = api.submit(client, steering=pb.Steering(
+            waves=[pb.Wave(devices=4), pb.Wave(by_hand=True)],
+            thresholds=[pb.Threshold(percent=50, minimum=2, action=pb.THRESHOLD_ACTION_PAUSE, per_platform=True)])).batch.id
+        seen = api.watch(client, batch, until=lambda b: list(b.control.stopped_platforms) == [pb.PLATFORM_ANDROID] and
+                         b.control.state == pb.CONTROL_STATE_RUNNING)
+        assert progress(seen) == {"failed": 2, "succeeded": 2, "held": 8}
+        client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch))
+        api.watch(client, batch, until=lambda b: progress(b) == {"failed": 2, "succeeded": 6, "held": 4})
+        assert crowd.got() == [0, 1, 2, 3, 4, 6, 8, 10]
+        client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch))
+        assert progress(api.watch(client, batch)) == {"failed": 6, "succeeded": 6}
+
+
+def test_waves_go_on_under_another_leader(make_stack):
+    stack = make_stack()
+    pb = stack.pb
+    stack.start(dispatchers=2)
+    client = stack.client(stack.make_tenant(), dispatcher=stack.dispatchers[1])
+    tokens = stack.make_devices(client, 3000)
+    fleet = stack.start_fleet(tokens)
+    batch = stack.submit(client, steering=pb.Steering(waves=[
+        pb.Wave(percent=10), pb.Wave(percent=30, success_percent=100), pb.Wave(by_hand=True)])).batch.id
+    stack.watch(client, batch, until=lambda b: progress(b) == {"succeeded": 1200, "held": 1800})
+    stack.dispatchers[0].kill()
+    stack.dispatchers[1].wait_event("leader_loaded")
+    assert progress(client.commands.GetBatch(pb.GetBatchRequest(batch_id=batch)).batch) == {"succeeded": 1200, "held": 1800}
+    client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch))
+    assert progress(stack.watch(client, batch)) == {"succeeded": 3000}
+    record = fleet.dump()
+    fleet.quit()
+    assert all(received == 1 for received, _, _, _ in record.values())
+    check(stack, client, [batch], record)
+
+
+def test_what_contradicts_itself_is_refused(api, client):
+    pb = api.pb
+    api.import_devices(client, ["a", "b", "c"])
+    pre, bad = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT
+    for waves in ([pb.Wave(percent=60), pb.Wave(percent=60, by_hand=True)],
+                  [pb.Wave(devices=3), pb.Wave(by_hand=True)],
+                  [pb.Wave(percent=70), pb.Wave(by_hand=True)]):  # rounded up, it is all of them
+        refused(api, pre, "WAVES_TOO_LARGE", lambda: api.submit(client, steering=pb.Steering(waves=waves)))
+        refused(api, pre, "WAVES_TOO_LARGE", lambda: api.submit(client, steering=pb.Steering(waves=waves), validate_only=True))
+    steering = pb.Steering(
+        waves=[pb.Wave(percent=101, by_hand=True), pb.Wave(devices=1), pb.Wave(by_hand=True),
+               pb.Wave(devices=1, success_percent=101), pb.Wave(after=Duration())],
+        thresholds=[pb.Threshold(), pb.Threshold(percent=101, action=2, per_platform=True)])
+    assert set(refused(api, bad, "INVALID_FIELD", lambda: api.submit(client, steering=steering))) == {
+        "steering.waves[0]", "steering.waves[0].release", "steering.waves[1].release", "steering.waves[2]",
+        "steering.waves[3].release", "steering.waves[4].release", "steering.thresholds[0].percent",
+        "steering.thresholds[0].action", "steering.thresholds[1].percent", "steering.thresholds[1].action"}
+    steering = pb.Steering(waves=[pb.Wave(devices=1)] + [pb.Wave(devices=1, by_hand=True)] * 16,
+                           thresholds=[pb.Threshold(percent=1, action=1)] * 9)
+    assert set(refused(api, bad, "INVALID_FIELD", lambda: api.submit(client, steering=steering))) == {
+        "steering.waves", "steering.thresholds"}
+    assert not client.commands.ListBatches(pb.ListBatchesRequest()).batches
+
+
+def test_the_command_line(api, cli):
+    tenant = api.make_tenant(role=2)
+    client = api.client(tenant)
+    api.import_devices(client, [f"d{i}" for i in range(20)])
+    env = api.cli_env(tenant)
+    out = cli("batch", "submit", "--type", "lock", "--all", "--wave", "10%", "--wave", "5:success=95", "--wave", "20%:after=2h",
+              "--wave", "rest:hand", "--pause-at", "5%:100", "--abort-at", "20", "--stop-platform-at", "10%:20",
+              env=env, check=0).stdout
+    batch = out.split()[1].rstrip(":")
+    cli("batch", "release", batch, env=env, check=0)
+    api.watch(client, int(batch), until=lambda b: b.progress.queued == 7)
+    out = cli("batch", "get", batch, env=env, check=0).stdout
+    for said in ("waves        4", "threshold    PAUSE at 5 % of at least 100 outcomes", "threshold    ABORT at 20 %",
+                 "threshold    PAUSE at 10 % of at least 20 outcomes a platform", "released     wave 2", "7 QUEUED"):
+        assert said in out, out
+    for flags in (["--wave", "x"], ["--wave", "1%:soon"], ["--wave", "1%x"], ["--pause-at", "x"], ["--pause-at", "1%:2x"]):
+        cli("batch", "submit", "--type", "lock", "--all", *flags, env=env, check=2)
