@@ -55,7 +55,10 @@ static void claimed(void *arg, enum err err, const struct live_attached *slots, 
                                                        .seq = block_seq(c->block, slots[i].slot),
                                                        .event = EVENT_SUCCEED,
                                                        .attempts = 1});
-    self->failed = self->failed || err;
+    /* Before gates are known nothing is answered: all is claimed once more then, soon. */
+    bool unknown = count && !gates_known(self->worker->gates);
+    self->whole = self->whole || unknown;
+    self->failed = self->failed || err || unknown;
     self->under_way--;
     free(c);
     claims_done(self);
