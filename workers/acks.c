@@ -36,6 +36,7 @@ struct flush {
     uint32_t n, room;
     uint32_t runs_left;
     bool failed;
+    bool again;     /* Redis went away while it was recorded, or one before it: those behind it wait */
     bool stretched; /* collects longer, for a crowd */
     struct buf said, said_bytes;
     struct buf entries;
@@ -375,6 +376,7 @@ static void run_recorded(void *arg, enum err err, const uint8_t *before, const u
     struct flush *f = run->flush;
     if (err)
         f->failed = true;
+    f->again = f->again || err == ERR_UNAVAILABLE;
     for (size_t i = 0; !err && i < count; i++) {
         uint8_t *log = &f->after[run->from + i], now = state_to_log(&f->v[run->from + i], before[i], after[i]);
         *log = now ? now : *log; /* recorded again, it changes nothing any more */
@@ -417,12 +419,31 @@ static bool same_run(const struct ack *a, const struct ack *b)
     return a->batch == b->batch && a->tenant == b->tenant && block_of(a->seq) == block_of(b->seq);
 }
 
+/* What a device answered before Redis went away comes before what is said of the same command after: a command that was
+ * executed must not be told as dropped unsent. */
+static bool is_behind_another(const struct flush *f)
+{
+    list_for_each (e, next, &f->acks->flushes) {
+        const struct flush *before = container_of(e, struct flush, entry);
+        if (before == f)
+            return false;
+        if (before->phase == FLUSH_RECORDING && before->again)
+            return true;
+    }
+    return false;
+}
+
 /* Recording is idempotent: after a failure, of storing too, all of it is sent again. Redis may have been lost
  * meanwhile, and what it is filled with from PostgreSQL lacks what is not stored there yet. */
 static void flush_record(struct flush *f)
 {
     uint32_t from = 0;
     f->phase = FLUSH_RECORDING;
+    if (is_behind_another(f)) {
+        f->again = true;
+        flush_retry(f);
+        return;
+    }
     f->failed = false;
     f->losses = f->acks->losses;
     f->runs_left = 1;

@@ -245,7 +245,7 @@ static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
         return;
     }
     if (batch && batch->canceled)
-        record(routed->worker, p, batch->id, EVENT_DROP, 0);
+        record(routed->worker, p, batch->id, EVENT_LOSE, 0); /* a session may have it: see routed_cancel */
     else if (batch)
         answer(p);
     part_free(p);
@@ -273,6 +273,8 @@ void routed_add(struct routed *routed, const struct inbox_item *item, enum live_
     batch_cache_get(routed->worker->batches, item->batch, batch_known, p, 0, 0);
 }
 
+/* Only handed back: a hint that was given a second time may be of a command that a session here has sent, or has the
+ * answer to. What is handed back the leader ends, once all of that is recorded. */
 void routed_cancel(struct routed *routed, const struct batch *batch)
 {
     for (unsigned class = 0; class < LIVE_CLASSES; class ++)
@@ -282,7 +284,7 @@ void routed_cancel(struct routed *routed, const struct batch *batch)
                 continue;
             list_remove(&p->entry);
             routed->commands -= p->count;
-            record(routed->worker, p, batch->id, EVENT_DROP, 0);
+            record(routed->worker, p, batch->id, EVENT_LOSE, 0);
             hand_back(p);
             part_free(p);
         }

@@ -510,6 +510,49 @@ def test_while_redis_is_away_outcomes_wait(make_stack):
     assert router.log()[batch, 1] == SUCCEEDED | 1 << 4
 
 
+def test_what_has_nothing_to_store_waits_once_for_the_log(stack, router):
+    """While a worker cannot open its stream of the log, an outcome waits, and a "not now" behind it, which is stored nowhere."""
+    stack.sql("ALTER TABLE ack_stream RENAME TO elsewhere")
+    worker = stack.start_worker()
+    batch = router.open([1, 2, 3])
+    with router.device(1).connect(worker.address) as first, router.device(2).connect(worker.address) as second:
+        put_off = second.next()
+        until(lambda: router.state(batch, 2)[0] == SENT)
+        done = first.ack(first.next())
+        until(lambda: router.state(batch, 1)[0] == SUCCEEDED)
+        later = second.ack(put_off, outcome=4)  # NOT_NOW
+        until(lambda: router.state(batch, 2)[0] == QUEUED)
+        assert not done.is_published()
+        stack.sql("ALTER TABLE elsewhere RENAME TO ack_stream")
+        first.wait_published(done)
+        second.wait_published(later)
+        with router.device(3).connect(worker.address) as third:
+            third.wait_published(third.ack(third.next()))
+
+
+def test_what_redis_missed_is_recorded_in_order(stack, router):
+    """An answer that was on its way when the connection to Redis broke comes before one that a device gives after."""
+    worker = stack.start_worker("--lease", "60s")
+    batch = router.open([1, 2])
+    with router.device(1).connect(worker.address) as first, router.device(2).connect(worker.address) as second:
+        early, late = first.next(), second.next()
+        attached(router, 1), attached(router, 2)
+        mine = router.redis.client_id()
+        before = [c["id"] for c in router.redis.client_list() if int(c["id"]) != mine]
+        seen = len(worker.events("redis_connected"))
+        router.redis.client_pause(60000, all=False)
+        done = first.ack(early)
+        until(lambda: int(router.redis.info("clients").get("blocked_clients", 0)) > 0 or any(
+            c["cmd"] == "evalsha" and int(c["qbuf"]) > 0 for c in router.redis.client_list()))
+        for client in before:
+            router.redis.client_kill_filter(_id=client)
+        router.redis.client_unpause()
+        until(lambda: len(worker.events("redis_connected")) > seen)
+        second.wait_published(second.ack(late))
+        first.wait_published(done, timeout=0)
+        assert router.log() == {(batch, 1): SUCCEEDED | 1 << 4, (batch, 2): SUCCEEDED | 1 << 4}
+
+
 def test_nothing_is_taken_from_a_redis_of_the_past(make_stack):
     """One that has restarted is not served from until a leader has filled it."""
     stack = make_stack()
