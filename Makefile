@@ -313,9 +313,9 @@ SANITIZED := SAN='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-om
 FUZZED    := SAN='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined' CFLAGS='-O1 -g' CC=clang
 
 .PHONY: test
-test: deps ## everything under ASan and UBSan: unit, store and integration tests, a round of chaos, a short fuzz of each decoder
-	@$(MAKE) --no-print-directory san fuzz-targets
-	MUSTER_BUILD=$(BUILD)/san $(PYTHON) tests/run.py --pytest tests/integration --chaos $(BUILD)/san/muster --fuzz-wall $(FUZZ_WALL) \
+test: deps ## unit, store and integration tests under ASan and UBSan, a round of chaos, a short fuzz of each decoder
+	@$(MAKE) --no-print-directory all san fuzz-targets
+	MUSTER_BUILD=$(BUILD)/san $(PYTHON) tests/run.py --pytest tests/integration --chaos $(BUILD)/muster --fuzz-wall $(FUZZ_WALL) \
 	    --programs $(UNIT:$(BUILD)/%=$(BUILD)/san/%) $(STORE:$(BUILD)/%=$(BUILD)/san/%) $(SIM_TEST:$(BUILD)/%=$(BUILD)/san/%) \
 	    --fuzz $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
 
