@@ -234,7 +234,7 @@ def test_a_cancel_drops_what_is_unsent_and_is_confirmed(router, worker):
         router.cancel(number, late)
         until(lambda: router.redis.smembers(f"cancel:{late}"))
         router.route(late, [1])
-        until(lambda: router.state(late, 1) == (CANCELED, 0))
+        until(lambda: router.state(late, 1) == (QUEUED, 0))  # handed back: the leader ends it
 
 
 def test_results_and_information_are_stored(router, worker):
