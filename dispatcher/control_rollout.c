@@ -8,7 +8,6 @@
 #include "dispatcher/leader_fold.h"
 #include "dispatcher/rollout.h"
 #include "dispatcher/target_set.h"
-#include "dispatcher/validate.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/store/db_control.h"
@@ -135,8 +134,8 @@ static void got_state(void *arg, enum err err, const struct pg_error *error, con
         rollout_read(&o->plan, in, o->devices);
     else
         log_error("steering_unreadable", "batch=%" PRIu64, o->batch->id);
-    int64_t begin_ms = 0;
-    if (!in || !in->not_before || !validate_timestamp(&begin_ms, in->not_before) || begin_ms < o->batch->created_ms)
+    int64_t begin_ms = in && in->not_before ? in->not_before->seconds * 1000 : 0;
+    if (begin_ms < o->batch->created_ms)
         begin_ms = o->batch->created_ms;
     muster__v1__steering__free_unpacked(in, NULL);
     take_platforms(o, results[1]);

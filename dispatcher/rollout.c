@@ -1,7 +1,5 @@
 #include "dispatcher/rollout.h"
 
-#include "dispatcher/validate.h"
-
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
 static uint32_t size_of(const Muster__V1__Wave *w, uint32_t devices)
@@ -22,9 +20,8 @@ void rollout_read(struct rollout *r, const Muster__V1__Steering *in, uint32_t de
         out->limit = limit > devices ? devices : (uint32_t)limit;
         if (w->release_case == MUSTER__V1__WAVE__RELEASE_SUCCESS_PERCENT)
             out->success_percent = w->success_percent;
-        if (w->release_case == MUSTER__V1__WAVE__RELEASE_AFTER &&
-            !validate_duration(&out->after_ms, w->after->seconds, w->after->nanos))
-            out->after_ms = 0;
+        if (w->release_case == MUSTER__V1__WAVE__RELEASE_AFTER)
+            out->after_ms = w->after->seconds * 1000 + w->after->nanos / 1000000;
     }
     for (size_t i = 0; i < in->n_thresholds && i < ROLLOUT_THRESHOLDS; i++) {
         const Muster__V1__Threshold *t = in->thresholds[i];
