@@ -33,7 +33,8 @@ static void answered(struct greeting *g)
     struct live *live = g->live;
     bool failed = g->failed, fenced = g->fenced;
     free(g);
-    redis_greeted(live->moves, !failed && !fenced);
+    if (live->moves) /* not when live_free ends the greeting */
+        redis_greeted(live->moves, !failed && !fenced);
     if (fenced)
         live->fenced(live->fenced_arg);
 }

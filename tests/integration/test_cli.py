@@ -145,8 +145,8 @@ def test_nobody_there_is_status_3():
 
 
 @SERVED
-def test_tags_attributes_filters_and_digests(module_stack_without_worker):
-    s = module_stack_without_worker
+def test_tags_attributes_filters_and_digests(module_stack):
+    s = module_stack
     env = s.cli_env(s.make_tenant())
     rows = "id,platform,tags,os_version,attr.site\na,ios,x;y,17.2,north\nb,ios,x,17.10,\nc,android\n"
     assert cli("device", "import", env=env, stdin=rows, check=DONE).stdout == "3 created, 0 updated\n"
@@ -179,8 +179,8 @@ def test_tags_attributes_filters_and_digests(module_stack_without_worker):
 
 
 @SERVED
-def test_approval_and_policy(module_stack_without_worker):
-    s = module_stack_without_worker
+def test_approval_and_policy(module_stack):
+    s = module_stack
     tenant = s.make_tenant()
     env = s.cli_env(tenant)
     approver = s.cli_env(s.make_key(tenant.number, 4))
