@@ -71,7 +71,7 @@ static bool add_route(struct proxy *p, const char *name, const char *target, cha
     r->on_accept.data = r;
     ev_io_start(p->loop, &r->on_accept);
     p->count++;
-    snprintf(out, PROXY_PACKET_MAX, "ok 127.0.0.1:%u", address_port_of(r->listener));
+    snprintf(out, PROXY_PACKET_MAX, "ok 127.0.0.1:%d", address_port_of(r->listener));
     return true;
 }
 
