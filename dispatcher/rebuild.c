@@ -15,6 +15,7 @@ struct rebuilder {
     bool asking, setting;
     bool cleaning, clean_again; /* what is over goes from Redis first; Redis was lost once more meanwhile */
     bool some;                  /* batches that Redis may have known */
+    bool filled;                /* it was, in this reign */
     bool log_read;              /* to its end, since the rebuild began */
     int64_t began_us;
 };
@@ -35,6 +36,7 @@ static void ready(struct reign *r)
 {
     r->rebuilding = false;
     r->live_ready = true;
+    r->rebuilder->filled = true;
     cancel_restart(r);
     control_restart(r);
     learn_begin(r);
@@ -137,8 +139,8 @@ void rebuild_begin(struct reign *r)
     clean(r);
     open_set_each(&r->set, mark, r);
     b->some = r->rebuild_left > 0;
-    if (b->some)
-        live_workers_unknown(r->live); /* they have some of it in their hands, perhaps */
+    if (b->some || b->filled)
+        live_workers_unknown(r->live); /* they have some of it in their hands, or get it before they are known again */
     folder_wake(r);
     router_pump(r);
 }

@@ -61,12 +61,12 @@ static void print_schedule(const struct chaos_options *o)
 {
     for (unsigned round = 1; round <= o->rounds; round++) {
         struct schedule s;
-        schedule_make(&s, (uint64_t)o->seed + (uint64_t)(round - 1) * 0x9e3779b97f4a7c15u, o->count);
+        chaos_schedule_make(&s, (uint64_t)o->seed + (uint64_t)(round - 1) * 0x9e3779b97f4a7c15u, o->count);
         for (size_t i = 0; i < s.count; i++)
             printf("%u %-4zu %s %-17s victim %-10" PRIu32 " hold %u ms, pause %u ms\n", round, i + 1,
                    s.faults[i].together ? "with" : "then", fault_kind_info(s.faults[i].kind)->name, s.faults[i].victim,
                    s.faults[i].hold_ms, s.faults[i].together ? 0u : s.faults[i].pause_ms);
-        schedule_free(&s);
+        chaos_schedule_free(&s);
     }
 }
 

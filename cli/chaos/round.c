@@ -230,11 +230,11 @@ bool chaos_round(struct chaos *c, unsigned round)
     uint64_t seed = (uint64_t)c->options.seed + (uint64_t)(round - 1) * 0x9e3779b97f4a7c15u;
     bool good = true;
 
-    schedule_make(&s, seed, c->options.count);
+    chaos_schedule_make(&s, seed, c->options.count);
     chaos_say(c, "round %u: %zu faults", round, s.count);
     for (int i = 0; good && i < CHAOS_TENANTS; i++)
         good = start_load(c, i, round);
     good = good && run_faults(c, &s);
-    schedule_free(&s);
+    chaos_schedule_free(&s);
     return good && end_load(c) && wait_closed(c) && chaos_judge(c, round);
 }

@@ -97,7 +97,7 @@ static void draw(struct fault *faults, size_t count, uint64_t *random)
     }
 }
 
-void schedule_make(struct schedule *s, uint64_t seed, const unsigned count[FAULT_KINDS])
+void chaos_schedule_make(struct schedule *s, uint64_t seed, const unsigned count[FAULT_KINDS])
 {
     uint64_t random = seed;
     size_t all = 0, n = 0;
@@ -114,7 +114,7 @@ void schedule_make(struct schedule *s, uint64_t seed, const unsigned count[FAULT
     draw(s->faults, all, &random);
 }
 
-void schedule_free(struct schedule *s)
+void chaos_schedule_free(struct schedule *s)
 {
     free(s->faults);
     *s = (struct schedule){0};

@@ -72,8 +72,8 @@ struct schedule {
 };
 
 /* A round of `count[kind]` faults of each kind, shuffled. Aborts without memory. */
-void schedule_make(struct schedule *s, uint64_t seed, const unsigned count[FAULT_KINDS]);
-void schedule_free(struct schedule *s);
+void chaos_schedule_make(struct schedule *s, uint64_t seed, const unsigned count[FAULT_KINDS]);
+void chaos_schedule_free(struct schedule *s);
 
 /* SplitMix64 (Steele, Lea, Flood 2014): the next number of a sequence. */
 uint64_t schedule_random(uint64_t *state);

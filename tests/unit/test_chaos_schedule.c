@@ -22,15 +22,15 @@ static void test_the_same_seed_makes_the_same(void **state)
 
     (void)state;
     ask(count);
-    schedule_make(&a, 7, count);
-    schedule_make(&b, 7, count);
-    schedule_make(&other, 8, count);
+    chaos_schedule_make(&a, 7, count);
+    chaos_schedule_make(&b, 7, count);
+    chaos_schedule_make(&other, 8, count);
     assert_int_equal(a.count, 40 + 3 * (FAULT_KINDS - 4));
     assert_memory_equal(a.faults, b.faults, a.count * sizeof *a.faults);
     assert_memory_not_equal(a.faults, other.faults, a.count * sizeof *a.faults);
-    schedule_free(&a);
-    schedule_free(&b);
-    schedule_free(&other);
+    chaos_schedule_free(&a);
+    chaos_schedule_free(&b);
+    chaos_schedule_free(&other);
 }
 
 static void test_as_many_of_each_as_asked(void **state)
@@ -40,11 +40,11 @@ static void test_as_many_of_each_as_asked(void **state)
 
     (void)state;
     ask(count);
-    schedule_make(&s, 1, count);
+    chaos_schedule_make(&s, 1, count);
     for (size_t i = 0; i < s.count; i++)
         found[s.faults[i].kind]++;
     assert_memory_equal(found, count, sizeof count);
-    schedule_free(&s);
+    chaos_schedule_free(&s);
 }
 
 static void test_volleys_hit_nothing_twice(void **state)
@@ -56,7 +56,7 @@ static void test_volleys_hit_nothing_twice(void **state)
     for (uint64_t seed = 0; seed < 200; seed++) {
         struct schedule s;
         unsigned touched = 0, together = 0;
-        schedule_make(&s, seed, count);
+        chaos_schedule_make(&s, seed, count);
         for (size_t i = 0; i < s.count; i++) {
             const struct fault *f = &s.faults[i];
             const struct fault_kind_info *info = fault_kind_info(f->kind);
@@ -67,7 +67,7 @@ static void test_volleys_hit_nothing_twice(void **state)
             together += f->together;
         }
         assert_true(together > s.count / 10);
-        schedule_free(&s);
+        chaos_schedule_free(&s);
     }
 }
 
@@ -89,9 +89,9 @@ static void test_nothing_asked_for(void **state)
     struct schedule s;
 
     (void)state;
-    schedule_make(&s, 1, count);
+    chaos_schedule_make(&s, 1, count);
     assert_int_equal(s.count, 0);
-    schedule_free(&s);
+    chaos_schedule_free(&s);
 }
 
 int main(void)
