@@ -73,7 +73,7 @@ static void asked_all(struct verify *v)
     const struct buf *told = &v->told_by_workers;
     for (size_t i = 0; i < v->worker_count; i++) {
         const struct verify_worker *w = &v->workers[i];
-        v->summary.workers += w->alive && w->ended;
+        v->summary.workers += w->alive && w->ended && w->number != LIVE_UNKNOWN_WORKER;
         if (*v->tenant)
             continue; /* they are no tenant's */
         if (w->alive && !w->ended)
@@ -196,7 +196,9 @@ static void got_workers(void *arg, enum err err, const struct live_worker *worke
     v->worker_count = count;
     for (size_t i = 0; i < count; i++) {
         v->workers[i] = (struct verify_worker){.number = workers[i].number, .alive = workers[i].alive};
-        if (workers[i].alive)
+        if (workers[i].number == LIVE_UNKNOWN_WORKER)
+            v->workers[i].ended = true; /* nobody, that is to be asked for again */
+        else if (workers[i].alive)
             tell_to_report(v, i);
     }
     if (!a->left)

@@ -72,6 +72,7 @@ def test_each_injury_is_named_and_repaired(stack, cli):
     number, unlisted, stopped = (int(w.ready["worker"]) for w in stack.workers)
     hand = Injured(stack, tenant)
     until(lambda: [hand.presence(s) for s in range(3)] == [number] * 3)
+    time.sleep(1.5)  # a worker attaches all once more a second after its first take
     hand.presence(2, 0)
     batches = [stack.submit(client).batch.id for _ in range(9)]
     until(lambda: not stack.sql("SELECT 1 FROM batch WHERE routed_ms IS NULL"))
