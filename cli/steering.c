@@ -84,13 +84,13 @@ static void read_days(struct invocation *inv, const char *list, Muster__V1__Wind
 static Muster__V1__Window *read_window(struct invocation *inv, const struct steering_flags *f)
 {
     Muster__V1__Window *w = invocation_alloc(inv, sizeof *w);
-    const char *dash = strchr(f->window, '-');
+    size_t dash = strcspn(f->window, "-");
 
-    if (!dash)
+    if (!f->window[dash])
         args_refuse(inv, "--window %s: is not such as 22:00-05:00", f->window);
     muster__v1__window__init(w);
-    w->from = invocation_copy(inv, f->window, (size_t)(dash - f->window));
-    w->until = (char *)dash + 1;
+    w->from = invocation_copy(inv, f->window, dash);
+    w->until = (char *)f->window + dash + 1;
     if (f->days)
         read_days(inv, f->days, w);
     if (f->zone)
