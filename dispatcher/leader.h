@@ -10,10 +10,13 @@
  * How others tell it what to do: by rows, which it looks for at least five times a second; a hint only makes it sooner.
  *   accepted  batch with routed_ms and closed_ms NULL
  *   cancel    batch with cancel_requested_ms set, canceled_ms and closed_ms NULL
+ *   steer     batch_control with request > handled: dispatcher/control.h
+ *   gates     gate: dispatcher/leader_gates.h
  *   deleted   device_cancel(tenant_id, seq): inserted in the transaction that deletes the device; every open command of
  *             that device ends CANCELED (unless its outcome is there already), then the leader deletes the row
- * What it tells others, as text on muster:events: "closed <batch>", "canceled <batch>", "resigned", and every
- * 50 ms while LEADER_BACKLOG_MAX batches wait to be routed, "backlog <tenant>:<class> …": whose they mostly are. */
+ * What it tells others, as text on muster:events: "closed <batch>", "canceled <batch>", "control <batch>", "resigned",
+ * and every 50 ms while LEADER_BACKLOG_MAX batches wait to be routed, "backlog <tenant>:<class> …": whose they mostly
+ * are. */
 #ifndef MUSTER_DISPATCHER_LEADER_H
 #define MUSTER_DISPATCHER_LEADER_H
 
