@@ -395,13 +395,19 @@ lint-tools: $(GEN_H)
 	    --suppressions-list=tests/lint/cppcheck --template=gcc -D_GNU_SOURCE -DMUSTER_VERSION='"$(VERSION)"' -I. $(OURS_C)
 	printf '%s\n' $(OURS_C) | xargs -P 2 -n 8 sh -c 'clang-tidy --quiet "$$@" -- $(FLAGS_FOR_TOOLS) 2>/dev/null' tidy
 
-# gcc's own analysis, of what has changed since the last time. It takes what lists and tables own for lost, so leaks are left
-# to LeakSanitizer, under which all tests run.
+# gcc's own analysis, of what has changed since the last time.
+#
+# gcc 12 loses sight of an owner that is linked into a list (fold, leader_queue, leader_walk), stands in an array at an index
+# that it does not know (dev_process, live, pg_conn), or is handed to a call that answers later (leader_load, sweep, learn, acks,
+# attach), and takes what it owns for leaked. Memory of these files is left to LeakSanitizer, under which all tests run.
+OWNED := cli/dev_process dispatcher/fold dispatcher/leader_load dispatcher/leader_queue dispatcher/leader_walk \
+         dispatcher/learn dispatcher/sweep lib/store/live lib/store/pg_conn workers/acks workers/attach
+$(OWNED:%=$(BUILD)/analyzed/%.ok): OWNED_ELSEWHERE := -Wno-analyzer-malloc-leak
 ANALYZED := $(ALL_C:%.c=$(BUILD)/analyzed/%.ok)
 $(BUILD)/analyzed/%.ok: %.c | $(GEN_H)
 	@mkdir -p $(@D)
 	$(call say,ANALYZE)
-	$(Q)gcc $(FLAGS_FOR_TOOLS) -g -fanalyzer -Wno-analyzer-malloc-leak -Wno-analyzer-file-leak -Werror -MMD -MP -MF $(@:.ok=.d) -MT $@ \
+	$(Q)gcc $(FLAGS_FOR_TOOLS) -g -fanalyzer $(OWNED_ELSEWHERE) -Werror -MMD -MP -MF $(@:.ok=.d) -MT $@ \
 	    -c -o /dev/null $<
 	@touch $@
 .PHONY: lint-analyzer

@@ -283,7 +283,8 @@ bool dev_process_start(struct dev_process *p)
     p->ready = p->ended = p->told = false;
     p->line_len = 0;
     bool piped = pipe2(ends, O_CLOEXEC) == 0;
-    if (!piped || !(p->log = fopen(p->log_path, "ae"))) {
+    FILE *log = piped ? fopen(p->log_path, "ae") : NULL;
+    if (!log) {
         fprintf(stderr, "%s: %s: %s\n", p->group->command, p->log_path, strerror(errno));
         if (piped) {
             close(ends[0]);
@@ -303,9 +304,11 @@ bool dev_process_start(struct dev_process *p)
     if (p->pid < 0) {
         p->pid = 0;
         close(ends[0]);
+        fclose(log);
         fprintf(stderr, "%s: %s: %s\n", p->group->command, p->name, strerror(errno));
         return false;
     }
+    p->log = log;
     p->output = ends[0];
     fcntl(p->output, F_SETFL, O_NONBLOCK);
     ev_io_init(&p->on_output, on_output, p->output, EV_READ);

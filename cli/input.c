@@ -7,14 +7,11 @@
 
 #include "lib/base/buf.h"
 
-char *input_file(struct invocation *inv, const char *path, size_t *len)
+static char *read_all(struct invocation *inv, const char *path, FILE *in, size_t *len)
 {
-    FILE *in = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
     struct buf all = {0};
     size_t n = 1;
 
-    if (!in)
-        args_refuse(inv, "%s: %s", path, strerror(errno));
     while (n > 0) {
         uint8_t *to = buf_reserve(&all, 65536);
         if (!to)
@@ -24,12 +21,22 @@ char *input_file(struct invocation *inv, const char *path, size_t *len)
     }
     if (ferror(in))
         args_refuse(inv, "%s: %s", path, strerror(errno));
-    if (in != stdin)
-        fclose(in);
     *len = buf_len(&all);
     char *copy = invocation_copy(inv, buf_head(&all), *len);
     buf_free(&all);
     return copy;
+}
+
+char *input_file(struct invocation *inv, const char *path, size_t *len)
+{
+    if (strcmp(path, "-") == 0)
+        return read_all(inv, path, stdin, len);
+    FILE *in = fopen(path, "re");
+    if (!in)
+        args_refuse(inv, "%s: %s", path, strerror(errno));
+    char *text = read_all(inv, path, in, len);
+    fclose(in);
+    return text;
 }
 
 char *input_value(struct invocation *inv, const char *value, size_t *len)

@@ -90,9 +90,10 @@ void control_time_mask(const struct control_time *t, const struct open_block *b,
 
 /* --- windows ------------------------------------------------------------------------------------------------------ */
 
+/* Where it stands among those behind the default zone; SIZE_MAX: nowhere. */
 static size_t find(char (*zones)[DB_ZONE_MAX], size_t n, const char *name)
 {
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 1; i < n; i++)
         if (strcmp(zones[i], name) == 0)
             return i;
     return SIZE_MAX;
@@ -119,14 +120,12 @@ static void take(struct control_time *t, const struct pg_result *windows, const 
         struct db_window_zone z;
         if (!db_window_zone_read(devices, row, &z))
             continue;
-        size_t at = find(zones + 1, n - 1, z.zone);
+        size_t at = find(zones, n, z.zone);
         if (at != SIZE_MAX)
-            target_set_add(&fresh.zones[at + 1].devices, z.block, &z.slots);
+            target_set_add(&fresh.zones[at].devices, z.block, &z.slots);
     }
     for (size_t i = 0; i < n; i++)
-        same[i] = i ? find(t->zones ? t->zones + 1 : NULL, t->schedule.count ? t->schedule.count - 1 : 0, zones[i]) : 0;
-    for (size_t i = 1; i < n; i++)
-        same[i] += same[i] != SIZE_MAX;
+        same[i] = i ? find(t->zones, t->zones ? t->schedule.count : 0, zones[i]) : 0;
     schedule_follow(&fresh, &t->schedule, same);
     schedule_free(&t->schedule);
     free(t->zones);

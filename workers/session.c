@@ -74,8 +74,8 @@ static void held_remove(struct session *s, struct held *h)
     s->worker->held--;
     if (s->held_count == 0 && s->held != &s->one) {
         free(s->held);
-        s->held = NULL;
-        s->held_room = 0;
+        s->held = &s->one;
+        s->held_room = 1;
     }
 }
 

@@ -246,8 +246,11 @@ int process_run(const struct process_start *start)
 
     p.peer = p.options->nats ? &nats_peer : p.options->floor ? &floor_peer : &mqtt_peer;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (!set_up(&p, start))
+    if (!set_up(&p, start)) {
+        free(p.scratch);
+        free(p.devices);
         return 1;
+    }
     start_devices(&p, start);
     while (!p.stop)
         turn(&p);
