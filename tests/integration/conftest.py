@@ -22,6 +22,9 @@ def pytest_configure(config):
     """Before the first program is started."""
     config.stash[REPORTS] = Reports(tempfile.mkdtemp(prefix="muster-reports-"))
     os.environ.update(config.stash[REPORTS].environment())
+    if FACTOR != 1:  # slow programs are not late ones; tests of leases give their own
+        os.environ.setdefault("MUSTER_LEASE", f"{int(10 * FACTOR)}s")
+        os.environ.setdefault("MUSTER_LEADER_LEASE", f"{int(4 * FACTOR)}s")
 
 
 def pytest_unconfigure(config):
