@@ -253,7 +253,7 @@ const char *log_quote_n(const void *s, unsigned long n)
 
 /* --- what is seen ------------------------------------------------------------------------------------------------ */
 
-static void print_line(const struct world *w, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void print_line(const struct world *w, const char *fmt, va_list ap)
 {
     printf("%10.6f %-3s ", (double)(w->now_us - 1000 * S) / 1e6, w->current ? w->current->name : "");
     vprintf(fmt, ap);
