@@ -376,7 +376,7 @@ static void run_recorded(void *arg, enum err err, const uint8_t *before, const u
     struct flush *f = run->flush;
     if (err)
         f->failed = true;
-    f->again = f->again || err == ERR_UNAVAILABLE;
+    f->again = f->again || err;
     for (size_t i = 0; !err && i < count; i++) {
         uint8_t *log = &f->after[run->from + i], now = state_to_log(&f->v[run->from + i], before[i], after[i]);
         *log = now ? now : *log; /* recorded again, it changes nothing any more */
