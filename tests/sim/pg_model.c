@@ -108,7 +108,9 @@ bool param_null(const struct stmt_call *c, int i)
 struct slice param_bytes(const struct stmt_call *c, int i)
 {
     const struct pg_param *p = param(c, i);
-    return p->len < 0 ? (struct slice){0} : (struct slice){buf_head(&c->txn->data) + p->offset, (size_t)p->len};
+    if (p->len < 0)
+        return (struct slice){0};
+    return (struct slice){buf_head(&c->txn->data) + p->offset, (size_t)p->len};
 }
 
 int64_t int_of_slice(struct slice s)

@@ -194,7 +194,7 @@ static int by_slot(const void *a, const void *b)
 
 static void make_record(struct check *c)
 {
-    uint8_t events[4 * 1024];
+    uint8_t events[4 * 1024] = {0};
     size_t n = below(c, 2) ? 1 : below(c, 2) ? 2 + below(c, 23) : 25 + below(c, 400);
     put_state_key(c, below(c, 2), 1 + below(c, BATCHES));
     c->keys = 1;
@@ -451,7 +451,7 @@ static void dump_value(const struct value *v, struct buf *out)
 
 static void dump_model(struct check *c, struct buf *out)
 {
-    struct value *all[256];
+    struct value *all[256] = {0};
     size_t n = 0;
     for (size_t i = 0; i < 256; i++)
         for (struct value *v = c->model->buckets[i]; v && n < 256; v = v->next)

@@ -98,11 +98,11 @@ static void expect(struct evidence *e, enum breach wanted)
     assert_non_null(v);
     evidence_sort(e);
     verdict_judge(e, v);
-    for (int i = 0; i < BREACHES; i++) {
-        bool broken = v->complaints[i].count > 0;
-        if (broken != (i == (int)wanted))
+    for (unsigned i = 0; i < BREACHES; i++) {
+        bool broken = v->complaints[i].count > 0, meant = (unsigned)wanted == i;
+        if (broken != meant)
             print_message("%s: %s\n", breach_name((enum breach)i), v->complaints[i].text[0]);
-        assert_int_equal(broken, i == (int)wanted);
+        assert_int_equal(broken, meant);
     }
     assert_int_equal(verdict_is_good(v), wanted == BREACHES);
     free(v);
