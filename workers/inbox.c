@@ -31,6 +31,7 @@
 struct inbox {
     struct worker *worker;
     bool running, taking;
+    bool took;       /* there was a connection to which something could be given */
     uint16_t number; /* the worker's, whose inbox is being taken from */
     struct ev_timer retry, given_away;
 };
@@ -240,8 +241,10 @@ static void taken(void *arg, enum err err, enum live_class class, const struct s
     if (err) {
         ev_timer_set(&inbox->retry, RETRY_S, 0);
         ev_timer_start(inbox->worker->loop, &inbox->retry);
-        ev_timer_again(inbox->worker->loop, &inbox->given_away);
+        if (inbox->took)
+            ev_timer_again(inbox->worker->loop, &inbox->given_away);
     } else {
+        inbox->took = true;
         take(inbox);
     }
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/store/live.h"
 #include "lib/store/live_internal.h"
@@ -133,6 +134,9 @@ void live_presence(struct live *live, uint32_t tenant, uint32_t block, live_byte
 }
 
 /* --- leases ------------------------------------------------------------------------------------------------------- */
+
+/* From where numbers go on when Redis was lost: so many milliseconds one. */
+#define NUMBER_MS 64
 
 /* Drawing a number: INCR worker:next, is it in `workers` still, SET NX; the next number when it is taken. */
 struct acquire {
@@ -356,7 +360,12 @@ void live_workers(struct live *live, live_workers_fn *done, void *arg)
 
 void live_workers_unknown(struct live *live)
 {
-    struct args member = {0}, lease = {0};
+    struct args member = {0}, lease = {0}, next = {0};
+    /* A worker that has not yet noticed keeps its number, and what it takes back under that is not another's. */
+    args_raw(&next, "SET", 3);
+    args_raw(&next, "worker:next", 11);
+    args_printf(&next, "%lld", (long long)(clock_wall_ms() / NUMBER_MS));
+    redis_command(live->moves, next.n, next.v, NULL, NULL);
     args_raw(&member, "SADD", 4);
     args_raw(&member, "workers", 7);
     args_printf(&member, "%u", LIVE_UNKNOWN_WORKER);
