@@ -196,7 +196,8 @@ static void to_worker(void *arg)
     if (s->hub && g->close) {
         close_worker_end(s);
         free_later(s);
-        s->handler->on_close(s, s->arg, ERR_CLOSED);
+        if (s->handler) /* accepted in time */
+            s->handler->on_close(s, s->arg, ERR_CLOSED);
     } else if (s->hub) {
         buf_put(&s->in, g->data, g->len);
         if (buf_len(&s->in) > RESET_LIMIT)
