@@ -505,6 +505,7 @@ static void attach(unsigned device, uint8_t how)
     session_attached(s, how & 8 ? session_wants(s) : given, session_wants(s));
     for (unsigned i = 0; i < given; i++)
         batch_cache_get(world.worker.batches, i + 1, found, NULL, device, how & 0xf0);
+    session_settled(s);
 }
 
 static void end_session(unsigned device, uint8_t how)

@@ -161,6 +161,7 @@ static void stores_answer(void)
         for (int i = 0; i < BATCHES; i++)
             if (!scene->done[i])
                 session_hold(s, &scene->batches[i], 0);
+        session_settled(s);
     }
     scene->attach = false;
     for (size_t i = 0; i < scene->ack_count; i++) {
@@ -354,7 +355,7 @@ static void make_batches(void)
         struct batch *b = &scene->batches[i];
         *b = (struct batch){.id = (uint64_t)i + 1, .tenant = TENANT, .load = BATCH_READY, .priority = 2};
         b->created_ms = NOW_MS;
-        b->expires_ms = INT64_MAX / 1000000;
+        b->expires_ms = b->deliver_by_ms = INT64_MAX / 1000000;
         buf_put(&b->command, "\x0a\4\x0a\2hi", 6);
         delivery_put_tail(&b->tail, b->expires_ms, buf_slice(&b->command));
     }
