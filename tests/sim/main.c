@@ -108,13 +108,18 @@ static uint64_t run_seed(uint64_t seed, const struct options *o, bool traced, ch
 
 /* --- many seeds -------------------------------------------------------------------------------------------------- */
 
-static uint64_t running; /* for the handler below: which seed it was */
+/* What the handler below says; made before, since it may not print. */
+static char last_words[64];
+static size_t last_words_len;
+
+static void run_next(uint64_t seed)
+{
+    last_words_len = (size_t)snprintf(last_words, sizeof last_words, "seed %" PRIu64 " crashed\n", seed);
+}
 
 static void crashed(int number)
 {
-    char text[96];
-    int n = snprintf(text, sizeof text, "seed %" PRIu64 " crashed with signal %d\n", running, number);
-    ssize_t written = write(STDOUT_FILENO, text, (size_t)n);
+    ssize_t written = write(STDOUT_FILENO, last_words, last_words_len);
     (void)written;
     signal(number, SIG_DFL);
     raise(number);
@@ -138,7 +143,7 @@ static uint64_t run_share(const struct options *o, int index, uint64_t *done, ui
     uint64_t failed = 0;
     for (uint64_t seed = o->from + (uint64_t)index; seed <= o->to; seed += (uint64_t)o->jobs) {
         char violation[512];
-        running = seed;
+        run_next(seed);
         uint64_t hash = run_seed(seed, o, o->trace, violation, events);
         ++*done;
         if (o->from == o->to)
