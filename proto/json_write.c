@@ -87,7 +87,7 @@ static void write_base64(struct writer *w, const ProtobufCBinaryData *b)
 }
 
 /* The shortest decimal that reads back as the same value; `digits` is what always suffices (9 for float, 17 for
- * double). */
+ * double). Without a point a negative zero would be read as the integer 0. */
 static void write_real(struct writer *w, double v, bool single)
 {
     char text[40];
@@ -100,7 +100,7 @@ static void write_real(struct writer *w, double v, bool single)
         if (single ? strtof(text, NULL) == (float)v : strtod(text, NULL) == v)
             break;
     }
-    buf_put_str(&w->out, text);
+    buf_put_str(&w->out, v == 0 && signbit(v) ? "-0.0" : text);
 }
 
 static void write_enum(struct writer *w, const ProtobufCEnumDescriptor *d, int v)

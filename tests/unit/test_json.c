@@ -124,6 +124,7 @@ static void test_numbers(void **state)
     assert_becomes(OPTION, "{\"doubleValue\":0.1}", "{\"doubleValue\":0.1}");
     assert_becomes(OPTION, "{\"doubleValue\":\"1.7976931348623157e308\"}", "{\"doubleValue\":1.7976931348623157e+308}");
     assert_becomes(OPTION, "{\"doubleValue\":\"-Infinity\"}", "{\"doubleValue\":\"-Infinity\"}");
+    assert_becomes(OPTION, "{\"doubleValue\":-0e7}", "{\"doubleValue\":-0.0}");
     assert_becomes(OPTION, "{\"doubleValue\":\"NaN\"}", "{\"doubleValue\":\"NaN\"}");
     assert_refused(OPTION, "{\"positiveIntValue\":-1}", "positiveIntValue: must be between 0");
     assert_refused(OPTION, "{\"positiveIntValue\":\"18446744073709551616\"}",
