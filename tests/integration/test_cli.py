@@ -476,10 +476,19 @@ def test_the_bar_on_a_terminal(fleet_env):
 
 # --- muster dev ---
 
+def processes():
+    """Of each process that runs: its number, its parent's, and its command line."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as stat, open(f"/proc/{pid}/cmdline") as line:
+                yield int(pid), int(stat.read().rpartition(")")[2].split()[1]), line.read().replace("\0", " ")
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has ended meanwhile
+
+
 def left_behind(marker):
     """Command lines of processes that still use the folder."""
-    out = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in out.splitlines() if marker in line]
+    return [line for _, _, line in processes() if marker in line]
 
 
 def private_tmp():
@@ -603,8 +612,7 @@ def test_dev_needs_no_root(tmp_path):
 def test_the_children_of_a_killed_dev_die_with_it(tmp_path):
     folder = private_tmp()
     dev = start_dev(tmp_path, folder)
-    children = [int(p) for p in subprocess.run(["ps", "--ppid", str(dev.pid), "-o", "pid="], capture_output=True, text=True,
-                                               check=True).stdout.split()]
+    children = [pid for pid, parent, _ in processes() if parent == dev.pid]
     assert len(children) == 6
     watched = [os.pidfd_open(p) for p in children]
     dev.kill()
