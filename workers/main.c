@@ -12,20 +12,10 @@
 #include "lib/base/stream.h"
 #include "lib/store/live.h"
 #include "lib/store/pg.h"
-#include "workers/acks.h"
-#include "workers/answer_self.h"
-#include "workers/attach.h"
-#include "workers/batch_cache.h"
-#include "workers/credentials.h"
 #include "workers/figures.h"
-#include "workers/gates.h"
-#include "workers/inbox.h"
 #include "workers/lease.h"
 #include "workers/lifecycle.h"
 #include "workers/mqtt.h"
-#include "workers/routed.h"
-#include "workers/seen.h"
-#include "workers/session_table.h"
 #include "workers/ticket_keys.h"
 #include "workers/worker.h"
 
@@ -140,15 +130,6 @@ static void name_instance(struct worker *w)
 
 /* --- the parts ---------------------------------------------------------------------------------------------------- */
 
-static void redis_changed(void *arg, bool up)
-{
-    log_info(up ? "redis_connected" : "redis_lost", "worker=%u", lease_number(((struct worker *)arg)->lease));
-    if (up)
-        lifecycle_redis_back(arg);
-    else
-        lifecycle_redis_lost(arg);
-}
-
 static bool connect_stores(struct process *p)
 {
     struct worker *w = &p->worker;
@@ -157,35 +138,6 @@ static bool connect_stores(struct process *p)
     w->live = live_new(w->loop, p->redis);
     w->pg = pg_new(w->loop, &options);
     return w->live && w->pg;
-}
-
-static bool may_send(void *arg)
-{
-    const struct worker *w = arg;
-    return lease_holds(w->lease);
-}
-
-static bool make_parts(struct process *p)
-{
-    struct worker *w = &p->worker;
-    struct acks_options acks = {.interval_ms = w->options.flush_ms, .worker = w->instance};
-    if (!(w->hub = stream_hub_new(w->loop)) || !(w->sessions = session_table_new()) ||
-        !(w->batches = batch_cache_new(w->live)) ||
-        !(w->acks = acks_new(w->loop, w->live, w->pg, w->sessions, &acks)) || !(w->attach = attach_new(w)) ||
-        !(w->routed = routed_new(w)) || !(w->inbox = inbox_new(w)) || !(w->gates = gates_new(w)) ||
-        !(w->credentials = credentials_new(w->loop, w->pg)) || !(w->seen = seen_new(w, w->options.seen_ms)))
-        return false;
-    if (w->options.answer_self)
-        w->answer_self = answer_self_new(w);
-    else
-        w->mqtt = mqtt_server_new(w);
-    if (!w->answer_self && !w->mqtt)
-        return false;
-    worker_watch_start(w);
-    w->lease = lease_new(w, &lifecycle_events);
-    stream_hub_guard(w->hub, may_send, w);
-    live_on_change(w->live, redis_changed, w);
-    return w->lease != NULL;
 }
 
 static bool listen_all(struct process *p)
@@ -293,25 +245,9 @@ static void watch_signals(struct process *p)
 
 static void free_parts(struct process *p)
 {
-    struct worker *w = &p->worker;
     metrics_free(&p->metrics);
-    mqtt_server_free(&w->mqtt);
-    answer_self_free(&w->answer_self);
-    live_free(&w->live); /* what is under way ends now, while those who wait for it are there */
-    pg_free(&w->pg);
+    worker_unmake(&p->worker);
     ticket_keys_free(&p->ticket_keys);
-    worker_watch_stop(w);
-    inbox_free(&w->inbox);
-    routed_free(&w->routed);
-    attach_free(&w->attach);
-    gates_free(&w->gates);
-    lease_free(&w->lease);
-    credentials_free(&w->credentials);
-    seen_free(&w->seen);
-    acks_free(&w->acks);
-    batch_cache_free(&w->batches);
-    session_table_free(&w->sessions);
-    stream_hub_free(&w->hub);
     tls_free(&p->tls);
 }
 
@@ -325,7 +261,7 @@ int main(int argc, char **argv)
     p->worker.stopped = stopped;
     name_instance(&p->worker);
     raise_descriptor_limit();
-    bool good = p->worker.loop && connect_stores(p) && make_parts(p) && listen_all(p) && open_admin(p);
+    bool good = p->worker.loop && connect_stores(p) && worker_make(&p->worker) && listen_all(p) && open_admin(p);
     if (good) {
         watch_signals(p);
         ev_run(p->worker.loop, 0);

@@ -1,6 +1,6 @@
 /* The worker: everything its parts share.
- * Owns: struct worker, made in main and passed down. May call: every part of workers/. Loop rule: one loop, never
- * blocks. */
+ * Owns: struct worker, which stands in main and is passed down; in what order its parts are made and freed. May call:
+ * every part of workers/. Loop rule: one loop, never blocks. */
 #ifndef MUSTER_WORKERS_WORKER_H
 #define MUSTER_WORKERS_WORKER_H
 
@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "lib/base/buf.h"
+#include "lib/base/err.h"
 #include "lib/base/metrics.h"
 #include "workers/window.h"
 
@@ -85,6 +86,13 @@ struct worker {
     } watch;
     struct worker_stats stats;
 };
+
+/* --- parts.c --- */
+/* Makes every part, for the loop, stores, instance and options that are set; begins to ask for a number. False without
+ * memory; worker_unmake frees what there is. */
+MUST_CHECK bool worker_make(struct worker *w);
+/* Frees every part and the stores: what is under way ends without effect. */
+void worker_unmake(struct worker *w);
 
 /* --- watch.c --- */
 #define SENT_RECORD_MS 1000 /* a command unanswered for so long is recorded as SENT */

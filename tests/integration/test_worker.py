@@ -609,6 +609,18 @@ def test_a_worker_that_answers_itself(stack, router):
     assert router.state(batch, 1)[0] == router.state(later, 15)[0] == SUCCEEDED
 
 
+def test_a_worker_that_answers_itself_stops_while_it_reads(stack):
+    """Which devices there are: PostgreSQL does not tell it in time."""
+    HandRouter(stack, devices=2)
+    worker = stack.start_worker("--answer-self")
+    locks = stack.postgres.connect(stack.database)
+    locks.autocommit = False
+    locks.cursor().execute("LOCK TABLE device_block IN ACCESS EXCLUSIVE MODE")
+    until(lambda: stack.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%device_block%'"))
+    worker.stop()
+    locks.close()
+
+
 def test_workers_that_answer_themselves_share_the_blocks(stack):
     router = HandRouter(stack, devices=2 * 1024)
     for share in range(2):

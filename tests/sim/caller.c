@@ -202,19 +202,23 @@ static void submit(struct wish *x, struct process *p)
 
 /* --- cancelling, deleting ---------------------------------------------------------------------------------------- */
 
+/* False: the wish was not granted, and is said again. */
+static bool answered(struct wish *x, enum err err)
+{
+    x->done = !err && !x->process->dying && x->life == x->process->lives;
+    if (!x->done)
+        again(x);
+    return x->done;
+}
+
 static void canceled(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                      size_t count)
 {
     struct wish *x = arg;
     struct process *p = x->process;
     (void)error, (void)count;
-    if (p->dying || x->life != p->lives)
-        err = ERR_CLOSED;
-    if (err) {
-        again(x);
+    if (!answered(x, err))
         return;
-    }
-    x->done = true;
     if (pg_rows(results[0])) {
         char text[40];
         snprintf(text, sizeof text, "cancel %" PRId64, x->batch);
@@ -229,13 +233,8 @@ static void deleted(void *arg, enum err err, const struct pg_error *error, const
     struct wish *x = arg;
     struct process *p = x->process;
     (void)error, (void)count;
-    if (p->dying || x->life != p->lives)
-        err = ERR_CLOSED;
-    if (err) {
-        again(x);
+    if (!answered(x, err))
         return;
-    }
-    x->done = true;
     x->device->deleted = true;
     trace(x->caller->world, "device %s is deleted", x->device->id);
     if (!pg_rows(results[0]))

@@ -97,21 +97,32 @@ static void drain_one(struct fault *x)
     process_drain(p);
 }
 
-static void cut_redis(struct fault *x)
+/* All connections of one process to a store, now and then those of all. */
+static void cut(struct world *w, const char *store, void (*fn)(struct world *w, const struct process *p))
+{
+    const struct process *p = chance(w, 200) ? NULL : some_process(w);
+    trace(w, "FAULT cut %s from %s", store, p ? p->name : "all");
+    fn(w, p);
+}
+
+static void stall(struct fault *x, const char *store, int64_t most_us,
+                  void (*fn)(struct world *w, const struct process *p, int64_t until_us))
 {
     struct world *w = x->faults->world;
     const struct process *p = chance(w, 200) ? NULL : some_process(w);
-    trace(w, "FAULT cut redis from %s", p ? p->name : "all");
-    sim_redis_cut(w, p);
+    int64_t us = some_time(x->faults, most_us);
+    trace(w, "FAULT stall %s of %s for %.3f s", store, p ? p->name : "all", (double)us / 1e6);
+    fn(w, p, w->now_us + us);
+}
+
+static void cut_redis(struct fault *x)
+{
+    cut(x->faults->world, "redis", sim_redis_cut);
 }
 
 static void stall_redis(struct fault *x)
 {
-    struct world *w = x->faults->world;
-    const struct process *p = chance(w, 200) ? NULL : some_process(w);
-    int64_t us = some_time(x->faults, 14 * S);
-    trace(w, "FAULT stall redis of %s for %.3f s", p ? p->name : "all", (double)us / 1e6);
-    sim_redis_stall(w, p, w->now_us + us);
+    stall(x, "redis", 14 * S, sim_redis_stall);
 }
 
 static void flush_redis(struct fault *x)
@@ -130,19 +141,12 @@ static void restart_redis(struct fault *x)
 
 static void cut_pg(struct fault *x)
 {
-    struct world *w = x->faults->world;
-    const struct process *p = chance(w, 200) ? NULL : some_process(w);
-    trace(w, "FAULT cut postgres from %s", p ? p->name : "all");
-    sim_pg_cut(w, p);
+    cut(x->faults->world, "postgres", sim_pg_cut);
 }
 
 static void stall_pg(struct fault *x)
 {
-    struct world *w = x->faults->world;
-    const struct process *p = chance(w, 200) ? NULL : some_process(w);
-    int64_t us = some_time(x->faults, 8 * S);
-    trace(w, "FAULT stall postgres of %s for %.3f s", p ? p->name : "all", (double)us / 1e6);
-    sim_pg_stall(w, p, w->now_us + us);
+    stall(x, "postgres", 8 * S, sim_pg_stall);
 }
 
 static void restart_pg(struct fault *x)

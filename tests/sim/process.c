@@ -14,18 +14,9 @@
 #include "tests/sim/fault.h"
 #include "tests/sim/loop.h"
 #include "tests/sim/stream.h"
-#include "workers/acks.h"
-#include "workers/attach.h"
-#include "workers/batch_cache.h"
-#include "workers/credentials.h"
-#include "workers/gates.h"
-#include "workers/inbox.h"
 #include "workers/lease.h"
 #include "workers/lifecycle.h"
 #include "workers/mqtt.h"
-#include "workers/routed.h"
-#include "workers/seen.h"
-#include "workers/session_table.h"
 #include "workers/worker.h"
 
 #define DRAIN_US (20 * S)
@@ -126,15 +117,7 @@ void process_unannounced(struct process *p, int64_t batch)
     ((struct dispatcher_parts *)p->parts)->unannounced = batch;
 }
 
-/* --- worker: as workers/main.c ----------------------------------------------------------------------------------- */
-
-static void redis_changed(void *arg, bool up)
-{
-    if (up)
-        lifecycle_redis_back(arg);
-    else
-        lifecycle_redis_lost(arg);
-}
+/* --- worker ------------------------------------------------------------------------------------------------------ */
 
 static void ended(void *arg)
 {
@@ -152,12 +135,6 @@ static void stopped(struct worker *w)
         event_plan(p->world, &parts->drain, p->world->now_us + 5, NULL, ended, p);
 }
 
-static bool may_send(void *arg)
-{
-    const struct worker *w = arg;
-    return lease_holds(w->lease);
-}
-
 static void start_worker(struct process *p)
 {
     struct worker_parts *parts = calloc(1, sizeof *parts);
@@ -173,50 +150,20 @@ static void start_worker(struct process *p)
                                          .held_max = 1000000,
                                          .lease_ms = plan->worker_lease_ms,
                                          .flush_ms = 5,
-                                         .not_now_ms = plan->not_now_ms};
+                                         .not_now_ms = plan->not_now_ms,
+                                         .seen_ms = 30000};
     snprintf(w->instance, sizeof w->instance, "%s:%u", p->name, p->lives);
     w->live = live_new(w->loop, "");
     w->pg = pg_new(w->loop, &pg);
-    w->hub = stream_hub_new(w->loop);
-    w->sessions = session_table_new();
-    w->batches = batch_cache_new(w->live);
-    struct acks_options acks = {.interval_ms = w->options.flush_ms, .worker = w->instance};
-    w->acks = acks_new(w->loop, w->live, w->pg, w->sessions, &acks);
-    w->attach = attach_new(w);
-    w->routed = routed_new(w);
-    w->inbox = inbox_new(w);
-    w->gates = gates_new(w);
-    w->credentials = credentials_new(w->loop, w->pg);
-    w->seen = seen_new(w, 30000);
-    w->mqtt = mqtt_server_new(w);
-    worker_watch_start(w);
-    w->lease = lease_new(w, &lifecycle_events);
-    stream_hub_guard(w->hub, may_send, w);
-    live_on_change(w->live, redis_changed, w);
-    if (mqtt_server_listen(w->mqtt, "", NULL) < 0)
+    if (!worker_make(w) || mqtt_server_listen(w->mqtt, "", NULL) < 0)
         abort();
 }
 
 static void free_worker(struct process *p)
 {
     struct worker_parts *parts = p->parts;
-    struct worker *w = &parts->worker;
     event_cancel(p->world, &parts->drain);
-    mqtt_server_free(&w->mqtt);
-    live_free(&w->live);
-    pg_free(&w->pg);
-    worker_watch_stop(w);
-    inbox_free(&w->inbox);
-    routed_free(&w->routed);
-    attach_free(&w->attach);
-    gates_free(&w->gates);
-    lease_free(&w->lease);
-    credentials_free(&w->credentials);
-    seen_free(&w->seen);
-    acks_free(&w->acks);
-    batch_cache_free(&w->batches);
-    session_table_free(&w->sessions);
-    stream_hub_free(&w->hub);
+    worker_unmake(&parts->worker);
     free(parts);
 }
 
