@@ -3,6 +3,7 @@ import uuid
 
 import grpc
 import pytest
+from harness.answers import refused
 
 
 @pytest.fixture(scope="module")
@@ -13,15 +14,6 @@ def api(module_stack_without_worker):
 @pytest.fixture(scope="module")
 def admin(api):
     return api.client(api.make_tenant())
-
-
-def refused(api, code, reason, call):
-    with pytest.raises(grpc.RpcError) as e:
-        call()
-    assert e.value.code() == code, e.value
-    got, violations = api.stubs.details(e.value)
-    assert got == reason
-    return violations
 
 
 def test_tenant_and_key_from_nothing(api, admin):

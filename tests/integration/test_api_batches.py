@@ -4,6 +4,7 @@ import time
 
 import grpc
 import pytest
+from harness.answers import progress, refused
 from harness.grpc_server import DATA, END_STREAM, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, Raw, frame, message
 from harness.patience import patient
 
@@ -18,15 +19,6 @@ def client(api):
     return api.client(api.make_tenant())
 
 
-def refused(api, code, reason, call):
-    with pytest.raises(grpc.RpcError) as e:
-        call()
-    assert e.value.code() == code, e.value
-    got, violations = api.stubs.details(e.value)
-    assert got == reason
-    return violations
-
-
 def outcome(pb, kind, **fields):
     return lambda d: pb.Acknowledgement(command_id=d.command_id, outcome=kind, **fields)
 
@@ -36,10 +28,6 @@ def wait_online(client, pb, device_id):
     end = time.monotonic() + patient(20)
     while client.devices.GetDevice(pb.GetDeviceRequest(device_id=device_id)).device.connection != pb.CONNECTION_ONLINE:
         assert time.monotonic() < end
-
-
-def progress(batch):
-    return {f.name: v for f, v in batch.progress.ListFields()}
 
 
 def test_list_batches(api, client):

@@ -7,6 +7,7 @@ import time
 
 import grpc
 import pytest
+from harness.answers import refused
 
 
 @pytest.fixture(scope="module")
@@ -17,15 +18,6 @@ def api(module_stack_without_worker):
 @pytest.fixture
 def client(api):
     return api.client(api.make_tenant())
-
-
-def refused(api, code, reason, call):
-    with pytest.raises(grpc.RpcError) as e:
-        call()
-    assert e.value.code() == code, e.value
-    got, violations = api.stubs.details(e.value)
-    assert got == reason
-    return violations
 
 
 def all_devices(client, pb, **fields):

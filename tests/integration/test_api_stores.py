@@ -5,7 +5,9 @@ import urllib.request
 
 import grpc
 import pytest
+from harness.answers import refused
 from harness.patience import patient
+from harness.until import until
 
 
 @pytest.fixture
@@ -13,13 +15,6 @@ def api(make_stack):
     stack = make_stack()
     stack.start(workers=0)
     return stack
-
-
-def refused(api, code, reason, call):
-    with pytest.raises(grpc.RpcError) as e:
-        call()
-    assert e.value.code() == code, e.value
-    assert api.stubs.details(e.value)[0] == reason
 
 
 def ready(api):
@@ -35,13 +30,6 @@ def serving(api):
     pb2, stub = (api.stubs.module(f"grpc.health.v1.health_pb2{part}") for part in ("", "_grpc"))
     answer = stub.HealthStub(api.client(None).channel).Check(pb2.HealthCheckRequest(), timeout=patient(10))
     return answer.status == pb2.HealthCheckResponse.SERVING
-
-
-def until(check, timeout=30):
-    end = time.monotonic() + patient(timeout)
-    while not check():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_postgres_away_and_back(api):

@@ -5,6 +5,7 @@ import time
 
 import grpc
 import pytest
+from harness.answers import refused
 
 IDS = [f"s-{i:05d}" for i in range(3000)]
 
@@ -22,15 +23,6 @@ def client(api):
     c.devices.CreateGroup(api.pb.CreateGroupRequest(name="low", device_ids=IDS[:100]))
     c.devices.CreateGroup(api.pb.CreateGroupRequest(name="mid", device_ids=IDS[50:1100]))
     return c
-
-
-def refused(api, code, reason, call):
-    with pytest.raises(grpc.RpcError) as e:
-        call()
-    assert e.value.code() == code, e.value
-    got, violations = api.stubs.details(e.value)
-    assert got == reason
-    return violations
 
 
 def targets(api, batch_id):

@@ -4,20 +4,8 @@ import time
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from harness.answers import progress, refused
 from harness.oracle import check
-
-
-def progress(batch):
-    return {f.name: v for f, v in batch.progress.ListFields()}
-
-
-def refused(stack, code, reason, call):
-    with pytest.raises(grpc.RpcError) as e:
-        call()
-    assert e.value.code() == code, e.value
-    got, violations = stack.stubs.details(e.value)
-    assert got == reason
-    return violations
 
 
 @pytest.fixture(scope="module")

@@ -4,31 +4,9 @@ import time
 
 import grpc
 import pytest
+from harness.answers import progress, refused
 from harness.oracle import check
-from harness.patience import patient
-
-
-def progress(batch):
-    return {f.name: v for f, v in batch.progress.ListFields()}
-
-
-def refused(stack, code, reason, call):
-    with pytest.raises(grpc.RpcError) as e:
-        call()
-    assert e.value.code() == code, e.value
-    got, violations = stack.stubs.details(e.value)
-    assert got == reason
-    return violations
-
-
-def until(condition, what, timeout=30):
-    deadline = time.monotonic() + patient(timeout)
-    while True:
-        got = condition()
-        if got:
-            return got
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        time.sleep(0.01)
+from harness.until import until
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +122,7 @@ def test_cancel_of_a_paused_batch(api, client):
                  lambda: client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch)),
                  lambda: client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch, target=pb.Target(all=True)))):
         refused(api, grpc.StatusCode.FAILED_PRECONDITION, "BATCH_ENDING", call)
-    until(lambda: not api.sql("SELECT 1 FROM batch_control WHERE request > handled"), "nothing is left asked for")
+    until(lambda: not api.sql("SELECT 1 FROM batch_control WHERE request > handled"), what="nothing is left asked for")
 
 
 def test_a_paused_batch_expires(api, client):
@@ -280,7 +258,7 @@ def test_a_tenant_that_is_held(api, client):
             silent.ack(silent.next())
             assert progress(api.watch(client, later)) == {"succeeded": 2}
         assert offline.deliveries.empty() and silent.deliveries.empty()
-    until(lambda: not api.sql("SELECT 1 FROM gate"), "the gate is forgotten when all behind it is routed")
+    until(lambda: not api.sql("SELECT 1 FROM gate"), what="the gate is forgotten when all behind it is routed")
 
 
 def test_everything_is_held_and_a_worker_that_begins_knows_it(api, admin):
@@ -295,7 +273,7 @@ def test_everything_is_held_and_a_worker_that_begins_knows_it(api, admin):
     with api.device("a", tokens["a"], answer=good(pb)) as a:
         a.connect(fresh.address)
         until(lambda: client.devices.GetDevice(pb.GetDeviceRequest(device_id="a")).device.connection ==
-              pb.CONNECTION_ONLINE, "the device is online")
+              pb.CONNECTION_ONLINE, what="the device is online")
         # A tenant of its own, held besides: it stays so.
         name = api.sql("SELECT t.name FROM tenant t JOIN batch b ON b.tenant_id = t.id WHERE b.id = %s", batch)[0][0]
         assert admin.control.Hold(pb.HoldRequest(tenant=name)).hold.tenant == name
@@ -405,7 +383,7 @@ def test_held_stays_held_whatever_is_lost(make_stack, what):
         stack.workers.pop()
     else:
         stack.redis.client().flushall()
-        until(lambda: any(d.events("redis_rebuilt") for d in stack.dispatchers), "Redis is filled again")
+        until(lambda: any(d.events("redis_rebuilt") for d in stack.dispatchers), what="Redis is filled again")
     fleet = stack.start_fleet(tokens, workers=[stack.workers[0]])
     # A worker that is still without its lease answers later than this call.
     assert client.control.Release(pb.ReleaseRequest()).HasField("confirmed_at") or what == "redis"

@@ -8,21 +8,9 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+from harness.answers import progress, refused
 
 UTC = datetime.timezone.utc
-
-
-def progress(batch):
-    return {f.name: v for f, v in batch.progress.ListFields()}
-
-
-def refused(stack, code, reason, call):
-    with pytest.raises(grpc.RpcError) as e:
-        call()
-    assert e.value.code() == code, e.value
-    got, violations = stack.stubs.details(e.value)
-    assert got == reason
-    return violations
 
 
 @pytest.fixture(scope="module")

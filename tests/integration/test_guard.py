@@ -5,6 +5,7 @@ import time
 
 import grpc
 import pytest
+from harness.answers import refused
 from harness.stack import ADMIN, OPERATOR, READ_ONLY
 from harness.until import until
 
@@ -69,15 +70,6 @@ class Fleet:
     def routed(self, batch):
         (routed,), = self.api.sql("SELECT routed_ms FROM batch WHERE id = %s", batch.id)
         return routed is not None
-
-
-def refused(api, code, reason, call):
-    with pytest.raises(grpc.RpcError) as e:
-        call()
-    assert e.value.code() == code, e.value
-    got, violations = api.stubs.details(e.value)
-    assert got == reason, e.value
-    return violations
 
 
 def is_held(api, answer, count):

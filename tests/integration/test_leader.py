@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 import pytest
-from harness.patience import patient
+from harness.until import until
 
 QUEUED, ROUTED, SENT, SUCCEEDED, FAILED, REJECTED, TIMED_OUT, EXPIRED, CANCELED = range(2, 11)
 BLOCK = 1024
@@ -16,17 +16,6 @@ BLOCK = 1024
 
 def now_ms():
     return int(time.time() * 1000)
-
-
-def until(condition, what, timeout=20):
-    """Waits for what another process does in PostgreSQL or Redis, where nothing tells us."""
-    deadline = time.monotonic() + patient(timeout)
-    while True:
-        got = condition()
-        if got:
-            return got
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        time.sleep(0.01)
 
 
 def is_one(states, state):
@@ -127,19 +116,19 @@ class Field:
         return out
 
     def wait_routed(self, batch):
-        until(lambda: self.sql("SELECT 1 FROM batch WHERE id = %s AND routed_ms IS NOT NULL", batch), f"{batch} routed")
+        until(lambda: self.sql("SELECT 1 FROM batch WHERE id = %s AND routed_ms IS NOT NULL", batch), what=f"{batch} routed")
 
     def wait_closed(self, batch, timeout=20):
         """Counts by state: {state: number}."""
         (counts,), = until(
-            lambda: self.sql("SELECT counts FROM batch WHERE id = %s AND closed_ms IS NOT NULL", batch), f"{batch} closed",
-            timeout)
+            lambda: self.sql("SELECT counts FROM batch WHERE id = %s AND closed_ms IS NOT NULL", batch), what=f"{batch} closed",
+            timeout=timeout)
         assert len(counts) == 12
         return {state: n for state, n in enumerate(counts) if n}
 
     def check_nothing_left(self):
         """Of closed batches nothing stays in the log or in Redis."""
-        until(lambda: self.sql("SELECT count(*) FROM ack_log") == [(0,)], "an empty log")
+        until(lambda: self.sql("SELECT count(*) FROM ack_log") == [(0,)], what="an empty log")
         left = [k for k in self.redis.keys() if b":state:" in k or b":open" in k or k.startswith((b"batch:", b"cancel:"))]
         assert left == []
 
@@ -148,7 +137,7 @@ class Field:
 def field(stack):
     stack.start(workers=0)
     f = Field(stack, 3000)
-    until(lambda: not (f.redis.get("muster:generation") or b"filling").startswith(b"filling"), "a leader, and Redis filled")
+    until(lambda: not (f.redis.get("muster:generation") or b"filling").startswith(b"filling"), what="a leader, and Redis filled")
     return f
 
 
@@ -207,18 +196,18 @@ def test_a_cancel_waits_for_every_living_worker(field):
     field.inbox(1), field.inbox(2)
     field.cancel(batch)
     for worker in (1, 2):
-        assert until(lambda: field.inbox(worker)[1], f"worker {worker} told") == [batch]
+        assert until(lambda: field.inbox(worker)[1], what=f"worker {worker} told") == [batch]
     assert field.live_states(batch) == {QUEUED: 1000, ROUTED: 2000}
     field.redis.sadd(f"cancel:{batch}", 1)
     # Both look again and again; that the answer stays no is all there is to see.
     looks = field.redis.info("commandstats")["cmdstat_smembers"]["calls"]
-    until(lambda: field.redis.info("commandstats")["cmdstat_smembers"]["calls"] > looks + 3, "the leader asks")
+    until(lambda: field.redis.info("commandstats")["cmdstat_smembers"]["calls"] > looks + 3, what="the leader asks")
     assert field.sql("SELECT canceled_ms FROM batch WHERE id = %s", batch) == [(None,)]
     state = bytearray(field.redis.get(field.key(0, f"state:{batch}")))
     state[4 + 10] = SENT | 16
     field.redis.set(field.key(0, f"state:{batch}"), bytes(state))
     field.redis.delete("worker:2")  # dies without a word
-    until(lambda: field.sql("SELECT 1 FROM batch WHERE id = %s AND canceled_ms IS NOT NULL", batch), "confirmed")
+    until(lambda: field.sql("SELECT 1 FROM batch WHERE id = %s AND canceled_ms IS NOT NULL", batch), what="confirmed")
     # What the dead one had may have been sent: it goes on to its own end, as what was.
     assert field.live_states(batch) == {CANCELED: 1999, SENT: 1001}
     assert Counter(field.stored(batch).values()) == {CANCELED: 1999, SENT: 1001}
@@ -235,7 +224,7 @@ def test_a_cancel_that_was_lost_on_its_way_is_told_again(field):
     field.wait_routed(batch)
     field.cancel(batch)
     for telling in ("told", "told again"):
-        assert until(lambda: field.inbox(1)[1], telling) == [batch]
+        assert until(lambda: field.inbox(1)[1], what=telling) == [batch]
     field.redis.sadd(f"cancel:{batch}", 1)
     assert field.wait_closed(batch) == {CANCELED: 10}
     field.check_nothing_left()
@@ -247,7 +236,7 @@ def test_a_dead_workers_commands_may_have_been_sent(field):
     batch = field.submit(range(3000))
     field.wait_routed(batch)
     field.redis.delete("worker:2")
-    until(lambda: not field.redis.sismember("workers", 2), "worker 2 reaped")
+    until(lambda: not field.redis.sismember("workers", 2), what="worker 2 reaped")
     assert field.live_states(batch) == {ROUTED: 1500, SENT: 1500}
     assert field.redis.get(field.key(0, "presence"))[:8] == struct.pack("<4H", 1, 0, 1, 0)
     assert field.inbox(2) == ({}, [])
@@ -259,7 +248,7 @@ def test_a_deleted_devices_commands_end(field):
     batch, single = field.submit([7, 8, 1030]), field.submit([7])
     field.wait_routed(batch), field.wait_routed(single)
     field.sql("INSERT INTO device_cancel VALUES (%s, 7), (%s, 1030), (%s, 2999)", *[field.tenant] * 3)
-    until(lambda: field.sql("SELECT count(*) FROM device_cancel") == [(0,)], "done")
+    until(lambda: field.sql("SELECT count(*) FROM device_cancel") == [(0,)], what="done")
     assert field.wait_closed(single) == {CANCELED: 1}
     field.flush((batch, {8: SUCCEEDED | 16}))
     assert field.wait_closed(batch) == {SUCCEEDED: 1, CANCELED: 2}
@@ -274,7 +263,7 @@ def test_an_emptied_redis_is_filled_again(field):
     field.redis.flushall()
     field.lease(1)
     field.presence(lambda s: 1 if s < 1000 else 0)
-    until(lambda: not (field.redis.get("muster:generation") or b"filling").startswith(b"filling"), "Redis filled")
+    until(lambda: not (field.redis.get("muster:generation") or b"filling").startswith(b"filling"), what="Redis filled")
     assert field.live_states(batch) == {SUCCEEDED: 100, ROUTED: 899, QUEUED: 2000, SENT: 1}
     assert field.redis.get(field.key(0, f"state:{batch}"))[4 + 100] == SENT | 32  # it may have been executed
     assert field.inbox(1) == ({batch: set(range(100, 1000))}, [])
@@ -293,12 +282,12 @@ def test_what_is_over_goes_from_a_redis_of_the_past(field):
     past = {k: field.redis.dump(k) for k in keys}
     field.flush((over, {s: SUCCEEDED | 16 for s in range(10)}), (half, {s: SUCCEEDED | 16 for s in range(BLOCK)}))
     field.wait_closed(over)
-    until(lambda: not field.redis.exists(field.key(0, f"state:{over}")), "closed in Redis")
-    until(lambda: field.sql("SELECT 1 FROM batch_block WHERE batch_id = %s AND block = 0 AND states IS NOT NULL", half), "settled")
+    until(lambda: not field.redis.exists(field.key(0, f"state:{over}")), what="closed in Redis")
+    until(lambda: field.sql("SELECT 1 FROM batch_block WHERE batch_id = %s AND block = 0 AND states IS NOT NULL", half), what="settled")
     for key, value in past.items():
         field.redis.restore(key, 0, value, replace=True)
     field.redis.set("muster:generation", "of the Redis that was")
-    until(lambda: not field.redis.exists(*keys), "what is over has gone")
+    until(lambda: not field.redis.exists(*keys), what="what is over has gone")
     assert field.live_states(half) == {ROUTED: 2000 - BLOCK}
     field.flush((half, {s: SUCCEEDED | 16 for s in range(BLOCK, 2000)}))
     assert field.wait_closed(half) == {SUCCEEDED: 2000}
@@ -309,7 +298,7 @@ def test_batches_never_routed_need_no_redis(make_stack):
     stack = make_stack()
     stack.start(workers=0)
     field = Field(stack, 3000)
-    until(lambda: field.redis.get("muster:generation"), "a leader")
+    until(lambda: field.redis.get("muster:generation"), what="a leader")
     stack.redis.kill()
     stack.dispatchers[0].wait_event("redis_lost")
     canceled, expired, waiting = field.submit(range(3000)), field.submit([1, 2], expires_in_ms=300), field.submit([3])
@@ -328,7 +317,7 @@ def test_the_log_is_written_anew_when_little_of_it_is_alive(field):
     field.sql("INSERT INTO ack_log SELECT %s, n, %s, decode('00000000000100000100000001000000', 'hex') || '\\x0100000005'"
               " FROM generate_series(2, 14000) n", field.stream, at)
     field.n = 14000
-    until(lambda: field.sql("SELECT count(*) FROM ack_log") == [(1,)], "one row")
+    until(lambda: field.sql("SELECT count(*) FROM ack_log") == [(1,)], what="one row")
     (stream, row_at, entries), = field.sql("SELECT stream, at_ms, entries FROM ack_log")
     assert stream != field.stream and abs(row_at - at) < 5000
     assert bytes(entries) == struct.pack("<QIIIB", batch, field.tenant, 1, 1, SUCCEEDED | 16)
@@ -339,7 +328,7 @@ def test_the_log_is_written_anew_when_little_of_it_is_alive(field):
 
 def test_a_leader_that_resigns_is_followed_at_once(stack):
     stack.start(dispatchers=2, workers=0)
-    until(lambda: stack.sql("SELECT 1 FROM lease"), "a leader")
+    until(lambda: stack.sql("SELECT 1 FROM lease"), what="a leader")
     (holder, epoch), = stack.sql("SELECT holder, epoch FROM lease")
     leads = next(d for d in stack.dispatchers if d.events("leading"))
     follows = next(d for d in stack.dispatchers if d is not leads)
@@ -354,7 +343,7 @@ def test_a_leader_that_resigns_is_followed_at_once(stack):
 def test_a_leader_whose_lease_was_taken_writes_nothing_more(stack):
     stack.start(workers=0)
     field = Field(stack, 100)
-    until(lambda: field.redis.get("muster:generation"), "a leader")
+    until(lambda: field.redis.get("muster:generation"), what="a leader")
     batch = field.submit(range(10))
     field.wait_routed(batch)
     field.sql("UPDATE lease SET holder = 'another', epoch = epoch + 1, expires_ms = %s", now_ms() + 3000)
@@ -370,7 +359,7 @@ def test_leaders_killed_under_load_lose_nothing(stack):
     """Leaders end at any moment, once with Redis emptied; every outcome of the log is in the blocks in the end."""
     stack.start(dispatchers=2, workers=0)
     field = Field(stack, 5000)
-    until(lambda: field.redis.get("muster:generation"), "a leader")
+    until(lambda: field.redis.get("muster:generation"), what="a leader")
     dice, truth, todo = random.Random(4), {}, []
     for kills in range(5):
         for _ in range(25):
@@ -392,7 +381,7 @@ def test_leaders_killed_under_load_lose_nothing(stack):
         if kills == 2:
             field.redis.flushall()
         stack.restart(victim)
-        until(lambda: field.sql("SELECT 1 FROM lease WHERE holder <> %s AND expires_ms > 0", holder), "another leader")
+        until(lambda: field.sql("SELECT 1 FROM lease WHERE holder <> %s AND expires_ms > 0", holder), what="another leader")
     while todo:
         part, todo = todo[:3000], todo[3000:]
         groups = {}
@@ -409,7 +398,7 @@ def test_the_leaders_own_batches_need_no_hint(stack):
     """What another dispatcher accepts is announced, what the leader's does is not; both come to their end."""
     stack.start(dispatchers=2, workers=0)
     stack.start_worker("--answer-self")
-    until(lambda: stack.redis.client().get("muster:generation"), "a leader")
+    until(lambda: stack.redis.client().get("muster:generation"), what="a leader")
     leads = next(d for d in stack.dispatchers if d.events("leading"))
     leads.wait_event("leader_loaded")
     tenant = stack.make_tenant()
@@ -418,7 +407,7 @@ def test_the_leaders_own_batches_need_no_hint(stack):
     stack.import_devices(clients[True], ids)
     events = stack.redis.client().pubsub()
     events.subscribe("muster:events")
-    until(lambda: events.get_message(timeout=1) is None, "the subscription")
+    until(lambda: events.get_message(timeout=1) is None, what="the subscription")
     batches = {True: [], False: []}
     for i in range(30):
         for own, client in clients.items():
