@@ -11,6 +11,7 @@
 #include "lib/base/stream.h"
 #include "proto/mqtt.h"
 #include "workers/mqtt.h"
+#include "workers/pubacks.h"
 
 #define MQTT_LISTENERS_MAX 2 /* TLS and plain */
 #define MQTT_DEVICE_ID_MAX 128
@@ -53,7 +54,7 @@ struct mqtt_session {
     uint16_t next_id;         /* packet id of the last PUBLISH */
     uint16_t unacked;         /* PUBLISHes without PUBACK */
     uint16_t receive_maximum; /* the client's: bounds `unacked` */
-    uint16_t waiting;         /* acknowledgements of the device not yet durable */
+    struct pubacks pubacks;   /* of acknowledgements not yet durable, and what was refused behind these */
     uint8_t version;          /* enum mqtt_version */
     uint8_t qos;              /* of the subscription */
     bool json : 1;

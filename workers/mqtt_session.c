@@ -145,16 +145,23 @@ static const char *deliver(struct session *s, struct batch *batch, const struct 
     return NULL;
 }
 
-/* Token 0 came at QoS 0. */
+/* Says what is settled, up to the first that is not. */
+static void send_pubacks(struct mqtt_session *m)
+{
+    struct puback next;
+    while (pubacks_next(&m->pubacks, &next))
+        if (next.id)
+            mqtt_encode_puback(&m->server->scratch, m->version, next.id, next.reason);
+    if (buf_len(&m->server->scratch) || m->server->scratch.failed)
+        mqtt_send(m->server, m->stream);
+}
+
 static void acknowledged(struct session *s, uint16_t token)
 {
     struct mqtt_session *m = of(s);
-    m->waiting--;
-    if (token) {
-        mqtt_encode_puback(&m->server->scratch, m->version, token, MQTT_SUCCESS);
-        mqtt_send(m->server, m->stream);
-    }
-    if (m->paused && m->waiting <= MQTT_ACKS_MAX / 2) {
+    pubacks_settle(&m->pubacks, token, MQTT_SUCCESS);
+    send_pubacks(m);
+    if (m->paused && m->pubacks.count <= MQTT_ACKS_MAX / 2) {
         m->paused = false;
         m->seen = m->server->tick;
         stream_pause(m->stream, m->deaf);
@@ -180,6 +187,7 @@ static struct pool *pool_for(struct mqtt_server *server, size_t id_len)
 static void forget(struct mqtt_session *m, bool bury)
 {
     list_remove(&m->link);
+    pubacks_free(&m->pubacks);
     if (bury)
         mqtt_bury(m->server, m->stream);
     else
@@ -227,16 +235,16 @@ static bool fail(struct mqtt_session *m, enum mqtt_reason reason, const char *wh
     return false;
 }
 
-/* What can't be taken: 5.0 is told why at QoS 1, else the connection ends. */
-static bool reject_publish(struct mqtt_session *m, const struct mqtt_publish *p, enum mqtt_reason reason,
-                           const char *what)
+/* What can't be taken: 5.0 is told why at QoS 1, in its turn, else the connection ends. */
+static bool reject_publish(struct mqtt_session *m, const struct mqtt_publish *p, uint16_t token,
+                           enum mqtt_reason reason, const char *what)
 {
     if (m->version != MQTT_5 || p->qos == 0)
         return fail(m, reason, what);
     log_info("mqtt_publish_refused", "device=%.*s reason=0x%02x what=%s", m->id_len, m->id, (unsigned)reason,
              log_quote(what));
-    mqtt_encode_puback(&m->server->scratch, m->version, p->packet_id, (uint8_t)reason);
-    mqtt_send(m->server, m->stream);
+    pubacks_settle(&m->pubacks, token, (uint8_t)reason);
+    send_pubacks(m);
     return true;
 }
 
@@ -263,43 +271,47 @@ static bool says_json(const struct mqtt_publish *p)
     return mqtt_is_json(p->properties.content_type) || (p->payload.len > 0 && p->payload.data[0] == '{');
 }
 
-static bool take_answer(struct mqtt_session *m, const struct mqtt_publish *p, struct slice message)
+static bool take_answer(struct mqtt_session *m, const struct mqtt_publish *p, uint16_t token, struct slice message)
 {
     struct acknowledgement ack;
     const char *wrong = acknowledgement_read(&ack, message);
     if (wrong)
-        return reject_publish(m, p, MQTT_PAYLOAD_FORMAT_INVALID, wrong);
-    m->waiting++;
-    switch (session_answer(&m->session, &ack, p->packet_id)) {
+        return reject_publish(m, p, token, MQTT_PAYLOAD_FORMAT_INVALID, wrong);
+    switch (session_answer(&m->session, &ack, token)) {
     case SESSION_TAKEN:
         return true;
     case SESSION_NOT_ITS:
-        m->waiting--;
-        return reject_publish(m, p, MQTT_NOT_AUTHORIZED, "command of another device");
+        return reject_publish(m, p, token, MQTT_NOT_AUTHORIZED, "command of another device");
     default: /* without PUBACK it will be said again */
         return fail(m, MQTT_UNSPECIFIED_ERROR, NO_MEMORY);
     }
 }
 
-static bool on_publish(struct mqtt_session *m, const struct mqtt_publish *p)
+static bool take_json(struct mqtt_session *m, const struct mqtt_publish *p, uint16_t token)
 {
-    if (!is_topic(m, p->topic, ACKS))
-        return reject_publish(m, p, MQTT_NOT_AUTHORIZED, "topic");
-    if (m->version == MQTT_5 && p->qos > 0 && m->waiting >= MQTT_ACKS_MAX)
-        return fail(m, MQTT_RECEIVE_MAXIMUM_EXCEEDED, "receive maximum");
-    if (!says_json(p))
-        return take_answer(m, p, p->payload);
     struct buf protobuf = {0};
     const char *wrong = json_to_protobuf(p->payload, &protobuf);
     bool alive;
     if (!wrong)
-        alive = take_answer(m, p, buf_slice(&protobuf));
+        alive = take_answer(m, p, token, buf_slice(&protobuf));
     else if (strcmp(wrong, NO_MEMORY) == 0)
         alive = fail(m, MQTT_UNSPECIFIED_ERROR, wrong);
     else
-        alive = reject_publish(m, p, MQTT_PAYLOAD_FORMAT_INVALID, wrong);
+        alive = reject_publish(m, p, token, MQTT_PAYLOAD_FORMAT_INVALID, wrong);
     buf_free(&protobuf);
     return alive;
+}
+
+static bool on_publish(struct mqtt_session *m, const struct mqtt_publish *p)
+{
+    uint16_t token;
+    if (m->version == MQTT_5 && p->qos > 0 && m->pubacks.named >= MQTT_ACKS_MAX)
+        return fail(m, MQTT_RECEIVE_MAXIMUM_EXCEEDED, "receive maximum");
+    if (!pubacks_add(&m->pubacks, p->packet_id, &token))
+        return fail(m, MQTT_UNSPECIFIED_ERROR, NO_MEMORY);
+    if (!is_topic(m, p->topic, ACKS))
+        return reject_publish(m, p, token, MQTT_NOT_AUTHORIZED, "topic");
+    return says_json(p) ? take_json(m, p, token) : take_answer(m, p, token, p->payload);
 }
 
 static void on_puback(struct mqtt_session *m)
@@ -430,6 +442,12 @@ void mqtt_session_unchoke(struct mqtt_server *server)
     buf_free(&all);
 }
 
+/* 3.1.1 knows no Receive Maximum, and at QoS 0 there is none: who sends more is read when these are durable. */
+static bool is_ahead(const struct mqtt_session *m)
+{
+    return m->pubacks.count >= (m->version == MQTT_5 ? PUBACKS_MAX : MQTT_ACKS_MAX);
+}
+
 size_t mqtt_session_data(struct stream *stream, void *arg, const uint8_t *data, size_t len)
 {
     struct mqtt_session *m = arg;
@@ -439,8 +457,7 @@ size_t mqtt_session_data(struct stream *stream, void *arg, const uint8_t *data, 
     (void)stream;
     m->seen = m->server->tick;
     while (rest.len > 0) {
-        /* 3.1.1 knows no Receive Maximum: who sends more is read when these are durable. */
-        m->paused = m->waiting >= MQTT_ACKS_MAX && m->version != MQTT_5;
+        m->paused = is_ahead(m);
         if (!m->paused && acks_full(m->session.worker->acks))
             choke(m);
         /* Each packet is answered: who does not read the answers is not read either. */

@@ -10,6 +10,7 @@
 #include "muster/internal/v1/batch.pb-c.h"
 #include "muster/v1/command_service.pb-c.h"
 #include "tests/fuzz/device.h"
+#include "tests/fuzz/due.h"
 #include "tests/fuzz/input.h"
 #include "workers/acks.h"
 #include "workers/attach.h"
@@ -38,13 +39,7 @@ struct stream {
     bool full; /* its device does not read */
     /* What its device has been told. */
     bool connack, disconnect;
-    uint8_t version;  /* of the last CONNECT it has sent, and then of CONNACK */
-    unsigned reasons; /* PUBACKs that refuse */
-    unsigned granted; /* PUBACKs that say "durable" */
-};
-
-struct waiting_ack {
-    struct ack ack;
+    uint8_t version; /* of the last CONNECT it has sent, and then of CONNACK */
 };
 
 struct waiting_spec {
@@ -63,8 +58,9 @@ static struct world {
     stream_room_fn *room;
     void *accept_arg;
     struct stream streams[STREAMS_MAX];
-    struct stream *durable_for; /* an outcome is being told to it */
-    struct waiting_ack acks[ACKS_MAX];
+    struct stream *durable_for; /* an outcome is being told to it, */
+    struct pubacks due;         /* which had these to come */
+    struct ack acks[ACKS_MAX];
     size_t ack_count;
     struct waiting_spec specs[SPECS_MAX];
     size_t spec_count;
@@ -212,7 +208,7 @@ void acks_add(struct acks *acks, const struct ack *ack)
     (void)acks;
     check(ack->tenant == DEVICE_TENANT && ack->seq < DEVICES && ack->event < EVENT_COUNT);
     if (world.ack_count < ACKS_MAX)
-        world.acks[world.ack_count++].ack = *ack;
+        world.acks[world.ack_count++] = *ack;
 }
 
 void acks_add_result(struct acks *acks, const struct ack *ack, struct slice result, struct slice information)
@@ -282,12 +278,11 @@ static void see_puback(struct stream *s, struct slice body)
     check(slice_u16be(&body, &id) && id != 0);
     if (body.len > 0)
         check(s->version == MQTT_5 && slice_u8(&body, &reason));
-    if (reason >= 0x80) {
-        s->reasons++;
+    if (world.durable_for != s) {
+        check(reason >= 0x80);
         return;
     }
-    check(world.durable_for == s);
-    s->granted++;
+    check_due(&world.due, id, reason);
 }
 
 /* One packet from the front; false when none is left. Packets are written whole. */
@@ -343,11 +338,11 @@ static void count_held(void *arg, struct session *s)
     for (unsigned i = 0; i < s->held_count; i++)
         in_flight += s->held[i].phase != HELD_WAITING;
     for (size_t i = 0; i < world.ack_count; i++)
-        waiting += world.acks[i].ack.generation == s->generation;
+        waiting += world.acks[i].generation == s->generation;
     check(s->in_flight == in_flight && s->held_count <= SESSION_HELD_MAX);
     check(in_flight <= (unsigned)s->worker->options.in_flight);
     check(m->unacked <= m->receive_maximum);
-    check(world.ack_count == ACKS_MAX || m->waiting == waiting);
+    check(world.ack_count == ACKS_MAX || count_unsettled(&m->pubacks) == waiting);
     *held += s->held_count;
 }
 
@@ -424,23 +419,26 @@ static void forget_stream(struct stream *s)
     s->used = false;
 }
 
-static void make_durable(void)
+/* Not always the oldest. */
+static void make_durable(uint8_t which)
 {
     if (world.ack_count == 0)
         return;
-    struct ack ack = world.acks[0].ack;
-    memmove(world.acks, world.acks + 1, --world.ack_count * sizeof *world.acks);
+    struct ack *at = &world.acks[which % world.ack_count], ack = *at;
+    memmove(at, at + 1, (size_t)(world.acks + --world.ack_count - at) * sizeof *at);
     struct session *s = session_table_get(world.worker.sessions, ack.tenant, ack.seq);
     if (ack.generation == 0 || !s || s->generation != ack.generation)
         return;
-    struct stream *stream = container_of(s, struct mqtt_session, session)->stream;
+    const struct mqtt_session *m = container_of(s, struct mqtt_session, session);
+    struct stream *stream = m->stream;
     see_output(stream);
-    unsigned before = stream->granted;
+    world.due = copy_due(&m->pubacks);
+    pubacks_settle(&world.due, ack.token, 0);
     world.durable_for = stream;
     session_durable(s, ack.batch, ack.event, ack.token);
     see_output(stream);
     world.durable_for = NULL;
-    check(stream->granted == before + (ack.token != 0));
+    check_all_said(&world.due);
 }
 
 /* What Redis says of a batch: a good spec, none, one that is none, or nothing at all. */
@@ -597,7 +595,7 @@ static void step(struct slice *in)
             gone(s, ERR_IO);
         break;
     case 3:
-        make_durable();
+        make_durable(op >> 4);
         break;
     case 4:
         answer_spec(take_u8(in));

@@ -154,6 +154,11 @@ def test_connack_of_5_byte_for_byte(router, worker):
                                      b"\x13\0\x64" b"\x12" + text(router.ids[1]))
 
 
+def waiting(worker):
+    """Events that are not durable yet."""
+    return worker.figures()["muster_worker_events_waiting"]
+
+
 def test_one_byte_at_a_time(router, worker):
     batch = router.open([0])
     with RawClient(worker.ready["plain"]) as c:
@@ -235,6 +240,43 @@ def test_what_is_no_acknowledgement_is_refused(router, login):
     c = login(4)
     c.send(publish(4, topic(router, 0, "acks"), b"\xff\xff", packet_id=3))
     c.expect_end()
+
+
+@pytest.mark.parametrize("version", (4, 5))
+def test_pubacks_come_in_the_order_of_the_publishes(router, login, version):
+    """Whatever the order in which they become durable: here by the number of the batch (3.1.1: MQTT-4.6.0-2; 5.0: 4.6)."""
+    batches = [router.open([0]) for _ in range(3)]
+    c = login(version)
+    for first in range(1, 301, 3):
+        c.send(*[publish(version, topic(router, 0, "acks"), ack(router, batch), packet_id=first + n)
+                 for n, batch in enumerate(reversed(batches))])
+        assert [c.expect(PUBACK) for _ in batches] == [struct.pack(">H", first + n) for n in range(3)]
+
+
+def test_a_refusal_waits_for_the_pubacks_before_it(router, login):
+    c = login(5)
+    c.send(publish(5, topic(router, 0, "acks"), ack(router, router.open([0])), packet_id=3),
+           publish(5, topic(router, 0, "acks"), b"\xff\xff", packet_id=2),
+           publish(5, topic(router, 0, "acks"), ack(router, router.open([0])), qos=0),
+           publish(5, topic(router, 0, "acks"), ack(router, router.open([0])), packet_id=1))
+    assert [c.expect(PUBACK) for _ in range(3)] == [b"\0\3", b"\0\2\x99", b"\0\1"]
+
+
+def test_at_qos_0_a_device_does_not_fill_the_worker(stack, router, worker, login):
+    """While nothing becomes durable a device is not read beyond some outcomes, though it waits for no PUBACK."""
+    batch = router.open([0])
+    c = login(5)
+    db = stack.postgres.connect(stack.database)
+    db.autocommit = False
+    try:
+        db.cursor().execute("LOCK TABLE ack_log IN ACCESS EXCLUSIVE MODE")
+        c.send(*[publish(5, topic(router, 0, "acks"), ack(router, batch), qos=0) for _ in range(1000)], PINGREQ)
+        until(lambda: waiting(worker) > 32)
+        assert {waiting(worker) for _ in range(20)} == {64}
+    finally:
+        db.close()
+    c.expect(PINGRESP)
+    until(lambda: waiting(worker) == 0)
 
 
 def test_more_unanswered_than_the_receive_maximum_is_an_error_of_5(router, login):
