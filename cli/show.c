@@ -189,6 +189,9 @@ void show_batch(const Muster__V1__Batch *b)
         for (size_t i = 0; i < b->control->n_stopped_platforms; i++)
             printf("  stopped      %s\n",
                    show_enum(&muster__v1__platform__descriptor, (int)b->control->stopped_platforms[i]));
+        for (size_t i = 0; i < b->control->n_canceled_platforms; i++)
+            printf("  canceled for %s\n",
+                   show_enum(&muster__v1__platform__descriptor, (int)b->control->canceled_platforms[i]));
     }
     if (b->approval)
         show_approval(b->approval);

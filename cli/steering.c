@@ -27,6 +27,8 @@ void steering_flags_table(struct steering_flags *f, struct arg_flag out[STEERING
          0, 0},
         {"abort-at", ARG_LIST, &f->abort_at, "PERCENT[:MINIMUM]", "the same, cancel", 0, 0},
         {"stop-platform-at", ARG_LIST, &f->stop_at, "PERCENT[:MINIMUM]", "the same by platform: hold that one", 0, 0},
+        {"abort-platform-at", ARG_LIST, &f->abort_platform_at, "PERCENT[:MINIMUM]",
+         "the same by platform: cancel for its devices", 0, 0},
         {"timeouts", ARG_BOOL, &f->timeouts, "", "limit the execution as is usual for the type", 0, 0},
     };
     memcpy(out, flags, sizeof flags);
@@ -175,11 +177,14 @@ static void add_rollout(struct invocation *inv, const struct steering_flags *f, 
     s->waves = invocation_alloc(inv, (f->waves.count + 1) * sizeof *s->waves);
     for (size_t i = 0; i < f->waves.count; i++)
         s->waves[s->n_waves++] = read_wave(inv, f->waves.items[i]);
-    s->thresholds =
-        invocation_alloc(inv, (f->pause_at.count + f->abort_at.count + f->stop_at.count + 1) * sizeof *s->thresholds);
+    s->thresholds = invocation_alloc(
+        inv, (f->pause_at.count + f->abort_at.count + f->stop_at.count + f->abort_platform_at.count + 1) *
+                 sizeof *s->thresholds);
     add_thresholds(inv, "pause-at", &f->pause_at, MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE, false, s);
     add_thresholds(inv, "abort-at", &f->abort_at, MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_ABORT, false, s);
     add_thresholds(inv, "stop-platform-at", &f->stop_at, MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE, true, s);
+    add_thresholds(inv, "abort-platform-at", &f->abort_platform_at,
+                   MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_ABORT, true, s);
 }
 
 Muster__V1__Steering *steering_from_flags(struct invocation *inv, const struct steering_flags *f)
@@ -189,7 +194,7 @@ Muster__V1__Steering *steering_from_flags(struct invocation *inv, const struct s
     if ((f->days || f->zone) && !f->window)
         args_refuse(inv, "--window-days and --window-zone go with --window");
     if (!f->not_before && !f->window && !timeouts && !f->waves.count && !f->pause_at.count && !f->abort_at.count &&
-        !f->stop_at.count)
+        !f->stop_at.count && !f->abort_platform_at.count)
         return NULL;
     Muster__V1__Steering *s = invocation_alloc(inv, sizeof *s);
     muster__v1__steering__init(s);

@@ -17,7 +17,7 @@ struct control_rollout {
     struct reign *reign;
     struct open_batch *batch;
     struct rollout plan;
-    uint32_t wave, by_hand, stopped, freed, acted;
+    uint32_t wave, by_hand, stopped, freed, canceled, acted;
     int64_t wave_ms, look_ms, read_ms;
     int32_t wanted, request; /* the one to be read, and that is; -1: none yet */
     bool more, less, news;   /* since it was released; news: something was read */
@@ -147,6 +147,7 @@ static void got_state(void *arg, enum err err, const struct pg_error *error, con
     o->by_hand = row.by_hand;
     o->stopped = row.stopped;
     o->freed = row.freed;
+    o->canceled = row.canceled;
     o->acted = row.acted;
     o->request = row.request;
     o->news = true;
@@ -292,11 +293,17 @@ static void act(struct control_rollout *o, const struct rollout_verdict *v)
 {
     char reason[160];
     snprintf(reason, sizeof reason, "threshold %u %%%s: %u of %u went wrong", v->threshold->percent,
-             v->stop ? " of a platform" : "", v->wrong, v->ended);
-    log_warn("threshold_reached", "batch=%" PRIu64 " wrong=%u ended=%u stop=%u pause=%d abort=%d", o->batch->id,
-             v->wrong, v->ended, v->stop, v->pause, v->abort);
+             v->threshold->per_platform ? " of a platform" : "", v->wrong, v->ended);
+    log_warn("threshold_reached", "batch=%" PRIu64 " wrong=%u ended=%u stop=%u cancel=%u pause=%d abort=%d",
+             o->batch->id, v->wrong, v->ended, v->stop, v->cancel, v->pause, v->abort);
+    struct db_stop stop = {.platforms = v->stop,
+                           .canceled = v->cancel,
+                           .acted = v->acted,
+                           .pause = v->pause,
+                           .abort = v->abort,
+                           .reason = reason};
     struct pg_txn *txn = fenced(o);
-    db_control_stop(txn, o->batch->id, v->stop, v->acted, v->pause, v->abort, reason, clock_wall_ms());
+    db_control_stop(txn, o->batch->id, &stop, clock_wall_ms());
     o->writing = true;
     submit(o, txn, stop_written);
 }
@@ -305,7 +312,7 @@ static void look(struct control_rollout *o, bool held, int64_t now_ms)
 {
     struct rollout_counts counts;
     count_all(o, &counts);
-    struct rollout_verdict v = rollout_judge(&o->plan, &counts, o->acted, o->stopped | o->freed);
+    struct rollout_verdict v = rollout_judge(&o->plan, &counts, o->acted, o->stopped | o->freed, o->canceled);
     if (v.threshold) {
         act(o, &v);
         return;

@@ -49,6 +49,17 @@ static Muster__V1__Progress *present_progress(struct arena *a, const uint32_t *c
     return p;
 }
 
+/* Returns how many; without memory none. */
+static size_t present_platforms(struct arena *a, uint32_t bits, Muster__V1__Platform **out)
+{
+    size_t n = 0;
+    *out = arena_alloc(a, 32 * sizeof **out);
+    for (unsigned p = 0; *out && p < 32; p++)
+        if (bits >> p & 1)
+            (*out)[n++] = (Muster__V1__Platform)p;
+    return n;
+}
+
 static Muster__V1__BatchControl *present_control(struct arena *a, const struct db_batch *batch)
 {
     Muster__V1__BatchControl *c;
@@ -60,10 +71,8 @@ static Muster__V1__BatchControl *present_control(struct arena *a, const struct d
                                                         : MUSTER__V1__CONTROL_STATE__CONTROL_STATE_RUNNING;
     c->reason = copy(a, batch->reason);
     c->waves_released = batch->waves_released;
-    c->stopped_platforms = arena_alloc(a, 32 * sizeof *c->stopped_platforms);
-    for (unsigned p = 0; c->stopped_platforms && p < 32; p++)
-        if (batch->stopped >> p & 1)
-            c->stopped_platforms[c->n_stopped_platforms++] = (Muster__V1__Platform)p;
+    c->n_stopped_platforms = present_platforms(a, batch->stopped, &c->stopped_platforms);
+    c->n_canceled_platforms = present_platforms(a, batch->cohorts_canceled, &c->canceled_platforms);
     c->since = batch->asked ? NULL : present_time(a, batch->handled_ms);
     return c;
 }

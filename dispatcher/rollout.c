@@ -69,19 +69,22 @@ static bool exceeds(const struct rollout_threshold *t, const uint32_t *counts, s
 }
 
 struct rollout_verdict rollout_judge(const struct rollout *r, const struct rollout_counts *counts, uint32_t acted,
-                                     uint32_t stopped)
+                                     uint32_t stopped, uint32_t canceled)
 {
     struct rollout_verdict v = {0};
     for (uint32_t i = 0; i < r->thresholds; i++) {
         const struct rollout_threshold *t = &r->threshold[i];
-        for (uint32_t p = 0; t->per_platform && p < ROLLOUT_PLATFORMS; p++)
-            if (!(stopped >> p & 1) && exceeds(t, counts->platform[p], &v))
-                v.stop |= 1u << p;
+        for (uint32_t p = 0; t->per_platform && p < ROLLOUT_PLATFORMS; p++) {
+            uint32_t done = t->abort ? canceled : stopped | canceled;
+            if (!(done >> p & 1) && exceeds(t, counts->platform[p], &v))
+                *(t->abort ? &v.cancel : &v.stop) |= 1u << p;
+        }
         if (t->per_platform || acted >> i & 1 || !exceeds(t, counts->all, &v))
             continue;
         v.acted |= 1u << i;
         v.abort = v.abort || t->abort;
         v.pause = v.pause || !t->abort;
     }
+    v.stop &= ~v.cancel;
     return v;
 }

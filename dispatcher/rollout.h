@@ -44,13 +44,14 @@ uint32_t rollout_next(const struct rollout *r, const struct rollout_counts *coun
 
 struct rollout_verdict {
     bool pause, abort;
-    uint32_t stop;                             /* platforms to be stopped: bits */
+    uint32_t stop, cancel;                     /* platforms to be stopped, or canceled: bits; never both */
     uint32_t acted;                            /* thresholds that have acted now: bits */
     const struct rollout_threshold *threshold; /* the first that says so; NULL: all is well */
     uint32_t wrong, ended;                     /* what it counted */
 };
-/* Each acts once: not looked at are the thresholds that have acted before, and platforms that are, or were, stopped. */
+/* Each acts once: not looked at are the thresholds that have acted before, platforms that are canceled, and to stop
+ * them those that are, or were, stopped. */
 struct rollout_verdict rollout_judge(const struct rollout *r, const struct rollout_counts *counts, uint32_t acted,
-                                     uint32_t stopped);
+                                     uint32_t stopped, uint32_t canceled);
 
 #endif

@@ -76,6 +76,8 @@ static void check_wave(struct status *st, const Muster__V1__Wave *w, size_t i, s
          devices = w->size_case == MUSTER__V1__WAVE__SIZE_DEVICES;
     if ((percent && (w->percent < 1 || w->percent > 100)) || (devices && w->devices < 1))
         status_violation(st, field, "must have 1 to 100 percent, or at least 1 device");
+    else if (w->size_case == MUSTER__V1__WAVE__SIZE_GROUP || w->size_case == MUSTER__V1__WAVE__SIZE_FILTER)
+        status_violation(st, field, "is not available yet");
     else if (!percent && !devices && i + 1 < n)
         status_violation(st, field, "must say how large it is: only the last one takes all that is left");
     snprintf(field, sizeof field, "steering.waves[%zu].release", i);
@@ -111,8 +113,6 @@ static void check_rollout(struct status *st, const Muster__V1__Steering *in)
             status_violation(st, field, "must be 1 to 100");
         snprintf(field, sizeof field, "steering.thresholds[%zu].action", i);
         validate_enum(st, field, &muster__v1__threshold_action__descriptor, (int)t->action, false);
-        if (t->per_platform && t->action == MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_ABORT)
-            status_violation(st, field, "does not go with per_platform");
     }
 }
 
@@ -136,6 +136,8 @@ void steering_check(struct status *st, const Muster__V1__Steering *in, int64_t n
         check_timeout(st, "steering.timeouts.execution", in->timeouts->execution);
     }
     check_rollout(st, in);
+    if (in->rate)
+        status_violation(st, "steering.rate", "is not available yet");
     if (st->code != STATUS_OK)
         return;
     if (percent_of_waves(in) > 100) {

@@ -201,4 +201,6 @@ void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *re
     validate_expiry(st, request->expires_at, now_ms);
     validate_steering(st, request, now_ms);
     validate_digest(st, request->target_digest);
+    if (request->dynamic)
+        status_violation(st, "dynamic", "is not available yet");
 }

@@ -24,10 +24,11 @@ struct db_batch {
     const char *reason;
     struct slice steering; /* as struct db_accept has it */
     int64_t not_before_ms;
-    uint32_t waves_released, stopped; /* stopped: bit n for platform n */
-    int64_t handled_ms;               /* when all was that was asked for before; 0: never */
-    bool held;                        /* for approval, or to cool off: see db_guard.h */
-    int64_t total;                    /* db_batch_list: rows there would have been without the limit of bytes */
+    uint32_t waves_released;
+    uint32_t stopped, cohorts_canceled; /* by thresholds: bit n for platform n */
+    int64_t handled_ms;                 /* when all was that was asked for before; 0: never */
+    bool held;                          /* for approval, or to cool off: see db_guard.h */
+    int64_t total;                      /* db_batch_list: rows there would have been without the limit of bytes */
 };
 void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id);
 void db_batch_find(struct pg_txn *txn, int32_t tenant, const char *request_id);

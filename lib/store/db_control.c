@@ -87,7 +87,8 @@ void db_control_release_wave(struct pg_txn *txn, int32_t tenant, int64_t batch, 
 void db_control_rollout(struct pg_txn *txn, uint64_t batch)
 {
     static const struct pg_stmt stmt = {"control_rollout",
-                                        "SELECT steering, wave, by_hand, stopped, freed, acted, wave_ms, request"
+                                        "SELECT steering, wave, by_hand, stopped, freed, acted, wave_ms, request,"
+                                        " canceled"
                                         " FROM batch_control WHERE batch_id = $1::bigint"};
     pg_txn_add(txn, &stmt);
     pg_put_int8(txn, (int64_t)batch);
@@ -102,7 +103,8 @@ void db_control_rollout_read(const struct pg_result *r, int row, struct db_rollo
                                .freed = (uint32_t)pg_int(r, row, 4),
                                .acted = (uint32_t)pg_int(r, row, 5),
                                .wave_ms = pg_int(r, row, 6),
-                               .request = (int32_t)pg_int(r, row, 7)};
+                               .request = (int32_t)pg_int(r, row, 7),
+                               .canceled = (uint32_t)pg_int(r, row, 8)};
 }
 
 void db_control_wave(struct pg_txn *txn, uint64_t batch, uint32_t wave, int64_t now_ms)
@@ -116,23 +118,28 @@ void db_control_wave(struct pg_txn *txn, uint64_t batch, uint32_t wave, int64_t 
     pg_put_int8(txn, now_ms);
 }
 
-void db_control_stop(struct pg_txn *txn, uint64_t batch, uint32_t platforms, uint32_t acted, bool pause, bool abort,
-                     const char *reason, int64_t now_ms)
+void db_control_stop(struct pg_txn *txn, uint64_t batch, const struct db_stop *stop, int64_t now_ms)
 {
-    static const struct pg_stmt stop = {"control_stop",
-                                        "UPDATE batch_control SET stopped = stopped | $2::integer, acted = acted |"
-                                        " $3::integer, paused = paused OR $4::boolean, reason = $5::text,"
-                                        " request = request + 1 WHERE batch_id = $1::bigint"};
+    static const struct pg_stmt stmt = {
+        "control_stop", "WITH c AS (UPDATE batch_control SET stopped = (stopped | $2::integer) & ~$3::integer,"
+                        " canceled = canceled | $3::integer, acted = acted | $4::integer,"
+                        " paused = paused OR $5::boolean, reason = $6::text, request = request + 1"
+                        " WHERE batch_id = $1::bigint RETURNING batch_id, request)"
+                        " INSERT INTO batch_cancel (batch_id, request, block, slots)"
+                        " SELECT c.batch_id, c.request, d.block, d.slots FROM c JOIN batch b ON b.id = c.batch_id"
+                        " JOIN batch_block k ON k.batch_id = b.id JOIN device_block d ON d.tenant_id = b.tenant_id"
+                        " AND d.block = k.block WHERE $3::integer >> d.platform & 1 = 1"};
     static const struct pg_stmt cancel = {"control_abort",
                                           "UPDATE batch SET cancel_requested_ms = $2::bigint WHERE id = $1::bigint"
                                           " AND cancel_requested_ms IS NULL AND closed_ms IS NULL"};
-    pg_txn_add(txn, &stop);
+    pg_txn_add(txn, &stmt);
     pg_put_int8(txn, (int64_t)batch);
-    pg_put_int4(txn, (int32_t)platforms);
-    pg_put_int4(txn, (int32_t)acted);
-    pg_put_bool(txn, pause);
-    pg_put_text(txn, reason);
-    if (!abort)
+    pg_put_int4(txn, (int32_t)stop->platforms);
+    pg_put_int4(txn, (int32_t)stop->canceled);
+    pg_put_int4(txn, (int32_t)stop->acted);
+    pg_put_bool(txn, stop->pause);
+    pg_put_text(txn, stop->reason);
+    if (!stop->abort)
         return;
     pg_txn_add(txn, &cancel);
     pg_put_int8(txn, (int64_t)batch);

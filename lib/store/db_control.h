@@ -39,7 +39,7 @@ void db_control_handled(struct pg_txn *txn, const int64_t *batches, const int32_
 /* How far a batch with waves or thresholds is. */
 struct db_rollout {
     struct slice steering; /* encoded muster.v1.Steering; borrowed from the result */
-    uint32_t wave, by_hand, stopped, freed, acted;
+    uint32_t wave, by_hand, stopped, freed, canceled, acted;
     int64_t wave_ms;
     int32_t request; /* that this is the state of */
 };
@@ -47,8 +47,13 @@ void db_control_rollout(struct pg_txn *txn, uint64_t batch);
 void db_control_rollout_read(const struct pg_result *r, int row, struct db_rollout *out);
 /* Fenced: the wave is about to be released. */
 void db_control_wave(struct pg_txn *txn, uint64_t batch, uint32_t wave, int64_t now_ms);
-/* Fenced: thresholds (bits of `acted`) stop platforms (bits), pause the batch, or cancel it. */
-void db_control_stop(struct pg_txn *txn, uint64_t batch, uint32_t platforms, uint32_t acted, bool pause, bool abort,
-                     const char *reason, int64_t now_ms);
+/* What thresholds (bits of `acted`) do: stop platforms (bits), cancel the batch for some, pause it, or cancel it. */
+struct db_stop {
+    uint32_t platforms, canceled, acted;
+    bool pause, abort;
+    const char *reason;
+};
+/* Fenced. */
+void db_control_stop(struct pg_txn *txn, uint64_t batch, const struct db_stop *stop, int64_t now_ms);
 
 #endif

@@ -128,6 +128,38 @@ def test_what_breaks_one_platform_goes_on_elsewhere(api, client):
         assert progress(api.watch(client, batch)) == {"failed": 6, "succeeded": 6}
 
 
+def test_what_breaks_one_platform_is_canceled_there_alone(api, client):
+    pb = api.pb
+    with Crowd(api, client, 12, lambda i: pb.OUTCOME_FAILED if i % 2 else pb.OUTCOME_SUCCEEDED) as crowd:
+        # Stopped first, then canceled: the second threshold looks at what is stopped, too.
+        batch = api.submit(client, steering=pb.Steering(
+            waves=[pb.Wave(devices=4), pb.Wave(devices=2, by_hand=True), pb.Wave(by_hand=True)],
+            thresholds=[pb.Threshold(percent=50, minimum=2, action=pb.THRESHOLD_ACTION_PAUSE, per_platform=True),
+                        pb.Threshold(percent=50, minimum=3, action=pb.THRESHOLD_ACTION_ABORT, per_platform=True)])).batch.id
+        api.watch(client, batch, until=lambda b: list(b.control.stopped_platforms) == [pb.PLATFORM_ANDROID] and
+                  b.control.state == pb.CONTROL_STATE_RUNNING)
+        client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch))
+        client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch))
+        seen = api.watch(client, batch, until=lambda b: b.progress.canceled and b.control.state == pb.CONTROL_STATE_RUNNING)
+        assert progress(seen) == {"failed": 3, "succeeded": 3, "canceled": 3, "held": 3}
+        assert list(seen.control.canceled_platforms) == [pb.PLATFORM_ANDROID] and not seen.control.stopped_platforms
+        assert "3 of 3 went wrong" in seen.control.reason and not seen.HasField("cancel_requested_at")
+        client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch))
+        assert progress(api.watch(client, batch)) == {"failed": 3, "succeeded": 6, "canceled": 3}
+        assert crowd.got() == [0, 1, 2, 3, 4, 5, 6, 8, 10]
+
+
+def test_several_platforms_are_canceled_at_once(api, client):
+    pb = api.pb
+    with Crowd(api, client, 8, lambda i: pb.OUTCOME_REJECTED) as crowd:
+        batch = api.submit(client, steering=pb.Steering(
+            waves=[pb.Wave(devices=4), pb.Wave(by_hand=True)],
+            thresholds=[pb.Threshold(percent=1, minimum=2, action=pb.THRESHOLD_ACTION_ABORT, per_platform=True)])).batch.id
+        seen = api.watch(client, batch)
+        assert progress(seen) == {"rejected": 4, "canceled": 4} and crowd.got() == [0, 1, 2, 3]
+        assert list(seen.control.canceled_platforms) == [pb.PLATFORM_IOS, pb.PLATFORM_ANDROID]
+
+
 def test_waves_go_on_under_another_leader(make_stack):
     stack = make_stack()
     pb = stack.pb
@@ -165,7 +197,7 @@ def test_what_contradicts_itself_is_refused(api, client):
     assert set(refused(api, bad, "INVALID_FIELD", lambda: api.submit(client, steering=steering))) == {
         "steering.waves[0]", "steering.waves[0].release", "steering.waves[1].release", "steering.waves[2]",
         "steering.waves[3].release", "steering.waves[4].release", "steering.thresholds[0].percent",
-        "steering.thresholds[0].action", "steering.thresholds[1].percent", "steering.thresholds[1].action"}
+        "steering.thresholds[0].action", "steering.thresholds[1].percent"}
     steering = pb.Steering(waves=[pb.Wave(devices=1)] + [pb.Wave(devices=1, by_hand=True)] * 16,
                            thresholds=[pb.Threshold(percent=1, action=1)] * 9)
     assert set(refused(api, bad, "INVALID_FIELD", lambda: api.submit(client, steering=steering))) == {
@@ -179,14 +211,15 @@ def test_the_command_line(api, cli):
     api.import_devices(client, [f"d{i}" for i in range(20)])
     env = api.cli_env(tenant)
     out = cli("batch", "submit", "--type", "lock", "--all", "--wave", "10%", "--wave", "5:success=95", "--wave", "20%:after=2h",
-              "--wave", "rest:hand", "--pause-at", "5%:100", "--abort-at", "20", "--stop-platform-at", "10%:20",
+              "--wave", "rest:hand", "--pause-at", "5%:100", "--abort-at", "20", "--stop-platform-at", "10%:20", "--abort-platform-at", "30%:20",
               env=env, check=0).stdout
     batch = out.split()[1].rstrip(":")
     cli("batch", "release", batch, env=env, check=0)
     api.watch(client, int(batch), until=lambda b: b.progress.queued == 7)
     out = cli("batch", "get", batch, env=env, check=0).stdout
     for said in ("waves        4", "threshold    PAUSE at 5 % of at least 100 outcomes", "threshold    ABORT at 20 %",
-                 "threshold    PAUSE at 10 % of at least 20 outcomes a platform", "released     wave 2", "7 QUEUED"):
+                 "threshold    PAUSE at 10 % of at least 20 outcomes a platform",
+                 "threshold    ABORT at 30 % of at least 20 outcomes a platform", "released     wave 2", "7 QUEUED"):
         assert said in out, out
     for flags in (["--wave", "x"], ["--wave", "1%:soon"], ["--wave", "1%x"], ["--pause-at", "x"], ["--pause-at", "1%:2x"]):
         cli("batch", "submit", "--type", "lock", "--all", *flags, env=env, check=2)
