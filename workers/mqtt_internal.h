@@ -45,9 +45,8 @@ struct mqtt_choked {
 /* One a device, and there are many: keep it small. */
 struct mqtt_session {
     struct session session;
-    struct mqtt_server *server;
     struct stream *stream;
-    struct list link;         /* in server->sessions or the wheel */
+    struct list link;         /* in the server's sessions or the wheel */
     uint32_t max_packet;      /* the client takes no larger ones */
     uint32_t seen;            /* tick of the last packet */
     uint16_t keepalive;       /* seconds; 0: none */

@@ -138,9 +138,8 @@ static bool wait_for_keys(struct stranger *s)
     return true;
 }
 
-static void send_connack(struct mqtt_session *m, const struct mqtt_connect *c)
+static void send_connack(struct mqtt_server *server, struct mqtt_session *m, const struct mqtt_connect *c)
 {
-    struct mqtt_server *server = m->server;
     char assigned[MQTT_DEVICE_ID_MAX + 1];
     memcpy(assigned, m->id, m->id_len);
     assigned[m->id_len] = '\0';
@@ -169,7 +168,7 @@ static struct mqtt_session *welcome(struct stranger *s, const struct mqtt_connec
     }
     stranger_free(s);
     server->stats.connected++;
-    send_connack(m, c);
+    send_connack(server, m, c);
     return m;
 }
 

@@ -25,6 +25,11 @@ static struct mqtt_session *of(struct session *s)
     return container_of(s, struct mqtt_session, session);
 }
 
+static struct mqtt_server *server_of(const struct mqtt_session *m)
+{
+    return m->session.worker->mqtt;
+}
+
 /* --- topics ------------------------------------------------------------------------------------------------------- */
 
 static size_t put_topic(const struct mqtt_session *m, const char *suffix, char out[TOPIC_MAX])
@@ -63,7 +68,7 @@ static void open_window(struct mqtt_session *m)
 /* Puts all of a PUBLISH but its payload into the scratch buffer. Returns NULL, or why it must not be sent. */
 static const char *put_publish(struct mqtt_session *m, size_t payload_len)
 {
-    struct buf *scratch = &m->server->scratch;
+    struct buf *scratch = &server_of(m)->scratch;
     char topic[TOPIC_MAX];
     size_t len = put_topic(m, COMMANDS, topic);
     uint16_t id = m->qos ? next_packet_id(m) : 0;
@@ -83,10 +88,10 @@ static const char *put_publish(struct mqtt_session *m, size_t payload_len)
 /* Sends the scratch buffer, or no byte of it, should the lease have run out before its turn comes. */
 static void send_command(struct mqtt_session *m)
 {
-    struct slice s = buf_slice(&m->server->scratch);
-    if (mqtt_made(m->server, m->stream))
+    struct slice s = buf_slice(&server_of(m)->scratch);
+    if (mqtt_made(server_of(m), m->stream))
         stream_write_guarded(m->stream, s.data, s.len);
-    buf_reset(&m->server->scratch);
+    buf_reset(&server_of(m)->scratch);
 }
 
 /* {"expiresAt":…,"command":…}: the part of the message that all devices share. NULL with errno as json.h. */
@@ -122,8 +127,8 @@ static const char *deliver_json(struct mqtt_session *m, struct batch *batch, con
     const char *wrong = put_publish(m, (size_t)n + strlen(tail));
     if (wrong)
         return wrong;
-    buf_put(&m->server->scratch, head, (size_t)n);
-    buf_put_str(&m->server->scratch, tail);
+    buf_put(&server_of(m)->scratch, head, (size_t)n);
+    buf_put_str(&server_of(m)->scratch, tail);
     send_command(m);
     return NULL;
 }
@@ -139,7 +144,7 @@ static const char *deliver(struct session *s, struct batch *batch, const struct 
     if (wrong)
         return wrong;
     delivery_put_head(head, id, attempt);
-    buf_put(&m->server->scratch, head, sizeof head);
+    buf_put(&server_of(m)->scratch, head, sizeof head);
     send_command(m);
     stream_write_guarded(m->stream, tail.data, tail.len);
     return NULL;
@@ -151,9 +156,9 @@ static void send_pubacks(struct mqtt_session *m)
     struct puback next;
     while (pubacks_next(&m->pubacks, &next))
         if (next.id)
-            mqtt_encode_puback(&m->server->scratch, m->version, next.id, next.reason);
-    if (buf_len(&m->server->scratch) || m->server->scratch.failed)
-        mqtt_send(m->server, m->stream);
+            mqtt_encode_puback(&server_of(m)->scratch, m->version, next.id, next.reason);
+    if (buf_len(&server_of(m)->scratch) || server_of(m)->scratch.failed)
+        mqtt_send(server_of(m), m->stream);
 }
 
 static void acknowledged(struct session *s, uint16_t token)
@@ -163,7 +168,7 @@ static void acknowledged(struct session *s, uint16_t token)
     send_pubacks(m);
     if (m->paused && m->pubacks.count <= MQTT_ACKS_MAX / 2) {
         m->paused = false;
-        m->seen = m->server->tick;
+        m->seen = server_of(m)->tick;
         stream_pause(m->stream, m->deaf);
     }
 }
@@ -189,18 +194,18 @@ static void forget(struct mqtt_session *m, bool bury)
     list_remove(&m->link);
     pubacks_free(&m->pubacks);
     if (bury)
-        mqtt_bury(m->server, m->stream);
+        mqtt_bury(server_of(m), m->stream);
     else
-        m->server->stats.connections--;
-    pool_give(pool_for(m->server, m->id_len), m, sizeof *m + m->id_len);
+        server_of(m)->stats.connections--;
+    pool_give(pool_for(server_of(m), m->id_len), m, sizeof *m + m->id_len);
 }
 
 static void say_disconnect(struct mqtt_session *m, enum mqtt_reason reason)
 {
     if (m->version != MQTT_5)
         return;
-    mqtt_encode_disconnect(&m->server->scratch, m->version, (uint8_t)reason);
-    mqtt_send(m->server, m->stream);
+    mqtt_encode_disconnect(&server_of(m)->scratch, m->version, (uint8_t)reason);
+    mqtt_send(server_of(m), m->stream);
 }
 
 static void close_session(struct session *s, enum session_end why)
@@ -230,7 +235,7 @@ static bool fail(struct mqtt_session *m, enum mqtt_reason reason, const char *wh
 {
     log_info("mqtt_protocol_error", "peer=%s device=%.*s reason=0x%02x what=%s", stream_peer(m->stream), m->id_len,
              m->id, (unsigned)reason, log_quote(what));
-    m->server->stats.protocol_errors++;
+    server_of(m)->stats.protocol_errors++;
     mqtt_session_end(m, reason);
     return false;
 }
@@ -368,7 +373,7 @@ static void answer_filters(struct mqtt_session *m, const struct mqtt_filters *f,
 
 static bool on_filters(struct mqtt_session *m, const struct mqtt_filters *f, bool subscribe)
 {
-    struct buf reasons = {0}, *scratch = &m->server->scratch;
+    struct buf reasons = {0}, *scratch = &server_of(m)->scratch;
     if (subscribe && f->properties.present >> MQTT_SUBSCRIPTION_ID & 1)
         return fail(m, MQTT_SUBSCRIPTION_IDS_NOT_SUPPORTED, "subscription identifier");
     look_for_json(m, &f->properties);
@@ -382,7 +387,7 @@ static bool on_filters(struct mqtt_session *m, const struct mqtt_filters *f, boo
     else
         mqtt_encode_unsuback(scratch, m->version, f->packet_id, buf_head(&reasons), buf_len(&reasons));
     buf_free(&reasons);
-    mqtt_send(m->server, m->stream);
+    mqtt_send(server_of(m), m->stream);
     return true;
 }
 
@@ -398,9 +403,9 @@ static bool on_packet(struct mqtt_session *m, const struct mqtt_packet *p)
     case MQTT_KIND_UNSUBSCRIBE:
         return on_filters(m, &p->filters, p->kind == MQTT_KIND_SUBSCRIBE);
     case MQTT_KIND_PINGREQ:
-        m->server->stats.pings++;
-        mqtt_encode_pingresp(&m->server->scratch);
-        mqtt_send(m->server, m->stream);
+        server_of(m)->stats.pings++;
+        mqtt_encode_pingresp(&server_of(m)->scratch);
+        mqtt_send(server_of(m), m->stream);
         return true;
     case MQTT_KIND_DISCONNECT:
         session_close(&m->session);
@@ -415,12 +420,12 @@ static bool on_packet(struct mqtt_session *m, const struct mqtt_packet *p)
 static void choke(struct mqtt_session *m)
 {
     struct mqtt_choked c = {m->session.tenant, m->session.seq, m->session.generation};
-    buf_put(&m->server->choked, &c, sizeof c);
-    if (m->server->choked.failed) {
+    buf_put(&server_of(m)->choked, &c, sizeof c);
+    if (server_of(m)->choked.failed) {
         log_error("out_of_memory", "where=mqtt");
         abort();
     }
-    m->server->stats.choked++;
+    server_of(m)->stats.choked++;
     m->paused = true;
 }
 
@@ -455,7 +460,7 @@ size_t mqtt_session_data(struct stream *stream, void *arg, const uint8_t *data, 
     struct mqtt_packet packet;
     uint8_t reason;
     (void)stream;
-    m->seen = m->server->tick;
+    m->seen = server_of(m)->tick;
     while (rest.len > 0) {
         m->paused = is_ahead(m);
         if (!m->paused && acks_full(m->session.worker->acks))
@@ -463,7 +468,7 @@ size_t mqtt_session_data(struct stream *stream, void *arg, const uint8_t *data, 
         /* Each packet is answered: who does not read the answers is not read either. */
         m->deaf = !stream_writable(m->stream);
         if (m->paused || m->deaf) {
-            m->server->stats.deaf += m->deaf;
+            server_of(m)->stats.deaf += m->deaf;
             stream_pause(m->stream, true);
             break;
         }
@@ -519,7 +524,6 @@ struct mqtt_session *mqtt_session_new(struct mqtt_server *server, struct stream 
         return NULL;
     m->session = *identity;
     m->session.transport = &mqtt_transport;
-    m->server = server;
     m->stream = stream;
     m->seen = server->tick;
     m->keepalive = grant_keepalive(server, connect);

@@ -97,7 +97,7 @@ bool session_open(struct session *s)
         old->transport->close(old, SESSION_TAKEN_OVER);
         w->stats.taken_over++;
     }
-    if (!session_table_set(w->sessions, s->tenant, s->seq, s))
+    if (!session_table_put(w->sessions, s))
         return false;
     s->generation = ++w->generations ? w->generations : ++w->generations;
     s->open = true;
@@ -131,8 +131,7 @@ void session_close(struct session *s)
         return;
     s->open = false;
     let_go(s);
-    if (!session_table_set(s->worker->sessions, s->tenant, s->seq, NULL))
-        abort(); /* clearing needs no memory */
+    session_table_remove(s->worker->sessions, s);
     if (s->receiving)
         attach_change(s->worker->attach, s->tenant, s->seq);
 }

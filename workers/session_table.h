@@ -1,5 +1,5 @@
 /* The sessions of this worker by (tenant, seq).
- * Owns: struct session_table. May call: the C library. Loop rule: none. */
+ * Owns: struct session_table. May call: the C library; reads struct session. Loop rule: none. */
 #ifndef MUSTER_WORKERS_SESSION_TABLE_H
 #define MUSTER_WORKERS_SESSION_TABLE_H
 
@@ -14,10 +14,13 @@ struct session_table *session_table_new(void);
 /* Sessions are not freed. */
 void session_table_free(struct session_table **table);
 struct session *session_table_get(const struct session_table *table, uint32_t tenant, uint32_t seq);
-/* Sets or, with NULL, clears, which needs no memory; false without memory. */
-bool session_table_set(struct session_table *table, uint32_t tenant, uint32_t seq, struct session *s);
+/* Under its tenant and seq, which must not change while it is there; whoever stood there is replaced. False without
+ * memory. */
+bool session_table_put(struct session_table *table, struct session *s);
+/* Does nothing to another that has taken its place. */
+void session_table_remove(struct session_table *table, const struct session *s);
 size_t session_table_count(const struct session_table *table);
-/* Calls `fn` for every session; it may clear that session. */
+/* Calls `fn` for every session; it may remove that session. */
 void session_table_each(struct session_table *table, void (*fn)(void *arg, struct session *s), void *arg);
 
 #endif

@@ -114,8 +114,8 @@ static void reap(struct stream_hub *hub)
     struct list *l;
     while ((l = list_pop(&hub->closed))) {
         struct stream *s = container_of(l, struct stream, link);
-        if (s->records)
-            s->records->free(s);
+        if (s->tls)
+            stream_records(s)->free(s);
         pool_give(&hub->streams, s, sizeof *s);
     }
 }
@@ -183,7 +183,7 @@ static void read_once(struct stream *s)
         return;
     if (s->tls) {
         hub->raw = (struct slice){hub->received, n};
-        s->records->receive(s);
+        stream_records(s)->receive(s);
         hub->raw.len = 0;
     } else {
         stream_deliver(s, hub->received, n);
@@ -288,7 +288,7 @@ static void on_connected(struct stream *s)
     if (s->tls) {
         s->state = STREAM_HANDSHAKE;
         update_events(s);
-        s->records->receive(s);
+        stream_records(s)->receive(s);
     } else {
         stream_opened(s);
     }
@@ -373,8 +373,8 @@ static bool send_buf(struct stream *s, struct buf **b)
 /* All is sent and the owner wants no more: says so to the peer, and waits a moment for it to close. */
 static void begin_linger(struct stream *s)
 {
-    if (s->records) {
-        s->records->notify_close(s);
+    if (s->tls) {
+        stream_records(s)->notify_close(s);
         if (s->wire)
             return;
     }
@@ -402,7 +402,8 @@ void stream_flush(struct stream *s)
         stream_fail(s, ERR_IO);
         return;
     }
-    if (s->state == STREAM_OPEN && s->out && !s->wire && !(s->records ? s->records->flush(s) : send_buf(s, &s->out))) {
+    if (s->state == STREAM_OPEN && s->out && !s->wire &&
+        !(s->tls ? stream_records(s)->flush(s) : send_buf(s, &s->out))) {
         stream_fail(s, ERR_IO);
         return;
     }
@@ -632,7 +633,6 @@ struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum 
     s->hub = hub;
     hub->stream_count++;
     s->tls = tls;
-    s->records = tls ? &stream_openssl_records : NULL; /* they make the handshake */
     s->state = (uint8_t)state;
     s->in_limit = s->out_limit = STREAM_DEFAULT_LIMIT;
     list_init(&s->turn);

@@ -79,11 +79,10 @@ extern const struct stream_records stream_openssl_records, stream_lean_records;
 struct stream {
     ev_io io; /* its data is the handler's `arg` */
     struct stream_hub *hub;
-    const struct stream_records *records; /* NULL for plain */
-    struct tls *tls;                      /* NULL for plain */
+    struct tls *tls; /* NULL for plain */
     union {
         SSL *ssl;                 /* made with the first byte, so that a silent connection costs little */
-        struct tls_channel *lean; /* from the end of the handshake on, with stream_lean_records */
+        struct tls_channel *lean; /* from the end of the handshake on, if is_lean */
     };
     const struct stream_handler *handler;
     struct list link;  /* in hub->open, hub->deadlines, hub->shaking or hub->closed */
@@ -108,6 +107,7 @@ struct stream {
     bool alpn : 1;         /* the context's protocol was agreed */
     bool guarded : 1;      /* a part of the output may leave only while the hub's guard says so */
     bool held : 1;         /* which it did not */
+    bool is_lean : 1;      /* the records are lean */
     uint32_t handshake_ms; /* server: how long the peer may take for its first byte, and for the rest */
 };
 
@@ -162,6 +162,12 @@ void stream_return_buf(struct stream_hub *hub, struct buf **b);
 
 /* Appends to a lazily made buffer; false without memory. */
 bool stream_append(struct stream_hub *hub, struct buf **b, const void *data, size_t len);
+
+/* NULL for plain. */
+static inline const struct stream_records *stream_records(const struct stream *s)
+{
+    return !s->tls ? NULL : s->is_lean ? &stream_lean_records : &stream_openssl_records;
+}
 
 /* Sends records behind s->wire, which keeps what the kernel does not take. False when the connection is broken. */
 bool stream_send_records(struct stream *s, const uint8_t *data, size_t len);

@@ -326,7 +326,7 @@ static void choose_records(struct stream *s)
     if (lean) {
         SSL_free(s->ssl);
         s->lean = lean;
-        s->records = &stream_lean_records;
+        s->is_lean = true;
         end_handshake(s);
         return;
     }
@@ -394,10 +394,10 @@ static void openssl_receive(struct stream *s)
         ERR_clear_error();
     if (s->state == STREAM_HANDSHAKE && !handshake(s))
         return;
-    if (s->records == &stream_openssl_records)
+    if (!s->is_lean)
         read_records(s);
     else if (s->hub->raw.len > 0)
-        s->records->receive(s);
+        stream_lean_records.receive(s);
     if (s->state != STREAM_CLOSED && s->wire)
         stream_flush(s);
 }
