@@ -13,6 +13,7 @@ int tenant_bootstrap(struct invocation *inv);
 int tenant_create(struct invocation *inv);
 int tenant_list(struct invocation *inv);
 int tenant_policy(struct invocation *inv);
+int tenant_quota(struct invocation *inv);
 
 int key_create(struct invocation *inv);
 int key_list(struct invocation *inv);

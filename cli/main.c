@@ -23,6 +23,7 @@ static const struct subcommand {
     {"tenant", "create", tenant_create, "Makes a tenant."},
     {"tenant", "list", tenant_list, "Lists tenants."},
     {"tenant", "policy", tenant_policy, "Shows or changes what guards a tenant against irreversible commands."},
+    {"tenant", "quota", tenant_quota, "Shows or changes how much a tenant may have."},
     {"key", "create", key_create, "Makes an API key; its secret is shown only now."},
     {"key", "list", key_list, "Lists a tenant's API keys."},
     {"key", "revoke", key_revoke, "Ends an API key."},

@@ -234,7 +234,7 @@ static void read_results(struct writer *writer, const struct pg_result *const *r
         struct accept_job *job = writer->group[i];
         if (job->device) {
             db_batch_accept_devices_read(results[1], (int)i, &job->seq, &job->id);
-            job->created = job->id != 0;
+            job->created = job->id > 0;
         } else {
             /* A guarded one is alone, with a statement before its own and one behind. */
             const struct pg_result *const *own = results + 1 + i + (job->guard ? 1 : 0);

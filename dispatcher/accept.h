@@ -27,8 +27,8 @@ struct accept_job {
     const struct db_guard *guard; /* NULL, or the command is guarded: set `alone` too */
     const char *device; /* NULL, or the id of the one device addressed: then the batch's target is found here */
     /* ERR_OK: `id` is the new batch's; with `created` false there is none, because one has the request id already, or
-     * because `device` is not registered. Others as pg_done_fn; ERR_UNAVAILABLE may have been done: the caller repeats
-     * with the same request id. */
+     * because `device` is not registered, or because the tenant's quota refuses it (db_quota_refused(id)). Others as
+     * pg_done_fn; ERR_UNAVAILABLE may have been done: the caller repeats with the same request id. */
     void (*done)(struct accept_job *job, enum err err, const struct pg_error *error);
     bool created, alone; /* alone: a transaction of several was refused, so it is tried by itself */
     int64_t id;

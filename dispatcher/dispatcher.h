@@ -23,7 +23,7 @@ struct dispatcher {
     int64_t unannounced; /* a batch that is durable and no leader has been told of; 0: none */
     struct list exports; /* under way */
     struct dispatcher_figures {
-        uint64_t batches_accepted, commands_accepted, batches_replayed, devices_imported;
+        uint64_t batches_accepted, commands_accepted, batches_replayed, quota_refused, devices_imported;
         uint64_t auth_lookups, auth_refused, watchers, progress_polls, store_errors;
         uint64_t requests, requests_shed;
         struct histogram accept; /* request read to answer, accepted batches */

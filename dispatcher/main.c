@@ -239,6 +239,7 @@ static bool start_metrics(struct process *p)
         {METRIC_COUNTER, "batches_accepted_total", "Batches made durable", &f->batches_accepted},
         {METRIC_COUNTER, "commands_accepted_total", "Commands of these batches", &f->commands_accepted},
         {METRIC_COUNTER, "batches_replayed_total", "Requests answered from an earlier one", &f->batches_replayed},
+        {METRIC_COUNTER, "quota_refused_total", "Batches refused by a quota of their tenant", &f->quota_refused},
         {METRIC_COUNTER, "devices_imported_total", "Devices registered anew", &f->devices_imported},
         {METRIC_GAUGE, "accept_waiting", "Batches waiting to be made durable", &a->waiting},
         {METRIC_COUNTER, "accept_shed_total", "Batches turned away because too many were waiting", &a->turned_away},

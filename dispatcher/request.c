@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatcher/quota.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/store/db_label.h"
@@ -175,6 +176,8 @@ void request_store_status(struct status *st, enum err err, const struct pg_error
                    DB_ATTRIBUTE_NAMES_MAX);
     } else if (refused && !strcmp(error->sqlstate, DB_LABEL_ZONE)) {
         status_violation(st, "devices.attributes.time_zone", "%s is no time zone", error->message);
+    } else if (refused && !strcmp(error->sqlstate, DB_QUOTA_DEVICES_STATE)) {
+        quota_devices_status(st, error->message);
     } else if (refused && !passes(error->sqlstate)) {
         log_error("store_refused", "sqlstate=%s message=%s", error->sqlstate, log_quote(error->message));
         status_set(st, STATUS_INTERNAL, "STORE_REFUSED", "the store refused the request");

@@ -7,6 +7,7 @@
 #include "dispatcher/guard_policy.h"
 #include "dispatcher/page_token.h"
 #include "dispatcher/present.h"
+#include "dispatcher/quota.h"
 #include "dispatcher/request.h"
 #include "dispatcher/validate.h"
 #include "dispatcher/verify.h"
@@ -252,5 +253,7 @@ const struct grpc_method service_admin_methods[] = {
      .cancelled = verify_cancelled},
     METHOD("GetGuardPolicy", get_guard_policy, get_guard_policy),
     METHOD("SetGuardPolicy", set_guard_policy, set_guard_policy),
+    METHOD("GetQuota", get_quota, get_quota),
+    METHOD("SetQuota", set_quota, set_quota),
     {0},
 };

@@ -9,6 +9,7 @@
 #include "dispatcher/guard.h"
 #include "dispatcher/leader.h"
 #include "dispatcher/present.h"
+#include "dispatcher/quota.h"
 #include "dispatcher/request.h"
 #include "dispatcher/resolve.h"
 #include "dispatcher/rollout.h"
@@ -31,6 +32,7 @@ struct submit {
     } place;                         /* of the one device addressed by its id */
     struct db_guard guard;           /* where the tenant's policy guards the command */
     char digest[TARGET_DIGEST_TEXT]; /* of the devices addressed; "": not known */
+    struct db_quota_refusal beyond;  /* the tenant's quota */
     struct status refusal;           /* what is answered unless the request was accepted before */
     Muster__V1__SubmitBatchResponse replayed;
 };
@@ -415,6 +417,22 @@ static void on_unknown_device(struct submit *s)
     find_earlier(s);
 }
 
+static void on_limits(struct request *r, const struct pg_result *const *results)
+{
+    struct submit *s = (struct submit *)r;
+    struct status st = {0};
+    quota_batch_status(&st, &s->beyond, s->job.device ? 1 : s->job.batch.device_count, results[0]);
+    fail(s, &st);
+}
+
+static void answer_beyond_quota(struct submit *s)
+{
+    struct pg_txn *txn = request_txn(&s->r);
+    s->r.d->figures.quota_refused++;
+    db_quota_limits(txn, s->r.tenant);
+    request_query(&s->r, txn, on_limits);
+}
+
 static void on_accepted(struct accept_job *job, enum err err, const struct pg_error *error)
 {
     struct submit *s = container_of(job, struct submit, job);
@@ -430,6 +448,8 @@ static void on_accepted(struct accept_job *job, enum err err, const struct pg_er
             answer_held(s);
         else
             answer_accepted(s);
+    } else if (db_quota_refused(&s->beyond, job->id)) {
+        answer_beyond_quota(s);
     } else if (job->device && job->seq < 0) {
         on_unknown_device(s);
     } else {

@@ -73,6 +73,11 @@ static const char *const known_reasons[] = {
     "TIMEOUT_AFTER_EXPIRY",
     "WINDOW_NEVER_OPENS",
     "time_zone",
+    "QUOTA_BATCHES",
+    "QUOTA_DEVICES",
+    "QUOTA_RATE",
+    "burst",
+    "limit",
 };
 
 const char *status_code_name(enum status_code code)

@@ -62,14 +62,16 @@ struct db_accept {
 /* First statement of a transaction that accepts: no device of these tenants is deleted between what its statements see
  * and its commit. */
 void db_batch_hold_tenants(struct pg_txn *txn, const int32_t *tenants, size_t n);
-/* One row: created (bool), id of the new batch or of the one the request id made before. */
+/* One row: created (bool), id of the new batch or of the one the request id made before, or what db_quota_refused
+ * reads.
+ */
 void db_batch_accept(struct pg_txn *txn, const struct db_accept *batch);
 /* Many at once, each to the one device of the given id; what they say of blocks and counts is not used. No two have the
  * same tenant and request id. False (nothing is added) without memory. */
 MUST_CHECK bool db_batch_accept_devices(struct pg_txn *txn, const struct db_accept *const *batches,
                                         const char *const *devices, size_t n);
 /* Row i is about batches[i]: the device's seq, or -1 when it is not registered; id of the new batch, or 0 when there
- * is none: for want of the device, or because the request id made one before. */
+ * is none: for want of the device, or because the request id made one before; or what db_quota_refused reads. */
 void db_batch_accept_devices_read(const struct pg_result *r, int row, int32_t *seq, int64_t *id);
 
 /* Asks for a cancel unless it was asked for, or the batch is closed. A row when it was new. */

@@ -30,6 +30,7 @@ tenant bootstrap
 tenant create
 tenant list
 tenant policy
+tenant quota
 key create
 key list
 key revoke

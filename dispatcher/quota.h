@@ -1,0 +1,22 @@
+/* Quotas: GetQuota, SetQuota, and what callers are told who go beyond one.
+ * Owns: the handlers. May call: lib/store/db_quota, other parts of the dispatcher. Loop rule: non-blocking.
+ *
+ * Whether something goes beyond is decided by PostgreSQL, in the transaction that would have done it: see db_quota.h.
+ */
+#ifndef MUSTER_DISPATCHER_QUOTA_H
+#define MUSTER_DISPATCHER_QUOTA_H
+
+#include "lib/base/grpc_server.h"
+#include "lib/store/db_quota.h"
+#include "proto/status.h"
+
+void get_quota(struct grpc_call *call, void *service, const ProtobufCMessage *request);
+void set_quota(struct grpc_call *call, void *service, const ProtobufCMessage *request);
+
+/* A batch of `commands` commands was refused; rows of db_quota_limits, none when the quota has gone since. */
+void quota_batch_status(struct status *st, const struct db_quota_refusal *refusal, uint32_t commands,
+                        const struct pg_result *limits);
+/* Devices were refused: DB_QUOTA_DEVICES_STATE with this message. */
+void quota_devices_status(struct status *st, const char *message);
+
+#endif
