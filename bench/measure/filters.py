@@ -11,7 +11,13 @@ FILTERS = {
     "store": 'os_version < 17.2 and tag = "store-12" and last_seen within 7d',
     "half": "os_version < 17.2 and not tag = ring-1",
     "attribute": "attr.department in (d1, d2, d3) and model startswith iPhone1 and platform = ios",
+    "newer": "os_version >= 15.3",
     "prefix": "device_id startswith labelled-",
+    "some_prefix": "device_id startswith labelled-0001",
+    "ids": "device_id in (labelled-0000007, labelled-0000008)",
+    "platform": "platform = ios",
+    "seen": "last_seen within 7d",
+    "values": "tag startswith store-",
     "exists": "tag exists",
 }
 
@@ -20,7 +26,14 @@ TABLE = [
         ('version, tag and last_seen', "filter_store_ms", "{:,.1f} ms", ("max", 1000)),
         ("half of the fleet", "filter_half_ms", "{:,.1f} ms", ("max", 1000)),
         ("attribute, model, platform", "filter_attribute_ms", "{:,.1f} ms", ("max", 1000)),
+        ("version", "filter_newer_ms", "{:,.1f} ms", ("max", 1000)),
         ("prefix of all ids", "filter_prefix_ms", "{:,.1f} ms", ("max", 1000)),
+        ("of a tenth of a percent", "filter_some_prefix_ms", "{:,.1f} ms", ("max", 1000)),
+        ("of every other id, in every block", "filter_mixed_prefix_ms", "{:,.1f} ms", ("max", 1000)),
+        ("listed ids", "filter_ids_ms", "{:,.1f} ms", ("max", 1000)),
+        ("platform", "filter_platform_ms", "{:,.1f} ms", ("max", 1000)),
+        ("last_seen", "filter_seen_ms", "{:,.1f} ms", ("max", 1000)),
+        ("1,000 tags by their beginning", "filter_values_ms", "{:,.1f} ms", ("max", 1000)),
         ("any tag: every bitmap there is", "filter_exists_ms", "{:,.1f} ms", ("max", 1000)),
         ("batch to half of the fleet, durable", "filter_submit_ms", "{:,.1f} ms", ("max", 1000)),
         ("import with 5 labels a device", "labelled_import_s", "{:,.1f} s", None),
@@ -76,12 +89,15 @@ def measure(field, progress):
     results["label_bytes"] = int(size) / count
     results["seen_wal_bytes"] = _see_all(i, tenant, count)
     i.query("VACUUM ANALYZE label_block")
+    mixed = s.client(s.make_tenant("mixed"), timeout=600)
+    s.import_devices(mixed, (f"{('even', 'odd')[n % 2]}-{n:07d}" for n in range(count)))
     lock = pb.Command(lock=pb.LockCommand())
-    for name, text in FILTERS.items():
+    for name, text in (*FILTERS.items(), ("mixed_prefix", "device_id startswith odd-")):
         progress(f"filter: {text}")
         request = pb.SubmitBatchRequest(command=lock, target=pb.Target(filter=text), validate_only=True)
+        asked = mixed if name == "mixed_prefix" else client
         results[f"filter_{name}_ms"] = statistics.median(
-            _timed(lambda r=request: client.commands.SubmitBatch(r))[0] for _ in range(max(3, field.rounds)))
+            _timed(lambda r=request, a=asked: a.commands.SubmitBatch(r))[0] for _ in range(max(3, field.rounds)))
     ms, answer = _timed(lambda: s.submit(client, target=pb.Target(filter=FILTERS["half"])))
     results["filter_submit_ms"] = ms
     client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=answer.batch.id))
