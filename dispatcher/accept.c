@@ -102,7 +102,7 @@ static size_t size_of(const struct accept_job *job)
 
 static void put_back(struct acceptor *a, struct accept_job *job)
 {
-    shares_put_back(&a->waiting, &job->share, (uint32_t)job->batch.tenant);
+    shares_put_back(&a->waiting, &job->share);
     a->figures.waiting = a->waiting.count;
 }
 
@@ -139,7 +139,7 @@ struct gathering {
 static void gather_of(struct gathering *g, struct share_tenant *t, size_t most)
 {
     struct writer *writer = g->writer;
-    size_t looked = 0, left = t->count; /* the tenant goes with its last entry */
+    size_t looked = 0, left = t->count;
     for (struct list *l = t->entries.next; most > 0 && left > 0 && !g->full && looked < LOOK_MAX; looked++, left--) {
         struct accept_job *job = container_of(l, struct accept_job, share.link);
         l = l->next;
@@ -154,7 +154,7 @@ static void gather_of(struct gathering *g, struct share_tenant *t, size_t most)
         writer->group[writer->count++] = job;
         most--;
         g->full = job->alone || writer->count == GROUP_MAX;
-        shares_remove(&writer->acceptor->waiting, &job->share);
+        shares_take(&writer->acceptor->waiting, &job->share);
     }
 }
 
@@ -221,8 +221,10 @@ static struct pg_txn *make(const struct writer *writer)
 static void finish_all(struct writer *writer, enum err err, const struct pg_error *error)
 {
     /* A done may submit the next job; the writer must look idle only when its group is told. */
-    for (size_t i = 0; i < writer->count; i++)
+    for (size_t i = 0; i < writer->count; i++) {
+        shares_let_go(&writer->group[i]->share);
         writer->group[i]->done(writer->group[i], err, error);
+    }
     if (err == ERR_OK)
         writer->acceptor->committed(writer->acceptor->arg);
 }
@@ -332,11 +334,11 @@ bool acceptor_submit(struct acceptor *a, struct accept_job *job)
     uint32_t tenant = (uint32_t)job->batch.tenant;
     int64_t now_us = clock_mono_us();
     a->waiting.limits.entries = room(a, now_us);
-    if (!shares_may(&a->waiting, tenant, size_of(job), now_us)) {
+    if (!shares_may(&a->waiting, tenant, size_of(job), now_us) ||
+        !shares_add(&a->waiting, &job->share, tenant, size_of(job), now_us)) {
         a->figures.turned_away++;
         return false;
     }
-    shares_add(&a->waiting, &job->share, tenant, size_of(job), now_us);
     a->figures.waiting = a->waiting.count;
     pump(a);
     return true;

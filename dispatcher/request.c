@@ -43,9 +43,9 @@ static bool take_share(struct request *r)
     struct shares *shares = shares_of(r);
     size_t cost = REQUEST_COST + grpc_call_request_bytes(r->call);
     int64_t now_us = clock_mono_us();
-    if (!shares_may(shares, (uint32_t)r->tenant, cost, now_us))
+    if (!shares_may(shares, (uint32_t)r->tenant, cost, now_us) ||
+        !shares_add(shares, &r->share, (uint32_t)r->tenant, cost, now_us))
         return false;
-    shares_add(shares, &r->share, (uint32_t)r->tenant, cost, now_us);
     count(r);
     return true;
 }

@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-#include "lib/base/log.h"
-
 void shares_init(struct shares *s, const struct shares_limits *limits)
 {
     *s = (struct shares){.limits = *limits};
@@ -26,25 +24,18 @@ static struct share_tenant *find(const struct shares *s, uint32_t tenant)
 static struct share_tenant *find_or_make(struct shares *s, uint32_t tenant)
 {
     struct share_tenant *t = find(s, tenant);
-    if (t)
+    if (t || !(t = calloc(1, sizeof *t)))
         return t;
-    t = calloc(1, sizeof *t);
-    if (!t) {
-        log_error("out_of_memory", "where=shares");
-        abort();
-    }
     t->number = tenant;
     list_init(&t->entries);
     list_append(&s->buckets[tenant % SHARES_BUCKETS], &t->bucket);
-    list_append(&s->turn, &t->link);
-    s->tenants++;
     return t;
 }
 
 bool shares_may(const struct shares *s, uint32_t tenant, size_t cost, int64_t now_us)
 {
     const struct share_tenant *t = find(s, tenant);
-    if (!t) /* holds nothing: less than anybody */
+    if (!t || !t->count) /* holds nothing: less than anybody */
         return true;
     bool much = t->count * s->tenants >= s->count;
     if (much && s->count >= s->limits.entries)
@@ -55,44 +46,66 @@ bool shares_may(const struct shares *s, uint32_t tenant, size_t cost, int64_t no
     return !much || t->count < s->limits.spare || now_us - first->since_us < s->limits.patience_us;
 }
 
-static struct share_tenant *count_in(struct shares *s, struct share *e, uint32_t tenant)
+static void count_in(struct shares *s, const struct share *e)
 {
-    struct share_tenant *t = find_or_make(s, tenant);
-    e->tenant = t;
-    t->count++;
+    struct share_tenant *t = e->tenant;
+    if (t->count++ == 0) {
+        list_append(&s->turn, &t->link);
+        s->tenants++;
+    }
     s->count++;
     t->cost += e->cost;
     s->cost += e->cost;
-    return t;
 }
 
-void shares_add(struct shares *s, struct share *e, uint32_t tenant, size_t cost, int64_t now_us)
+bool shares_add(struct shares *s, struct share *e, uint32_t tenant, size_t cost, int64_t now_us)
 {
+    struct share_tenant *t = find_or_make(s, tenant);
+    if (!t)
+        return false;
+    e->tenant = t;
     e->cost = cost;
     e->since_us = now_us;
-    list_append(&count_in(s, e, tenant)->entries, &e->link);
+    count_in(s, e);
+    list_append(&t->entries, &e->link);
+    return true;
 }
 
-void shares_put_back(struct shares *s, struct share *e, uint32_t tenant)
+void shares_take(struct shares *s, struct share *e)
 {
-    list_insert(count_in(s, e, tenant)->entries.next, &e->link);
+    struct share_tenant *t = e->tenant;
+    list_remove(&e->link);
+    t->taken++;
+    s->count--;
+    t->cost -= e->cost;
+    s->cost -= e->cost;
+    if (--t->count > 0)
+        return;
+    list_remove(&t->link);
+    s->tenants--;
+}
+
+void shares_put_back(struct shares *s, struct share *e)
+{
+    e->tenant->taken--;
+    count_in(s, e);
+    list_insert(e->tenant->entries.next, &e->link);
+}
+
+void shares_let_go(struct share *e)
+{
+    struct share_tenant *t = e->tenant;
+    e->tenant = NULL;
+    if (--t->taken > 0 || t->count > 0)
+        return;
+    list_remove(&t->bucket);
+    free(t);
 }
 
 void shares_remove(struct shares *s, struct share *e)
 {
-    struct share_tenant *t = e->tenant;
-    list_remove(&e->link);
-    e->tenant = NULL;
-    t->count--;
-    s->count--;
-    t->cost -= e->cost;
-    s->cost -= e->cost;
-    if (t->count > 0)
-        return;
-    list_remove(&t->bucket);
-    list_remove(&t->link);
-    s->tenants--;
-    free(t);
+    shares_take(s, e);
+    shares_let_go(e);
 }
 
 void shares_turn(struct shares *s, struct share_tenant *t)

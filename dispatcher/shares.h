@@ -1,5 +1,5 @@
 /* What waits for something scarce, by tenant: whoever has most of it there is the first to be turned away, and all are
- * served in turn. Owns: struct shares, tenants in it. May call: lib/base/list. Loop rule: none, pure. */
+ * served in turn. Owns: struct shares, tenants in it. May call: lib/base/list, err. Loop rule: none, pure. */
 #ifndef MUSTER_DISPATCHER_SHARES_H
 #define MUSTER_DISPATCHER_SHARES_H
 
@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/base/err.h"
 #include "lib/base/list.h"
 
 #define SHARES_BUCKETS 256
@@ -26,6 +27,7 @@ struct share_tenant {
     struct list entries;
     uint32_t number;
     size_t count, cost;
+    size_t taken; /* entries that may be put back: it stays for them */
 };
 
 /* Embedded in what waits. */
@@ -46,10 +48,14 @@ struct shares {
 void shares_init(struct shares *s, const struct shares_limits *limits);
 /* Whether the tenant may add an entry that costs so much. */
 bool shares_may(const struct shares *s, uint32_t tenant, size_t cost, int64_t now_us);
-/* Adds at the tenant's end. Aborts without memory: the caller has none of its own to say so with. */
-void shares_add(struct shares *s, struct share *e, uint32_t tenant, size_t cost, int64_t now_us);
-/* The same at its front, with the time it was added at first: it was taken out too early. */
-void shares_put_back(struct shares *s, struct share *e, uint32_t tenant);
+/* Adds at the tenant's end. False without memory. */
+MUST_CHECK bool shares_add(struct shares *s, struct share *e, uint32_t tenant, size_t cost, int64_t now_us);
+/* Takes it out to be served: it counts no more, but may be put back, at its tenant's front and with the time it was
+ * added at first, until it is let go. */
+void shares_take(struct shares *s, struct share *e);
+void shares_put_back(struct shares *s, struct share *e);
+void shares_let_go(struct share *e);
+/* Takes it out for good. */
 void shares_remove(struct shares *s, struct share *e);
 /* The tenant's turn is over. */
 void shares_turn(struct shares *s, struct share_tenant *t);

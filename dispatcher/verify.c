@@ -131,8 +131,13 @@ static void end(struct verify *v)
 bool verify_back(struct verify *v, enum err err)
 {
     v->moves--;
-    if (err && !v->over)
+    if (err)
         verify_failed(v, err);
+    return verify_on(v);
+}
+
+bool verify_on(struct verify *v)
+{
     if (!v->over)
         return true;
     if (!v->moves)
@@ -145,8 +150,11 @@ void verify_failed(struct verify *v, enum err err)
     if (v->over)
         return;
     v->over = true;
-    status_set(&v->failure, STATUS_UNAVAILABLE, "STORE_UNAVAILABLE", "Redis or PostgreSQL is not available (%s)",
-               err_name(err));
+    if (err == ERR_NOMEM)
+        status_set(&v->failure, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
+    else
+        status_set(&v->failure, STATUS_UNAVAILABLE, "STORE_UNAVAILABLE", "Redis or PostgreSQL is not available (%s)",
+                   err_name(err));
 }
 
 /* --- telling ------------------------------------------------------------------------------------------------------ */
@@ -328,7 +336,9 @@ static void got_tenants(void *arg, enum err err, const struct pg_error *error, c
     size_t n = (size_t)pg_rows(results[0]);
     v->tenants = calloc(n + 1, sizeof *v->tenants);
     if (!v->tenants)
-        abort();
+        verify_failed(v, ERR_NOMEM);
+    if (!verify_on(v))
+        return;
     v->tenant_count = n;
     for (size_t i = 0; i < n; i++) {
         struct verify_tenant *t = &v->tenants[i];

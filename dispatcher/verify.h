@@ -87,8 +87,10 @@ static inline void verify_go(struct verify *v)
     v->moves++;
 }
 MUST_CHECK bool verify_back(struct verify *v, enum err err);
-/* Redis is away, which is no PostgreSQL error. */
+/* Redis is away, which is no PostgreSQL error, or memory is short. The run ends with the next verify_on. */
 void verify_failed(struct verify *v, enum err err);
+/* False when the run is over; then `v` may be gone. */
+MUST_CHECK bool verify_on(struct verify *v);
 
 /* Notes a difference; returns it to be filled in further, or a place that nobody reads. */
 struct verify_finding *verify_note(struct verify *v, Muster__V1__Difference kind, uint32_t tenant, uint32_t block,

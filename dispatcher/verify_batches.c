@@ -170,13 +170,15 @@ static void got_blocks(void *arg, enum err err, struct view_block *blocks, size_
         memcpy(b->part, blocks, n * sizeof *blocks);
     for (size_t i = 0; i < n; i++) {
         struct looked *l = malloc(sizeof *l);
-        if (!l)
-            abort();
+        if (!l) {
+            verify_failed(v, ERR_NOMEM);
+            break;
+        }
         *l = (struct looked){v, i};
         verify_go(v);
         live_look(v->r.d->live, (struct live_place){row_of(b)->tenant, blocks[i].block, row_of(b)->id}, got_look, l);
     }
-    if (!n)
+    if (verify_on(v) && !n)
         next_part(v);
 }
 
@@ -213,14 +215,17 @@ static void got_block_list(void *arg, enum err err, const struct pg_error *error
     struct batches *b = v->part;
     size_t n = pg_rows(results[0]) ? pg_int_array(results[0], 0, 0, NULL, 0) : 0;
     int64_t *wide = calloc(n + 1, sizeof *wide);
-    v->blocks = realloc(v->blocks, (n + 1) * sizeof *v->blocks);
+    free(v->blocks);
+    v->blocks = calloc(n + 1, sizeof *v->blocks);
     if (!wide || !v->blocks)
-        abort();
-    if (n)
+        verify_failed(v, ERR_NOMEM);
+    else if (n)
         pg_int_array(results[0], 0, 0, wide, n);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && !v->over; i++)
         v->blocks[i] = (int32_t)wide[i];
     free(wide);
+    if (!verify_on(v))
+        return;
     b->blocks = v->blocks;
     b->block_count = n;
     b->block_next = 0;
@@ -262,7 +267,9 @@ static void next_batch(struct verify *v)
         return;
     }
     if (v->open.failed)
-        abort();
+        verify_failed(v, ERR_NOMEM);
+    if (!verify_on(v))
+        return;
     if (b->count == PAGE_BATCHES)
         next_page(v);
     else
@@ -299,6 +306,7 @@ void verify_batches(struct verify *v)
 {
     v->part = calloc(1, sizeof(struct batches));
     if (!v->part)
-        abort();
-    next_page(v);
+        verify_failed(v, ERR_NOMEM);
+    if (verify_on(v))
+        next_page(v);
 }

@@ -113,8 +113,10 @@ static void got_listed(void *arg, enum err err, const uint64_t *batches, size_t 
 static void read_list(struct verify *v, struct live_place place)
 {
     struct listed *l = malloc(sizeof *l);
-    if (!l)
-        abort();
+    if (!l) {
+        verify_failed(v, ERR_NOMEM);
+        return;
+    }
     *l = (struct listed){v, place.tenant, place.block};
     ((struct keys *)v->part)->left++;
     verify_go(v);
@@ -166,7 +168,7 @@ static void got_keys(void *arg, enum err err, uint64_t next, const struct live_k
     k->left = 1;
     for (size_t i = 0; i < count; i++)
         look_at_key(v, &keys[i]);
-    if (--k->left == 0)
+    if (--k->left == 0 && verify_on(v))
         go_on(v);
 }
 
@@ -191,6 +193,7 @@ void verify_keys(struct verify *v)
 {
     v->part = calloc(1, sizeof(struct keys));
     if (!v->part)
-        abort();
-    scan(v);
+        verify_failed(v, ERR_NOMEM);
+    if (verify_on(v))
+        scan(v);
 }

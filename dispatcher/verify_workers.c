@@ -86,7 +86,9 @@ static void asked_all(struct verify *v)
     v->report_count = buf_len(told) / sizeof *v->reports;
     v->reports = malloc(buf_len(told) + 1);
     if (!v->reports)
-        abort();
+        verify_failed(v, ERR_NOMEM);
+    if (!verify_on(v))
+        return;
     if (v->report_count) {
         memcpy(v->reports, buf_slice(told).data, buf_len(told));
         qsort(v->reports, v->report_count, sizeof *v->reports, compare);
@@ -105,7 +107,7 @@ static void keep_report(struct verify *v, uint16_t worker, const struct live_rep
     buf_put(&v->told_by_workers, &report, sizeof report);
     buf_put(&v->slots, r->slots.data, r->slots.len);
     if (v->told_by_workers.failed || v->slots.failed)
-        abort();
+        verify_failed(v, ERR_NOMEM);
 }
 
 static void got_report(void *arg, enum err err, int64_t waiting, const struct live_report *reports, size_t count)
@@ -124,7 +126,7 @@ static void got_report(void *arg, enum err err, int64_t waiting, const struct li
         for (size_t i = 0; i < count; i++)
             keep_report(v, w->number, &reports[i]);
     }
-    if (--a->left == 0)
+    if (verify_on(v) && --a->left == 0)
         ask_all(v);
 }
 
@@ -136,7 +138,9 @@ static void ask_again(struct verify *v)
             continue;
         struct asked *asked = malloc(sizeof *asked);
         if (!asked)
-            abort();
+            verify_failed(v, ERR_NOMEM);
+        if (!verify_on(v))
+            return;
         *asked = (struct asked){v, i};
         a->left++;
         verify_go(v);
@@ -174,13 +178,16 @@ static void tell_to_report(struct verify *v, size_t i)
     struct asked *asked = malloc(sizeof *asked);
     struct buf item = {0};
     inbox_put(&item, &(struct inbox_item){.kind = INBOX_REPORT, .number = a->number});
-    if (!asked || item.failed)
-        abort();
-    *asked = (struct asked){v, i};
-    a->left++;
-    verify_go(v);
-    live_inbox_waiting(v->r.d->live, v->workers[i].number, got_inbox, asked);
-    live_inbox_push(v->r.d->live, v->workers[i].number, LIVE_URGENT, buf_slice(&item), NULL, NULL);
+    if (asked && !item.failed) {
+        *asked = (struct asked){v, i};
+        a->left++;
+        verify_go(v);
+        live_inbox_waiting(v->r.d->live, v->workers[i].number, got_inbox, asked);
+        live_inbox_push(v->r.d->live, v->workers[i].number, LIVE_URGENT, buf_slice(&item), NULL, NULL);
+    } else {
+        free(asked);
+        verify_failed(v, ERR_NOMEM);
+    }
     buf_free(&item);
 }
 
@@ -192,7 +199,9 @@ static void got_workers(void *arg, enum err err, const struct live_worker *worke
     struct asking *a = v->part;
     v->workers = calloc(count + 1, sizeof *v->workers);
     if (!v->workers)
-        abort();
+        verify_failed(v, ERR_NOMEM);
+    if (!verify_on(v))
+        return;
     v->worker_count = count;
     for (size_t i = 0; i < count; i++) {
         v->workers[i] = (struct verify_worker){.number = workers[i].number, .alive = workers[i].alive};
@@ -201,16 +210,17 @@ static void got_workers(void *arg, enum err err, const struct live_worker *worke
         else if (workers[i].alive)
             tell_to_report(v, i);
     }
-    if (!a->left)
+    if (verify_on(v) && !a->left)
         asked_all(v);
 }
 
 void verify_workers(struct verify *v)
 {
-    struct asking *a = calloc(1, sizeof *a);
+    struct asking *a = v->part = calloc(1, sizeof *a);
     if (!a)
-        abort();
-    v->part = a;
+        verify_failed(v, ERR_NOMEM);
+    if (!verify_on(v))
+        return;
     a->number = (uint64_t)clock_wall_ms() << 16 | (uint64_t)(rand() & 0xffff);
     a->until_us = clock_mono_us() + SILENT_S * 1000000;
     verify_go(v);
@@ -303,7 +313,9 @@ static void got_presence(void *arg, enum err err, struct slice presence)
         return;
     struct at_worker *at = calloc(BLOCK_SLOTS, sizeof *at);
     if (!at)
-        abort();
+        verify_failed(v, ERR_NOMEM);
+    if (!verify_on(v))
+        return;
     size_t n = sort_presence(presence, at, BLOCK_SLOTS);
     for (size_t i = 0; i < n; i++)
         compare_presence(v, &p, &at[i]);
@@ -338,7 +350,9 @@ static void pump(struct verify *v)
         }
         struct presence *p = malloc(sizeof *p);
         if (!p)
-            abort();
+            verify_failed(v, ERR_NOMEM);
+        if (!verify_on(v))
+            return;
         *p = (struct presence){v, t->id, all->block++};
         all->under_way++;
         verify_go(v);
@@ -354,6 +368,7 @@ void verify_presence(struct verify *v)
 {
     v->part = calloc(1, sizeof(struct presences));
     if (!v->part)
-        abort();
-    pump(v);
+        verify_failed(v, ERR_NOMEM);
+    if (verify_on(v))
+        pump(v);
 }

@@ -289,8 +289,9 @@ static void reply_confirmed(void *arg, enum err err, const redisReply *reply)
     size_t n = !err && reply->type == REDIS_REPLY_ARRAY ? reply->elements / 2 : 0, kept = 0;
     uint16_t *numbers = calloc(n + 1, sizeof *numbers);
     for (size_t i = 0; numbers && i < n; i++)
-        if (strtoull(reply->element[2 * i + 1]->str, NULL, 10) >= r->number)
-            numbers[kept++] = (uint16_t)atoi(reply->element[2 * i]->str);
+        if (strtoull((const char *)reply_slice(reply->element[2 * i + 1]).data, NULL, 10) >= r->number &&
+            (numbers[kept] = reply_worker(reply->element[2 * i])))
+            kept++;
     r->fn.numbers(r->arg, numbers ? err : ERR_NOMEM, numbers, kept);
     free(numbers);
     free(r);

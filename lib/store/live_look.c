@@ -29,6 +29,17 @@ static struct looking *looking_new(void *arg)
     return l;
 }
 
+/* "" for what is no text; hiredis ends each with a NUL. */
+static const char *text_of(const redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_STRING ? reply->str : "";
+}
+
+static bool is_array(const redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_ARRAY;
+}
+
 static struct args words(const char *first)
 {
     struct args a = {0};
@@ -43,11 +54,11 @@ static void reply_look(void *arg, enum err err, const redisReply *reply)
     struct looking l = *(struct looking *)arg;
     struct live_seen seen = {{0}, {0}, false};
     free(arg);
-    if (!err && (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3))
+    if (!err && (!is_array(reply) || reply->elements != 3))
         err = ERR_PROTOCOL;
     if (!err) {
         seen.states = reply_slice(reply->element[0]);
-        seen.listed = reply->element[1]->integer > 0;
+        seen.listed = reply->element[1]->type == REDIS_REPLY_INTEGER && reply->element[1]->integer > 0;
         seen.presence = reply_slice(reply->element[2]);
     }
     l.fn.look(l.arg, err, &seen);
@@ -96,15 +107,17 @@ static void reply_keys(void *arg, enum err err, const redisReply *reply)
 {
     struct looking l = *(struct looking *)arg;
     free(arg);
-    if (!err && (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2))
+    if (!err && (!is_array(reply) || reply->elements != 2 || !is_array(reply->element[1])))
         err = ERR_PROTOCOL;
     size_t n = err ? 0 : reply->element[1]->elements;
     struct live_key *keys = calloc(n + 1, sizeof *keys);
-    if (!keys)
-        abort();
+    if (!keys) {
+        err = ERR_NOMEM;
+        n = 0;
+    }
     for (size_t i = 0; i < n; i++)
-        keys[i] = read_key(reply->element[1]->element[i]->str);
-    l.fn.keys(l.arg, err, err ? 0 : strtoull(reply->element[0]->str, NULL, 10), keys, n);
+        keys[i] = read_key(text_of(reply->element[1]->element[i]));
+    l.fn.keys(l.arg, err, err ? 0 : strtoull(text_of(reply->element[0]), NULL, 10), keys, n);
     free(keys);
 }
 
@@ -123,12 +136,16 @@ static void reply_batches(void *arg, enum err err, const redisReply *reply)
 {
     struct looking l = *(struct looking *)arg;
     free(arg);
-    size_t n = !err && reply->type == REDIS_REPLY_ARRAY ? reply->elements : 0;
+    size_t n = !err && is_array(reply) ? reply->elements : 0;
     uint64_t *batches = calloc(n + 1, sizeof *batches);
-    if (!batches)
-        abort();
-    for (size_t i = 0; i < n; i++) /* behind first slot and number of slots */
-        batches[i] = reply->element[i]->len > 4 ? strtoull(reply->element[i]->str + 4, NULL, 10) : 0;
+    if (!batches) {
+        err = ERR_NOMEM;
+        n = 0;
+    }
+    for (size_t i = 0; i < n; i++) { /* behind first slot and number of slots */
+        struct slice member = reply_slice(reply->element[i]);
+        batches[i] = member.len > 4 ? strtoull((const char *)member.data + 4, NULL, 10) : 0;
+    }
     l.fn.batches(l.arg, err, batches, n);
     free(batches);
 }
@@ -224,19 +241,21 @@ static void reply_report(void *arg, enum err err, const redisReply *reply)
 {
     struct looking l = *(struct looking *)arg;
     free(arg);
-    size_t n = 0, pairs = !err && reply->type == REDIS_REPLY_ARRAY ? reply->elements / 2 : 0;
+    size_t n = 0, pairs = !err && is_array(reply) ? reply->elements / 2 : 0;
     struct live_report *reports = calloc(pairs + 1, sizeof *reports);
     int64_t waiting = 0;
     bool ended = false;
-    if (!reports)
-        abort();
+    if (!reports) {
+        err = ERR_NOMEM;
+        pairs = 0;
+    }
     for (size_t i = 0; i < pairs; i++) {
         const redisReply *name = reply->element[2 * i], *value = reply->element[2 * i + 1];
-        if (sscanf(name->str, "%u.%u", &reports[n].tenant, &reports[n].block) == 2) {
+        if (sscanf(text_of(name), "%u.%u", &reports[n].tenant, &reports[n].block) == 2) {
             reports[n++].slots = reply_slice(value);
         } else {
             ended = true;
-            waiting = atoll(value->str);
+            waiting = strtoll(text_of(value), NULL, 10);
         }
     }
     l.fn.report(l.arg, err ? err : ended ? ERR_OK : ERR_NOT_FOUND, waiting, reports, n);

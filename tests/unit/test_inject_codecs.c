@@ -13,6 +13,7 @@
 #include "dispatcher/fold.h"
 #include "dispatcher/open_batch.h"
 #include "dispatcher/page_token.h"
+#include "dispatcher/shares.h"
 #include "dispatcher/sorted_ids.h"
 #include "dispatcher/target_set.h"
 #include "lib/base/arena.h"
@@ -34,6 +35,7 @@
 #include "proto/mqtt.h"
 #include "proto/status.h"
 #include "tests/unit/inject.h"
+#include "workers/pubacks.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
 
@@ -399,6 +401,35 @@ static void run_session_table(struct outcome *o)
     session_table_free(&t);
 }
 
+static void run_shares(struct outcome *o)
+{
+    struct shares shares;
+    struct share entries[3];
+    unsigned n = 0;
+    shares_init(&shares, &(struct shares_limits){8, 100, 1, 8});
+    while (n < 3 && (o->ok = shares_add(&shares, &entries[n], 7 + n / 2, 1, 0)))
+        n++;
+    assert_int_equal(shares.count, n);
+    assert_int_equal(shares.tenants, (n + 1) / 2);
+    while (n > 0) {
+        shares_take(&shares, &entries[--n]);
+        shares_put_back(&shares, &entries[n]);
+        shares_remove(&shares, &entries[n]);
+    }
+    assert_int_equal(shares.count + shares.tenants, 0);
+}
+
+static void run_pubacks(struct outcome *o)
+{
+    struct pubacks p = {0};
+    uint16_t token, n = 0;
+    while (n < 5 && (o->ok = pubacks_add(&p, (uint16_t)(n + 1), &token)))
+        n++;
+    assert_int_equal(p.count, n);
+    assert_int_equal(p.named, n);
+    pubacks_free(&p);
+}
+
 /* --- all of them -------------------------------------------------------------------------------------------------- */
 
 struct codec {
@@ -444,9 +475,10 @@ int main(void)
     inject_init();
     log_init("test_inject_codecs", (enum log_level)(LOG_ERROR + 1));
     const struct CMUnitTest tests[] = {
-        CODEC(json),    CODEC(messages),  CODEC(mqtt),       CODEC(status),   CODEC(framing),        CODEC(metadata),
-        CODEC(config),  CODEC(addresses), CODEC(scripts),    CODEC(txn),      CODEC(accept_devices), CODEC(metrics),
-        CODEC(tickets), CODEC(targets),   CODEC(page_token), CODEC(open_set), CODEC(session_table),
+        CODEC(json),           CODEC(messages),      CODEC(mqtt),      CODEC(status),  CODEC(framing),
+        CODEC(metadata),       CODEC(config),        CODEC(addresses), CODEC(scripts), CODEC(txn),
+        CODEC(accept_devices), CODEC(metrics),       CODEC(tickets),   CODEC(targets), CODEC(page_token),
+        CODEC(open_set),       CODEC(session_table), CODEC(shares),    CODEC(pubacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,7 +25,7 @@ static void init(struct world *w, size_t entries, size_t cost)
 static struct share *add(struct world *w, uint32_t tenant, size_t cost, int64_t now_us)
 {
     struct share *e = &w->e[w->n++];
-    shares_add(&w->shares, e, tenant, cost, now_us);
+    assert_true(shares_add(&w->shares, e, tenant, cost, now_us));
     return e;
 }
 
@@ -100,8 +100,9 @@ static void test_put_back_and_turns(void **state)
     init(&w, 8, SIZE_MAX);
     struct share *a = add(&w, 1, 3, 5), *b = add(&w, 1, 1, 6);
     add(&w, 2, 1, 7);
-    shares_remove(&w.shares, a);
-    shares_put_back(&w.shares, a, 1);
+    shares_take(&w.shares, a);
+    assert_int_equal(w.shares.count, 2);
+    shares_put_back(&w.shares, a);
     assert_ptr_equal(a->tenant->entries.next, &a->link);
     assert_int_equal(a->since_us, 5);
     assert_int_equal(w.shares.cost, 5);
@@ -114,6 +115,28 @@ static void test_put_back_and_turns(void **state)
     clear(&w);
 }
 
+/* Of a tenant whose entries are all taken nothing counts, and one that is put back waits again. */
+static void test_taken(void **state)
+{
+    (void)state;
+    struct world w;
+    init(&w, 2, SIZE_MAX);
+    struct share *a = add(&w, 1, 3, 5), *b = add(&w, 1, 1, 6);
+    shares_take(&w.shares, a);
+    shares_take(&w.shares, b);
+    assert_int_equal(w.shares.tenants + w.shares.count + w.shares.cost, 0);
+    assert_true(list_empty(&w.shares.turn));
+    assert_true(shares_may(&w.shares, 1, 1, 10 * SECOND));
+    struct share *c = add(&w, 1, 1, 7);
+    assert_ptr_equal(c->tenant, a->tenant);
+    shares_remove(&w.shares, c);
+    shares_let_go(a);
+    shares_put_back(&w.shares, b);
+    assert_int_equal(w.shares.tenants, 1);
+    assert_int_equal(w.shares.cost, 1);
+    clear(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -121,6 +144,7 @@ int main(void)
         cmocka_unit_test(test_cost_counts_too),
         cmocka_unit_test(test_patience),
         cmocka_unit_test(test_put_back_and_turns),
+        cmocka_unit_test(test_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
