@@ -17,129 +17,15 @@
 #include "dispatcher/watch.h"
 #include "lib/base/clock.h"
 #include "lib/store/live.h"
-#include "lib/store/pg_internal.h"
 #include "muster/v1/admin_service.pb-c.h"
+#include "tests/fuzz/call.h"
 #include "tests/fuzz/input.h"
 #include "tests/fuzz/rows.h"
 
 #define STEPS_MAX   300
 #define PENDING_MAX 1024
-#define RESULTS_MAX 8
 #define NOW_MS      1700000000000
 #define TENANT      7
-
-/* --- the call ----------------------------------------------------------------------------------------------------- */
-
-struct grpc_call {
-    const struct grpc_method *method;
-    void *data;
-    char *authorization;
-    ProtobufCMessage *request;
-    void (*on_drain)(struct grpc_call *call, void *service);
-    bool taken, accepted, finished, paused, ended, cancelled;
-    size_t pending;
-    unsigned sent;
-    enum status_code code;
-};
-
-const struct grpc_method *grpc_call_method(const struct grpc_call *call)
-{
-    return call->method;
-}
-
-const char *grpc_call_metadata(const struct grpc_call *call, const char *key, size_t *len)
-{
-    if (len)
-        *len = call->authorization ? strlen(call->authorization) : 0;
-    return strcmp(key, "authorization") == 0 ? call->authorization : NULL;
-}
-
-void grpc_call_set_data(struct grpc_call *call, void *data)
-{
-    call->data = data;
-}
-
-void *grpc_call_data(const struct grpc_call *call)
-{
-    return call->data;
-}
-
-void grpc_call_take_request(struct grpc_call *call)
-{
-    call->taken = true;
-}
-
-size_t grpc_call_request_bytes(const struct grpc_call *call)
-{
-    (void)call;
-    return 1000;
-}
-
-void grpc_call_accept(struct grpc_call *call)
-{
-    check(!call->finished && !call->accepted);
-    call->accepted = true;
-}
-
-static void sent(struct grpc_call *call)
-{
-    check(!call->finished && (call->sent == 0 || call->method->server_streaming));
-    call->sent++;
-}
-
-/* Results of commands go to the caller as they are stored: whether they make sense is not the dispatcher's matter. */
-void grpc_call_send_bytes(struct grpc_call *call, struct slice response)
-{
-    touch(response);
-    sent(call);
-}
-
-void grpc_call_send(struct grpc_call *call, const ProtobufCMessage *response)
-{
-    size_t len = protobuf_c_message_get_packed_size(response);
-    uint8_t *bytes = malloc(len + 1);
-    check(bytes && response->descriptor == call->method->response);
-    check(protobuf_c_message_pack(response, bytes) == len);
-    ProtobufCMessage *again = protobuf_c_message_unpack(call->method->response, NULL, len, bytes);
-    check(again);
-    protobuf_c_message_free_unpacked(again, NULL);
-    free(bytes);
-    sent(call);
-}
-
-size_t grpc_call_pending(const struct grpc_call *call)
-{
-    return call->pending;
-}
-
-void grpc_call_on_drain(struct grpc_call *call, void (*on_drain)(struct grpc_call *call, void *service))
-{
-    call->on_drain = on_drain;
-}
-
-void grpc_call_pause(struct grpc_call *call, bool paused)
-{
-    call->paused = paused;
-}
-
-void grpc_call_finish(struct grpc_call *call, const struct status *status)
-{
-    struct buf out = {0};
-    check(!call->finished);
-    call->finished = true;
-    call->code = status ? status->code : STATUS_OK;
-    if (status)
-        status_encode(status, &out);
-    check(!out.failed);
-    check(call->code != STATUS_OK || call->sent || call->cancelled || call->method->server_streaming);
-    buf_free(&out);
-}
-
-void grpc_call_reply(struct grpc_call *call, const ProtobufCMessage *response)
-{
-    grpc_call_send(call, response);
-    grpc_call_finish(call, NULL);
-}
 
 /* --- stores ------------------------------------------------------------------------------------------------------- */
 
@@ -233,7 +119,7 @@ static void confirm_gates(void)
     wait->done(wait);
 }
 
-/* Not a reader of what callers or stores give it, but of everything there is: tests/integration has it. */
+/* A reader of everything there is: fuzz_verify has it. */
 void verify_run(struct grpc_call *call, void *service, const ProtobufCMessage *request)
 {
     struct status st = {0};
@@ -271,30 +157,6 @@ int64_t clock_wall_ms(void)
 
 /* --- answers ------------------------------------------------------------------------------------------------------ */
 
-static void answer_rows(const struct pending *p, struct slice *in)
-{
-    static const char *const states[] = {"", "22021", "40001", "57P01", "23505"};
-    PGresult *results[RESULTS_MAX];
-    const struct pg_result *rows[RESULTS_MAX];
-    uint8_t how = take_u8(in);
-    int n = p->txn ? p->txn->call_count : 0;
-    check(n <= RESULTS_MAX && (!p->txn || !p->txn->failed));
-    if (!p->txn || how >= 250) {
-        struct pg_error error = {.message = "it says no"};
-        enum err err = !p->txn ? ERR_NOMEM : how == 255 ? ERR_UNAVAILABLE : ERR_INVALID;
-        memcpy(error.sqlstate, states[how % 5], strlen(states[how % 5]) + 1);
-        p->fn.rows(p->arg, err, &error, NULL, 0);
-    } else {
-        for (int i = 0; i < n; i++)
-            rows[i] = rows_of(results[i] = rows_make(in));
-        p->fn.rows(p->arg, ERR_OK, &(struct pg_error){.message = ""}, rows, (size_t)n);
-        for (int i = 0; i < n; i++)
-            PQclear(results[i]);
-    }
-    if (p->txn)
-        pg_txn_destroy(p->txn);
-}
-
 static void answer_states(const struct pending *p, struct slice *in, enum err err)
 {
     struct slice states[PENDING_MAX];
@@ -316,7 +178,7 @@ static void answer(struct slice *in)
     struct buf cell = {0};
     memmove(pending, pending + 1, --pending_count * sizeof *pending);
     if (p.what == ASK_ROWS) {
-        answer_rows(&p, in);
+        rows_answer(p.txn, p.fn.rows, p.arg, in);
         return;
     }
     enum err err = take_u8(in) & 7 ? ERR_OK : ERR_UNAVAILABLE;

@@ -5,12 +5,13 @@
 
 #include <libpq-fe.h>
 
-#include "lib/store/pg.h"
+#include "lib/store/pg_internal.h"
 #include "tests/fuzz/input.h"
 
 #define ROWS_MAX     6
 #define ROWS_COLUMNS 28 /* more than any statement has */
 #define ROWS_CELL    4096
+#define ROWS_RESULTS 8
 
 /* int4[] of `n` numbers, `first` and on, `step` apart. */
 static inline void rows_put_array(struct buf *out, unsigned n, uint32_t first, uint32_t step)
@@ -85,6 +86,32 @@ static inline PGresult *rows_make(struct slice *in)
 static inline const struct pg_result *rows_of(const PGresult *r)
 {
     return (const struct pg_result *)(const void *)r;
+}
+
+/* What PostgreSQL says to a transaction, which goes: rows to each statement, or one of its errors. Without a
+ * transaction there was no memory. */
+static inline void rows_answer(struct pg_txn *txn, pg_done_fn *done, void *arg, struct slice *in)
+{
+    static const char *const states[] = {"", "22021", "40001", "57P01", "23505"};
+    PGresult *results[ROWS_RESULTS];
+    const struct pg_result *rows[ROWS_RESULTS];
+    uint8_t how = take_u8(in);
+    int n = txn ? txn->call_count : 0;
+    check(n <= ROWS_RESULTS && (!txn || !txn->failed));
+    if (!txn || how >= 250) {
+        struct pg_error error = {.message = "it says no"};
+        enum err err = !txn ? ERR_NOMEM : how == 255 ? ERR_UNAVAILABLE : ERR_INVALID;
+        memcpy(error.sqlstate, states[how % 5], strlen(states[how % 5]) + 1);
+        done(arg, err, &error, NULL, 0);
+    } else {
+        for (int i = 0; i < n; i++)
+            rows[i] = rows_of(results[i] = rows_make(in));
+        done(arg, ERR_OK, &(struct pg_error){.message = ""}, rows, (size_t)n);
+        for (int i = 0; i < n; i++)
+            PQclear(results[i]);
+    }
+    if (txn)
+        pg_txn_destroy(txn);
 }
 
 #endif
