@@ -17,7 +17,7 @@ struct submit {
     struct target_flags target;
     struct steering_flags steering;
     bool validate_only, require_all_known, watch;
-    const char *priority, *request_id, *description, *digest;
+    const char *priority, *request_id, *description, *digest, *supersede_key;
     int64_t expires_ms; /* from now; 0: the service's default */
 };
 
@@ -58,6 +58,7 @@ static void fill(struct invocation *inv, struct submit *f, struct parts *p, Must
     r->validate_only = f->validate_only;
     r->require_all_known = f->require_all_known;
     r->target_digest = (char *)f->digest;
+    r->supersede_key = (char *)f->supersede_key;
     if (f->expires_ms) {
         int64_t at = clock_wall_ms() + f->expires_ms;
         google__protobuf__timestamp__init(&p->expires_at);
@@ -114,11 +115,11 @@ static int run(struct session *s, const struct submit *f, const Muster__V1__Subm
     return status;
 }
 
-#define OWN_FLAGS (9 + TARGET_FLAG_COUNT)
+#define OWN_FLAGS (10 + TARGET_FLAG_COUNT)
 
 int batch_submit(struct invocation *inv)
 {
-    struct submit f = {.description = "", .digest = ""};
+    struct submit f = {.description = "", .digest = "", .supersede_key = ""};
     const struct arg_flag own[OWN_FLAGS] = {
         {"all", ARG_BOOL, &f.target.all, "", "address every device", 0, 0},
         TARGET_FLAGS(f.target),
@@ -127,6 +128,8 @@ int batch_submit(struct invocation *inv)
         {"request-id", ARG_TEXT, &f.request_id, "ID", "makes a repeated call harmless; random when absent", 0, 0},
         {"description", ARG_TEXT, &f.description, "TEXT", "free text", 0, 0},
         {"digest", ARG_TEXT, &f.digest, "DIGEST", "refuse when the target means others than it did for this", 0, 0},
+        {"supersede-key", ARG_TEXT, &f.supersede_key, "KEY", "older unsent commands with this key are superseded", 0,
+         0},
         {"validate-only", ARG_BOOL, &f.validate_only, "", "say what would happen and do nothing", 0, 0},
         {"require-all-known", ARG_BOOL, &f.require_all_known, "", "refuse when a listed id is unknown", 0, 0},
         {"watch", ARG_BOOL, &f.watch, "", "show progress until closed; exit 0 only if all succeeded", 0, 0},

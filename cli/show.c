@@ -179,6 +179,8 @@ void show_batch(const Muster__V1__Batch *b)
         printf("  closed       %s\n", show_time(b->closed_at, at));
     if (b->steering)
         steering_show(b->steering);
+    if (b->supersede_key[0])
+        printf("  supersedes   older commands with the key %s\n", b->supersede_key);
     if (b->control) {
         printf("  control      %s", show_enum(&muster__v1__control_state__descriptor, (int)b->control->state));
         printf("%s%s%s%s\n", b->control->since ? " since " : "",

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/base/clock.h"
+#include "lib/store/db_supersede.h"
 
 /* Two, so that one gathers while the other commits; more only make smaller groups. */
 #define WRITERS 2
@@ -191,6 +192,21 @@ static size_t tenants_of(const struct writer *writer, int32_t *tenants)
     return n;
 }
 
+/* The keys of a group are held before any of its batches gets its number. */
+static void hold_keys(const struct writer *writer, struct pg_txn *txn)
+{
+    int32_t tenants[GROUP_MAX];
+    const char *keys[GROUP_MAX];
+    size_t n = 0;
+    for (size_t i = 0; i < writer->count; i++)
+        if (*writer->group[i]->batch.supersede_key) {
+            tenants[n] = writer->group[i]->batch.tenant;
+            keys[n++] = writer->group[i]->batch.supersede_key;
+        }
+    if (n)
+        db_supersede_hold(txn, tenants, keys, n);
+}
+
 /* Returns owned, or NULL without memory. */
 static struct pg_txn *make(const struct writer *writer)
 {
@@ -201,6 +217,7 @@ static struct pg_txn *make(const struct writer *writer)
     if (!txn)
         return NULL;
     db_batch_hold_tenants(txn, tenants, tenants_of(writer, tenants));
+    hold_keys(writer, txn);
     for (size_t i = 0; i < writer->count; i++) {
         batches[i] = &writer->group[i]->batch;
         devices[i] = writer->group[i]->device;
@@ -210,6 +227,8 @@ static struct pg_txn *make(const struct writer *writer)
             db_batch_accept(txn, batches[i]);
         if (writer->group[i]->guard)
             db_guard_accepted(txn, batches[i], writer->group[i]->guard);
+        if (*batches[i]->supersede_key)
+            db_supersede_accept(txn, batches[i]);
     }
     if (devices[0] && !db_batch_accept_devices(txn, batches, devices, writer->count))
         pg_txn_free(&txn);
@@ -229,20 +248,24 @@ static void finish_all(struct writer *writer, enum err err, const struct pg_erro
         writer->acceptor->committed(writer->acceptor->arg);
 }
 
-/* `results`: of the tenants, then one statement for all or one each. */
+/* `results`: of the tenants, of keys that are held, then one statement for all or those of each. */
 static void read_results(struct writer *writer, const struct pg_result *const *results)
 {
+    const struct pg_result *const *next = results + 1;
+    for (size_t i = 0; i < writer->count && next == results + 1; i++)
+        if (*writer->group[i]->batch.supersede_key)
+            next++;
     for (size_t i = 0; i < writer->count; i++) {
         struct accept_job *job = writer->group[i];
         if (job->device) {
             db_batch_accept_devices_read(results[1], (int)i, &job->seq, &job->id);
             job->created = job->id > 0;
         } else {
-            /* A guarded one is alone, with a statement before its own and one behind. */
-            const struct pg_result *const *own = results + 1 + i + (job->guard ? 1 : 0);
-            job->created = pg_bool(own[0], 0, 0);
-            job->id = pg_int(own[0], 0, 1);
-            job->state = job->guard ? (int16_t)pg_int(own[1], 0, 0) : 0;
+            next += job->guard != NULL; /* its lock */
+            job->created = pg_bool(*next, 0, 0);
+            job->id = pg_int(*next++, 0, 1);
+            job->state = job->guard ? (int16_t)pg_int(*next++, 0, 0) : 0;
+            job->superseded = *job->batch.supersede_key ? (int32_t)pg_int(*next++, 0, 0) : 0;
         }
     }
 }

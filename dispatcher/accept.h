@@ -32,8 +32,9 @@ struct accept_job {
     void (*done)(struct accept_job *job, enum err err, const struct pg_error *error);
     bool created, alone; /* alone: a transaction of several was refused, so it is tried by itself */
     int64_t id;
-    int32_t seq;   /* of `device`, or -1 */
-    int16_t state; /* of the approval it needs, as in db_guard.h; 0: it is not held */
+    int32_t seq;        /* of `device`, or -1 */
+    int32_t superseded; /* older batches with its key: see dispatcher/control_older.h */
+    int16_t state;      /* of the approval it needs, as in db_guard.h; 0: it is not held */
 };
 
 /* `committed` comes after every commit, when all its jobs are told. Returns owned, or NULL without memory. */

@@ -93,7 +93,7 @@ static void on_batch(struct request *r, const struct pg_result *const *results)
     if (o->batch)
         o->batch->approval = guard_present(&r->arena, results[at + 2]);
     /* What the row points to ends with this call; the second presentation is for the numbers only. */
-    o->row.request_id = o->row.description = o->row.reason = "";
+    o->row.request_id = o->row.description = o->row.reason = o->row.supersede_key = "";
     o->row.command = o->row.steering = (struct slice){0};
     if (o->row.closed_ms) {
         reply_batch(o, o->row.counts);

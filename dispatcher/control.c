@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatcher/control_older.h"
 #include "dispatcher/control_rollout.h"
 #include "dispatcher/control_time.h"
 #include "dispatcher/leader_spec.h"
@@ -43,6 +44,7 @@ struct control {
     struct tell *tell;
     struct control_time *time;       /* NULL: it may be sent at any time */
     struct control_rollout *rollout; /* NULL: to all at once, whatever becomes of it */
+    struct control_older *older;     /* NULL: it takes the place of no other */
 };
 
 struct controller {
@@ -66,6 +68,7 @@ static void control_free(struct control *c)
     tell_free(&c->tell);
     control_time_free(&c->time);
     control_rollout_free(&c->rollout);
+    control_older_free(&c->older);
     c->batch->control = NULL;
     free(c);
 }
@@ -272,15 +275,15 @@ struct read {
     struct open_batch *batch;
 };
 
-static void drop_in_block(struct control *c, struct open_block *b, const struct bitmap *slots)
+static void drop_in_block(struct control *c, struct open_block *b, const struct bitmap *slots, bool superseded)
 {
     struct reign *r = c->reign;
     if (c->batch->touched) {
         c->left++;
-        walk_block(r, b, EVENT_DROP, slots, walked);
+        walk_block(r, b, superseded ? EVENT_SUPERSEDE : EVENT_DROP, slots, walked);
     } else {
         int64_t now = clock_wall_ms();
-        open_block_apply(&r->set, b, EVENT_CANCEL, slots, now);
+        open_block_apply(&r->set, b, superseded ? EVENT_SUPERSEDE : EVENT_CANCEL, slots, now);
         fold_changed(&r->log, b, true, now);
     }
 }
@@ -303,7 +306,7 @@ static void got_cancels(void *arg, enum err err, const struct pg_error *error, c
         if (!b || !b->remaining || bytes.len != sizeof slots.bytes)
             continue;
         memcpy(slots.bytes, bytes.data, sizeof slots.bytes);
-        drop_in_block(c, b, &slots);
+        drop_in_block(c, b, &slots, pg_bool(results[0], i, 2));
     }
     walker_pump(c->reign);
     if (!err)
@@ -359,13 +362,19 @@ static void enter(struct control *c, enum control_step step)
     }
 }
 
+/* Nothing of it may be sent now. */
+static bool is_held_back(const struct control *c)
+{
+    return c->paused || (c->time && control_time_holds(c->time)) ||
+           (c->rollout && !control_rollout_known(c->rollout, 0)) || (c->older && control_older_holds(c->older));
+}
+
 /* Towards what is asked for, from where it is. */
 static void advance(struct control *c)
 {
     struct reign *r = c->reign;
     bool ended = c->read == c->request; /* what is to be ended */
-    bool hold =
-        c->paused || (c->time && control_time_holds(c->time)) || (c->rollout && !control_rollout_known(c->rollout, 0));
+    bool hold = is_held_back(c);
     bool less = (c->time && control_time_less(c->time)) || (c->rollout && control_rollout_less(c->rollout));
     bool more = (c->time && control_time_more(c->time)) || (c->rollout && control_rollout_more(c->rollout));
     if (c->step == CONTROL_RESTS)
@@ -437,10 +446,11 @@ void control_load(struct reign *r, struct open_batch *batch, bool paused, int32_
     c->request = request;
     c->time = control_time_new(r, batch, steer);
     c->rollout = steer->rollout ? control_rollout_new(r, batch) : NULL;
+    c->older = steer->supersedes && !batch->routed ? control_older_new(r, batch) : NULL;
     batch->deliver_by_ms = steer->deliver_by_ms;
     batch->execution_ms = steer->execution_ms;
     /* Whatever the workers have been told before, they are told anew. */
-    c->held = batch->held = !paused && !c->rollout && !(c->time && control_time_holds(c->time));
+    c->held = batch->held = !is_held_back(c);
 }
 
 void control_mask(const struct control *c, const struct open_block *b, struct buf *states)
@@ -456,6 +466,14 @@ void control_begin(struct reign *r, struct open_batch *batch)
     (void)r;
     if (batch->control->step == CONTROL_RESTS)
         advance(batch->control);
+}
+
+bool control_settled(const struct open_batch *batch)
+{
+    const struct control *c = batch->control;
+    if (batch->canceling)
+        return batch->canceled;
+    return !c || c->read == c->request || pointless(c);
 }
 
 void control_gone(struct reign *r, struct open_batch *batch)
@@ -491,6 +509,8 @@ void control_tick(struct reign *r)
         struct control *c = container_of(l, struct control, link);
         bool news = c->time && c->batch->stage == OPEN_RUNNING && control_time_tick(c->time);
         if (c->rollout && c->batch->stage == OPEN_RUNNING && control_rollout_tick(c->rollout, c->paused || c->held))
+            news = true;
+        if (c->older && c->batch->stage == OPEN_RUNNING && control_older_tick(c->older))
             news = true;
         if (news && c->step == CONTROL_RESTS)
             advance(c);

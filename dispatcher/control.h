@@ -7,10 +7,12 @@
  *   drain    routing stops, what is under way ends
  *   spec     batch:<id> says that it is held, under a number that is higher than all before and odd
  *   tell     HOLD with that number goes to every worker alive: it forgets what it has not sent, records what it has,
- * and confirms. From then on no worker can send a command of the batch hold     EVENT_HOLD: what is QUEUED or ROUTED in
- * Redis is HELD Nobody has it now, so that any of its commands may be ended: EVENT_DROP for devices it is canceled for.
- * And it is released: batch:<id> and the workers are told the next, even, number, and it is routed again, each hint
- * with that number: a hint from before, still in some inbox, is passed over by the number.
+ *            and confirms. From then on no worker can send a command of the batch
+ *   hold     EVENT_HOLD: what is QUEUED or ROUTED in Redis is HELD
+ * Nobody has it now, so that any of its commands may be ended: EVENT_DROP for devices it is canceled for,
+ * EVENT_SUPERSEDE for those of a newer batch with its key. And it is released: batch:<id> and the workers are told the
+ * next, even, number, and it is routed again, each hint with that number: a hint from before, still in some inbox, is
+ * passed over by the number.
  *
  * Numbers begin anew above the epoch of the reign, and a leader that finds steered batches takes them back or releases
  * them once more, whatever its predecessor has done. Each step may be repeated; after a loss of Redis all are. */
@@ -34,6 +36,9 @@ void control_load(struct reign *r, struct open_batch *batch, bool paused, int32_
 void control_begin(struct reign *r, struct open_batch *batch);
 /* Of a block that is about to be routed: what is not to be sent now is HELD in its state string. */
 void control_mask(const struct control *c, const struct open_block *b, struct buf *states);
+/* All that was asked for of the batch is carried out: nothing can be sent of it to whom it is canceled or superseded
+ * for. */
+bool control_settled(const struct open_batch *batch);
 /* The batch leaves the picture. */
 void control_gone(struct reign *r, struct open_batch *batch);
 /* Redis was filled again: what was told there is gone. */

@@ -68,7 +68,7 @@ static void on_progress(void *arg, enum err err, const uint32_t counts[STATE_COU
         request_store_failed(&c->r, err, NULL);
         return;
     }
-    struct db_batch row = {.request_id = "", .description = "", .reason = ""};
+    struct db_batch row = {.request_id = "", .description = "", .reason = "", .supersede_key = ""};
     Muster__V1__Batch *with = present_batch(&c->r.arena, &row, counts);
     if (with)
         c->batches[c->next]->progress = with->progress;

@@ -19,6 +19,7 @@
 #define SCAN_LAG_MS   10000 /* a batch may become visible so much later than one with a higher number */
 #define SCAN_WHOLE_MS 30000 /* how often all are looked at, whatever came late */
 #define CANCELS_MAX   1000
+#define ASKED_MAX     10000
 
 struct folder {
     bool polling, wanted, first; /* a poll is under way; another is wanted at once; the log was never read to its end */
@@ -196,8 +197,9 @@ static void move_floor(struct folder *f)
     }
 }
 
-/* Keeps the unknown ones at the front of `rows`; returns their number. */
-static size_t new_batches(struct reign *r, const struct pg_result *result, struct db_open *rows)
+/* Keeps the unknown ones at the front of `rows`; returns their number. `asked`: all that is asked for of others is
+ * known by now, and those may come that wait for it. */
+static size_t new_batches(struct reign *r, const struct pg_result *result, bool asked, struct db_open *rows)
 {
     struct folder *f = r->folder;
     size_t n = 0;
@@ -205,6 +207,8 @@ static size_t new_batches(struct reign *r, const struct pg_result *result, struc
     for (int i = 0; i < count; i++) {
         struct db_open row;
         db_open_read(result, i, &row);
+        if (row.steer.supersedes && !asked)
+            continue;
         if (row.id > f->highest)
             f->highest = row.id;
         if (!open_set_find(&r->set, row.id) && !open_set_is_closed(&r->set, row.id))
@@ -224,7 +228,7 @@ static bool take_batches(struct reign *r, const struct pg_result *const *results
     if (!rows)
         abort();
     move_floor(r->folder);
-    size_t n = new_batches(r, results[0], rows);
+    size_t n = new_batches(r, results[0], pg_rows(results[2]) < ASKED_MAX, rows);
     for (int i = 0; i < pg_rows(results[1]); i++)
         cancel_requested(r, (uint64_t)pg_int(results[1], i, 0));
     for (int i = 0; i < pg_rows(results[2]); i++) {
@@ -278,7 +282,7 @@ static void poll(struct reign *r)
         f->last_full_us = now;
         db_open_unrouted(txn, f->floor, SCAN_BATCHES);
         db_open_canceling(txn, CANCELS_MAX);
-        db_control_asked(txn, CANCELS_MAX);
+        db_control_asked(txn, ASKED_MAX);
         db_gate_list(txn, 0);
     }
     pg_txn_submit(txn, got_poll, reign_hold(r));

@@ -132,6 +132,7 @@ static void add_batch(struct reign *r, const struct db_open *row, const struct p
     batch->touched = !r->loader->fresh;
     batch->canceling = row->cancel_requested;
     batch->canceled = row->canceled;
+    batch->keyed = row->keyed;
     batch->keep_cells = row->steered && row->steer.rollout;
     for (int i = from; i < to; i++) {
         db_open_block_read(result, i, &block);
@@ -350,6 +351,7 @@ bool loader_accepted(struct reign *r, uint64_t id, const struct db_accept *a)
     batch->created_ms = a->created_ms;
     batch->expires_ms = a->expires_ms;
     batch->command_bytes = (uint32_t)a->command.len;
+    batch->keyed = *a->supersede_key;
     batch->keep_cells = a->steering.len && a->steer.rollout;
     for (size_t i = 0; i < a->block_count; i++)
         if (!open_batch_put(&r->set, batch, (uint32_t)a->blocks[i], (unsigned)a->firsts[i], a->targets[i],

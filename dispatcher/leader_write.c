@@ -10,6 +10,7 @@
 #include "lib/store/db_control.h"
 #include "lib/store/db_gate.h"
 #include "lib/store/db_open.h"
+#include "lib/store/db_supersede.h"
 
 #define FORGET_STREAMS 1024
 #define STREAM_LIFE_MS (24ll * 3600 * 1000) /* a stream without rows is forgotten after so long */
@@ -118,8 +119,8 @@ static void put_blocks(struct reign *r, struct write_job *job, struct pg_txn *tx
 
 static void put_closed(struct reign *r, struct write_job *job, struct pg_txn *txn)
 {
-    int64_t ids[WRITE_BATCHES];
-    size_t n = 0;
+    int64_t ids[WRITE_BATCHES], keyed[WRITE_BATCHES];
+    size_t n = 0, keyed_count = 0;
     if (list_empty(&r->closing))
         return;
     int32_t *counts = malloc(WRITE_BATCHES * STATE_COUNT * sizeof *counts);
@@ -130,8 +131,12 @@ static void put_closed(struct reign *r, struct write_job *job, struct pg_txn *tx
         for (int s = 0; s < STATE_COUNT; s++)
             counts[n * STATE_COUNT + (size_t)s] = (int32_t)batch->counts[s];
         ids[n] = (int64_t)batch->id;
+        if (batch->keyed)
+            keyed[keyed_count++] = ids[n];
         job->closed[n++] = batch;
     }
+    if (keyed_count)
+        db_supersede_closed(txn, keyed, keyed_count);
     db_open_closed(txn, ids, counts, n, clock_wall_ms());
     free(counts);
     job->closed_count = n;

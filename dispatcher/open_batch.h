@@ -65,6 +65,7 @@ struct open_batch {
     bool cancel_begun;                /* dispatcher/cancel.h is at it */
     bool held;                        /* nothing of it is to be routed; in Redis it is HELD */
     uint64_t hold;                    /* number of the last hold or release, as workers know it; 0: none */
+    bool keyed;                       /* it has a key, to be forgotten when it is closed */
     bool keep_cells;                  /* its states are counted by cohorts: kept also of complete blocks */
     struct control *control;          /* what steers it, or NULL: dispatcher/control.h's */
     bool redo;                        /* dispatcher/repair.h: what stands in Redis is to be thrown away, */

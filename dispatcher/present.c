@@ -97,6 +97,7 @@ Muster__V1__Batch *present_batch(struct arena *a, const struct db_batch *batch, 
     b->canceled_at = present_time(a, batch->canceled_ms);
     b->closed_at = present_time(a, batch->closed_ms);
     b->control = batch->steered ? present_control(a, batch) : NULL;
+    b->supersede_key = copy(a, batch->supersede_key);
     if (batch->steering.len)
         b->steering = muster__v1__steering__unpack(arena_allocator(a), batch->steering.len, batch->steering.data);
     return b;

@@ -71,6 +71,10 @@ static void hash_request(struct submit *s, uint8_t hash[32])
     crypto_hash_sha256_update(&h, (const uint8_t *)s->in->target_digest, strlen(s->in->target_digest));
     if (s->in->steering)
         hash_message(&h, &s->r, &s->in->steering->base);
+    if (*s->in->supersede_key) {
+        crypto_hash_sha256_update(&h, (const uint8_t *)"supersede_key", sizeof "supersede_key");
+        crypto_hash_sha256_update(&h, (const uint8_t *)s->in->supersede_key, strlen(s->in->supersede_key));
+    }
     crypto_hash_sha256_final(&h, hash);
 }
 
@@ -116,6 +120,7 @@ static bool describe(struct submit *s)
     b->tenant = s->r.tenant;
     b->request_id = s->in->request_id;
     b->description = s->in->description;
+    b->supersede_key = s->in->supersede_key;
     b->command = (struct slice){command, n};
     b->priority = priority_of(s->in);
     b->created_ms = clock_wall_ms();
@@ -194,6 +199,7 @@ static Muster__V1__Batch *present_accepted(struct submit *s)
                            .priority = b->priority,
                            .device_count = b->device_count,
                            .reason = "",
+                           .supersede_key = b->supersede_key,
                            .steered = b->steering.len,
                            .steering = b->steering,
                            .not_before_ms = b->steer.not_before_ms};
@@ -343,8 +349,8 @@ static void find_earlier(struct submit *s)
 static void announce(struct submit *s)
 {
     struct dispatcher *d = s->r.d;
-    /* A held batch is nothing to the leader yet. */
-    if (!s->job.state && !leader_accepted(d->leader, (uint64_t)s->job.id, &s->job.batch))
+    /* A held batch is nothing to the leader yet; one that supersedes others it reads together with what they lose. */
+    if (!s->job.state && (s->job.superseded || !leader_accepted(d->leader, (uint64_t)s->job.id, &s->job.batch)))
         d->unannounced = s->job.id;
     d->figures.batches_accepted++;
     d->figures.commands_accepted += s->job.batch.device_count;
@@ -626,7 +632,7 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
         no_memory(s);
         return;
     }
-    s->job.device = s->job.batch.steering.len ? NULL : only_device(s);
+    s->job.device = s->job.batch.steering.len || *s->in->supersede_key ? NULL : only_device(s);
     if (s->job.device) {
         accept_it(s);
         return;

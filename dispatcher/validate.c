@@ -203,4 +203,5 @@ void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *re
     validate_digest(st, request->target_digest);
     if (request->dynamic)
         status_violation(st, "dynamic", "is not available yet");
+    validate_text(st, "supersede_key", request->supersede_key, 0, SUPERSEDE_KEY_MAX);
 }

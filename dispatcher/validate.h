@@ -19,6 +19,7 @@
 #define NAME_BYTES_MAX         128u
 #define BATCH_DESCRIPTION_MAX  1024u
 #define REQUEST_ID_MAX         128u
+#define SUPERSEDE_KEY_MAX      128u
 #define REASON_MAX             256u
 #define KEY_DESCRIPTION_MAX    256u
 #define DECISION_REASON_MAX    256u

@@ -292,7 +292,7 @@ static void keep_row(struct watched *w, const struct pg_result *r)
     arena_reset(&w->arena);
     w->next = present_batch(&w->arena, &row, NULL);
     w->row = row;
-    w->row.request_id = w->row.description = w->row.reason = "";
+    w->row.request_id = w->row.description = w->row.reason = w->row.supersede_key = "";
     w->row.command = w->row.request_hash = w->row.steering = (struct slice){0};
 }
 

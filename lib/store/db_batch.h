@@ -27,8 +27,9 @@ struct db_batch {
     uint32_t waves_released;
     uint32_t stopped, cohorts_canceled; /* by thresholds: bit n for platform n */
     int64_t handled_ms;                 /* when all was that was asked for before; 0: never */
-    bool held;                          /* for approval, or to cool off: see db_guard.h */
-    int64_t total;                      /* db_batch_list: rows there would have been without the limit of bytes */
+    const char *supersede_key;
+    bool held;     /* for approval, or to cool off: see db_guard.h */
+    int64_t total; /* db_batch_list: rows there would have been without the limit of bytes */
 };
 void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id);
 void db_batch_find(struct pg_txn *txn, int32_t tenant, const char *request_id);
@@ -58,6 +59,7 @@ struct db_accept {
     size_t block_count;
     struct slice steering; /* encoded muster.v1.Steering; empty: none, and then `steer` is not used */
     struct db_steer steer;
+    const char *supersede_key; /* "": none; else db_supersede.h has statements of its own for it */
 };
 /* First statement of a transaction that accepts: no device of these tenants is deleted between what its statements see
  * and its commit. */

@@ -50,7 +50,7 @@ void db_control_asked_read(const struct pg_result *r, int row, struct db_control
 
 void db_control_cancels(struct pg_txn *txn, uint64_t batch, int32_t request)
 {
-    static const struct pg_stmt stmt = {"control_cancels", "SELECT block, slots FROM batch_cancel"
+    static const struct pg_stmt stmt = {"control_cancels", "SELECT block, slots, superseded FROM batch_cancel"
                                                            " WHERE batch_id = $1::bigint AND request <= $2::integer"};
     pg_txn_add(txn, &stmt);
     pg_put_int8(txn, (int64_t)batch);
@@ -60,9 +60,11 @@ void db_control_cancels(struct pg_txn *txn, uint64_t batch, int32_t request)
 void db_control_handled(struct pg_txn *txn, const int64_t *batches, const int32_t *requests, size_t n, int64_t now_ms)
 {
     static const struct pg_stmt stmt = {
-        "control_handled", "WITH u AS (SELECT batch, max(request) AS request FROM unnest($1::bigint[], $2::integer[]) "
-                           "AS u (batch, request)"
-                           " GROUP BY batch), gone AS"
+        /* In the order of numbers, as whoever supersedes several batches changes them (schema/postgres). */
+        "control_handled", "WITH u AS MATERIALIZED (SELECT c.batch_id AS batch, u.request FROM batch_control c JOIN"
+                           " (SELECT batch, max(request) AS request FROM unnest($1::bigint[], $2::integer[])"
+                           " AS u (batch, request) GROUP BY batch) u ON u.batch = c.batch_id"
+                           " ORDER BY c.batch_id FOR NO KEY UPDATE OF c), gone AS"
                            " (DELETE FROM batch_cancel x USING u WHERE x.batch_id = u.batch AND x.request <= u.request)"
                            " UPDATE batch_control c SET handled = u.request, handled_ms = $3::bigint FROM u"
                            " WHERE c.batch_id = u.batch AND c.handled < u.request"};

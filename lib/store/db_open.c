@@ -7,7 +7,8 @@
     "SELECT b.id, b.tenant_id, b.priority, least(b.device_count, (t.next_seq + 1023) / 1024), length(b.command),"      \
     " b.created_ms, b.expires_ms, b.routed_ms IS NOT NULL, b.cancel_requested_ms IS NOT NULL,"                         \
     " b.canceled_ms IS NOT NULL, c.batch_id IS NOT NULL, coalesce(c.paused, false), coalesce(c.request, 0),"           \
-    " c.not_before_ms, c.deliver_by_ms, c.execution_ms, c.time_window, c.window_zone, c.rollout"                       \
+    " c.not_before_ms, c.deliver_by_ms, c.execution_ms, c.time_window, c.window_zone, c.rollout,"                      \
+    " c.supersedes IS NOT NULL, coalesce(c.supersede_key, '') <> ''"                                                   \
     " FROM batch b JOIN tenant t ON t.id = b.tenant_id LEFT JOIN batch_control c ON c.batch_id = b.id"                 \
     " WHERE b.closed_ms IS NULL AND b.held_ms IS NULL"
 
@@ -58,7 +59,9 @@ void db_open_read(const struct pg_result *r, int row, struct db_open *out)
                                       .deliver_by_ms = pg_int(r, row, 14),
                                       .execution_ms = pg_int(r, row, 15),
                                       .window = (int32_t)pg_int(r, row, 16),
-                                      .rollout = pg_bool(r, row, 18)}};
+                                      .rollout = pg_bool(r, row, 18),
+                                      .supersedes = pg_bool(r, row, 19)},
+                            .keyed = pg_bool(r, row, 20)};
     snprintf(out->steer.zone, sizeof out->steer.zone, "%s", pg_text(r, row, 17));
 }
 

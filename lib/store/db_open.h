@@ -24,6 +24,7 @@ struct db_open {
     bool steered, paused; /* as db_control.h has it */
     int32_t request;
     struct db_steer steer; /* of a steered one */
+    bool keyed;            /* it has a key of db_supersede.h */
 };
 /* Batches with a number above `after` that are not closed, in order; _unrouted: of those only the ones never routed;
  * _some: of the given ones. */

@@ -18,6 +18,7 @@ struct db_steer {
     int32_t window; /* see schema/postgres */
     bool rollout;   /* it has waves or thresholds, which are read when they are needed */
     int32_t waves;
+    bool supersedes; /* others, which it must not overtake */
     char zone[DB_ZONE_MAX];
 };
 

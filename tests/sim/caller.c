@@ -171,6 +171,7 @@ static void submit(struct wish *x, struct process *p)
     *b = (struct db_accept){.tenant = (int32_t)x->tenant,
                             .request_id = x->request,
                             .description = "",
+                            .supersede_key = "",
                             .command = {command, sizeof command},
                             .priority = x->priority,
                             .created_ms = x->created_ms,

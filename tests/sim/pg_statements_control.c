@@ -36,7 +36,7 @@ void stmt_control_asked(struct stmt_call *c)
 
 void stmt_control_cancels(struct stmt_call *c)
 {
-    out_columns(c, 2);
+    out_columns(c, 3);
 }
 
 void stmt_control_handled(struct stmt_call *c)

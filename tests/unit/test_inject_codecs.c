@@ -256,7 +256,8 @@ static void run_txn(struct outcome *o)
 
 static void run_accept_devices(struct outcome *o)
 {
-    struct db_accept batch = {.tenant = 7, .request_id = "r", .description = "d", .command = hello};
+    struct db_accept batch = {
+        .tenant = 7, .request_id = "r", .description = "d", .command = hello, .supersede_key = ""};
     const struct db_accept *batches[] = {&batch, &batch};
     const char *devices[] = {"a", "b"};
     struct pg_txn *txn = pg_txn_new(NULL, PG_ANY_LANE);

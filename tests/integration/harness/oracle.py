@@ -35,7 +35,7 @@ def check(stack, client, batch_ids, record, terminal=True):
                 wrong.append("the device says otherwise: " + line)
             if acked and outcome in ("SUCCEEDED", "FAILED", "REJECTED") and state not in (outcome, "TIMED_OUT"):
                 wrong.append("PUBACKed and lost: " + line)
-            if state in ("CANCELED", "EXPIRED") and executed:
+            if state in ("CANCELED", "EXPIRED", "SUPERSEDED") and executed:
                 wrong.append("executed though never sent: " + line)
     strangers = [k for k in record if k not in seen]
     if strangers:
