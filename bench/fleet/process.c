@@ -236,7 +236,7 @@ static bool set_up(struct process *p, const struct process_start *start)
            (p->ciphers || !o->tls || !o->lean);
 }
 
-int process_run(const struct process_start *start)
+void process_run(const struct process_start *start)
 {
     struct process p = {.options = start->options,
                         .stats = start->stats,
@@ -246,16 +246,12 @@ int process_run(const struct process_start *start)
 
     p.peer = p.options->nats ? &nats_peer : p.options->floor ? &floor_peer : &mqtt_peer;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (!set_up(&p, start)) {
-        free(p.scratch);
-        free(p.devices);
-        return 1;
-    }
+    if (!set_up(&p, start))
+        _exit(1);
     start_devices(&p, start);
     while (!p.stop)
         turn(&p);
     if (p.options->record)
         dump(&p);
-    /* The kernel closes the sockets faster than one by one, and the memory goes with the process. */
-    return 0;
+    _exit(0);
 }

@@ -116,7 +116,7 @@ static bool start_processes(struct supervisor *s)
         fflush(NULL);
         s->pids[i] = fork();
         if (s->pids[i] == 0)
-            _exit(process_run(&start));
+            process_run(&start);
         if (s->pids[i] < 0)
             return false;
         s->alive++;

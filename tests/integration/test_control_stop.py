@@ -6,6 +6,7 @@ import grpc
 import pytest
 from harness.answers import progress, refused
 from harness.oracle import check
+from harness.patience import lasting
 from harness.until import until
 
 
@@ -365,7 +366,7 @@ def test_nothing_is_sent_twice_or_lost_by_pausing_in_the_middle(stack):
 
 @pytest.mark.parametrize("what", ["leader", "worker", "redis"])
 def test_held_stays_held_whatever_is_lost(make_stack, what):
-    stack = make_stack(worker_flags=["--lease", "1s"])
+    stack = make_stack(worker_flags=["--lease", lasting(1)])
     pb = stack.pb
     stack.start(dispatchers=2, workers=1)
     client = stack.client(stack.make_tenant(), dispatcher=stack.dispatchers[1])

@@ -6,7 +6,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from harness import raw_mqtt
 from harness.hand_router import ROUTED, SUCCEEDED, HandRouter, command_id
-from harness.patience import patient
+from harness.patience import lasting, patient
 from harness.stack import have
 from harness.until import until
 from harness.wire import Wire
@@ -99,7 +99,7 @@ def stop_past_its_lease(router, worker):
 
 
 def test_a_paused_worker_sends_not_a_byte_more_and_takes_late_acknowledgements(stack, router):
-    worker = stack.start_worker("--lease", "1s", "--in-flight", "255", "--listen-plain", "127.0.0.1:0")
+    worker = stack.start_worker("--lease", lasting(1), "--in-flight", "255", "--listen-plain", "127.0.0.1:0")
     device = Slow(worker.ready["plain"], router, 1)
     until(lambda: router.presence(1))
     lock = router.pb.Command(lock=router.pb.LockCommand(message="x" * 60000))
@@ -126,7 +126,7 @@ def test_a_paused_worker_sends_not_a_byte_more_and_takes_late_acknowledgements(s
 
 def test_an_answer_that_was_long_on_its_way_is_no_lease(stack, router, wire):
     """The renewal's OK is read after the lease is over: the worker must not announce devices under the dead number."""
-    worker = stack.start_worker("--lease", "1s", "--redis", wire.url)
+    worker = stack.start_worker("--lease", lasting(1), "--redis", wire.url)
     number = int(worker.ready["worker"])
     device = router.device(1, protocol=mqtt.MQTTv5).connect(worker.address)
     until(lambda: router.presence(1) == number)
@@ -151,7 +151,7 @@ def test_an_answer_that_was_long_on_its_way_is_no_lease(stack, router, wire):
 def test_a_worker_that_does_not_reach_redis_keeps_its_devices_under_a_new_number(make_stack):
     stack = make_stack()
     router = HandRouter(stack, devices=4)
-    worker = stack.start_worker("--lease", "3s")
+    worker = stack.start_worker("--lease", lasting(3))
     number = int(worker.ready["worker"])
     device = router.device(1).connect(worker.address)
     until(lambda: router.presence(1) == number)
@@ -173,7 +173,7 @@ def test_what_a_worker_held_is_not_sent_under_its_next_number(make_stack):
     """It did not reach Redis, and was taken for dead: what was canceled meanwhile it must not send, though it had it."""
     stack = make_stack()
     router = HandRouter(stack, devices=4)
-    worker = stack.start_worker("--lease", "3s")
+    worker = stack.start_worker("--lease", lasting(3))
     number = int(worker.ready["worker"])
     device = router.device(1).connect(worker.address)
     until(lambda: router.presence(1) == number)

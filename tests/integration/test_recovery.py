@@ -6,6 +6,7 @@ import threading
 import grpc
 import pytest
 from harness import oracle
+from harness.patience import lasting
 from harness.stack import have
 from harness.until import until
 
@@ -19,7 +20,7 @@ class Load:
     repeats a request until it is answered."""
 
     def __init__(self, make_stack):
-        self.stack = make_stack(worker_flags=["--lease", "2s"])
+        self.stack = make_stack(worker_flags=["--lease", lasting(2)])
         self.stack.start(dispatchers=2, workers=2)
         self.tenant = self.stack.make_tenant()
         client = self.client(0)

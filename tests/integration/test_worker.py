@@ -14,7 +14,7 @@ import pytest
 from harness.daemons import program
 from harness.hand_router import (CANCELED, EXPIRED, FAILED, QUEUED, ROUTED, SENT, SUCCEEDED, HandRouter, command_id, now_ms,
                                  sign)
-from harness.patience import patient
+from harness.patience import lasting, patient
 from harness.stack import have
 from harness.until import until
 from paho.mqtt.packettypes import PacketTypes
@@ -578,8 +578,8 @@ def test_nothing_is_taken_from_a_redis_of_the_past(make_stack):
 
 
 def test_a_paused_worker_sends_nothing_under_a_lost_number(stack, router):
-    worker = stack.start_worker("--lease", "500ms")
-    other = stack.start_worker("--lease", "500ms")
+    worker = stack.start_worker("--lease", lasting(0.5))
+    other = stack.start_worker("--lease", lasting(0.5))
     device = router.device(1).connect(worker.address)
     device.client.reconnect_delay_set(60, 60)
     number = attached(router, 1)
