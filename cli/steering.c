@@ -23,6 +23,9 @@ void steering_flags_table(struct steering_flags *f, struct arg_flag out[STEERING
          3456000000},
         {"wave", ARG_LIST, &f->waves, "SIZE[:WHEN]",
          "a wave: 1%, 500 or rest, then e.g. 10%:success=95, 20%:after=1h, rest:hand", 0, 0},
+        {"rate", ARG_TEXT, &f->rate, "N[/s|/m|/h]", "send no faster: so many devices a second (minute, hour)", 0, 0},
+        {"rate-growth", ARG_TEXT, &f->rate_growth, "PERCENT@N:SUCCESS[:MAX]",
+         "to PERCENT after N outcomes, SUCCESS percent of them good: 150%@1000:95", 0, 0},
         {"pause-at", ARG_LIST, &f->pause_at, "PERCENT[:MINIMUM]", "pause when so much of MINIMUM outcomes went wrong",
          0, 0},
         {"abort-at", ARG_LIST, &f->abort_at, "PERCENT[:MINIMUM]", "the same, cancel", 0, 0},
@@ -172,6 +175,43 @@ static void add_thresholds(struct invocation *inv, const char *flag, const struc
     }
 }
 
+static Muster__V1__RateGrowth *read_growth(struct invocation *inv, const char *text)
+{
+    Muster__V1__RateGrowth *g = invocation_alloc(inv, sizeof *g);
+    uint32_t *const numbers[] = {&g->percent, &g->devices, &g->success_percent, &g->maximum};
+    char *end = (char *)text;
+
+    muster__v1__rate_growth__init(g);
+    for (int i = 0; i < 4 && (i < 3 || *end); i++) {
+        *numbers[i] = read_number(inv, "rate-growth", end, &end);
+        end += *end == '%' && i != 1;
+        if (i < 3 && *end && *end != (i ? ':' : '@'))
+            break;
+        end += i < 3 && *end;
+    }
+    if (*end || !g->success_percent)
+        args_refuse(inv, "--rate-growth %s: is not such as 150%%@1000:95", text);
+    return g;
+}
+
+static Muster__V1__Rate *read_rate(struct invocation *inv, const struct steering_flags *f)
+{
+    Muster__V1__Rate *rate = invocation_alloc(inv, sizeof *rate);
+    char *end;
+
+    muster__v1__rate__init(rate);
+    rate->devices = read_number(inv, "rate", f->rate, &end);
+    if (strcmp(end, "/m") == 0)
+        rate->per = duration(inv, 60 * 1000);
+    else if (strcmp(end, "/h") == 0)
+        rate->per = duration(inv, 3600 * 1000);
+    else if (*end && strcmp(end, "/s") != 0)
+        args_refuse(inv, "--rate %s: is not such as 50, 50/s, 30/m, 100/h", f->rate);
+    if (f->rate_growth)
+        rate->growth = read_growth(inv, f->rate_growth);
+    return rate;
+}
+
 static void add_rollout(struct invocation *inv, const struct steering_flags *f, Muster__V1__Steering *s)
 {
     s->waves = invocation_alloc(inv, (f->waves.count + 1) * sizeof *s->waves);
@@ -193,12 +233,16 @@ Muster__V1__Steering *steering_from_flags(struct invocation *inv, const struct s
 
     if ((f->days || f->zone) && !f->window)
         args_refuse(inv, "--window-days and --window-zone go with --window");
-    if (!f->not_before && !f->window && !timeouts && !f->waves.count && !f->pause_at.count && !f->abort_at.count &&
-        !f->stop_at.count && !f->abort_platform_at.count)
+    if (f->rate_growth && !f->rate)
+        args_refuse(inv, "--rate-growth goes with --rate");
+    if (!f->not_before && !f->rate && !f->window && !timeouts && !f->waves.count && !f->pause_at.count &&
+        !f->abort_at.count && !f->stop_at.count && !f->abort_platform_at.count)
         return NULL;
     Muster__V1__Steering *s = invocation_alloc(inv, sizeof *s);
     muster__v1__steering__init(s);
     add_rollout(inv, f, s);
+    if (f->rate)
+        s->rate = read_rate(inv, f);
     if (f->not_before)
         s->not_before = read_time(inv, f->not_before);
     if (f->window)
@@ -226,6 +270,12 @@ void steering_show(const Muster__V1__Steering *s)
     }
     if (s->n_waves)
         printf("  waves        %zu\n", s->n_waves);
+    if (s->rate)
+        printf("  rate         %" PRIu32 " devices in %" PRId64 " s\n", s->rate->devices,
+               s->rate->per ? s->rate->per->seconds : 1);
+    if (s->rate && s->rate->growth)
+        printf("  growing      to %" PRIu32 " %% after %" PRIu32 " outcomes, if %" PRIu32 " %% of them are good\n",
+               s->rate->growth->percent, s->rate->growth->devices, s->rate->growth->success_percent);
     for (size_t i = 0; i < s->n_thresholds; i++)
         printf("  threshold    %s at %" PRIu32 " %% of at least %" PRIu32 " outcomes%s\n",
                show_enum(&muster__v1__threshold_action__descriptor, (int)s->thresholds[i]->action),

@@ -461,6 +461,11 @@ void control_mask(const struct control *c, const struct open_block *b, struct bu
         control_rollout_mask(c->rollout, b, states);
 }
 
+bool control_routes(struct control *c, const struct open_block *b, struct bitmap *only)
+{
+    return c->rollout && control_rollout_routes(c->rollout, b, only);
+}
+
 void control_begin(struct reign *r, struct open_batch *batch)
 {
     (void)r;
@@ -508,12 +513,15 @@ void control_tick(struct reign *r)
     list_for_each (l, tmp, &r->controller->all) {
         struct control *c = container_of(l, struct control, link);
         bool news = c->time && c->batch->stage == OPEN_RUNNING && control_time_tick(c->time);
-        if (c->rollout && c->batch->stage == OPEN_RUNNING && control_rollout_tick(c->rollout, c->paused || c->held))
+        if (c->rollout && c->batch->stage == OPEN_RUNNING &&
+            control_rollout_tick(c->rollout, c->paused || c->held || c->step != CONTROL_RESTS, c->time))
             news = true;
         if (c->older && c->batch->stage == OPEN_RUNNING && control_older_tick(c->older))
             news = true;
         if (news && c->step == CONTROL_RESTS)
             advance(c);
+        if (c->rollout && c->step == CONTROL_RESTS && !c->held && control_rollout_fresh(c->rollout))
+            router_some(r, c->batch);
         if (c->step == CONTROL_RESTS || c->left)
             continue;
         if (pointless(c))

@@ -39,6 +39,9 @@ void control_mask(const struct control *c, const struct open_block *b, struct bu
 /* All that was asked for of the batch is carried out: nothing can be sent of it to whom it is canceled or superseded
  * for. */
 bool control_settled(const struct open_batch *batch);
+/* The block is being routed, as control_mask has it. True: `only` has who is let go since it was routed last; of all
+ * others the workers have been told then. */
+bool control_routes(struct control *c, const struct open_block *b, struct bitmap *only);
 /* The batch leaves the picture. */
 void control_gone(struct reign *r, struct open_batch *batch);
 /* Redis was filled again: what was told there is gone. */

@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "dispatcher/leader_fold.h"
+#include "dispatcher/let_go.h"
+#include "dispatcher/pace.h"
 #include "dispatcher/rollout.h"
-#include "dispatcher/target_set.h"
+#include "dispatcher/wave_order.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/store/db_control.h"
@@ -18,15 +20,18 @@ struct control_rollout {
     struct open_batch *batch;
     struct rollout plan;
     uint32_t wave, by_hand, stopped, freed, canceled, acted;
-    int64_t wave_ms, look_ms, read_ms;
-    int32_t wanted, request; /* the one to be read, and that is; -1: none yet */
-    bool more, less, news;   /* since it was released; news: something was read */
-    unsigned under_way;      /* questions and writes */
+    int64_t wave_us, look_us, read_us; /* wave_us: when it was released; 0: not known */
+    int32_t wanted, request;           /* the one to be read, and that is; -1: none yet */
+    bool known;                        /* something was read before */
+    bool more, less, news;             /* since it was released; news: something was read */
+    unsigned under_way;                /* questions and writes */
     bool reading, writing;
-    bool over;        /* freed; something is still under way */
-    uint32_t devices; /* of the batch */
-    uint32_t *before; /* of each of its blocks: devices in the blocks before */
+    bool over; /* freed; something is still under way */
+    struct wave_order order;
     struct target_set platforms[ROLLOUT_PLATFORMS];
+    struct pace pace, stepped; /* stepped: as it will be when it is written */
+    struct let_go *go;         /* NULL: it has no rate */
+    const struct control_time *time;
 };
 
 static void read_state(struct control_rollout *o);
@@ -34,17 +39,11 @@ static void read_state(struct control_rollout *o);
 struct control_rollout *control_rollout_new(struct reign *r, struct open_batch *batch)
 {
     struct control_rollout *o = calloc(1, sizeof *o);
-    if (!o || !(o->before = calloc(batch->block_count + 1u, sizeof *o->before)))
+    if (!o)
         abort();
     o->reign = r;
     o->batch = batch;
     o->request = -1;
-    for (uint32_t i = 0; i < batch->block_count; i++) {
-        const struct open_block *b = &batch->blocks[i];
-        o->before[i] = o->devices;
-        for (unsigned k = 0; k < b->span / 8u; k++)
-            o->devices += (uint32_t)__builtin_popcount(b->targets[k]);
-    }
     read_state(o);
     return o;
 }
@@ -53,7 +52,8 @@ static void destroy(struct control_rollout *o)
 {
     for (unsigned p = 0; p < ROLLOUT_PLATFORMS; p++)
         target_set_free(&o->platforms[p]);
-    free(o->before);
+    wave_order_free(&o->order);
+    let_go_free(&o->go);
     free(o);
 }
 
@@ -103,6 +103,8 @@ bool control_rollout_more(const struct control_rollout *o)
 void control_rollout_released(struct control_rollout *o)
 {
     o->more = o->less = false;
+    if (o->go)
+        let_go_again(o->go);
 }
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
@@ -117,6 +119,73 @@ static void take_platforms(struct control_rollout *o, const struct pg_result *ro
             target_set_add(&o->platforms[b.platform], b.block, &b.slots);
 }
 
+/* Who is in which part, and with it the order. */
+static void take_parts(struct control_rollout *o, const struct pg_result *rows)
+{
+    struct db_control_part part;
+    wave_order_free(&o->order);
+    if (o->go)
+        let_go_again(o->go);
+    for (int i = 0; i < pg_rows(rows); i++) {
+        const struct open_block *b = NULL;
+        if (!db_control_part_read(rows, i, &part) || !(b = open_batch_block(o->batch, part.block)))
+            continue;
+        if (part.kind == DB_PART_CANARY)
+            target_set_add(&o->order.canary, part.block, &part.slots);
+        else if (part.kind == DB_PART_JOINED)
+            target_set_add(&o->order.joined, part.block, &part.slots);
+        else if (o->go)
+            let_go_put(o->go, (uint32_t)(b - o->batch->blocks), &part.slots);
+    }
+    for (uint32_t i = 0; i < o->batch->block_count; i++) {
+        struct bitmap targets = open_block_bitmap(&o->batch->blocks[i]);
+        wave_order_add(&o->order, o->batch->blocks[i].block, &targets);
+    }
+    if (o->order.failed || o->order.canary.failed || o->order.joined.failed)
+        abort();
+}
+
+/* The pace as another leader has left it; one's own goes on. */
+static void take_pace(struct control_rollout *o, const Muster__V1__Rate *rate, const struct db_rollout *row)
+{
+    if (!rate || o->go)
+        return;
+    o->go = let_go_new(o->batch->block_count);
+    if (!o->go)
+        abort();
+    pace_read(&o->pace, rate);
+    o->pace.steps = row->pace.steps;
+    o->pace.ended = row->pace.ended;
+    o->pace.succeeded = row->pace.succeeded;
+    if (row->pace.last_ms)
+        pace_resume(&o->pace, row->now_ms - row->pace.last_ms, clock_mono_us());
+}
+
+/* When the wave was released, by the clock that nobody sets: known, or as long ago as PostgreSQL's says. */
+static void take_wave(struct control_rollout *o, uint32_t wave, int64_t since_ms)
+{
+    if (o->known && wave <= o->wave)
+        return;
+    o->wave = wave;
+    o->wave_us = clock_mono_us() - (since_ms > 0 ? since_ms * 1000 : 0);
+}
+
+static void take_steering(struct control_rollout *o, const struct db_rollout *row, const struct pg_result *parts)
+{
+    Muster__V1__Steering *in = muster__v1__steering__unpack(NULL, row->steering.len, row->steering.data);
+    if (!in)
+        log_error("steering_unreadable", "batch=%" PRIu64, o->batch->id);
+    take_pace(o, in ? in->rate : NULL, row);
+    take_parts(o, parts);
+    if (in)
+        rollout_read(&o->plan, in, o->order.devices, o->order.canary_devices);
+    int64_t begin_ms = in && in->not_before ? in->not_before->seconds * 1000 : 0;
+    if (begin_ms < o->batch->created_ms)
+        begin_ms = o->batch->created_ms;
+    take_wave(o, row->wave, row->now_ms - (row->wave_ms ? row->wave_ms : begin_ms));
+    muster__v1__steering__free_unpacked(in, NULL);
+}
+
 static void got_state(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                       size_t count)
 {
@@ -129,21 +198,12 @@ static void got_state(void *arg, enum err err, const struct pg_error *error, con
     if (err || !pg_rows(results[0]))
         return; /* asked again with the next tick */
     db_control_rollout_read(results[0], 0, &row);
-    Muster__V1__Steering *in = muster__v1__steering__unpack(NULL, row.steering.len, row.steering.data);
-    if (in)
-        rollout_read(&o->plan, in, o->devices);
-    else
-        log_error("steering_unreadable", "batch=%" PRIu64, o->batch->id);
-    int64_t begin_ms = in && in->not_before ? in->not_before->seconds * 1000 : 0;
-    if (begin_ms < o->batch->created_ms)
-        begin_ms = o->batch->created_ms;
-    muster__v1__steering__free_unpacked(in, NULL);
+    /* What was written without an answer is found here. */
+    o->more = o->more || (o->known && (o->request < 0 || row.wave > o->wave || (o->stopped & ~row.stopped)));
+    o->less = o->less || (o->known && (row.stopped & ~o->stopped));
+    take_steering(o, &row, results[2]);
     take_platforms(o, results[1]);
-    bool first = o->request < 0;
-    o->more = o->more || (!first && (o->stopped & ~row.stopped));
-    o->less = o->less || (!first && (row.stopped & ~o->stopped));
-    o->wave = row.wave > o->wave ? row.wave : o->wave;
-    o->wave_ms = row.wave_ms ? row.wave_ms : begin_ms;
+    o->known = true;
     o->by_hand = row.by_hand;
     o->stopped = row.stopped;
     o->freed = row.freed;
@@ -151,17 +211,18 @@ static void got_state(void *arg, enum err err, const struct pg_error *error, con
     o->acted = row.acted;
     o->request = row.request;
     o->news = true;
-    o->look_ms = 0;
+    o->look_us = 0;
 }
 
 static void read_state(struct control_rollout *o)
 {
     o->reading = true;
-    o->read_ms = clock_wall_ms() + ROLLOUT_LOOK_MS;
+    o->read_us = clock_mono_us() + ROLLOUT_LOOK_MS * 1000;
     struct pg_txn *txn = pg_txn_new(o->reign->pg, PG_ANY_LANE);
     if (txn) {
         db_control_rollout(txn, o->batch->id);
         db_device_blocks(txn, (int32_t)o->batch->tenant, 0);
+        db_control_parts(txn, o->batch->id);
     }
     submit(o, txn, got_state);
 }
@@ -169,40 +230,52 @@ static void read_state(struct control_rollout *o)
 void control_rollout_asked(struct control_rollout *o, int32_t request)
 {
     o->wanted = request;
-    o->read_ms = 0;
+    o->read_us = 0;
 }
 
 /* --- who may be sent to ------------------------------------------------------------------------------------------- */
 
-static uint32_t limit_of(const struct control_rollout *o)
-{
-    return o->plan.waves ? o->plan.wave[o->wave < o->plan.waves ? o->wave : o->plan.waves - 1].limit : UINT32_MAX;
-}
-
-static bool is_stopped(const struct control_rollout *o, uint32_t block, unsigned slot)
+/* Takes out who is of a platform that is stopped. */
+static void without_stopped(const struct control_rollout *o, uint32_t block, struct bitmap *slots)
 {
     for (unsigned p = 0; p < ROLLOUT_PLATFORMS; p++) {
         const struct target_block *b = o->stopped >> p & 1 ? target_set_find(&o->platforms[p], block) : NULL;
-        if (b && bitmap_test(&b->slots, slot))
-            return true;
+        if (b)
+            bitmap_and_not(slots, &b->slots);
     }
-    return false;
+}
+
+/* Who may be sent to in the waves that are out, at whatever rate. */
+static struct bitmap released(const struct control_rollout *o, const struct open_block *b)
+{
+    struct bitmap targets = open_block_bitmap(b), out;
+    wave_order_out(&o->order, &o->plan, o->wave, (uint32_t)(b - o->batch->blocks), b->block, &targets, &out);
+    without_stopped(o, b->block, &out);
+    return out;
 }
 
 void control_rollout_mask(const struct control_rollout *o, const struct open_block *b, struct buf *states)
 {
     struct state_string s;
-    uint32_t rank = o->before[b - o->batch->blocks], limit = limit_of(o);
     if (!state_string_parse(&s, buf_slice(states)))
         return;
+    struct bitmap may = released(o, b);
+    if (o->go)
+        bitmap_and(&may, &o->go->blocks[b - o->batch->blocks].gone);
     uint8_t *p = buf_head(states) + STATE_STRING_HEADER;
-    for (unsigned i = 0; i < s.count; i++) {
-        if (!p[i])
-            continue;
-        bool held = rank++ >= limit || (o->stopped && is_stopped(o, b->block, s.first + i));
-        if (held && state_of(p[i]) == STATE_QUEUED)
+    for (unsigned i = 0; i < s.count; i++)
+        if (state_of(p[i]) == STATE_QUEUED && !bitmap_test(&may, s.first + i))
             p[i] = state_byte(STATE_HELD, state_attempts(p[i]));
-    }
+}
+
+bool control_rollout_fresh(const struct control_rollout *o)
+{
+    return o->go && o->go->fresh_count;
+}
+
+bool control_rollout_routes(struct control_rollout *o, const struct open_block *b, struct bitmap *only)
+{
+    return o->go && let_go_take(o->go, (uint32_t)(b - o->batch->blocks), only);
 }
 
 /* --- counting ----------------------------------------------------------------------------------------------------- */
@@ -244,6 +317,18 @@ static void count_all(const struct control_rollout *o, struct rollout_counts *co
 
 /* --- acting ------------------------------------------------------------------------------------------------------- */
 
+/* Whether it was written nobody knows: read again. */
+static bool not_written(struct control_rollout *o, enum err err, const struct pg_error *error)
+{
+    if (!err)
+        return false;
+    if (db_lease_fenced(err, error))
+        reign_fail(o->reign, "fenced", err);
+    o->request = -1;
+    o->read_us = 0;
+    return true;
+}
+
 static void wave_written(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                          size_t count)
 {
@@ -252,16 +337,13 @@ static void wave_written(void *arg, enum err err, const struct pg_error *error, 
     if (!back(o))
         return;
     o->writing = false;
-    if (err) { /* whether it was written nobody knows: read again */
-        if (db_lease_fenced(err, error))
-            reign_fail(o->reign, "fenced", err);
-        o->request = -1;
+    if (not_written(o, err, error))
         return;
-    }
     o->wave++;
-    o->wave_ms = clock_wall_ms();
+    o->wave_us = clock_mono_us();
     o->more = o->news = true;
-    log_info("wave_released", "batch=%" PRIu64 " wave=%u devices=%u", o->batch->id, o->wave + 1, limit_of(o));
+    log_info("wave_released", "batch=%" PRIu64 " wave=%u devices=%u", o->batch->id, o->wave + 1,
+             o->plan.wave[o->wave].limit);
 }
 
 static void stop_written(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
@@ -272,7 +354,7 @@ static void stop_written(void *arg, enum err err, const struct pg_error *error, 
     if (!back(o))
         return;
     o->writing = false;
-    o->read_ms = 0;
+    o->read_us = 0;
     o->wanted = o->request + 1;
     if (db_lease_fenced(err, error))
         reign_fail(o->reign, "fenced", err);
@@ -308,7 +390,90 @@ static void act(struct control_rollout *o, const struct rollout_verdict *v)
     submit(o, txn, stop_written);
 }
 
-static void look(struct control_rollout *o, bool held, int64_t now_ms)
+/* --- turns -------------------------------------------------------------------------------------------------------- */
+
+static void turns_written(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                          size_t count)
+{
+    struct control_rollout *o = arg;
+    (void)results, (void)count;
+    if (!back(o))
+        return;
+    o->writing = false;
+    if (not_written(o, err, error))
+        return;
+    if (o->stepped.steps != o->pace.steps) {
+        o->pace.steps = o->stepped.steps;
+        o->pace.ended = o->stepped.ended;
+        o->pace.succeeded = o->stepped.succeeded;
+        log_info("rate_grown", "batch=%" PRIu64 " steps=%u", o->batch->id, o->pace.steps);
+    }
+    for (uint32_t i = 0; i < o->go->chosen_count; i++)
+        o->batch->blocks[o->go->chosen[i].at].again = true;
+    let_go_written(o->go);
+}
+
+/* Who may take a turn now, whether or not he had one. */
+static void may_take(void *arg, uint32_t at, struct bitmap *slots)
+{
+    const struct control_rollout *o = arg;
+    const struct open_block *b = &o->batch->blocks[at];
+    struct bitmap closed;
+    *slots = (struct bitmap){{0}};
+    if (!b->remaining)
+        return;
+    *slots = released(o, b);
+    if (o->time) {
+        control_time_closed(o->time, b->block, &closed);
+        bitmap_and_not(slots, &closed);
+    }
+    for (unsigned i = 0; b->cells && i < b->span; i++)
+        if (state_of(b->cells[i]) >= STATE_SENT)
+            bitmap_clear(slots, b->first + i);
+}
+
+static void write_turns(struct control_rollout *o)
+{
+    int32_t blocks[LET_GO_BLOCKS];
+    struct slice slots[LET_GO_BLOCKS];
+    struct bitmap gone[LET_GO_BLOCKS];
+    uint32_t n = o->go->chosen_count;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct let_go_choice *c = &o->go->chosen[i];
+        gone[i] = o->go->blocks[c->at].gone;
+        bitmap_or(&gone[i], &c->slots);
+        blocks[i] = (int32_t)o->batch->blocks[c->at].block;
+        slots[i] = (struct slice){gone[i].bytes, sizeof gone[i].bytes};
+    }
+    struct db_pace pace = {.steps = o->stepped.steps, .ended = o->stepped.ended, .succeeded = o->stepped.succeeded};
+    struct pg_txn *txn = fenced(o);
+    db_control_let_go(txn, o->batch->id, &pace, blocks, slots, n);
+    o->writing = true;
+    submit(o, txn, turns_written);
+}
+
+/* Gives the turns that are due, unless the last ones are still on their way to Redis. */
+static void give_turns(struct control_rollout *o, const struct rollout_counts *counts, bool held)
+{
+    int64_t now_us = clock_mono_us();
+    if (held) {
+        pace_due(&o->pace, now_us, false);
+        return;
+    }
+    if (!o->batch->handed || o->go->fresh_count)
+        return;
+    uint32_t due = pace_due(&o->pace, now_us, true), n = let_go_choose(o->go, due, may_take, o);
+    pace_taken(&o->pace, n, n < due && o->go->cursor == o->go->count);
+    o->stepped = o->pace;
+    if (pace_may_step(&o->pace, counts->all))
+        pace_step(&o->stepped, counts->all);
+    if (n || o->stepped.steps != o->pace.steps)
+        write_turns(o);
+}
+
+/* --- the clock ---------------------------------------------------------------------------------------------------- */
+
+static void look(struct control_rollout *o, bool held, int64_t now_us)
 {
     struct rollout_counts counts;
     count_all(o, &counts);
@@ -317,22 +482,29 @@ static void look(struct control_rollout *o, bool held, int64_t now_ms)
         act(o, &v);
         return;
     }
-    if (held || rollout_next(&o->plan, &counts, o->wave, o->wave_ms, o->by_hand, now_ms) == o->wave)
-        return;
-    struct pg_txn *txn = fenced(o);
-    db_control_wave(txn, o->batch->id, o->wave + 1, now_ms);
-    o->writing = true;
-    submit(o, txn, wave_written);
+    int64_t since_ms = (now_us - o->wave_us) / 1000;
+    if (!held && rollout_next(&o->plan, &counts, o->wave, since_ms, o->by_hand) != o->wave) {
+        struct pg_txn *txn = fenced(o);
+        db_control_wave(txn, o->batch->id, o->wave + 1);
+        o->writing = true;
+        submit(o, txn, wave_written);
+    } else if (o->go) {
+        give_turns(o, &counts, held);
+    }
 }
 
-bool control_rollout_tick(struct control_rollout *o, bool held)
+bool control_rollout_tick(struct control_rollout *o, bool held, const struct control_time *time)
 {
-    int64_t now_ms = clock_wall_ms();
-    if (!o->reading && !o->writing && (o->request < 0 || o->request < o->wanted) && now_ms >= o->read_ms)
+    int64_t now_us = clock_mono_us();
+    o->time = time;
+    if (!o->reading && !o->writing && (o->request < 0 || o->request < o->wanted) && now_us >= o->read_us)
         read_state(o);
-    if (o->request >= 0 && o->request >= o->wanted && !o->writing && now_ms >= o->look_ms && !o->batch->canceling) {
-        o->look_ms = now_ms + ROLLOUT_LOOK_MS;
-        look(o, held, now_ms);
+    if (o->known && !o->wave && time && control_time_early(time))
+        o->wave_us = now_us; /* the first wave is out when its time has come */
+    if (o->request >= 0 && o->request >= o->wanted && !o->reading && !o->writing && now_us >= o->look_us &&
+        !o->batch->canceling) {
+        o->look_us = now_us + ROLLOUT_LOOK_MS * 1000;
+        look(o, held, now_us);
     }
     bool news = o->news;
     o->news = false;

@@ -1,16 +1,17 @@
-/* Waves and thresholds of a steered batch, carried out: see dispatcher/rollout.h for the policy.
- * Owns: struct control_rollout. May call: lib/store/db_control, db_device, dispatcher/rollout, leader_fold,
- * leader_reign. Loop rule: non-blocking.
+/* Waves, thresholds and rate of a steered batch, carried out: see dispatcher/rollout.h and pace.h for the policy.
+ * Owns: struct control_rollout. May call: lib/store/db_control, db_device, dispatcher/rollout, pace, wave_order,
+ * let_go, control_time, leader_fold, leader_reign. Loop rule: non-blocking.
  *
- * A wave is written down before it is released, and a threshold's verdict is written as if somebody had asked for it:
- * so the next leader goes on from there. Devices are counted in the order of registration, so that nothing need be
- * stored of who is in which wave. */
+ * A wave is written down before it is released, and so is who has his turn; a threshold's verdict is written as if
+ * somebody had asked for it: so the next leader goes on from there. How long a wave is out is measured without the
+ * clock on the wall, which may be set. */
 #ifndef MUSTER_DISPATCHER_CONTROL_ROLLOUT_H
 #define MUSTER_DISPATCHER_CONTROL_ROLLOUT_H
 
+#include "dispatcher/control_time.h"
 #include "dispatcher/leader_reign.h"
 
-#define ROLLOUT_LOOK_MS 200 /* how often outcomes are counted */
+#define ROLLOUT_LOOK_MS 200 /* how often outcomes are counted, and turns are given */
 
 struct control_rollout;
 
@@ -22,8 +23,13 @@ void control_rollout_asked(struct control_rollout *o, int32_t request);
 /* Whether it is read as of this request, or later. */
 bool control_rollout_known(const struct control_rollout *o, int32_t request);
 /* Counts, when it is time; true when the batch is to be released further, or less of it, or what was asked is read.
- * `held`: nothing is sent now, so no further wave is released. */
-bool control_rollout_tick(struct control_rollout *o, bool held);
+ * `held`: nothing is sent now, so no further wave is released, and nobody has a turn. `time`: whose windows are closed;
+ * NULL: there are none. */
+bool control_rollout_tick(struct control_rollout *o, bool held, const struct control_time *time);
+/* Somebody is let go and not routed yet: his block says `again`. */
+bool control_rollout_fresh(const struct control_rollout *o);
+/* See control_routes. */
+bool control_rollout_routes(struct control_rollout *o, const struct open_block *b, struct bitmap *only);
 bool control_rollout_less(const struct control_rollout *o);
 bool control_rollout_more(const struct control_rollout *o);
 void control_rollout_released(struct control_rollout *o);

@@ -70,6 +70,18 @@ bool control_time_more(const struct control_time *t)
     return t->more;
 }
 
+bool control_time_early(const struct control_time *t)
+{
+    return t->early;
+}
+
+void control_time_closed(const struct control_time *t, uint32_t block, struct bitmap *out)
+{
+    *out = (struct bitmap){{0}};
+    if (t->steer.window)
+        schedule_closed(&t->schedule, block, out);
+}
+
 void control_time_released(struct control_time *t)
 {
     t->more = t->less = false;
@@ -208,7 +220,8 @@ bool control_time_tick(struct control_time *t)
 {
     int64_t now_ms = clock_wall_ms();
     bool was_early = t->early;
-    t->early = now_ms < t->steer.not_before_ms;
+    t->early =
+        t->early && now_ms < t->steer.not_before_ms; /* what has begun goes on, also when the clock is set back */
     bool news = was_early != t->early;
     if (t->steer.window) {
         struct schedule_turn turn = schedule_turn(&t->schedule, now_ms);

@@ -124,7 +124,7 @@ static struct open_block *pick_block(struct open_batch *batch)
 {
     while (batch->route_next < batch->block_count) {
         struct open_block *b = &batch->blocks[batch->route_next++];
-        if (b->remaining)
+        if (b->remaining && (!batch->partial || b->again))
             return b;
     }
     return NULL;

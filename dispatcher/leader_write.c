@@ -138,6 +138,12 @@ static void put_closed(struct reign *r, struct write_job *job, struct pg_txn *tx
     if (keyed_count)
         db_supersede_closed(txn, keyed, keyed_count);
     db_open_closed(txn, ids, counts, n, clock_wall_ms());
+    size_t rollouts = 0;
+    for (size_t i = 0; i < n; i++)
+        if (job->closed[i]->keep_cells)
+            ids[rollouts++] = ids[i];
+    if (rollouts)
+        db_control_forget(txn, ids, rollouts);
     free(counts);
     job->closed_count = n;
     job->anything = true;

@@ -286,10 +286,16 @@ unsigned open_block_apply(struct open_set *set, struct open_block *b, enum comma
     return changes;
 }
 
-void open_block_string(const struct open_block *b, struct buf *out)
+struct bitmap open_block_bitmap(const struct open_block *b)
 {
     struct bitmap targets = {{0}};
     memcpy(targets.bytes + b->first / 8, b->targets, b->span / 8);
+    return targets;
+}
+
+void open_block_string(const struct open_block *b, struct buf *out)
+{
+    struct bitmap targets = open_block_bitmap(b);
     size_t start = buf_len(out);
     enum command_state unsent = b->batch->held ? STATE_HELD : STATE_QUEUED;
     state_string_put(out, &targets, state_byte(unsent, 0));

@@ -29,6 +29,7 @@ struct open_block {
     uint16_t remaining;     /* commands that are not terminal */
     uint16_t dirty;         /* commands changed since the last fold */
     bool due;               /* stands in the list of those to fold now */
+    bool again;             /* to be routed although it was: more of it may be sent */
     bool settled;           /* complete, stored and counted */
     int64_t changed_ms;     /* last change, and */
     int64_t dirty_ms;       /* first one since the last fold */
@@ -72,6 +73,7 @@ struct open_batch {
     uint32_t looking;                 /* when so many blocks have been looked at */
     uint32_t busy;                    /* moves in flight that name it: it must not go away */
     uint32_t route_next, routing;     /* next block to route; blocks in flight */
+    bool partial;                     /* only blocks that say `again` are being routed */
     bool route_failed;                /* some move of the routing failed: once more */
     uint32_t remaining;               /* commands that are not terminal */
     uint32_t unsettled;               /* blocks not yet settled */
@@ -126,6 +128,8 @@ unsigned open_block_apply(struct open_set *set, struct open_block *b, enum comma
 /* State byte of an addressed command, else 0. */
 uint8_t open_block_state(const struct open_block *b, unsigned slot);
 bool open_block_targets(const struct open_block *b, unsigned slot);
+/* All whom it addresses in the block. */
+struct bitmap open_block_bitmap(const struct open_block *b);
 /* Appends the state string to open the block in Redis with: what a worker had unsent is QUEUED again; of a held batch
  * HELD. */
 void open_block_string(const struct open_block *b, struct buf *out);

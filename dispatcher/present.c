@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "dispatcher/pace.h"
 #include "lib/base/clock.h"
 #include "proto/command_id.h"
 
@@ -77,6 +78,14 @@ static Muster__V1__BatchControl *present_control(struct arena *a, const struct d
     return c;
 }
 
+static uint32_t present_rate(const Muster__V1__Rate *rate, uint32_t steps)
+{
+    struct pace pace;
+    pace_read(&pace, rate);
+    pace.steps = steps;
+    return (uint32_t)(pace_rate(&pace) * (double)pace_per_ms(rate) + 0.5);
+}
+
 Muster__V1__Batch *present_batch(struct arena *a, const struct db_batch *batch, const uint32_t *counts)
 {
     Muster__V1__Batch *b;
@@ -100,6 +109,8 @@ Muster__V1__Batch *present_batch(struct arena *a, const struct db_batch *batch, 
     b->supersede_key = copy(a, batch->supersede_key);
     if (batch->steering.len)
         b->steering = muster__v1__steering__unpack(arena_allocator(a), batch->steering.len, batch->steering.data);
+    if (b->control && b->steering && b->steering->rate)
+        b->control->rate = present_rate(b->steering->rate, batch->rate_steps);
     return b;
 }
 

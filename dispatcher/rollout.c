@@ -2,21 +2,23 @@
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
-static uint32_t size_of(const Muster__V1__Wave *w, uint32_t devices)
+static uint32_t size_of(const Muster__V1__Wave *w, uint32_t devices, uint32_t canary)
 {
+    if (w->size_case == MUSTER__V1__WAVE__SIZE_GROUP || w->size_case == MUSTER__V1__WAVE__SIZE_FILTER)
+        return canary;
     if (w->size_case == MUSTER__V1__WAVE__SIZE_PERCENT)
         return (uint32_t)(((uint64_t)devices * w->percent + 99) / 100);
     return w->size_case == MUSTER__V1__WAVE__SIZE_DEVICES ? w->devices : devices;
 }
 
-void rollout_read(struct rollout *r, const Muster__V1__Steering *in, uint32_t devices)
+void rollout_read(struct rollout *r, const Muster__V1__Steering *in, uint32_t devices, uint32_t canary)
 {
     uint64_t limit = 0;
     *r = (struct rollout){0};
     for (size_t i = 0; i < in->n_waves && i < ROLLOUT_WAVES; i++) {
         const Muster__V1__Wave *w = in->waves[i];
         struct rollout_wave *out = &r->wave[r->waves++];
-        limit += i + 1 == in->n_waves ? devices : size_of(w, devices);
+        limit += i + 1 == in->n_waves ? devices : size_of(w, devices, canary);
         out->limit = limit > devices ? devices : (uint32_t)limit;
         if (w->release_case == MUSTER__V1__WAVE__RELEASE_SUCCESS_PERCENT)
             out->success_percent = w->success_percent;
@@ -40,15 +42,15 @@ bool rollout_too_large(const struct rollout *r, uint32_t devices)
 
 /* --- waves -------------------------------------------------------------------------------------------------------- */
 
-uint32_t rollout_next(const struct rollout *r, const struct rollout_counts *counts, uint32_t wave, int64_t released_ms,
-                      uint32_t by_hand, int64_t now_ms)
+uint32_t rollout_next(const struct rollout *r, const struct rollout_counts *counts, uint32_t wave, int64_t since_ms,
+                      uint32_t by_hand)
 {
     if (wave + 1 >= r->waves)
         return wave;
     const struct rollout_wave *next = &r->wave[wave + 1];
     uint64_t succeeded = counts->all[STATE_SUCCEEDED];
     bool enough = next->success_percent && succeeded * 100 >= (uint64_t)r->wave[wave].limit * next->success_percent;
-    bool time = next->after_ms && now_ms >= released_ms + next->after_ms;
+    bool time = next->after_ms && since_ms >= next->after_ms;
     return enough || time || by_hand > wave ? wave + 1 : wave;
 }
 

@@ -27,8 +27,8 @@ struct rollout {
     } threshold[ROLLOUT_THRESHOLDS];
 };
 
-/* Of a batch of `devices`; the steering was checked. The limits: see Wave. */
-void rollout_read(struct rollout *r, const Muster__V1__Steering *in, uint32_t devices);
+/* Of a batch of `devices`, so many of them in the canary group; the steering was checked. The limits: see Wave. */
+void rollout_read(struct rollout *r, const Muster__V1__Steering *in, uint32_t devices, uint32_t canary);
 /* Whether a wave before the last reaches all devices, so that nothing is left for the next. */
 bool rollout_too_large(const struct rollout *r, uint32_t devices);
 
@@ -37,10 +37,10 @@ struct rollout_counts {
     uint32_t all[STATE_COUNT];
     uint32_t platform[ROLLOUT_PLATFORMS][STATE_COUNT];
 };
-/* The wave that may be out at `now_ms`: `wave`, released at `released_ms`, or the next one. `by_hand`: the highest one
- * that somebody has released. */
-uint32_t rollout_next(const struct rollout *r, const struct rollout_counts *counts, uint32_t wave, int64_t released_ms,
-                      uint32_t by_hand, int64_t now_ms);
+/* The wave that may be out: `wave`, released `since_ms` ago, or the next one. `by_hand`: the highest one that somebody
+ * has released. */
+uint32_t rollout_next(const struct rollout *r, const struct rollout_counts *counts, uint32_t wave, int64_t since_ms,
+                      uint32_t by_hand);
 
 struct rollout_verdict {
     bool pause, abort;

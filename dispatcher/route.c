@@ -37,6 +37,8 @@ struct outbox {
 struct route_move {
     struct reign *reign;
     struct open_block *block;
+    bool some; /* workers are told of these only: of the others they have been told */
+    struct bitmap only;
 };
 
 static void outbox_free(struct outbox *o)
@@ -85,11 +87,23 @@ void router_add(struct reign *r, struct open_batch *batch)
 void router_again(struct reign *r, struct open_batch *batch)
 {
     batch->route_next = 0;
+    batch->partial = false;
     queue_set_spec(&r->queue, batch, false);
     batch->handed = false;
     if (!batch->routing)
         batch->route_failed = false;
     queue_add(&r->queue, batch);
+}
+
+void router_some(struct reign *r, struct open_batch *batch)
+{
+    if (!batch->handed || !batch->spec || batch->rebuild || batch->routing || !list_empty(&batch->queue))
+        return;
+    batch->route_next = 0;
+    batch->partial = true;
+    batch->handed = false;
+    queue_add(&r->queue, batch);
+    router_pump(r);
 }
 
 void router_remove(struct reign *r, struct open_batch *batch)
@@ -198,17 +212,23 @@ static struct outbox *get_outbox(struct router *router, uint16_t worker, enum li
     return o;
 }
 
-static void collect(struct reign *r, const struct open_block *b, const struct live_routed *routed)
+static void collect(struct reign *r, const struct route_move *m, const struct live_routed *to)
 {
+    const struct open_block *b = m->block;
+    struct bitmap slots = to->slots;
+    if (m->some)
+        bitmap_and(&slots, &m->only);
+    if (m->some && bitmap_next(&slots, 0) == BLOCK_SLOTS)
+        return;
     struct router *router = r->router;
     struct open_batch *batch = b->batch;
-    struct outbox *o = get_outbox(router, routed->worker, batch_class(batch));
+    struct outbox *o = get_outbox(router, to->worker, batch_class(batch));
     struct inbox_item item = {.kind = batch->hold ? INBOX_RELEASE : INBOX_ROUTE,
                               .batch = batch->id,
                               .number = batch->hold,
                               .tenant = batch->tenant,
                               .block = b->block};
-    memcpy(item.slots, routed->slots.bytes, sizeof item.slots);
+    memcpy(item.slots, slots.bytes, sizeof item.slots);
     inbox_put(&o->items, &item);
     struct open_batch *last = NULL;
     if (buf_len(&o->batches))
@@ -219,7 +239,7 @@ static void collect(struct reign *r, const struct open_block *b, const struct li
     }
     if (o->items.failed || o->batches.failed)
         abort();
-    r->figures->routed_commands += bitmap_count(&routed->slots);
+    r->figures->routed_commands += bitmap_count(&slots);
     if (buf_len(&o->items) >= ROUTE_ENTRY_BYTES)
         push(r, o);
     else if (!ev_is_active(&router->flush)) {
@@ -250,7 +270,7 @@ static void routed(void *arg, enum err err, const struct live_routed *routes, si
     if (err)
         fail_batch(r, m.block->batch);
     for (size_t i = 0; !err && i < count; i++)
-        collect(r, m.block, &routes[i]);
+        collect(r, &m, &routes[i]);
     r->figures->routed_blocks++;
     step_end(r, m.block->batch);
     router_pump(r);
@@ -265,9 +285,12 @@ static void route_block(struct reign *r, struct open_block *b)
     open_block_string(b, &states);
     if (!m || states.failed)
         abort();
-    if (b->batch->control)
+    *m = (struct route_move){.reign = reign_hold(r), .block = b};
+    if (b->batch->control) {
         control_mask(b->batch->control, b, &states);
-    *m = (struct route_move){reign_hold(r), b};
+        m->some = control_routes(b->batch->control, b, &m->only) && b->batch->partial;
+    }
+    b->again = false;
     b->batch->touched = true;
     r->router->under_way++;
     step_begin(b->batch);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "dispatcher/pace.h"
 #include "dispatcher/rollout.h"
 #include "dispatcher/validate.h"
 
@@ -116,6 +117,32 @@ static void check_rollout(struct status *st, const Muster__V1__Steering *in)
     }
 }
 
+static void check_growth(struct status *st, const Muster__V1__Rate *rate)
+{
+    const Muster__V1__RateGrowth *g = rate->growth;
+    if (g->percent <= 100 || g->percent > PACE_GROWTH_MAX)
+        status_violation(st, "steering.rate.growth.percent", "must be 101 to %d", PACE_GROWTH_MAX);
+    if (!g->devices)
+        status_violation(st, "steering.rate.growth.devices", "must be at least 1");
+    if (g->success_percent < 1 || g->success_percent > 100)
+        status_violation(st, "steering.rate.growth.success_percent", "must be 1 to 100");
+    if (g->maximum && (g->maximum < rate->devices || g->maximum > PACE_DEVICES_MAX))
+        status_violation(st, "steering.rate.growth.maximum", "must be %u (the rate's devices) to %d", rate->devices,
+                         PACE_DEVICES_MAX);
+}
+
+static void check_rate(struct status *st, const Muster__V1__Rate *rate)
+{
+    int64_t ms = PACE_PER_MIN_MS;
+    if (rate->devices < 1 || rate->devices > PACE_DEVICES_MAX)
+        status_violation(st, "steering.rate.devices", "must be 1 to %d", PACE_DEVICES_MAX);
+    if (rate->per &&
+        (!validate_duration(&ms, rate->per->seconds, rate->per->nanos) || ms < PACE_PER_MIN_MS || ms > PACE_PER_MAX_MS))
+        status_violation(st, "steering.rate.per", "must be 1 second to 1 hour");
+    if (rate->growth)
+        check_growth(st, rate);
+}
+
 static uint32_t percent_of_waves(const Muster__V1__Steering *in)
 {
     uint32_t percent = 0;
@@ -137,7 +164,7 @@ void steering_check(struct status *st, const Muster__V1__Steering *in, int64_t n
     }
     check_rollout(st, in);
     if (in->rate)
-        status_violation(st, "steering.rate", "is not available yet");
+        check_rate(st, in->rate);
     if (st->code != STATUS_OK)
         return;
     if (percent_of_waves(in) > 100) {
@@ -178,7 +205,7 @@ void steering_read(struct db_steer *out, const Muster__V1__Steering *in, Muster_
         out->not_before_ms = 0;
     if (in->window)
         read_window(out, in->window);
-    out->rollout = in->n_waves || in->n_thresholds;
+    out->rollout = in->n_waves || in->n_thresholds || in->rate;
     out->waves = (int32_t)in->n_waves;
     if (!in->timeouts)
         return;

@@ -8,6 +8,7 @@
 #include "dispatcher/accept.h"
 #include "dispatcher/guard.h"
 #include "dispatcher/leader.h"
+#include "dispatcher/pace.h"
 #include "dispatcher/present.h"
 #include "dispatcher/quota.h"
 #include "dispatcher/request.h"
@@ -571,10 +572,29 @@ static void check_waves(const struct submit *s, struct status *st)
     struct rollout plan;
     if (st->code != STATUS_OK || !s->job.batch.steering.len || !s->job.batch.steer.rollout)
         return;
-    rollout_read(&plan, s->in->steering, s->job.batch.device_count);
+    rollout_read(&plan, s->in->steering, s->job.batch.device_count, 0);
     if (rollout_too_large(&plan, s->job.batch.device_count))
         status_set(st, STATUS_FAILED_PRECONDITION, "WAVES_TOO_LARGE", "nothing of %u devices is left for the last wave",
                    s->job.batch.device_count);
+}
+
+/* Whether everybody can have his turn in time. */
+static void check_rate(const struct submit *s, struct status *st)
+{
+    const struct db_accept *b = &s->job.batch;
+    if (st->code != STATUS_OK || !s->in->steering || !s->in->steering->rate)
+        return;
+    struct pace pace;
+    pace_read(&pace, s->in->steering->rate);
+    double takes_ms = pace_least_ms(&pace, b->device_count);
+    int64_t begin_ms = b->steer.not_before_ms > b->created_ms ? b->steer.not_before_ms : b->created_ms;
+    int64_t end_ms = b->steer.deliver_by_ms ? b->steer.deliver_by_ms : b->expires_ms;
+    if (takes_ms < (double)(end_ms - begin_ms))
+        return;
+    status_set(st, STATUS_FAILED_PRECONDITION, "RATE_TOO_SLOW",
+               "%u devices take %.0f seconds at this rate, and there are %.0f", b->device_count, takes_ms / 1000,
+               (double)(end_ms - begin_ms) / 1000);
+    status_metadata(st, "seconds", "%.0f", takes_ms / 1000);
 }
 
 static void on_resolved(struct resolution *res)
@@ -592,6 +612,7 @@ static void on_resolved(struct resolution *res)
     }
     check_target(s, &s->refusal);
     check_waves(s, &s->refusal);
+    check_rate(s, &s->refusal);
     if (s->refusal.code != STATUS_OK && s->in->validate_only) {
         fail(s, &s->refusal);
     } else if (s->refusal.code != STATUS_OK) {

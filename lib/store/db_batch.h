@@ -26,6 +26,7 @@ struct db_batch {
     int64_t not_before_ms;
     uint32_t waves_released;
     uint32_t stopped, cohorts_canceled; /* by thresholds: bit n for platform n */
+    uint32_t rate_steps;                /* how often its rate has grown */
     int64_t handled_ms;                 /* when all was that was asked for before; 0: never */
     const char *supersede_key;
     bool held;     /* for approval, or to cool off: see db_guard.h */

@@ -1,5 +1,7 @@
 #include "lib/store/db_control.h"
 
+#include <string.h>
+
 void db_control_pause(struct pg_txn *txn, int32_t tenant, int64_t batch, bool paused, const char *reason,
                       int64_t now_ms, int64_t key)
 {
@@ -90,7 +92,7 @@ void db_control_rollout(struct pg_txn *txn, uint64_t batch)
 {
     static const struct pg_stmt stmt = {"control_rollout",
                                         "SELECT steering, wave, by_hand, stopped, freed, acted, wave_ms, request,"
-                                        " canceled"
+                                        " canceled, rate_steps, rate_ended, rate_succeeded, paced_ms, server_ms()"
                                         " FROM batch_control WHERE batch_id = $1::bigint"};
     pg_txn_add(txn, &stmt);
     pg_put_int8(txn, (int64_t)batch);
@@ -105,19 +107,68 @@ void db_control_rollout_read(const struct pg_result *r, int row, struct db_rollo
                                .freed = (uint32_t)pg_int(r, row, 4),
                                .acted = (uint32_t)pg_int(r, row, 5),
                                .wave_ms = pg_int(r, row, 6),
+                               .now_ms = pg_int(r, row, 13),
                                .request = (int32_t)pg_int(r, row, 7),
-                               .canceled = (uint32_t)pg_int(r, row, 8)};
+                               .canceled = (uint32_t)pg_int(r, row, 8),
+                               .pace = {.steps = (uint32_t)pg_int(r, row, 9),
+                                        .ended = (uint32_t)pg_int(r, row, 10),
+                                        .succeeded = (uint32_t)pg_int(r, row, 11),
+                                        .last_ms = pg_int(r, row, 12)}};
 }
 
-void db_control_wave(struct pg_txn *txn, uint64_t batch, uint32_t wave, int64_t now_ms)
+void db_control_wave(struct pg_txn *txn, uint64_t batch, uint32_t wave)
 {
     static const struct pg_stmt stmt = {"control_wave",
-                                        "UPDATE batch_control SET wave = $2::integer, wave_ms = $3::bigint"
+                                        "UPDATE batch_control SET wave = $2::integer, wave_ms = server_ms()"
                                         " WHERE batch_id = $1::bigint AND wave < $2::integer"};
     pg_txn_add(txn, &stmt);
     pg_put_int8(txn, (int64_t)batch);
     pg_put_int4(txn, (int32_t)wave);
-    pg_put_int8(txn, now_ms);
+}
+
+void db_control_parts(struct pg_txn *txn, uint64_t batch)
+{
+    static const struct pg_stmt stmt = {"control_parts", "SELECT kind, block, slots FROM batch_part"
+                                                         " WHERE batch_id = $1::bigint ORDER BY kind, block"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8(txn, (int64_t)batch);
+}
+
+bool db_control_part_read(const struct pg_result *r, int row, struct db_control_part *out)
+{
+    struct slice slots = pg_bytes(r, row, 2);
+    *out = (struct db_control_part){.kind = (int)pg_int(r, row, 0), .block = (uint32_t)pg_int(r, row, 1)};
+    if (slots.len != sizeof out->slots.bytes)
+        return false;
+    memcpy(out->slots.bytes, slots.data, sizeof out->slots.bytes);
+    return true;
+}
+
+void db_control_let_go(struct pg_txn *txn, uint64_t batch, const struct db_pace *pace, const int32_t *blocks,
+                       const struct slice *slots, size_t n)
+{
+    static const struct pg_stmt stmt = {
+        "control_let_go", "WITH c AS (UPDATE batch_control SET rate_steps = $2::integer, rate_ended = $3::integer,"
+                          " rate_succeeded = $4::integer, paced_ms = server_ms() WHERE batch_id = $1::bigint)"
+                          " INSERT INTO batch_part (batch_id, kind, block, slots)"
+                          " SELECT $1::bigint, 3, u.block, u.slots FROM unnest($5::integer[], $6::bytea[])"
+                          " AS u (block, slots)"
+                          " ON CONFLICT (batch_id, kind, block) DO UPDATE SET slots = excluded.slots"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8(txn, (int64_t)batch);
+    pg_put_int4(txn, (int32_t)pace->steps);
+    pg_put_int4(txn, (int32_t)pace->ended);
+    pg_put_int4(txn, (int32_t)pace->succeeded);
+    pg_put_int4_array(txn, blocks, n);
+    pg_put_bytea_array(txn, slots, n);
+}
+
+void db_control_forget(struct pg_txn *txn, const int64_t *batches, size_t n)
+{
+    static const struct pg_stmt stmt = {"control_forget",
+                                        "DELETE FROM batch_part WHERE batch_id = ANY ($1::bigint[]) AND kind = 3"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8_array(txn, batches, n);
 }
 
 void db_control_stop(struct pg_txn *txn, uint64_t batch, const struct db_stop *stop, int64_t now_ms)

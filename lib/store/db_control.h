@@ -41,13 +41,32 @@ void db_control_handled(struct pg_txn *txn, const int64_t *batches, const int32_
 struct db_rollout {
     struct slice steering; /* encoded muster.v1.Steering; borrowed from the result */
     uint32_t wave, by_hand, stopped, freed, canceled, acted;
-    int64_t wave_ms;
-    int32_t request; /* that this is the state of */
+    int64_t wave_ms, now_ms; /* when the wave was released (0: it is the first), and now, by the server's clock */
+    int32_t request;         /* that this is the state of */
+    struct db_pace {
+        uint32_t steps, ended, succeeded;
+        int64_t last_ms; /* when somebody had a turn last, by the server's clock; 0: nobody yet */
+    } pace;
 };
 void db_control_rollout(struct pg_txn *txn, uint64_t batch);
 void db_control_rollout_read(const struct pg_result *r, int row, struct db_rollout *out);
 /* Fenced: the wave is about to be released. */
-void db_control_wave(struct pg_txn *txn, uint64_t batch, uint32_t wave, int64_t now_ms);
+void db_control_wave(struct pg_txn *txn, uint64_t batch, uint32_t wave);
+/* Parts of the batch's devices, block by block, by kind and block. */
+enum db_part { DB_PART_CANARY = 1, DB_PART_JOINED, DB_PART_LET_GO };
+struct db_control_part {
+    int kind; /* enum db_part */
+    uint32_t block;
+    struct bitmap slots;
+};
+void db_control_parts(struct pg_txn *txn, uint64_t batch);
+/* False when the row makes no sense. */
+MUST_CHECK bool db_control_part_read(const struct pg_result *r, int row, struct db_control_part *out);
+/* Fenced: who had a turn in these blocks (all who ever had one), and how the pace is, now. */
+void db_control_let_go(struct pg_txn *txn, uint64_t batch, const struct db_pace *pace, const int32_t *blocks,
+                       const struct slice *slots, size_t n);
+/* Fenced: the batches are closed: who had a turn is of no use any more. */
+void db_control_forget(struct pg_txn *txn, const int64_t *batches, size_t n);
 /* What thresholds (bits of `acted`) do: stop platforms (bits), cancel the batch for some, pause it, or cancel it. */
 struct db_stop {
     uint32_t platforms, canceled, acted;

@@ -77,7 +77,7 @@ static void limits_follow_from_sizes(void **unused)
         struct made m = {0};
         struct rollout r;
         make(&m, cases[i].waves, 3);
-        rollout_read(&r, &m.in, cases[i].devices);
+        rollout_read(&r, &m.in, cases[i].devices, 0);
         for (int w = 0; w < 3; w++)
             assert_int_equal(r.wave[w].limit, cases[i].limits[w]);
         assert_int_equal(rollout_too_large(&r, cases[i].devices), cases[i].too_large);
@@ -90,24 +90,23 @@ static void a_wave_is_released_at_its_edge(void **unused)
     static const struct {
         enum release release;
         uint32_t value, succeeded, by_hand;
-        int64_t now_ms;
+        int64_t since_ms;
         uint32_t next;
     } cases[] = {
-        {SUCCESS, 90, 8, 0, 0, 0},      {SUCCESS, 90, 9, 0, 0, 1}, /* of ten devices */
-        {SUCCESS, 100, 9, 0, 0, 0},     {SUCCESS, 100, 10, 0, 0, 1},
-        {AFTER, 60, 10, 0, 160999, 0},  {AFTER, 60, 0, 0, 161000, 1}, /* released at 101,000 */
-        {HAND, 0, 10, 0, 1ll << 50, 0}, {HAND, 0, 0, 1, 0, 1},
-        {SUCCESS, 90, 0, 1, 0, 1},      {AFTER, 60, 0, 1, 0, 1}, /* by hand before it is due */
-        {AFTER, 60, 0, 0, 0, 0},                                 /* the clock went back */
+        {SUCCESS, 90, 8, 0, 0, 0},   {SUCCESS, 90, 9, 0, 0, 1}, /* of ten devices */
+        {SUCCESS, 100, 9, 0, 0, 0},  {SUCCESS, 100, 10, 0, 0, 1},    {AFTER, 60, 10, 0, 59999, 0},
+        {AFTER, 60, 0, 0, 60000, 1}, {HAND, 0, 10, 0, 1ll << 50, 0}, {HAND, 0, 0, 1, 0, 1},
+        {SUCCESS, 90, 0, 1, 0, 1},   {AFTER, 60, 0, 1, 0, 1}, /* by hand before it is due */
+        {AFTER, 60, 0, 0, -1000, 0},                          /* its time has not begun */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct made m = {0};
         struct rollout r;
         struct rollout_counts counts = {.all = {[STATE_SUCCEEDED] = cases[i].succeeded}};
         make(&m, (const struct wave[]){{'d', 10, NONE, 0}, {'r', 0, cases[i].release, cases[i].value}}, 2);
-        rollout_read(&r, &m.in, 1000);
-        assert_int_equal(rollout_next(&r, &counts, 0, 101000, cases[i].by_hand, cases[i].now_ms), cases[i].next);
-        assert_int_equal(rollout_next(&r, &counts, 1, 101000, 9, 1ll << 50), 1); /* there is no third */
+        rollout_read(&r, &m.in, 1000, 0);
+        assert_int_equal(rollout_next(&r, &counts, 0, cases[i].since_ms, cases[i].by_hand), cases[i].next);
+        assert_int_equal(rollout_next(&r, &counts, 1, 1ll << 50, 9), 1); /* there is no third */
     }
 }
 
@@ -143,7 +142,7 @@ static void a_threshold_is_reached_at_its_edge(void **unused)
             c[STATE_SUCCEEDED] = cases[i].succeeded;
             c[STATE_EXPIRED] = c[STATE_CANCELED] = 1000; /* no outcomes */
             m.threshold[0].per_platform = platform;
-            rollout_read(&r, &m.in, 1000);
+            rollout_read(&r, &m.in, 1000, 0);
             struct rollout_verdict v = rollout_judge(&r, &counts, 0, 0, 0);
             assert_int_equal(v.abort, cases[i].reached && !platform);
             assert_int_equal(v.stop, 0);
@@ -153,7 +152,7 @@ static void a_threshold_is_reached_at_its_edge(void **unused)
             if (!platform)
                 continue;
             m.threshold[0].action = MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE;
-            rollout_read(&r, &m.in, 1000);
+            rollout_read(&r, &m.in, 1000, 0);
             v = rollout_judge(&r, &counts, 0, 0, 0);
             assert_int_equal(v.stop, cases[i].reached ? 1u << 5 : 0);
             assert_int_equal(v.cancel, 0);
@@ -179,7 +178,7 @@ static void what_is_canceled_is_not_stopped(void **unused)
         m.threshold[i].action = i ? MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_ABORT
                                   : MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE;
     }
-    rollout_read(&r, &m.in, 1000);
+    rollout_read(&r, &m.in, 1000, 0);
     counts.platform[1][STATE_FAILED] = 1;
     counts.platform[1][STATE_SUCCEEDED] = 9;
     counts.platform[5][STATE_FAILED] = 5;
