@@ -23,6 +23,9 @@ void steering_flags_table(struct steering_flags *f, struct arg_flag out[STEERING
          3456000000},
         {"wave", ARG_LIST, &f->waves, "SIZE[:WHEN]",
          "a wave: 1%, 500 or rest, then e.g. 10%:success=95, 20%:after=1h, rest:hand", 0, 0},
+        {"canary", ARG_TEXT, &f->canary, "GROUP",
+         "its members are the first wave; without --wave the rest goes by hand", 0, 0},
+        {"canary-filter", ARG_TEXT, &f->canary_filter, "FILTER", "the same with those that match", 0, 0},
         {"rate", ARG_TEXT, &f->rate, "N[/s|/m|/h]", "send no faster: so many devices a second (minute, hour)", 0, 0},
         {"rate-growth", ARG_TEXT, &f->rate_growth, "PERCENT@N:SUCCESS[:MAX]",
          "to PERCENT after N outcomes, SUCCESS percent of them good: 150%@1000:95", 0, 0},
@@ -212,11 +215,30 @@ static Muster__V1__Rate *read_rate(struct invocation *inv, const struct steering
     return rate;
 }
 
+static Muster__V1__Wave *canary(struct invocation *inv, const struct steering_flags *f)
+{
+    Muster__V1__Wave *w = invocation_alloc(inv, sizeof *w);
+
+    if (f->canary && f->canary_filter)
+        args_refuse(inv, "takes one of --canary and --canary-filter");
+    muster__v1__wave__init(w);
+    w->size_case = f->canary ? MUSTER__V1__WAVE__SIZE_GROUP : MUSTER__V1__WAVE__SIZE_FILTER;
+    if (f->canary)
+        w->group = (char *)f->canary;
+    else
+        w->filter = (char *)f->canary_filter;
+    return w;
+}
+
 static void add_rollout(struct invocation *inv, const struct steering_flags *f, Muster__V1__Steering *s)
 {
-    s->waves = invocation_alloc(inv, (f->waves.count + 1) * sizeof *s->waves);
+    s->waves = invocation_alloc(inv, (f->waves.count + 2) * sizeof *s->waves);
+    if (f->canary || f->canary_filter)
+        s->waves[s->n_waves++] = canary(inv, f);
     for (size_t i = 0; i < f->waves.count; i++)
         s->waves[s->n_waves++] = read_wave(inv, f->waves.items[i]);
+    if (s->n_waves == 1 && !f->waves.count)
+        s->waves[s->n_waves++] = read_wave(inv, "rest:hand");
     s->thresholds = invocation_alloc(
         inv, (f->pause_at.count + f->abort_at.count + f->stop_at.count + f->abort_platform_at.count + 1) *
                  sizeof *s->thresholds);
@@ -235,8 +257,8 @@ Muster__V1__Steering *steering_from_flags(struct invocation *inv, const struct s
         args_refuse(inv, "--window-days and --window-zone go with --window");
     if (f->rate_growth && !f->rate)
         args_refuse(inv, "--rate-growth goes with --rate");
-    if (!f->not_before && !f->rate && !f->window && !timeouts && !f->waves.count && !f->pause_at.count &&
-        !f->abort_at.count && !f->stop_at.count && !f->abort_platform_at.count)
+    if (!f->not_before && !f->rate && !f->canary && !f->canary_filter && !f->window && !timeouts && !f->waves.count &&
+        !f->pause_at.count && !f->abort_at.count && !f->stop_at.count && !f->abort_platform_at.count)
         return NULL;
     Muster__V1__Steering *s = invocation_alloc(inv, sizeof *s);
     muster__v1__steering__init(s);
@@ -270,6 +292,10 @@ void steering_show(const Muster__V1__Steering *s)
     }
     if (s->n_waves)
         printf("  waves        %zu\n", s->n_waves);
+    if (s->n_waves && s->waves[0]->size_case == MUSTER__V1__WAVE__SIZE_GROUP)
+        printf("  canary       group %s\n", s->waves[0]->group);
+    if (s->n_waves && s->waves[0]->size_case == MUSTER__V1__WAVE__SIZE_FILTER)
+        printf("  canary       %s\n", s->waves[0]->filter);
     if (s->rate)
         printf("  rate         %" PRIu32 " devices in %" PRId64 " s\n", s->rate->devices,
                s->rate->per ? s->rate->per->seconds : 1);

@@ -7,14 +7,14 @@
 #include "muster/v1/steering.pb-c.h"
 
 struct steering_flags {
-    const char *not_before, *window, *days, *zone, *rate, *rate_growth;
+    const char *not_before, *window, *days, *zone, *rate, *rate_growth, *canary, *canary_filter;
     int64_t delivery_ms, execution_ms;
     bool timeouts;
     struct arg_list waves, pause_at, abort_at, stop_at, abort_platform_at;
 };
 
 /* Entries for a table of flags. */
-#define STEERING_FLAG_COUNT 14
+#define STEERING_FLAG_COUNT 16
 void steering_flags_table(struct steering_flags *f, struct arg_flag out[STEERING_FLAG_COUNT]);
 /* The message, of the call's memory; NULL when no flag was given. */
 Muster__V1__Steering *steering_from_flags(struct invocation *inv, const struct steering_flags *f);

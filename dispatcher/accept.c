@@ -229,6 +229,8 @@ static struct pg_txn *make(const struct writer *writer)
             db_guard_accepted(txn, batches[i], writer->group[i]->guard);
         if (*batches[i]->supersede_key)
             db_supersede_accept(txn, batches[i]);
+        if (batches[i]->canary_count)
+            db_batch_accept_canary(txn, batches[i]);
     }
     if (devices[0] && !db_batch_accept_devices(txn, batches, devices, writer->count))
         pg_txn_free(&txn);
@@ -266,6 +268,7 @@ static void read_results(struct writer *writer, const struct pg_result *const *r
             job->id = pg_int(*next++, 0, 1);
             job->state = job->guard ? (int16_t)pg_int(*next++, 0, 0) : 0;
             job->superseded = *job->batch.supersede_key ? (int32_t)pg_int(*next++, 0, 0) : 0;
+            next += job->batch.canary_count > 0;
         }
     }
 }

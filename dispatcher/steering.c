@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "dispatcher/filter_find.h"
 #include "dispatcher/pace.h"
 #include "dispatcher/rollout.h"
 #include "dispatcher/validate.h"
@@ -74,13 +75,20 @@ static void check_wave(struct status *st, const Muster__V1__Wave *w, size_t i, s
     char field[64];
     snprintf(field, sizeof field, "steering.waves[%zu]", i);
     bool percent = w->size_case == MUSTER__V1__WAVE__SIZE_PERCENT,
-         devices = w->size_case == MUSTER__V1__WAVE__SIZE_DEVICES;
+         devices = w->size_case == MUSTER__V1__WAVE__SIZE_DEVICES,
+         canary = w->size_case == MUSTER__V1__WAVE__SIZE_GROUP || w->size_case == MUSTER__V1__WAVE__SIZE_FILTER;
     if ((percent && (w->percent < 1 || w->percent > 100)) || (devices && w->devices < 1))
         status_violation(st, field, "must have 1 to 100 percent, or at least 1 device");
-    else if (w->size_case == MUSTER__V1__WAVE__SIZE_GROUP || w->size_case == MUSTER__V1__WAVE__SIZE_FILTER)
-        status_violation(st, field, "is not available yet");
-    else if (!percent && !devices && i + 1 < n)
+    else if (canary && (i || n < 2))
+        status_violation(st, field, "must be the first of several, when it is a canary group");
+    else if (!percent && !devices && !canary && i + 1 < n)
         status_violation(st, field, "must say how large it is: only the last one takes all that is left");
+    snprintf(field, sizeof field, "steering.waves[%zu].group", i);
+    if (w->size_case == MUSTER__V1__WAVE__SIZE_GROUP)
+        validate_id(st, field, w->group);
+    snprintf(field, sizeof field, "steering.waves[%zu].filter", i);
+    if (w->size_case == MUSTER__V1__WAVE__SIZE_FILTER)
+        filter_find_check(st, field, w->filter);
     snprintf(field, sizeof field, "steering.waves[%zu].release", i);
     bool stated = w->release_case != MUSTER__V1__WAVE__RELEASE__NOT_SET;
     int64_t ms = 0;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "dispatcher/accept.h"
+#include "dispatcher/filter_find.h"
 #include "dispatcher/guard.h"
 #include "dispatcher/leader.h"
 #include "dispatcher/pace.h"
@@ -34,6 +35,7 @@ struct submit {
     struct db_guard guard;           /* where the tenant's policy guards the command */
     char digest[TARGET_DIGEST_TEXT]; /* of the devices addressed; "": not known */
     struct db_quota_refusal beyond;  /* the tenant's quota */
+    uint32_t canary_devices;         /* of the canary group that are addressed */
     struct status refusal;           /* what is answered unless the request was accepted before */
     Muster__V1__SubmitBatchResponse replayed;
 };
@@ -567,12 +569,20 @@ static void ask_windows(struct submit *s)
     request_query(&s->r, txn, on_windows);
 }
 
+static const Muster__V1__Wave *canary_wave(const struct submit *s)
+{
+    const Muster__V1__Steering *in = s->in->steering;
+    const Muster__V1__Wave *w = in && in->n_waves ? in->waves[0] : NULL;
+    return w && (w->size_case == MUSTER__V1__WAVE__SIZE_GROUP || w->size_case == MUSTER__V1__WAVE__SIZE_FILTER) ? w
+                                                                                                                : NULL;
+}
+
 static void check_waves(const struct submit *s, struct status *st)
 {
     struct rollout plan;
     if (st->code != STATUS_OK || !s->job.batch.steering.len || !s->job.batch.steer.rollout)
         return;
-    rollout_read(&plan, s->in->steering, s->job.batch.device_count, 0);
+    rollout_read(&plan, s->in->steering, s->job.batch.device_count, s->canary_devices);
     if (rollout_too_large(&plan, s->job.batch.device_count))
         status_set(st, STATUS_FAILED_PRECONDITION, "WAVES_TOO_LARGE", "nothing of %u devices is left for the last wave",
                    s->job.batch.device_count);
@@ -597,6 +607,83 @@ static void check_rate(const struct submit *s, struct status *st)
     status_metadata(st, "seconds", "%.0f", takes_ms / 1000);
 }
 
+/* Its steering, now that it is known to whom. */
+static void on_whom(struct submit *s)
+{
+    check_waves(s, &s->refusal);
+    check_rate(s, &s->refusal);
+    if (s->refusal.code != STATUS_OK && s->in->validate_only) {
+        fail(s, &s->refusal);
+    } else if (s->refusal.code != STATUS_OK) {
+        /* The fleet may have changed since the request was accepted: then the first answer stands. */
+        find_earlier(s);
+    } else if (s->job.batch.steer.window) {
+        ask_windows(s);
+    } else {
+        go_on(s);
+    }
+}
+
+/* Those of the batch who are in the canary group. False without memory. */
+static bool describe_canary(struct submit *s, const struct target_set *group)
+{
+    struct db_accept *b = &s->job.batch;
+    size_t n = s->res.set.count;
+    int32_t *blocks = request_alloc(&s->r, n, sizeof *blocks);
+    struct bitmap *maps = request_alloc(&s->r, n, sizeof *maps);
+    struct slice *slots = request_alloc(&s->r, n, sizeof *slots);
+    if (!blocks || !maps || !slots)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        const struct target_block *own = &s->res.set.blocks[i], *in = target_set_find(group, own->block);
+        struct bitmap *map = &maps[b->canary_count];
+        *map = own->slots;
+        if (!in)
+            continue;
+        bitmap_and(map, &in->slots);
+        unsigned count = bitmap_count(map);
+        if (!count)
+            continue;
+        s->canary_devices += count;
+        blocks[b->canary_count] = (int32_t)own->block;
+        slots[b->canary_count++] = (struct slice){map->bytes, sizeof map->bytes};
+    }
+    b->canary_blocks = blocks;
+    b->canary_slots = slots;
+    return true;
+}
+
+static void on_canary(void *arg, const struct status *st, bool store, struct target_set *group)
+{
+    struct submit *s = arg;
+    if (store) {
+        s->r.d->figures.store_errors++;
+        fail(s, st);
+        return;
+    }
+    s->refusal = *st;
+    if (st->code == STATUS_OK && !describe_canary(s, group)) {
+        no_memory(s);
+        return;
+    }
+    if (st->code == STATUS_OK && !s->canary_devices)
+        status_set(&s->refusal, STATUS_FAILED_PRECONDITION, "CANARY_OUTSIDE_TARGET",
+                   "the batch addresses no device of the canary group");
+    on_whom(s);
+}
+
+static void find_canary(struct submit *s, const Muster__V1__Wave *wave)
+{
+    struct filter_question question = {.tenant = s->r.tenant};
+    if (wave->size_case == MUSTER__V1__WAVE__SIZE_FILTER) {
+        question.text = wave->filter;
+    } else {
+        question.groups = &wave->group;
+        question.group_count = 1;
+    }
+    filter_find(s->r.d->pg, &question, on_canary, s);
+}
+
 static void on_resolved(struct resolution *res)
 {
     struct submit *s = res->arg;
@@ -611,18 +698,11 @@ static void on_resolved(struct resolution *res)
         return;
     }
     check_target(s, &s->refusal);
-    check_waves(s, &s->refusal);
-    check_rate(s, &s->refusal);
-    if (s->refusal.code != STATUS_OK && s->in->validate_only) {
-        fail(s, &s->refusal);
-    } else if (s->refusal.code != STATUS_OK) {
-        /* The fleet may have changed since the request was accepted: then the first answer stands. */
-        find_earlier(s);
-    } else if (s->job.batch.steer.window) {
-        ask_windows(s);
-    } else {
-        go_on(s);
-    }
+    const Muster__V1__Wave *canary = canary_wave(s);
+    if (s->refusal.code == STATUS_OK && canary)
+        find_canary(s, canary);
+    else
+        on_whom(s);
 }
 
 /* The id, when the request addresses one device by it: found and accepted in one step. */

@@ -151,6 +151,21 @@ void db_batch_accept(struct pg_txn *txn, const struct db_accept *b)
     pg_put_int4(txn, b->steer.waves);
 }
 
+void db_batch_accept_canary(struct pg_txn *txn, const struct db_accept *b)
+{
+    static const struct pg_stmt stmt = {"batch_accept_canary",
+                                        "INSERT INTO batch_part (batch_id, kind, block, slots)"
+                                        " SELECT b.id, 1, u.block, u.slots FROM batch b"
+                                        " CROSS JOIN unnest($3::integer[], $4::bytea[]) AS u (block, slots)"
+                                        " WHERE b.tenant_id = $1::integer AND b.request_id = $2::text"
+                                        " AND b.xmin = pg_current_xact_id()::xid"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, b->tenant);
+    pg_put_text(txn, b->request_id);
+    pg_put_int4_array(txn, b->canary_blocks, b->canary_count);
+    pg_put_bytea_array(txn, b->canary_slots, b->canary_count);
+}
+
 void db_batch_hold_tenants(struct pg_txn *txn, const int32_t *tenants, size_t n)
 {
     static const struct pg_stmt stmt = {

@@ -61,6 +61,10 @@ struct db_accept {
     struct slice steering; /* encoded muster.v1.Steering; empty: none, and then `steer` is not used */
     struct db_steer steer;
     const char *supersede_key; /* "": none; else db_supersede.h has statements of its own for it */
+    /* The canary group: those of the first wave, block by block; 0: it has none. */
+    const int32_t *canary_blocks;
+    const struct slice *canary_slots; /* whole bitmaps */
+    size_t canary_count;
 };
 /* First statement of a transaction that accepts: no device of these tenants is deleted between what its statements see
  * and its commit. */
@@ -69,6 +73,9 @@ void db_batch_hold_tenants(struct pg_txn *txn, const int32_t *tenants, size_t n)
  * reads.
  */
 void db_batch_accept(struct pg_txn *txn, const struct db_accept *batch);
+/* After the statement that accepts it, in the same transaction: writes down the canary group of the batch that the
+ * transaction has made, if any. No rows. */
+void db_batch_accept_canary(struct pg_txn *txn, const struct db_accept *batch);
 /* Many at once, each to the one device of the given id; what they say of blocks and counts is not used. No two have the
  * same tenant and request id. False (nothing is added) without memory. */
 MUST_CHECK bool db_batch_accept_devices(struct pg_txn *txn, const struct db_accept *const *batches,

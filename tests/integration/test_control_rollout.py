@@ -160,6 +160,52 @@ def test_several_platforms_are_canceled_at_once(api, client):
         assert list(seen.control.canceled_platforms) == [pb.PLATFORM_IOS, pb.PLATFORM_ANDROID]
 
 
+def test_a_canary_group_goes_first(api, client):
+    pb = api.pb
+    with Crowd(api, client, 10) as crowd:
+        client.devices.CreateGroup(pb.CreateGroupRequest(name="pilots", device_ids=["d0003", "d0007", "d0008"]))
+        batch = api.submit(client, target=pb.Target(all=True, exclude=pb.Target(devices=pb.DeviceIds(ids=["d0007"]))),
+                           steering=pb.Steering(waves=[pb.Wave(group="pilots"), pb.Wave(devices=2, success_percent=100),
+                                                       pb.Wave(by_hand=True)])).batch.id
+        api.watch(client, batch, until=lambda b: progress(b) == {"succeeded": 4, "held": 5})
+        assert crowd.got() == [0, 1, 3, 8]  # the pilots that are meant, then the first two of the others
+        # Who becomes a pilot now is none of this batch's.
+        client.devices.UpdateGroup(pb.UpdateGroupRequest(name="pilots", add_device_ids=["d0009"], remove_device_ids=["d0003"]))
+        client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch))
+        assert progress(api.watch(client, batch)) == {"succeeded": 9}
+        assert api.sql("SELECT kind, sum(bit_count(slots))::int FROM batch_part WHERE batch_id = %s GROUP BY 1", batch) == [(1, 2)]
+        by_filter = api.submit(client, steering=pb.Steering(waves=[pb.Wave(filter="platform = android"), pb.Wave(by_hand=True)]))
+        api.watch(client, by_filter.batch.id, until=lambda b: progress(b) == {"succeeded": 5, "held": 5})
+        client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=by_filter.batch.id))
+        api.watch(client, by_filter.batch.id)
+        assert [i for i, d in enumerate(crowd.devices) if d.deliveries.qsize() == 2] == [1, 3, 5, 9]
+        assert crowd.devices[7].deliveries.qsize() == 1
+
+
+def test_a_canary_group_must_be_in_the_batch(api, client):
+    pb = api.pb
+    pre, bad = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT
+    api.import_devices(client, ["a", "b", "c"], platforms=(1,))
+    for name, members in (("some", ["a"]), ("all", ["a", "b", "c"]), ("none", [])):
+        client.devices.CreateGroup(pb.CreateGroupRequest(name=name, device_ids=members))
+
+    def submit(*waves, **fields):
+        return api.submit(client, steering=pb.Steering(waves=waves), **fields)
+    rest = pb.Wave(by_hand=True)
+    others = pb.Target(devices=pb.DeviceIds(ids=["b", "c"]))
+    refused(api, pre, "CANARY_OUTSIDE_TARGET", lambda: submit(pb.Wave(group="some"), rest, target=others))
+    refused(api, pre, "CANARY_OUTSIDE_TARGET", lambda: submit(pb.Wave(group="none"), rest, validate_only=True))
+    refused(api, pre, "CANARY_OUTSIDE_TARGET", lambda: submit(pb.Wave(filter="platform = android"), rest))
+    refused(api, pre, "WAVES_TOO_LARGE", lambda: submit(pb.Wave(group="all"), rest))
+    refused(api, grpc.StatusCode.NOT_FOUND, "GROUP_NOT_FOUND", lambda: submit(pb.Wave(group="nobody"), rest))
+    assert set(refused(api, bad, "INVALID_FIELD", lambda: submit(pb.Wave(group="some")))) == {"steering.waves[0]"}
+    assert set(refused(api, bad, "INVALID_FIELD", lambda: submit(
+        pb.Wave(devices=1), pb.Wave(group="some", by_hand=True), rest))) == {"steering.waves[1]"}
+    assert set(refused(api, bad, "INVALID_FIELD", lambda: submit(pb.Wave(group="no name"), rest))) == {"steering.waves[0].group"}
+    assert set(refused(api, bad, "INVALID_FIELD", lambda: submit(pb.Wave(filter="x y z"), rest))) == {"steering.waves[0].filter"}
+    assert not client.commands.ListBatches(pb.ListBatchesRequest()).batches
+
+
 def test_waves_go_on_under_another_leader(make_stack):
     stack = make_stack()
     pb = stack.pb
@@ -221,5 +267,11 @@ def test_the_command_line(api, cli):
                  "threshold    PAUSE at 10 % of at least 20 outcomes a platform",
                  "threshold    ABORT at 30 % of at least 20 outcomes a platform", "released     wave 2", "7 QUEUED"):
         assert said in out, out
+    client.devices.CreateGroup(api.pb.CreateGroupRequest(name="pilots", device_ids=["d3"]))
+    for flags, said in ((["--canary", "pilots"], "canary       group pilots"),
+                        (["--canary-filter", "device_id = d3", "--wave", "rest:success=100"], "canary       device_id = d3")):
+        out = cli("batch", "submit", "--type", "lock", "--all", *flags, env=env, check=0).stdout
+        assert "waves        2" in out and said in out, out
+    cli("batch", "submit", "--type", "lock", "--all", "--canary", "a", "--canary-filter", "b", env=env, check=2)
     for flags in (["--wave", "x"], ["--wave", "1%:soon"], ["--wave", "1%x"], ["--pause-at", "x"], ["--pause-at", "1%:2x"]):
         cli("batch", "submit", "--type", "lock", "--all", *flags, env=env, check=2)

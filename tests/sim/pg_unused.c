@@ -12,6 +12,7 @@
         fprintf(stderr, "pg_model: %s is not modelled\n", c->call->stmt->name);                                        \
         abort();                                                                                                       \
     }
+UNUSED(batch_accept_canary)
 UNUSED(batch_accept_steered)
 UNUSED(batch_addressed)
 UNUSED(batch_blocks)
