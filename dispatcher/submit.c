@@ -6,15 +6,13 @@
 #include <string.h>
 
 #include "dispatcher/accept.h"
-#include "dispatcher/filter_find.h"
 #include "dispatcher/guard.h"
 #include "dispatcher/leader.h"
-#include "dispatcher/pace.h"
 #include "dispatcher/present.h"
 #include "dispatcher/quota.h"
 #include "dispatcher/request.h"
 #include "dispatcher/resolve.h"
-#include "dispatcher/rollout.h"
+#include "dispatcher/steer_check.h"
 #include "dispatcher/steering.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
@@ -35,8 +33,8 @@ struct submit {
     struct db_guard guard;           /* where the tenant's policy guards the command */
     char digest[TARGET_DIGEST_TEXT]; /* of the devices addressed; "": not known */
     struct db_quota_refusal beyond;  /* the tenant's quota */
-    uint32_t canary_devices;         /* of the canary group that are addressed */
-    struct status refusal;           /* what is answered unless the request was accepted before */
+    struct steer_check steer;
+    struct status refusal; /* what is answered unless the request was accepted before */
     Muster__V1__SubmitBatchResponse replayed;
 };
 
@@ -525,163 +523,28 @@ static void go_on(struct submit *s)
     }
 }
 
-/* Results: whether there is the default zone, then when the window opens in each. */
-static void on_windows(struct request *r, const struct pg_result *const *results)
+static void on_steered(struct steer_check *c)
 {
-    struct submit *s = (struct submit *)r;
-    const struct db_accept *b = &s->job.batch;
-    struct status *st = &s->refusal;
-    if (!pg_bool(results[0], 0, 0))
-        status_violation(st, "steering.window.time_zone", "%s is no time zone", b->steer.zone);
-    for (int i = 0; st->code == STATUS_OK && i < pg_rows(results[1]); i++) {
-        int64_t opens = pg_null(results[1], i, 1) ? INT64_MAX : pg_int(results[1], i, 1);
-        int64_t ends = b->steer.deliver_by_ms ? b->steer.deliver_by_ms : b->expires_ms;
-        if (opens < ends)
-            continue;
-        status_set(st, STATUS_FAILED_PRECONDITION, "WINDOW_NEVER_OPENS",
-                   "in %s the window does not open before the commands end", pg_text(results[1], i, 0));
-        status_metadata(st, "time_zone", "%.60s", pg_text(results[1], i, 0));
-    }
-    if (st->code == STATUS_OK)
+    struct submit *s = container_of(c, struct submit, steer);
+    s->refusal = c->st;
+    s->r.d->figures.store_errors += c->failed;
+    if (c->st.code == STATUS_OK)
         go_on(s);
-    else if (s->in->validate_only)
-        fail(s, st);
+    else if (c->failed || s->in->validate_only)
+        fail(s, &s->refusal);
     else
         find_earlier(s);
 }
 
-static void ask_windows(struct submit *s)
+static void check_steering(struct submit *s)
 {
-    const struct db_accept *b = &s->job.batch;
-    struct db_window window = db_window_of(&b->steer);
-    size_t n = s->res.set.count;
-    struct slice *targets = request_alloc(&s->r, n, sizeof *targets);
-    if (!targets) {
-        no_memory(s);
-        return;
-    }
-    for (size_t i = 0; i < n; i++)
-        targets[i] = (struct slice){s->res.set.blocks[i].slots.bytes, BITMAP_BYTES};
-    int64_t from = b->steer.not_before_ms > b->created_ms ? b->steer.not_before_ms : b->created_ms;
-    struct pg_txn *txn = request_txn(&s->r);
-    db_window_zone_known(txn, window.zone);
-    db_window_of_devices(txn, s->r.tenant, b->blocks, targets, n, &window, from);
-    request_query(&s->r, txn, on_windows);
-}
-
-static const Muster__V1__Wave *canary_wave(const struct submit *s)
-{
-    const Muster__V1__Steering *in = s->in->steering;
-    const Muster__V1__Wave *w = in && in->n_waves ? in->waves[0] : NULL;
-    return w && (w->size_case == MUSTER__V1__WAVE__SIZE_GROUP || w->size_case == MUSTER__V1__WAVE__SIZE_FILTER) ? w
-                                                                                                                : NULL;
-}
-
-static void check_waves(const struct submit *s, struct status *st)
-{
-    struct rollout plan;
-    if (st->code != STATUS_OK || !s->job.batch.steering.len || !s->job.batch.steer.rollout)
-        return;
-    rollout_read(&plan, s->in->steering, s->job.batch.device_count, s->canary_devices);
-    if (rollout_too_large(&plan, s->job.batch.device_count))
-        status_set(st, STATUS_FAILED_PRECONDITION, "WAVES_TOO_LARGE", "nothing of %u devices is left for the last wave",
-                   s->job.batch.device_count);
-}
-
-/* Whether everybody can have his turn in time. */
-static void check_rate(const struct submit *s, struct status *st)
-{
-    const struct db_accept *b = &s->job.batch;
-    if (st->code != STATUS_OK || !s->in->steering || !s->in->steering->rate)
-        return;
-    struct pace pace;
-    pace_read(&pace, s->in->steering->rate);
-    double takes_ms = pace_least_ms(&pace, b->device_count);
-    int64_t begin_ms = b->steer.not_before_ms > b->created_ms ? b->steer.not_before_ms : b->created_ms;
-    int64_t end_ms = b->steer.deliver_by_ms ? b->steer.deliver_by_ms : b->expires_ms;
-    if (takes_ms < (double)(end_ms - begin_ms))
-        return;
-    status_set(st, STATUS_FAILED_PRECONDITION, "RATE_TOO_SLOW",
-               "%u devices take %.0f seconds at this rate, and there are %.0f", b->device_count, takes_ms / 1000,
-               (double)(end_ms - begin_ms) / 1000);
-    status_metadata(st, "seconds", "%.0f", takes_ms / 1000);
-}
-
-/* Its steering, now that it is known to whom. */
-static void on_whom(struct submit *s)
-{
-    check_waves(s, &s->refusal);
-    check_rate(s, &s->refusal);
-    if (s->refusal.code != STATUS_OK && s->in->validate_only) {
-        fail(s, &s->refusal);
-    } else if (s->refusal.code != STATUS_OK) {
-        /* The fleet may have changed since the request was accepted: then the first answer stands. */
-        find_earlier(s);
-    } else if (s->job.batch.steer.window) {
-        ask_windows(s);
-    } else {
-        go_on(s);
-    }
-}
-
-/* Those of the batch who are in the canary group. False without memory. */
-static bool describe_canary(struct submit *s, const struct target_set *group)
-{
-    struct db_accept *b = &s->job.batch;
-    size_t n = s->res.set.count;
-    int32_t *blocks = request_alloc(&s->r, n, sizeof *blocks);
-    struct bitmap *maps = request_alloc(&s->r, n, sizeof *maps);
-    struct slice *slots = request_alloc(&s->r, n, sizeof *slots);
-    if (!blocks || !maps || !slots)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        const struct target_block *own = &s->res.set.blocks[i], *in = target_set_find(group, own->block);
-        struct bitmap *map = &maps[b->canary_count];
-        *map = own->slots;
-        if (!in)
-            continue;
-        bitmap_and(map, &in->slots);
-        unsigned count = bitmap_count(map);
-        if (!count)
-            continue;
-        s->canary_devices += count;
-        blocks[b->canary_count] = (int32_t)own->block;
-        slots[b->canary_count++] = (struct slice){map->bytes, sizeof map->bytes};
-    }
-    b->canary_blocks = blocks;
-    b->canary_slots = slots;
-    return true;
-}
-
-static void on_canary(void *arg, const struct status *st, bool store, struct target_set *group)
-{
-    struct submit *s = arg;
-    if (store) {
-        s->r.d->figures.store_errors++;
-        fail(s, st);
-        return;
-    }
-    s->refusal = *st;
-    if (st->code == STATUS_OK && !describe_canary(s, group)) {
-        no_memory(s);
-        return;
-    }
-    if (st->code == STATUS_OK && !s->canary_devices)
-        status_set(&s->refusal, STATUS_FAILED_PRECONDITION, "CANARY_OUTSIDE_TARGET",
-                   "the batch addresses no device of the canary group");
-    on_whom(s);
-}
-
-static void find_canary(struct submit *s, const Muster__V1__Wave *wave)
-{
-    struct filter_question question = {.tenant = s->r.tenant};
-    if (wave->size_case == MUSTER__V1__WAVE__SIZE_FILTER) {
-        question.text = wave->filter;
-    } else {
-        question.groups = &wave->group;
-        question.group_count = 1;
-    }
-    filter_find(s->r.d->pg, &question, on_canary, s);
+    s->steer = (struct steer_check){.pg = s->r.d->pg,
+                                    .arena = &s->r.arena,
+                                    .in = s->job.batch.steering.len ? s->in->steering : NULL,
+                                    .batch = &s->job.batch,
+                                    .whom = &s->res.set,
+                                    .done = on_steered};
+    steer_check_run(&s->steer);
 }
 
 static void on_resolved(struct resolution *res)
@@ -698,11 +561,12 @@ static void on_resolved(struct resolution *res)
         return;
     }
     check_target(s, &s->refusal);
-    const Muster__V1__Wave *canary = canary_wave(s);
-    if (s->refusal.code == STATUS_OK && canary)
-        find_canary(s, canary);
+    if (s->refusal.code == STATUS_OK)
+        check_steering(s);
+    else if (s->in->validate_only)
+        fail(s, &s->refusal);
     else
-        on_whom(s);
+        find_earlier(s); /* the fleet may have changed since the request was accepted: then the first answer stands */
 }
 
 /* The id, when the request addresses one device by it: found and accepted in one step. */

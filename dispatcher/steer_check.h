@@ -1,0 +1,30 @@
+/* Whether a steering can be carried out for those whom a batch addresses: its canary group, waves, rate and window.
+ * Owns: struct steer_check. May call: lib/store/db_window, dispatcher/filter_find, rollout, pace, request (what
+ * failures mean). Loop rule: non-blocking. */
+#ifndef MUSTER_DISPATCHER_STEER_CHECK_H
+#define MUSTER_DISPATCHER_STEER_CHECK_H
+
+#include "dispatcher/target_set.h"
+#include "lib/base/arena.h"
+#include "lib/store/db_batch.h"
+#include "muster/v1/steering.pb-c.h"
+#include "proto/status.h"
+
+/* Zero-initialise, then set what is asked; all borrowed until done. */
+struct steer_check {
+    struct pg *pg;
+    struct arena *arena;            /* has what `batch` then points to */
+    const Muster__V1__Steering *in; /* passed steering_check; NULL: none, and all is well */
+    struct db_accept *batch;        /* as it is to be accepted; gets its canary group */
+    const struct target_set *whom;  /* the same devices as in `batch` */
+    /* Called once, perhaps before steer_check_run returns. */
+    void (*done)(struct steer_check *c);
+    /* The answer. */
+    struct status st;        /* not STATUS_OK: why not */
+    bool failed;             /* it is the store, or memory, that `st` tells of */
+    uint32_t canary_devices; /* in the canary group */
+};
+
+void steer_check_run(struct steer_check *c);
+
+#endif
