@@ -1,4 +1,5 @@
 #include "cli/dev_process.h"
+#include "lib/base/owned.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -240,6 +241,7 @@ bool dev_process_again(struct dev_process *p)
             continue;
         free(p->argv[i + 1]);
         p->argv[i + 1] = copy;
+        owned(copy);
     }
     return dev_process_start(p);
 }

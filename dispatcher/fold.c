@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "lib/base/owned.h"
 #include "proto/ack_log.h"
 
 #define COMPACT_ROW_BYTES 60000 /* a row of a log written anew is cut here */
@@ -87,6 +88,7 @@ static struct log_row *add_row(struct fold_log *log, struct log_stream *s, uint6
     row->n = n;
     row->bytes = (uint32_t)bytes;
     list_append(&s->rows, &row->link);
+    owned(row);
     log->rows++;
     log->bytes += bytes;
     return row;
@@ -103,6 +105,7 @@ static void add_ref(struct fold_log *log, struct open_block *b, struct log_row *
                 log->failed = true;
                 return;
             }
+            owned(refs);
             b->refs = refs;
             b->ref_cap = cap;
         }

@@ -5,6 +5,7 @@
 #include "dispatcher/control.h"
 #include "dispatcher/route.h"
 #include "lib/base/log.h"
+#include "lib/base/owned.h"
 
 #define PAGE_BATCHES 1000 /* batches in one answer: about 100 bytes each */
 #define GROUP_BLOCKS 1024 /* blocks in one answer, or one batch's: up to 1.2 KB each */
@@ -216,8 +217,10 @@ static bool keep_rows(struct reign *r, const struct pg_result *result)
     l->count = (size_t)pg_rows(result);
     l->next = 0;
     free(l->rows);
-    l->rows = calloc(l->count + 1, sizeof *l->rows);
-    if (!l->rows) {
+    struct db_open *rows = calloc(l->count + 1, sizeof *rows);
+    owned(rows);
+    l->rows = rows;
+    if (!rows) {
         reign_fail(r, "load_batches", ERR_NOMEM);
         return false;
     }

@@ -1,4 +1,5 @@
 #include "dispatcher/leader_queue.h"
+#include "lib/base/owned.h"
 
 #include <stdlib.h>
 
@@ -64,6 +65,7 @@ void queue_add(struct route_queue *q, struct open_batch *batch)
         t->budget = QUEUE_TURN;
         list_init(&t->batches);
         list_append(class, &t->link);
+        owned(t);
     }
     struct list *at = &t->batches;
     while (at->prev != &t->batches && container_of(at->prev, struct open_batch, queue)->id > batch->id)

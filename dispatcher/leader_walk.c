@@ -5,6 +5,7 @@
 #include "dispatcher/rebuild.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
+#include "lib/base/owned.h"
 
 /* After Redis was filled again: outcomes that it had and workers are still storing come by the log before commands are
  * ended that do not look answered there any more. */
@@ -146,6 +147,7 @@ void walk_block(struct reign *r, struct open_block *b, enum command_event event,
     m->done = done;
     reign_busy(b->batch);
     list_append(&r->walker->waiting, &m->link);
+    owned(m);
 }
 
 unsigned walk_batch(struct reign *r, struct open_batch *batch, enum command_event event, walk_done_fn *done)

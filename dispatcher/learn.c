@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "lib/base/owned.h"
 #include "lib/store/db_open.h"
 
 struct learner {
@@ -65,9 +66,11 @@ static void got_tenants(void *arg, enum err err, const struct pg_error *error, c
         return;
     struct learner *l = r->learner;
     l->count = (size_t)pg_rows(results[0]);
-    l->tenants = calloc(2 * l->count + 1, sizeof *l->tenants);
-    if (!l->tenants)
+    uint32_t *tenants = calloc(2 * l->count + 1, sizeof *tenants);
+    if (!tenants)
         l->count = 0;
+    owned(tenants);
+    l->tenants = tenants;
     for (size_t i = 0; i < l->count; i++) {
         l->tenants[2 * i] = (uint32_t)pg_int(results[0], (int)i, 0);
         l->tenants[2 * i + 1] = (uint32_t)pg_int(results[0], (int)i, 1);

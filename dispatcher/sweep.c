@@ -6,6 +6,7 @@
 #include "dispatcher/leader_write.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
+#include "lib/base/owned.h"
 #include "lib/store/db_open.h"
 
 #define STREAMS_US (3600ll * 1000000) /* how often streams are looked at */
@@ -106,9 +107,11 @@ static void got_tenants(void *arg, enum err err, const struct pg_error *error, c
     }
     s->tenant_count = (size_t)pg_rows(results[0]);
     free(s->tenants);
-    s->tenants = calloc(s->tenant_count + 1, sizeof *s->tenants);
-    if (!s->tenants)
+    struct tenant_blocks *tenants = calloc(s->tenant_count + 1, sizeof *tenants);
+    if (!tenants)
         abort();
+    owned(tenants);
+    s->tenants = tenants;
     for (size_t i = 0; i < s->tenant_count; i++)
         s->tenants[i] =
             (struct tenant_blocks){(uint32_t)pg_int(results[0], (int)i, 0), (uint32_t)pg_int(results[0], (int)i, 1)};

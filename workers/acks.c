@@ -6,6 +6,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
+#include "lib/base/owned.h"
 #include "lib/store/db_ack_log.h"
 #include "lib/store/live.h"
 #include "proto/ack_log.h"
@@ -329,6 +330,7 @@ static void flush_sort(struct flush *f)
     free(f->v);
     free(keys);
     free(moved);
+    owned(v);
     f->v = v;
     f->room = f->n;
 }
@@ -449,8 +451,10 @@ static void flush_record(struct flush *f)
     f->runs_left = 1;
     if (!f->after) {
         flush_sort(f);
-        f->after = calloc(f->n ? f->n : 1, 1);
-        if (!f->after) {
+        uint8_t *after = calloc(f->n ? f->n : 1, 1);
+        owned(after);
+        f->after = after;
+        if (!after) {
             log_error("out_of_memory", "where=acks");
             abort();
         }

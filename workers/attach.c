@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/base/log.h"
+#include "lib/base/owned.h"
 #include "lib/store/live.h"
 #include "proto/inbox.h"
 #include "workers/acks.h"
@@ -383,10 +384,11 @@ static void carry_block(struct attach *attach)
             break;
         struct session *s = session_table_get(attach->worker->sessions, (uint32_t)(key >> 32), (uint32_t)key);
         bool there = s && s->receiving;
-        struct call **call = there ? &adding : &removing;
         if (there)
             s->attach_take = attach->worker->takes;
-        *call = add_to_call(attach, *call, key, there ? s : NULL);
+        struct call *call = add_to_call(attach, there ? adding : removing, key, there ? s : NULL);
+        owned(call);
+        *(there ? &adding : &removing) = call;
     }
     if (adding)
         send_call(adding);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/base/log.h"
+#include "lib/base/owned.h"
 #include "lib/store/live_internal.h"
 
 #define EVENTS_CHANNEL "muster:events"
@@ -217,8 +218,11 @@ void live_belief_set(struct live *live, uint32_t tenant, uint32_t block, unsigne
         return;
     struct live_belief *b = belief_find(live->beliefs, live->belief_room, belief_key(tenant, block));
     if (!b->presence) {
-        if (presence.len == 0 || !(b->presence = calloc(1, PRESENCE_BYTES)))
+        uint8_t *bytes = presence.len ? calloc(1, PRESENCE_BYTES) : NULL;
+        if (!bytes)
             return;
+        owned(bytes);
+        b->presence = bytes;
         b->key = belief_key(tenant, block);
         live->belief_count++;
     }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/base/log.h"
+#include "lib/base/owned.h"
 #include "lib/store/pg_hosts.h"
 
 #define BACKOFF_MIN   0.05
@@ -399,7 +400,9 @@ static void note_refusal(struct pg_conn *conn, const struct pg_txn *txn)
     free(p->message);
     p->state = PG_REFUSED;
     snprintf(p->sqlstate, sizeof p->sqlstate, "%s", field(txn->error, PG_DIAG_SQLSTATE));
-    p->message = strdup(field(txn->error, PG_DIAG_MESSAGE_PRIMARY));
+    char *message = strdup(field(txn->error, PG_DIAG_MESSAGE_PRIMARY));
+    owned(message);
+    p->message = message;
 }
 
 /* The Sync came: the transaction at the head has committed, or was rolled back. */

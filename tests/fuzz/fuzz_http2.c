@@ -86,6 +86,7 @@ static struct app *make_app(void)
 {
     struct app *app = calloc(1, sizeof *app);
     struct stream_hub *hub = stream_hub_new(ev_default_loop(0));
+    check(app && hub);
     struct grpc_server_options options = {.max_message = 1 << 16, .max_buffered = 1 << 20, .max_streams = 20};
     log_init("fuzz", LOG_ERROR);
     app->server = grpc_server_new(hub, &options);

@@ -457,8 +457,6 @@ static void answer_spec(uint8_t how)
     spec.expires_ms = clock_wall_ms() + (how & 4 ? 100 : 1000000);
     spec.canceled = (how & 8) != 0;
     spec.command = (ProtobufCBinaryData){(size_t)(how & 16 ? 4 : 2), (uint8_t *)(uintptr_t) "\x0a\x02\x0a\x00"};
-    if (how & 16)
-        spec.command.data[1] = 2;
     size_t len = muster__internal__v1__batch_spec__pack(&spec, bytes);
     struct slice value = {bytes, len};
     switch (how >> 5) {

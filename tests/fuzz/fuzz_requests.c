@@ -310,6 +310,7 @@ static void run_call(struct dispatcher *d, struct slice *in)
     static const struct caller admin = {
         .kind = CALL_CALLER, .key = 1, .tenant = TENANT, .role = MUSTER__V1__ROLE__ROLE_ADMIN};
     struct grpc_call call = {.method = method_of(take_u16(in))};
+    check(call.method);
     redis_is_up = !(take_u8(in) & 1);
     if (admit(&call, d, &admin, in)) {
         give_message(&call, d, take_bytes(in, take_u16(in)));

@@ -127,6 +127,7 @@ int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
     bool up = false;
+    assert_non_null(f);
     log_init("test_live", LOG_ERROR);
     servers_init(&f->servers);
     servers_start_redis(&f->servers);

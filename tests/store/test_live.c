@@ -34,6 +34,7 @@ static void a_pipeline_survives_a_script_flush(void **state)
     struct fixture *f = *state;
     struct in_order all = {.total = 5000};
     struct numbered *x = calloc(5000, sizeof *x);
+    assert_non_null(x);
     cli(f, "SCRIPT FLUSH");
     for (int i = 0; i < 5000; i++) {
         x[i] = (struct numbered){&all, i};

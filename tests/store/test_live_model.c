@@ -346,6 +346,7 @@ static void moves_do_what_the_model_does(void **state)
 {
     struct fixture *f = *state;
     struct model *m = calloc(1, sizeof *m);
+    assert_non_null(m);
     for (f->seed = 1; f->seed < 6;) {
         unsigned seed = f->seed;
         memset(m, 0, sizeof *m);
@@ -362,6 +363,7 @@ static void scripts_are_loaded_again(void **state)
 {
     struct fixture *f = *state;
     struct model *m = calloc(1, sizeof *m);
+    assert_non_null(m);
     flush_all(f);
     f->seed = 77;
     for (int i = 0; i < 200; i++) {

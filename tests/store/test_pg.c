@@ -242,6 +242,7 @@ static void many_lanes_keep_their_order(void **state)
     int next[LANES] = {0}, left = LANES * A_LANE;
     bool all = false;
     struct lane_note *notes = calloc(LANES * A_LANE, sizeof *notes);
+    assert_non_null(notes);
     assert_int_equal(ask_plain(f, &stmt_make).err, ERR_OK);
     assert_int_equal(ask_plain(f, &stmt_empty).err, ERR_OK);
     for (int i = 0; i < LANES * A_LANE; i++) {
@@ -506,6 +507,7 @@ static void a_host_that_hangs_up_is_passed_over(void **state)
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
     log_init("test_pg", LOG_ERROR);
     servers_init(&f->servers);
     servers_start_postgres(&f->servers);

@@ -144,6 +144,7 @@ static inline void make_path(char path[64])
 static inline int setup(void **state)
 {
     struct world *w = calloc(1, sizeof *w);
+    assert_non_null(w);
     w->loop = ev_loop_new(EVBACKEND_EPOLL);
     w->hub = stream_hub_new(w->loop);
     w->server.world = w->client.world = w;

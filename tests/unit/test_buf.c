@@ -129,7 +129,7 @@ static void test_list(void **state)
 {
     (void)state;
     struct list head;
-    struct item items[5];
+    struct item items[5] = {0};
     list_init(&head);
     assert_true(list_empty(&head));
     assert_null(list_pop(&head));

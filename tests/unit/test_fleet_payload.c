@@ -71,6 +71,7 @@ static void test_delivery_cut_and_spoilt(void **state)
 
     for (size_t n = 0; n <= len; n++) {
         uint8_t *copy = malloc(n ? n : 1);
+        assert_non_null(copy);
         memcpy(copy, packed, n);
         bool whole = delivery_read((struct slice){copy, n}, &d);
         assert_true(n >= 38 || !whole);

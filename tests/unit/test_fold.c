@@ -176,6 +176,7 @@ static void nothing_is_lost_whenever_a_leader_begins_anew(void **unused)
     (void)unused;
     for (unsigned seed = 1; seed <= 40; seed++) {
         struct world *w = calloc(1, sizeof *w);
+        assert_non_null(w);
         unsigned r = seed;
         w->now = 1000;
         begin(w);

@@ -146,6 +146,7 @@ static bool admit(struct grpc_call *call, void *service)
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
     f->loop = ev_loop_new(0);
     f->hub = stream_hub_new(f->loop);
     f->server = grpc_server_new(f->hub, NULL);

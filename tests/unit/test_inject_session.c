@@ -376,6 +376,7 @@ static void connect_device(int port)
 static int begin(const struct dialect *d)
 {
     scene = calloc(1, sizeof *scene);
+    assert_non_null(scene);
     struct worker *w = &scene->worker;
     scene->version = d->version;
     scene->json = d->json;

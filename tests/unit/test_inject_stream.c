@@ -40,6 +40,7 @@ static bool passes(enum injection what)
 static struct world *make_world(const struct kind *kind)
 {
     struct world *w = calloc(1, sizeof *w);
+    assert_non_null(w);
     w->loop = ev_loop_new(EVBACKEND_EPOLL);
     w->hub = stream_hub_new(w->loop);
     w->server.world = w->client.world = w;

@@ -234,6 +234,7 @@ static void test_depth(void **state)
     (void)state;
     enum { LEVELS = 5000 };
     char *text = malloc(LEVELS * 20), error[256];
+    assert_non_null(text);
     for (unsigned levels = 60; levels <= LEVELS; levels = levels < 70 ? levels + 1 : levels * 4) {
         size_t n = 0;
         for (unsigned i = 0; i < levels; i++)
@@ -286,6 +287,7 @@ static void test_cut_anywhere(void **state)
     char error[8];
     for (size_t n = 1; n < strlen(text); n++) {
         char *exact = malloc(n);
+        assert_non_null(exact);
         memcpy(exact, text, n);
         assert_null(json_to_message(COMMAND, exact, n, error, sizeof error));
         free(exact);

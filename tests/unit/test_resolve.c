@@ -102,6 +102,9 @@ static void test_unique_many(void **state)
     char(*text)[16] = calloc(N, sizeof *text);
     const char **ids = calloc(N, sizeof *ids);
     uint32_t *kept = calloc(N, sizeof *kept);
+    assert_non_null(text);
+    assert_non_null(ids);
+    assert_non_null(kept);
     for (unsigned i = 0; i < N; i++) {
         snprintf(text[i], sizeof text[i], "d%u", i % (N / 2));
         ids[i] = text[i];

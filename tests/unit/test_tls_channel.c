@@ -189,6 +189,7 @@ static void test_rfc8448_server(void **state)
 static void feed(struct tls_channel *c, const uint8_t *wire, size_t len, size_t step, struct buf *got)
 {
     uint8_t *part = malloc(ROOM);
+    assert_non_null(part);
     size_t have = 0;
     for (size_t at = 0; at < len; at += step) {
         struct tls_received r;
