@@ -127,7 +127,7 @@ static void released(void *arg, enum err err, int64_t value)
     if (!l)
         return;
     if (l->state == LEADER_RELEASES) {
-        follow(l, err ? l->lease_ms : CONTEND_JITTER_MS);
+        follow(l, err ? CONTEND_MS : CONTEND_JITTER_MS);
         return;
     }
     ev_timer_stop(l->loop, &l->end);
@@ -140,16 +140,22 @@ static void released(void *arg, enum err err, int64_t value)
     }
 }
 
+/* Nobody waits for a lease that is not used. */
+static void give_back(struct leader *l)
+{
+    struct lease_fence fence = fence_of(l);
+    stop_reign(l);
+    l->state = LEADER_RELEASES;
+    db_lease_release(l->pg, l->lane, &fence, released, call_new(l));
+}
+
 /* The picture can't be trusted any more. It is read anew only under a new epoch: what of the old one is still on its
  * way to PostgreSQL is then refused, or done before the reading begins. */
 static void reign_failed(void *arg)
 {
     struct leader *l = arg;
-    struct lease_fence fence = fence_of(l);
     l->figures.reloads++;
-    stop_reign(l);
-    l->state = LEADER_RELEASES;
-    db_lease_release(l->pg, l->lane, &fence, released, call_new(l));
+    give_back(l);
 }
 
 static void deadline(struct ev_loop *loop, ev_timer *t, int events)
@@ -166,8 +172,7 @@ static void deadline(struct ev_loop *loop, ev_timer *t, int events)
         return;
     }
     log_warn("lease_lost", "epoch=%lld reason=not_renewed", (long long)l->epoch);
-    stop_reign(l);
-    follow(l, CONTEND_JITTER_MS);
+    give_back(l); /* PostgreSQL may have prolonged it all the same, or given it long after it was asked */
 }
 
 static void on_turn(struct ev_loop *loop, ev_check *check, int events)

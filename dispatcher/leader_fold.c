@@ -111,8 +111,12 @@ static void poll_end(struct reign *r)
                  (unsigned long long)r->set.remaining, (unsigned long long)r->log.rows);
         rebuild_check(r);
     }
-    if (!f->more)
+    if (f->last_full_us == f->last_poll_us)
+        r->looked_us = f->last_poll_us;
+    if (!f->more) {
+        r->log_read_us = f->last_poll_us;
         rebuild_log_read(r, f->last_poll_us);
+    }
     write_pump(r);
     if (f->more || f->first)
         poll(r);

@@ -4,11 +4,16 @@
 
 #include "dispatcher/control.h"
 #include "dispatcher/route.h"
+#include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/base/owned.h"
 
 #define PAGE_BATCHES 1000 /* batches in one answer: about 100 bytes each */
 #define GROUP_BLOCKS 1024 /* blocks in one answer, or one batch's: up to 1.2 KB each */
+
+/* What this process accepts is taken at once only if it was looked so lately what others have: theirs, when PostgreSQL
+ * is slow to tell of it, comes first. Twice the usual time between looks, and room for one. */
+#define OWN_LOOK_US (500 * 1000)
 
 struct loader {
     load_done_fn *done;
@@ -340,7 +345,7 @@ void loader_take(struct reign *r, const struct db_open *rows, size_t n, load_don
 bool loader_accepted(struct reign *r, uint64_t id, const struct db_accept *a)
 {
     size_t bytes = 0;
-    if (!r->loaded || r->failed)
+    if (!r->loaded || r->failed || clock_mono_us() - r->looked_us > OWN_LOOK_US)
         return false;
     if (open_set_find(&r->set, id) || open_set_is_closed(&r->set, id))
         return true; /* read meanwhile */

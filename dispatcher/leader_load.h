@@ -19,7 +19,8 @@ void loader_all(struct reign *r, load_done_fn *done);
 void loader_some(struct reign *r, const int64_t *ids, size_t n, load_done_fn *done);
 /* These, whose rows are known; known batches are passed over. */
 void loader_take(struct reign *r, const struct db_open *rows, size_t n, load_done_fn *done);
-/* A batch that this process has just committed. False when the picture is not there to take it. */
+/* A batch that this process has just committed. False when the picture is not there to take it, or others may have
+ * accepted some before it that are not in there yet: it is then found like theirs, in order. */
 bool loader_accepted(struct reign *r, uint64_t id, const struct db_accept *accepted);
 
 #endif

@@ -38,6 +38,8 @@ struct reign {
     bool rebuilding;       /* it is being filled */
     uint32_t rebuild_left; /* batches still to be put there */
     int64_t rebuilt_us;    /* when it was last filled with some (CLOCK_MONOTONIC), 0: never */
+    /* When a look began (CLOCK_MONOTONIC) that is over: at the log to its end, and at new batches. */
+    int64_t log_read_us, looked_us;
 
     /* Lists of open_batch.work, and what the next write takes. */
     struct list handed;   /* in Redis; routed_ms is to be set */

@@ -8,7 +8,8 @@
 #include "lib/base/owned.h"
 
 /* After Redis was filled again: outcomes that it had and workers are still storing come by the log before commands are
- * ended that do not look answered there any more. */
+ * ended that do not look answered there any more. So long, the most a worker takes to notice that Redis was lost; then
+ * the log is read. */
 #define AFTER_REBUILD_US 1000000
 
 struct walker {
@@ -116,7 +117,7 @@ static void applied(void *arg, enum err err, struct slice value)
 void walker_pump(struct reign *r)
 {
     struct walker *w = r->walker;
-    if (r->rebuilt_us && clock_mono_us() - r->rebuilt_us < AFTER_REBUILD_US)
+    if (r->rebuilt_us && r->log_read_us < r->rebuilt_us + AFTER_REBUILD_US)
         return;
     struct list *next;
     while (!w->backoff && w->under_way < WALK_MOVES && reign_live(r) && (next = list_pop(&w->waiting)) != NULL) {

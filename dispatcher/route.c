@@ -6,6 +6,7 @@
 #include "dispatcher/leader_fold.h"
 #include "dispatcher/leader_spec.h"
 #include "dispatcher/rebuild.h"
+#include "dispatcher/sweep.h"
 #include "lib/base/clock.h"
 #include "proto/inbox.h"
 
@@ -223,6 +224,7 @@ static void collect(struct reign *r, const struct route_move *m, const struct li
     struct router *router = r->router;
     struct open_batch *batch = b->batch;
     struct outbox *o = get_outbox(router, to->worker, batch_class(batch));
+    sweep_met(r, to->worker);
     struct inbox_item item = {.kind = batch->hold ? INBOX_RELEASE : INBOX_ROUTE,
                               .batch = batch->id,
                               .number = batch->hold,

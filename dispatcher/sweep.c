@@ -1,6 +1,7 @@
 #include "dispatcher/sweep.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
@@ -8,6 +9,8 @@
 #include "lib/base/log.h"
 #include "lib/base/owned.h"
 #include "lib/store/db_open.h"
+#include "lib/store/live_look.h"
+#include "proto/inbox.h"
 
 #define STREAMS_US (3600ll * 1000000) /* how often streams are looked at */
 
@@ -21,6 +24,9 @@ struct sweeper {
     uint16_t worker;
     unsigned under_way;
     uint64_t devices;
+    /* Numbers that are in `workers`, as it was asked last. */
+    bool listed;
+    uint64_t known[(UINT16_MAX + 1) / 64];
     struct tenant_blocks *tenants;
     size_t tenant_count, tenant;
     uint32_t block;
@@ -47,6 +53,16 @@ void sweeper_free(struct sweeper **s)
 }
 
 /* --- dead workers ------------------------------------------------------------------------------------------------ */
+/* Some of them may have been at another worker already, attached before what this one had still on its way. */
+static void look_for_strays(struct reign *r)
+{
+    struct buf item = {0};
+    inbox_put(&item, &(struct inbox_item){.kind = INBOX_CHECK});
+    if (!item.failed)
+        live_tell_workers(r->live, LIVE_URGENT, buf_slice(&item));
+    buf_free(&item);
+}
+
 static void forgotten(void *arg, enum err err)
 {
     struct reign *r = arg;
@@ -57,6 +73,8 @@ static void forgotten(void *arg, enum err err)
         return;
     r->figures->reaped_workers++;
     log_info("worker_reaped", "worker=%u devices=%llu", r->sweeper->worker, (unsigned long long)r->sweeper->devices);
+    if (r->sweeper->devices)
+        look_for_strays(r);
 }
 
 static void reap_pump(struct reign *r);
@@ -121,6 +139,28 @@ static void got_tenants(void *arg, enum err err, const struct pg_error *error, c
     reap_pump(r);
 }
 
+static void keep_known(struct sweeper *s, const struct live_worker *workers, size_t count)
+{
+    memset(s->known, 0, sizeof s->known);
+    for (size_t i = 0; i < count; i++)
+        s->known[workers[i].number / 64] |= 1ull << workers[i].number % 64;
+    s->listed = count > 0;
+}
+
+static bool is_known(const struct sweeper *s, uint16_t worker)
+{
+    return s->known[worker / 64] >> worker % 64 & 1;
+}
+
+void sweep_met(struct reign *r, uint16_t worker)
+{
+    struct sweeper *s = r->sweeper;
+    if (!s->listed || is_known(s, worker) || is_known(s, LIVE_UNKNOWN_WORKER))
+        return;
+    s->known[worker / 64] |= 1ull << worker % 64;
+    live_worker_list(r->live, worker);
+}
+
 static void got_workers(void *arg, enum err err, const struct live_worker *workers, size_t count)
 {
     struct reign *r = arg;
@@ -128,6 +168,7 @@ static void got_workers(void *arg, enum err err, const struct live_worker *worke
         return;
     struct sweeper *s = r->sweeper;
     s->asking = false;
+    keep_known(s, workers, err ? 0 : count);
     for (size_t i = 0; !err && !s->reaping && i < count; i++) {
         if (workers[i].alive)
             continue;

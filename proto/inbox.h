@@ -32,7 +32,8 @@ enum inbox_kind {
                         Then confirm */
     INBOX_GATE,      /* gates have changed: read them, act, then confirm */
     INBOX_REPORT = 16, /* say which sessions are here, as report `number` (lib/store/live_look.h) */
-    INBOX_CHECK,       /* presence of the block may be wrong: compare and repair what is this worker's */
+    INBOX_CHECK, /* presence of the block may be wrong: compare and repair what is this worker's; tenant 0: devices
+                    that came lately may be in no presence */
 };
 
 struct inbox_item {

@@ -45,6 +45,7 @@ struct flush {
     int64_t begun_us, at_ms;
     struct buf barriers; /* struct barrier, called when it is durable and all before it */
     bool durable;
+    bool unheard;    /* Redis had no such batch for some outcome: it is over, or not there yet */
     bool stored;     /* in PostgreSQL; recorded once more after that */
     uint32_t losses; /* of Redis, known when it was recorded */
     struct ev_timer retry;
@@ -382,6 +383,7 @@ static void run_recorded(void *arg, enum err err, const uint8_t *before, const u
     for (size_t i = 0; !err && i < count; i++) {
         uint8_t *log = &f->after[run->from + i], now = state_to_log(&f->v[run->from + i], before[i], after[i]);
         *log = now ? now : *log; /* recorded again, it changes nothing any more */
+        f->unheard = f->unheard || (now && !before[i] && !after[i]);
     }
     free(run);
     if (--f->runs_left > 0)
@@ -504,7 +506,7 @@ static void flush_stored(void *arg, enum err err)
     }
     f->acks->stats.stored += f->n;
     f->stored = true;
-    if (f->losses != f->acks->losses && f->n)
+    if (f->n && (f->losses != f->acks->losses || f->unheard))
         flush_record(f);
     else
         flush_durable(f);

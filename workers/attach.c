@@ -12,6 +12,7 @@
 #include "workers/lease.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
+#include "workers/strays.h"
 #include "workers/worker.h"
 
 #define COLLECT_MS     3 /* devices come in crowds: one script a block for all of them */
@@ -131,6 +132,7 @@ void attach_change(struct attach *attach, uint32_t tenant, uint32_t seq)
 
 static void note_session(void *arg, struct session *s)
 {
+    s->settling = s->receiving;
     note(arg, s->tenant, s->seq);
 }
 
@@ -288,13 +290,18 @@ static void finish(struct call *call, enum err err)
     if (err) {
         if (call->former)
             attach->former = call->former;
-        for (size_t i = 0; i < call->count; i++)
+        for (size_t i = 0; i < call->count; i++) {
             note(attach, call->tenant, block_seq(call->block, call->slots[i]));
+            if (call->adding)
+                strays_unsure(attach->worker->strays, call->tenant, block_seq(call->block, call->slots[i]));
+        }
         schedule(attach, RETRY_MS);
     }
     free(call);
     if (!err && !run_over(attach))
         carry_out(attach);
+    if (run_over(attach) && buf_len(&attach->changed) == 0 && !attach->under_way)
+        strays_settled(attach->worker->strays);
     check_settled(attach);
 }
 
@@ -415,6 +422,7 @@ static void carry_out(struct attach *attach)
         attach->former = 0;
         qsort(buf_head(&attach->run), buf_len(&attach->run) / sizeof(uint64_t), sizeof(uint64_t), compare);
     }
+    strays_mark(attach->worker->strays);
     while (attach->under_way < CALLS_MAX && !run_over(attach))
         carry_block(attach);
     if (run_over(attach) && buf_len(&attach->changed))

@@ -16,6 +16,7 @@
 #include "workers/routed.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
+#include "workers/strays.h"
 #include "workers/worker.h"
 
 #define TAKE_MAX          16  /* entries a take: up to 16 x 64 KiB, some hundred thousand commands */
@@ -31,7 +32,6 @@
 struct inbox {
     struct worker *worker;
     bool running, taking;
-    bool took;       /* there was a connection to which something could be given */
     uint16_t number; /* the worker's, whose inbox is being taken from */
     struct ev_timer retry, given_away;
 };
@@ -207,7 +207,10 @@ static void on_entry(struct worker *w, enum live_class class, struct slice entry
             report_send(w, item.number);
             break;
         case INBOX_CHECK:
-            report_check(w, item.tenant, item.block);
+            if (item.tenant)
+                report_check(w, item.tenant, item.block);
+            else
+                strays_check(w->strays);
             break;
         }
     }
@@ -241,10 +244,8 @@ static void taken(void *arg, enum err err, enum live_class class, const struct s
     if (err) {
         ev_timer_set(&inbox->retry, RETRY_S, 0);
         ev_timer_start(inbox->worker->loop, &inbox->retry);
-        if (inbox->took)
-            ev_timer_again(inbox->worker->loop, &inbox->given_away);
+        ev_timer_again(inbox->worker->loop, &inbox->given_away);
     } else {
-        inbox->took = true;
         take(inbox);
     }
 }

@@ -5,7 +5,9 @@
 #include "lib/base/clock.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
+#include "lib/store/db_lease.h"
 #include "lib/store/live.h"
+#include "lib/store/live_look.h"
 #include "workers/worker.h"
 
 #define RETRY_S 0.2
@@ -19,6 +21,7 @@ struct lease {
     struct ev_timer timer;
     struct ev_check check; /* first of all in each turn */
     uint16_t number;
+    uint16_t drawn;         /* the number that is being acquired */
     int64_t holds_until_us; /* by clock_mono_us */
     int64_t asked_us;       /* when the request under way was sent: the lease counts from then */
     int64_t turn_us;        /* when the last turn began in which the clock was looked at, by that */
@@ -74,21 +77,36 @@ static void fence(struct lease *l, const char *why)
     again(l, 0);
 }
 
-static void acquired(void *arg, enum err err, int64_t number)
+static void acquired(void *arg, enum err err)
 {
     struct lease *l = arg;
     l->asking = false;
     if (err) {
-        again(l, RETRY_S);
+        again(l, err == ERR_FENCED ? 0 : RETRY_S); /* the number is in use still: the next one */
         return;
     }
     if (!held(l)) {
         again(l, 0); /* nothing was done under it; the next one */
         return;
     }
-    l->number = (uint16_t)number;
+    l->number = l->drawn;
     log_info("worker_number", "worker=%u", l->number);
     l->events.on_number(l->worker);
+}
+
+/* A number out of PostgreSQL is nobody else's yet. */
+static void drawn(void *arg, enum err err, int64_t number)
+{
+    struct lease *l = arg;
+    struct worker *w = l->worker;
+    if (err) {
+        l->asking = false;
+        again(l, RETRY_S);
+        return;
+    }
+    l->drawn = (uint16_t)number;
+    l->asked_us = clock_mono_us();
+    live_worker_acquire(w->live, l->drawn, w->instance, w->options.lease_ms, acquired, l);
 }
 
 static void reclaimed(void *arg, enum err err)
@@ -148,7 +166,7 @@ static void ask(struct lease *l)
     l->asking = true;
     l->asked_us = clock_mono_us();
     if (l->number == 0)
-        live_worker_acquire(w->live, w->instance, w->options.lease_ms, acquired, l);
+        db_worker_number(w->pg, drawn, l);
     else
         live_worker_renew(w->live, l->number, w->instance, w->options.lease_ms, renewed, l);
 }
@@ -222,6 +240,8 @@ bool lease_holds(const struct lease *lease)
 
 void lease_ask(struct lease *l)
 {
+    if (l->number) /* Redis may have come back as it was between its being leased and listed */
+        live_worker_list(l->worker->live, l->number);
     ask(l);
 }
 

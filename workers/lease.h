@@ -1,5 +1,6 @@
 /* The worker's number: a lease in Redis, renewed each second or at a third of its time. Without it nothing is sent.
- * Owns: struct lease. May call: lib/store/live. Loop rule: non-blocking; looks at the clock first of all in each turn.
+ * Owns: struct lease. May call: lib/store/live, db_lease. Loop rule: non-blocking; looks at the clock first of all in
+ * each turn.
  *
  * The lease counts from the moment its last successful renewal was sent. Once that is too long ago no byte of a command
  * leaves any more, whatever the worker was doing (lease_holds_at is asked before a command is given out, and the guard

@@ -12,6 +12,7 @@
 #include "workers/gates.h"
 #include "workers/inbox.h"
 #include "workers/mqtt.h"
+#include "workers/routed.h"
 #include "workers/seen.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
@@ -32,12 +33,6 @@ static void serve(struct worker *w)
         answer_self_claim(w->answer_self);
     attach_all(w->attach);
     inbox_start(w->inbox);
-}
-
-static void lost(struct worker *w)
-{
-    acks_redis_lost(w->acks);
-    serve(w);
 }
 
 static void drop(struct session *s, enum session_end why)
@@ -70,6 +65,17 @@ static void forget(void *arg, struct session *s)
     session_forget(s);
 }
 
+/* Redis was emptied, and is filled again: what was to be sent is asked for anew, since a cancel may have been told to
+ * those only whom Redis knew. */
+static void lost(struct worker *w)
+{
+    acks_redis_lost(w->acks);
+    routed_clear(w->routed);
+    session_table_each(w->sessions, forget, NULL);
+    batch_cache_doubt(w->batches);
+    serve(w);
+}
+
 /* An answer that has arrived is a fact, however late; it is recorded like any other. What was to be sent is not. */
 static void fenced(struct worker *w, uint16_t former, bool paused)
 {
@@ -84,6 +90,13 @@ static void fenced(struct worker *w, uint16_t former, bool paused)
     batch_cache_doubt(w->batches);
 }
 
+/* Known to Redis from now on: what was read before may have been canceled since, told to those only who were known. */
+static void numbered(struct worker *w)
+{
+    batch_cache_doubt(w->batches);
+    serve(w);
+}
+
 static void renewed_late(struct worker *w)
 {
     stream_hub_release(w->hub);
@@ -91,7 +104,7 @@ static void renewed_late(struct worker *w)
 }
 
 const struct lease_events lifecycle_events = {
-    .on_number = serve, .on_lost = lost, .on_late = renewed_late, .on_fenced = fenced};
+    .on_number = numbered, .on_lost = lost, .on_late = renewed_late, .on_fenced = fenced};
 
 void lifecycle_redis_lost(struct worker *w)
 {
@@ -119,6 +132,7 @@ static void vouched(void *arg, enum err err, int64_t yes)
         return;
     }
     w->unvouched = false;
+    acks_redis_lost(w->acks); /* what was recorded since it came back met nothing, or the past */
     if (lease_holds(w->lease))
         serve(w);
 }
@@ -130,16 +144,15 @@ static void ask(struct worker *w)
 
 /* A Redis that has restarted, or a replica in its place, may be of some moment ago: what was canceled since would be
  * taken from it and sent. It is served from once the leader has filled it; the Redis that was there before is that at
- * once. */
+ * once. A worker that has just begun can't know whether it is. */
 void lifecycle_redis_back(struct worker *w)
 {
     acks_redis_lost(w->acks);
     lease_ask(w->lease);
-    if (w->redis_seen && !w->unvouched) {
+    if (!w->unvouched) {
         w->unvouched = true;
         ask(w);
     }
-    w->redis_seen = true;
     if (lease_holds(w->lease))
         serve(w);
 }

@@ -15,6 +15,7 @@
 #include "workers/routed.h"
 #include "workers/seen.h"
 #include "workers/session_table.h"
+#include "workers/strays.h"
 #include "workers/worker.h"
 
 static void redis_changed(void *arg, bool up)
@@ -38,8 +39,9 @@ bool worker_make(struct worker *w)
     if (!(w->hub = stream_hub_new(w->loop)) || !(w->sessions = session_table_new()) ||
         !(w->batches = batch_cache_new(w->live)) ||
         !(w->acks = acks_new(w->loop, w->live, w->pg, w->sessions, &acks)) || !(w->attach = attach_new(w)) ||
-        !(w->routed = routed_new(w)) || !(w->inbox = inbox_new(w)) || !(w->gates = gates_new(w)) ||
-        !(w->credentials = credentials_new(w->loop, w->pg)) || !(w->seen = seen_new(w, w->options.seen_ms)))
+        !(w->strays = strays_new(w)) || !(w->routed = routed_new(w)) || !(w->inbox = inbox_new(w)) ||
+        !(w->gates = gates_new(w)) || !(w->credentials = credentials_new(w->loop, w->pg)) ||
+        !(w->seen = seen_new(w, w->options.seen_ms)))
         return false;
     if (w->options.answer_self)
         w->answer_self = answer_self_new(w);
@@ -64,6 +66,7 @@ void worker_unmake(struct worker *w)
     inbox_free(&w->inbox);
     routed_free(&w->routed);
     attach_free(&w->attach);
+    strays_free(&w->strays);
     gates_free(&w->gates);
     lease_free(&w->lease);
     credentials_free(&w->credentials);

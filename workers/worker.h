@@ -28,6 +28,7 @@ struct routed;
 struct seen;
 struct session;
 struct session_table;
+struct strays;
 struct stream_hub;
 
 struct worker_options {
@@ -59,6 +60,7 @@ struct worker {
     struct batch_cache *batches;
     struct acks *acks;
     struct attach *attach;
+    struct strays *strays;
     struct inbox *inbox;
     struct routed *routed;
     struct gates *gates;
@@ -75,8 +77,7 @@ struct worker {
     uint64_t held;                     /* commands in all sessions' hands */
     bool timed;                        /* some batch has limited how long a command may take */
     bool draining;
-    bool redis_seen; /* it was connected before */
-    bool unvouched;  /* Redis is there again, and nobody has said that what it holds is not of the past */
+    bool unvouched; /* Redis is there, and nobody has said yet that what it holds is not of the past */
     struct ev_timer ask_again;
     struct watch { /* commands sent and not yet seen answered, oldest first: struct sent */
         struct buf sent;

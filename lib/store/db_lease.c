@@ -11,6 +11,8 @@ static const struct pg_stmt release = {"lease_release",
 static const struct pg_stmt fence_stmt = {"lease_fence",
                                           "SELECT 1::bigint FROM lease_fence($1::text, $2::text, $3::bigint)"};
 
+static const struct pg_stmt worker_number = {"worker_number", "SELECT nextval('worker_number')"};
+
 struct call {
     db_lease_fn *done;
     void *arg;
@@ -83,4 +85,12 @@ void db_lease_fence(struct pg_txn *txn, const struct lease_fence *fence)
 bool db_lease_fenced(enum err err, const struct pg_error *error)
 {
     return err == ERR_INVALID && error && strcmp(error->sqlstate, "MU001") == 0;
+}
+
+void db_worker_number(struct pg *pg, db_lease_fn *done, void *arg)
+{
+    struct pg_txn *txn = pg_txn_new(pg, PG_ANY_LANE);
+    if (txn)
+        pg_txn_add(txn, &worker_number);
+    submit(txn, done, arg);
 }

@@ -1,5 +1,6 @@
 /* Leases of roles that one process has at a time, by PostgreSQL's clock, and the fence of writes under them.
- * Owns: the statements on table lease. May call: lib/store/pg. Loop rule: non-blocking; callbacks as in pg.h. */
+ * Owns: the statements on table lease; the numbers of workers. May call: lib/store/pg. Loop rule: non-blocking;
+ * callbacks as in pg.h. */
 #ifndef MUSTER_STORE_DB_LEASE_H
 #define MUSTER_STORE_DB_LEASE_H
 
@@ -25,5 +26,9 @@ void db_lease_release(struct pg *pg, int lane, const struct lease_fence *fence, 
 void db_lease_fence(struct pg_txn *txn, const struct lease_fence *fence);
 /* Whether that check is what ended a transaction. */
 bool db_lease_fenced(enum err err, const struct pg_error *error);
+
+/* `value`: a number for a worker, 1 … 65,534, that is not given again until all others were: neither a Redis that has
+ * lost all nor one that has come back with older data makes it another's while it is in use. */
+void db_worker_number(struct pg *pg, db_lease_fn *done, void *arg);
 
 #endif

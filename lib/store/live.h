@@ -131,10 +131,11 @@ void live_reap(struct live *live, uint32_t tenant, uint32_t block, uint16_t work
 void live_presence(struct live *live, uint32_t tenant, uint32_t block, live_bytes_fn *done, void *arg);
 
 /* Worker numbers: a lease on worker:<n>, value `instance` (up to 64 bytes, unique per life of a process).
- * acquire gives a free number (1 … 65,534), and adds it to the set `workers`; renew is ERR_FENCED when the lease is
- * another's, ERR_NOT_FOUND when it is gone (expired, or Redis lost it); reclaim takes the same number again if nobody
- * has it and nobody has called it dead, else ERR_FENCED. */
-void live_worker_acquire(struct live *live, const char *instance, int64_t ttl_ms, live_int_fn *done, void *arg);
+ * acquire takes a number (db_worker_number) and adds it to the set `workers`, ERR_FENCED when it is in use; renew is
+ * ERR_FENCED when the lease is another's, ERR_NOT_FOUND when it is gone (expired, or Redis lost it); reclaim takes the
+ * same number again if nobody has it and nobody has called it dead, else ERR_FENCED. */
+void live_worker_acquire(struct live *live, uint16_t worker, const char *instance, int64_t ttl_ms, live_done_fn *done,
+                         void *arg);
 void live_worker_renew(struct live *live, uint16_t worker, const char *instance, int64_t ttl_ms, live_done_fn *done,
                        void *arg);
 void live_worker_reclaim(struct live *live, uint16_t worker, const char *instance, int64_t ttl_ms, live_done_fn *done,
@@ -156,6 +157,8 @@ enum live_class { LIVE_URGENT, LIVE_NORMAL, LIVE_BULK, LIVE_CLASSES };
 /* Appends one entry (proto/inbox.h items). `value` is the number of entries now waiting in that inbox. */
 void live_inbox_push(struct live *live, uint16_t worker, enum live_class class, struct slice items, live_int_fn *done,
                      void *arg);
+/* The same to all in `workers`, dead ones too. */
+void live_tell_workers(struct live *live, enum live_class class, struct slice items);
 /* Takes up to `max` entries with one BLMPOP over the first `classes` inboxes (1: urgent only … 3: all), waiting up to
  * `wait_ms` (5,000 at most). No entries: count 0 and ERR_OK. One take at a time. The entries are gone from Redis:
  * hints, not truth. */
@@ -185,8 +188,7 @@ void live_generation_get(struct live *live, live_int_fn *done, void *arg);
 void live_generation_begin(struct live *live);
 void live_generation_set(struct live *live, live_done_fn *done, void *arg);
 /* A Redis that was lost does not know who may still send: for LIVE_UNKNOWN_MS, as long as a worker's lease is unless it
- * was told otherwise, live_workers gives one more, that is alive and never says anything; and numbers that are drawn
- * are others than those. */
+ * was told otherwise, live_workers gives one more, that is alive and never says anything. */
 #define LIVE_UNKNOWN_WORKER UINT16_MAX
 #define LIVE_UNKNOWN_MS     10000
 void live_workers_unknown(struct live *live);

@@ -3,16 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/store/live.h"
 #include "lib/store/live_internal.h"
 
-#define PENDING_BYTES  9      /* of one command in an answer of attach: batch u64, state u8 */
-#define WORKER_NUMBERS 65534u /* all of u16 but 0 and LIVE_UNKNOWN_WORKER */
-#define TAKE_WAIT_MAX  5000   /* ms; a Redis silent for longer may be lost (redis.c) */
-#define ACQUIRE_TRIES  1000u
-#define DEAD           "" /* what worker:<n> holds once the worker has been called dead; no instance is empty */
+#define PENDING_BYTES 9    /* of one command in an answer of attach: batch u64, state u8 */
+#define TAKE_WAIT_MAX 5000 /* ms; a Redis silent for longer may be lost (redis.c) */
+#define DEAD          ""   /* what worker:<n> holds once the worker has been called dead; no instance is empty */
 
 static void args_prefix(struct args *a, uint32_t tenant, uint32_t block)
 {
@@ -135,23 +132,16 @@ void live_presence(struct live *live, uint32_t tenant, uint32_t block, live_byte
 
 /* --- leases ------------------------------------------------------------------------------------------------------- */
 
-/* From where numbers go on when Redis was lost: so many milliseconds one. */
-#define NUMBER_MS 64
-
-/* Drawing a number: INCR worker:next, is it in `workers` still, SET NX; the next number when it is taken. */
+/* Taking a number: is it in `workers` still, SET NX, and into `workers`. */
 struct acquire {
     int64_t ttl_ms;
-    unsigned tries;
     uint16_t number;
     char instance[65];
 };
 
-static void acquire_draw(struct request *r);
-
 static void acquire_end(struct request *r, enum err err)
 {
-    struct acquire *q = (struct acquire *)r->extra;
-    r->fn.integer(r->arg, err, err ? 0 : q->number);
+    r->fn.done(r->arg, err);
     free(r);
 }
 
@@ -164,14 +154,10 @@ static void acquire_added(void *arg, enum err err, const redisReply *reply)
 static void acquire_set(void *arg, enum err err, const redisReply *reply)
 {
     struct request *r = arg;
-    struct acquire *q = (struct acquire *)r->extra;
+    const struct acquire *q = (const struct acquire *)r->extra;
     struct args a = {0};
-    if (err) {
-        acquire_end(r, err);
-        return;
-    }
-    if (reply->type == REDIS_REPLY_NIL) {
-        acquire_draw(r);
+    if (err || reply->type == REDIS_REPLY_NIL) {
+        acquire_end(r, err ? err : ERR_FENCED);
         return;
     }
     args_raw(&a, "SADD", 4);
@@ -183,14 +169,12 @@ static void acquire_set(void *arg, enum err err, const redisReply *reply)
 static void acquire_looked(void *arg, enum err err, const redisReply *reply)
 {
     struct request *r = arg;
-    struct acquire *q = (struct acquire *)r->extra;
+    const struct acquire *q = (const struct acquire *)r->extra;
     struct args a = {0};
-    if (err) {
-        acquire_end(r, err);
-        return;
-    }
-    if (reply->type == REDIS_REPLY_INTEGER && reply->integer) {
-        acquire_draw(r); /* a dead worker's slots are not reaped yet */
+    if (!err && reply->type != REDIS_REPLY_INTEGER)
+        err = ERR_PROTOCOL;
+    if (err || reply->integer) {
+        acquire_end(r, err ? err : ERR_FENCED); /* another's, or a dead worker's slots are not reaped yet */
         return;
     }
     args_raw(&a, "SET", 3);
@@ -202,45 +186,20 @@ static void acquire_looked(void *arg, enum err err, const redisReply *reply)
     live_send(r->live, &a, acquire_set, r);
 }
 
-static void acquire_drawn(void *arg, enum err err, const redisReply *reply)
-{
-    struct request *r = arg;
-    struct acquire *q = (struct acquire *)r->extra;
-    struct args a = {0};
-    if (!err && reply->type != REDIS_REPLY_INTEGER)
-        err = ERR_PROTOCOL;
-    if (err) {
-        acquire_end(r, err);
-        return;
-    }
-    q->number = (uint16_t)((uint64_t)(reply->integer - 1) % WORKER_NUMBERS + 1);
-    args_raw(&a, "SISMEMBER", 9);
-    args_raw(&a, "workers", 7);
-    args_printf(&a, "%u", q->number);
-    live_send(r->live, &a, acquire_looked, r);
-}
-
-static void acquire_draw(struct request *r)
-{
-    struct acquire *q = (struct acquire *)r->extra;
-    struct args a = {0};
-    if (q->tries++ == ACQUIRE_TRIES) {
-        acquire_end(r, ERR_LIMIT);
-        return;
-    }
-    args_raw(&a, "INCR", 4);
-    args_raw(&a, "worker:next", 11);
-    live_send(r->live, &a, acquire_drawn, r);
-}
-
-void live_worker_acquire(struct live *live, const char *instance, int64_t ttl_ms, live_int_fn *done, void *arg)
+void live_worker_acquire(struct live *live, uint16_t worker, const char *instance, int64_t ttl_ms, live_done_fn *done,
+                         void *arg)
 {
     struct request *r = request_new(live, arg, sizeof(struct acquire));
     struct acquire *q = (struct acquire *)r->extra;
-    r->fn.integer = done;
+    struct args a = {0};
+    r->fn.done = done;
     q->ttl_ms = ttl_ms;
+    q->number = worker;
     strncpy(q->instance, instance, sizeof q->instance - 1);
-    acquire_draw(r);
+    args_raw(&a, "SISMEMBER", 9);
+    args_raw(&a, "workers", 7);
+    args_printf(&a, "%u", worker);
+    live_send(live, &a, acquire_looked, r);
 }
 
 static void reply_lease(void *arg, enum err err, const redisReply *reply)
@@ -360,12 +319,7 @@ void live_workers(struct live *live, live_workers_fn *done, void *arg)
 
 void live_workers_unknown(struct live *live)
 {
-    struct args member = {0}, lease = {0}, next = {0};
-    /* A worker that has not yet noticed keeps its number, and what it takes back under that is not another's. */
-    args_raw(&next, "SET", 3);
-    args_raw(&next, "worker:next", 11);
-    args_printf(&next, "%lld", (long long)(clock_wall_ms() / NUMBER_MS));
-    redis_command(live->moves, next.n, next.v, NULL, NULL);
+    struct args member = {0}, lease = {0};
     args_raw(&member, "SADD", 4);
     args_raw(&member, "workers", 7);
     args_printf(&member, "%u", LIVE_UNKNOWN_WORKER);
@@ -415,6 +369,37 @@ void live_inbox_push(struct live *live, uint16_t worker, enum live_class class, 
     args_inbox_key(&a, worker, class);
     args_slice(&a, items);
     live_send(live, &a, reply_integer, r);
+}
+
+struct tell_all {
+    enum live_class class;
+    size_t len;
+    uint8_t items[];
+};
+
+static void reply_tell(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    const struct tell_all *t = (const struct tell_all *)r->extra;
+    for (size_t i = 0; !err && reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++) {
+        uint16_t worker = reply_worker(reply->element[i]);
+        if (worker && worker != LIVE_UNKNOWN_WORKER)
+            live_inbox_push(r->live, worker, t->class, (struct slice){t->items, t->len}, NULL, NULL);
+    }
+    free(r);
+}
+
+void live_tell_workers(struct live *live, enum live_class class, struct slice items)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, NULL, sizeof(struct tell_all) + items.len);
+    struct tell_all *t = (struct tell_all *)r->extra;
+    t->class = class;
+    t->len = items.len;
+    memcpy(t->items, items.data, items.len);
+    args_raw(&a, "SMEMBERS", 8);
+    args_raw(&a, "workers", 7);
+    live_send(live, &a, reply_tell, r);
 }
 
 static enum live_class class_of_key(const redisReply *key)

@@ -43,6 +43,8 @@ if old then
             all[at] = apply(known, HOLD, 0)
         elseif state ~= 0 and (fresh_state < FIRST_TERMINAL or state >= FIRST_TERMINAL) then
             all[at] = fresh_state == SENT and apply(known, SEND, (all[at] - SENT) / 16) or known
+        elseif state ~= 0 then -- over; what stands here may count more attempts
+            all[at] = fresh_state + math.max(all[at] - fresh_state, known - state)
         end
     end
 end

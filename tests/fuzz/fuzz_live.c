@@ -178,7 +178,7 @@ static void ask(struct live *live, unsigned move)
         live_presence(live, TENANT, BLOCK, on_bytes, NULL);
         break;
     case 9:
-        live_worker_acquire(live, "instance", 1000, on_int, NULL);
+        live_worker_acquire(live, 9, "instance", 1000, on_done, NULL);
         break;
     case 10:
         live_worker_renew(live, 9, "instance", 1000, on_done, NULL);

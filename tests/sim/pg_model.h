@@ -73,7 +73,7 @@ struct pg_model {
     TABLE(struct row_cancel) canceling; /* by tenant, seq */
     TABLE(struct row_revocation) revoked;
     TABLE(struct row_tenant) tenants;
-    int64_t next_batch, next_stream, next_revocation; /* of the sequences */
+    int64_t next_batch, next_stream, next_revocation, worker_number; /* of the sequences */
     struct {
         char name[32], holder[64];
         int64_t epoch, expires_ms;

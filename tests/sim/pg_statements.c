@@ -9,7 +9,7 @@
 stmt_fn stmt_batch_hold_tenants, stmt_batch_accept, stmt_batch_accept_devices, stmt_batch_cancel, stmt_device_delete,
     stmt_ack_stream_open, stmt_ack_log_insert, stmt_command_result_insert, stmt_device_information_update,
     stmt_device_news_insert, stmt_seen_add, stmt_revocation_read, stmt_signing_key_read, stmt_lease_acquire,
-    stmt_lease_renew, stmt_lease_release, stmt_lease_fence;
+    stmt_lease_renew, stmt_lease_release, stmt_lease_fence, stmt_worker_number;
 
 static uint8_t *copy(struct slice s)
 {
@@ -354,5 +354,12 @@ void stmt_lease_fence(struct stmt_call *c)
     }
     out_columns(c, 1);
     out_int8(c, 0, 1);
+    out_row(c);
+}
+
+void stmt_worker_number(struct stmt_call *c)
+{
+    out_columns(c, 1);
+    out_int8(c, 0, ++c->m->worker_number);
     out_row(c);
 }

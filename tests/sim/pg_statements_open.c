@@ -46,8 +46,10 @@ static void put_open(struct stmt_call *c, const struct row_batch *b)
     out_bool(c, 10, false); /* steered, paused: no batch is */
     out_bool(c, 11, false);
     out_int4(c, 12, 0);
-    for (int i = 13; i < OPEN_COLUMNS; i++)
+    for (int i = 13; i < 19; i++)
         out_null(c, i);
+    out_bool(c, 19, false); /* nor does one supersede another */
+    out_bool(c, 20, false);
     out_row(c);
 }
 

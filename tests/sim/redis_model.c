@@ -331,16 +331,6 @@ static redisReply *command_del(struct redis_model *m, int argc, const struct sli
     return reply_number(n);
 }
 
-static redisReply *command_incr(struct redis_model *m, int argc, const struct slice *argv)
-{
-    char text[24];
-    (void)argc;
-    uint64_t v = slice_number(model_text(model_find(m, argv[1]))) + 1;
-    int n = snprintf(text, sizeof text, "%llu", (unsigned long long)v);
-    model_set(m, argv[1], (struct slice){(const uint8_t *)text, (size_t)n});
-    return reply_number((int64_t)v);
-}
-
 static redisReply *command_sadd(struct redis_model *m, int argc, const struct slice *argv)
 {
     int64_t n = 0;
@@ -484,22 +474,11 @@ redisReply *redis_model_command(struct redis_model *m, int argc, const struct sl
     static const struct {
         const char *name;
         redisReply *(*fn)(struct redis_model *m, int argc, const struct slice *argv);
-    } commands[] = {{"GET", command_get},
-                    {"SET", command_set},
-                    {"DEL", command_del},
-                    {"INCR", command_incr},
-                    {"SADD", command_sadd},
-                    {"SREM", command_srem},
-                    {"SISMEMBER", command_sismember},
-                    {"SMEMBERS", command_smembers},
-                    {"RPUSH", command_rpush},
-                    {"BLMPOP", command_blmpop},
-                    {"INFO", command_info},
-                    {"PUBLISH", command_publish},
-                    {"EXPIRE", command_expire},
-                    {"SCAN", command_scan},
-                    {"HSET", command_hset},
-                    {"HGETALL", command_hgetall}};
+    } commands[] = {{"GET", command_get},           {"SET", command_set},         {"DEL", command_del},
+                    {"SADD", command_sadd},         {"SREM", command_srem},       {"SISMEMBER", command_sismember},
+                    {"SMEMBERS", command_smembers}, {"RPUSH", command_rpush},     {"BLMPOP", command_blmpop},
+                    {"INFO", command_info},         {"PUBLISH", command_publish}, {"EXPIRE", command_expire},
+                    {"SCAN", command_scan},         {"HSET", command_hset},       {"HGETALL", command_hgetall}};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         if (is(argv[0], commands[i].name))
             return commands[i].fn(m, argc, argv);

@@ -372,6 +372,8 @@ redisReply *model_route(struct redis_model *m, const struct slice *keys, const s
             *byte = after_event(known, EVENT_HOLD, 0);
         else if (state_of(known) && (!state_is_terminal(state_of(*byte)) || state_is_terminal(state_of(known))))
             *byte = state_of(*byte) == STATE_SENT ? after_event(known, EVENT_SEND, state_attempts(*byte)) : known;
+        else if (state_of(known))
+            *byte = state_merge(known, *byte);
         if (state_of(*byte) == STATE_QUEUED && presence_at(presence, (unsigned)i))
             *byte = after_event(*byte, EVENT_ROUTE, 0);
     }

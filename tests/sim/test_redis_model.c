@@ -327,7 +327,7 @@ static void make_command(struct check *c)
 {
     unsigned worker = 1 + below(c, WORKERS);
     c->keys = 0;
-    switch (below(c, 14)) {
+    switch (below(c, 13)) {
     case 0:
         putf(c, "SET"), putf(c, "worker:%u", worker), putf(c, "one"), putf(c, "NX"), putf(c, "PX"), putf(c, TTL);
         break;
@@ -338,34 +338,31 @@ static void make_command(struct check *c)
         putf(c, "DEL"), putf(c, "worker:%u", worker), putf(c, "cancel:%u", worker);
         break;
     case 3:
-        putf(c, "INCR"), putf(c, "worker:next");
-        break;
-    case 4:
         putf(c, "SADD"), putf(c, "workers"), put_worker(c);
         break;
-    case 5:
+    case 4:
         putf(c, "SREM"), putf(c, "workers"), put_worker(c);
         break;
-    case 6:
+    case 5:
         putf(c, "SISMEMBER"), putf(c, "workers"), put_worker(c);
         break;
-    case 7:
+    case 6:
         putf(c, "SMEMBERS"), putf(c, below(c, 2) ? "workers" : "cancel:1");
         break;
-    case 8:
+    case 7:
         putf(c, "RPUSH"), put_inbox(c), putf(c, "%u", below(c, 1000));
         break;
-    case 9:
+    case 8:
         putf(c, "BLMPOP"), putf(c, "0.001"), putf(c, "3"), put_inbox(c), put_inbox(c), put_inbox(c), putf(c, "LEFT"),
             putf(c, "COUNT"), putf(c, "%u", 1 + below(c, 3));
         break;
-    case 10:
+    case 9:
         putf(c, "SADD"), putf(c, "cancel:1"), put_worker(c);
         break;
-    case 11:
+    case 10:
         putf(c, "EXPIRE"), putf(c, "cancel:1"), putf(c, "100");
         break;
-    case 12:
+    case 11:
         putf(c, "HSET"), putf(c, "confirm:0"), put_worker(c), putf(c, "%u", below(c, 9));
         break;
     default:

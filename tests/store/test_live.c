@@ -49,11 +49,13 @@ static void worker_numbers_are_leased(void **state)
 {
     struct fixture *f = *state;
     flush_all(f);
-    live_worker_acquire(f->live, "a", 60000, on_int, expect());
-    uint16_t a = (uint16_t)get(f)->value;
-    live_worker_acquire(f->live, "b", 60000, on_int, expect());
-    uint16_t b = (uint16_t)get(f)->value;
-    assert_true(a && b && a != b);
+    const uint16_t a = 7, b = 8;
+    live_worker_acquire(f->live, a, "a", 60000, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    live_worker_acquire(f->live, b, "b", 60000, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    live_worker_acquire(f->live, a, "c", 60000, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_FENCED);
     live_worker_renew(f->live, a, "a", 60000, on_done, expect());
     assert_int_equal(get(f)->err, ERR_OK);
     live_worker_renew(f->live, a, "b", 60000, on_done, expect());
@@ -64,8 +66,8 @@ static void worker_numbers_are_leased(void **state)
     assert_int_equal(get(f)->err, ERR_NOT_FOUND);
     live_worker_reclaim(f->live, (uint16_t)(b + 1), "c", 60000, on_done, expect());
     assert_int_equal(get(f)->err, ERR_OK);
-    live_worker_acquire(f->live, "d", 60000, on_int, expect());
-    assert_int_equal(get(f)->value, b + 2);
+    live_worker_acquire(f->live, (uint16_t)(b + 1), "d", 60000, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_FENCED);
 }
 
 struct worker_list {
@@ -97,10 +99,10 @@ static void the_dead_stay_dead(void **state)
     struct fixture *f = *state;
     flush_all(f);
     assert_false(list_workers(f).known[1]);
-    live_worker_acquire(f->live, "a", 60000, on_int, expect());
-    assert_int_equal(get(f)->value, 1);
-    live_worker_acquire(f->live, "b", 60000, on_int, expect());
-    assert_int_equal(get(f)->value, 2);
+    live_worker_acquire(f->live, 1, "a", 60000, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    live_worker_acquire(f->live, 2, "b", 60000, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
     assert_true(list_workers(f).alive[1]);
     cli(f, "DEL worker:1");
     struct worker_list l = list_workers(f);
@@ -110,6 +112,8 @@ static void the_dead_stay_dead(void **state)
     live_worker_reclaim(f->live, 1, "a", 60000, on_done, expect());
     assert_int_equal(get(f)->err, ERR_FENCED);
     assert_false(list_workers(f).alive[1]);
+    live_worker_acquire(f->live, 1, "c", 60000, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_FENCED);
     live_worker_forget(f->live, 1, on_done, expect());
     assert_int_equal(get(f)->err, ERR_OK);
     l = list_workers(f);

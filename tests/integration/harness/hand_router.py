@@ -57,9 +57,10 @@ class HandRouter:
             count = min(BLOCK, devices - block * BLOCK)
             slots = ((1 << count) - 1).to_bytes(128, "little")
             stack.sql("INSERT INTO device_block VALUES (%s, %s, 5, %s)", self.tenant, block, slots)
+        self.vouch()
 
     def vouch(self):
-        """Says, as a leader does, that Redis holds what it should: a worker that has lost its connection waits for it."""
+        """Says, as a leader does, that Redis holds what it should: a worker that has connected to it waits for that."""
         self.redis.set("muster:generation", self.redis.info("server")["run_id"])
 
     def token(self, seq, **fields):
