@@ -48,6 +48,9 @@ int hold_run(struct invocation *inv);
 int release_run(struct invocation *inv);
 int holds_run(struct invocation *inv);
 
+int audit_list(struct invocation *inv);
+int audit_verify(struct invocation *inv);
+
 int dev_run(struct invocation *inv);
 
 int plan_run(struct invocation *inv);

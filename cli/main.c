@@ -49,6 +49,8 @@ static const struct subcommand {
     {"batch", "reject", batch_reject, "Cancels a batch that is held for approval."},
     {"batch", "commands", batch_commands, "Lists a batch's commands, one per device."},
     {"command", "get", command_get, "Shows one command."},
+    {"audit", "list", audit_list, "Lists who did what, newest first."},
+    {"audit", "verify", audit_verify, "Whether the audit is as it was written."},
     {"hold", "", hold_run, "Holds everything unsent of a tenant or of all: the kill switch."},
     {"release", "", release_run, "Ends a hold."},
     {"holds", "", holds_run, "Lists what is held."},

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/base/clock.h"
+#include "lib/store/db_audit.h"
 #include "lib/store/db_supersede.h"
 
 /* Two, so that one gathers while the other commits; more only make smaller groups. */
@@ -222,7 +223,7 @@ static struct pg_txn *make(const struct writer *writer)
         batches[i] = &writer->group[i]->batch;
         devices[i] = writer->group[i]->device;
         if (writer->group[i]->guard)
-            db_guard_lock(txn, batches[i]->tenant);
+            db_guard_lock(txn, batches[i]->tenant, batches[i]->address);
         if (!devices[i])
             db_batch_accept(txn, batches[i]);
         if (writer->group[i]->guard)
@@ -232,7 +233,8 @@ static struct pg_txn *make(const struct writer *writer)
         if (batches[i]->canary_count)
             db_batch_accept_canary(txn, batches[i]);
     }
-    if (devices[0] && !db_batch_accept_devices(txn, batches, devices, writer->count))
+    if (devices[0] ? !db_batch_accept_devices(txn, batches, devices, writer->count)
+                   : !db_audit_accepted(txn, batches, writer->count))
         pg_txn_free(&txn);
     return txn;
 }
@@ -250,7 +252,8 @@ static void finish_all(struct writer *writer, enum err err, const struct pg_erro
         writer->acceptor->committed(writer->acceptor->arg);
 }
 
-/* `results`: of the tenants, of keys that are held, then one statement for all or those of each. */
+/* `results`: of the tenants, of keys that are held, then one statement for all, or those of each and then of the audit.
+ */
 static void read_results(struct writer *writer, const struct pg_result *const *results)
 {
     const struct pg_result *const *next = results + 1;

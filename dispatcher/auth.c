@@ -1,9 +1,11 @@
 #include "dispatcher/auth.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "dispatcher/audit.h"
 #include "dispatcher/request.h"
 #include "lib/base/clock.h"
 #include "lib/base/list.h"
@@ -11,9 +13,10 @@
 #include "lib/store/db_tenant.h"
 #include "muster/v1/admin_service.pb-c.h"
 
-#define FRESH_US 1000000
-#define BUCKETS  1024u
-#define UNKNOWN  1024u /* numbers that are no key, one place each: a flood of them only replaces one another */
+#define FRESH_US  1000000
+#define DENIED_US 1000000
+#define BUCKETS   1024u
+#define UNKNOWN   1024u /* numbers that are no key, one place each: a flood of them only replaces one another */
 
 /* A key that is in PostgreSQL; bounded by how many the administrators have made. */
 struct key_entry {
@@ -22,6 +25,8 @@ struct key_entry {
     uint8_t hash[API_KEY_HASH_BYTES];
     bool revoked;
     int64_t asked_us;
+    int64_t denied_us; /* when it was last noted that its role did not do, */
+    unsigned denied;   /* and how often that was so since */
 };
 
 struct auth {
@@ -86,14 +91,30 @@ static bool allows(int role, int needed)
     return role <= needed;
 }
 
+/* In the audit, once a second for a key. */
+static void note_denied(struct dispatcher *d, const struct grpc_call *call, struct key_entry *e)
+{
+    int64_t now = clock_mono_us();
+    e->denied++;
+    if (e->denied_us && now - e->denied_us < DENIED_US)
+        return;
+    char note[48] = "";
+    if (e->denied > 1)
+        snprintf(note, sizeof note, "%u calls since the entry before", e->denied);
+    audit_note(d, call, &e->caller, "denied", grpc_call_method(call)->path, "ROLE_INSUFFICIENT", note);
+    e->denied_us = now;
+    e->denied = 0;
+}
+
 /* Decides with what is known of the key. Returns true when the call may go on; else it has been finished. */
-static bool decide(struct dispatcher *d, struct grpc_call *call, const struct key_entry *e, const uint8_t *hash)
+static bool decide(struct dispatcher *d, struct grpc_call *call, struct key_entry *e, const uint8_t *hash)
 {
     if (!e || !api_key_hash_equal(e->hash, hash) || e->revoked) {
         refuse(d, call, STATUS_UNAUTHENTICATED, "API_KEY_INVALID", "the API key is unknown or revoked");
         return false;
     }
     if (!allows(e->caller.role, grpc_call_method(call)->tag)) {
+        note_denied(d, call, e);
         refuse(d, call, STATUS_PERMISSION_DENIED, "ROLE_INSUFFICIENT", "the API key's role does not allow this method");
         return false;
     }

@@ -9,6 +9,7 @@
 #include "dispatcher/revoke.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
+#include "lib/store/db_audit.h"
 #include "lib/store/db_device.h"
 #include "proto/credential.h"
 
@@ -83,6 +84,12 @@ static void on_revoked(struct request *r, const struct pg_result *const *results
     reply(s);
 }
 
+static void on_noted(struct request *r, const struct pg_result *const *results)
+{
+    (void)results;
+    reply((struct issue *)r);
+}
+
 /* Results: the signing key made if need be, the key, a row per device. */
 static void on_devices(struct request *r, const struct pg_result *const *results)
 {
@@ -106,13 +113,12 @@ static void on_devices(struct request *r, const struct pg_result *const *results
         s->seqs[i] = (int32_t)pg_int(results[2], (int)i, 0);
         s->issued_ms[i] = not_before > s->now_ms ? not_before : s->now_ms;
     }
-    if (!s->in->revoke_earlier) {
-        reply(s);
-        return;
-    }
     struct pg_txn *txn = request_txn(r);
-    db_device_revoke(txn, r->tenant, s->seqs, n, s->now_ms, r->caller->key);
-    request_query(r, txn, on_revoked);
+    if (s->in->revoke_earlier)
+        db_device_revoke(txn, r->tenant, s->seqs, n, s->now_ms, r->caller->key);
+    db_audit_add(txn, s->now_ms, r->tenant, r->caller->key, "issue_credentials", s->in->device_ids[0], (int64_t)n, "",
+                 "");
+    request_query(r, txn, s->in->revoke_earlier ? on_revoked : on_noted);
 }
 
 void issue_credentials(struct grpc_call *call, void *service, const ProtobufCMessage *request)

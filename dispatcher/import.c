@@ -7,6 +7,7 @@
 #include "dispatcher/target_set.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
+#include "lib/store/db_audit.h"
 #include "lib/store/db_label.h"
 #include "muster/v1/device_service.pb-c.h"
 
@@ -85,8 +86,11 @@ static bool write_devices(struct import *im, struct pg_txn *txn, const Muster__V
         added = added && label_set_add(&set, (int32_t)i + 1, in->devices[kept[i]]);
     }
     struct db_labels labels = label_set_labels(&set, in->replace_labels);
-    if (added)
+    if (added) {
         db_label_import(txn, im->r.tenant, ids, platforms, count, &labels, clock_wall_ms());
+        db_audit_add(txn, clock_wall_ms(), im->r.tenant, im->r.caller->key, "import_devices", ids[0], (int64_t)count,
+                     "", "");
+    }
     label_set_free(&set);
     return added;
 }

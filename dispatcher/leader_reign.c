@@ -9,6 +9,7 @@
 #include "dispatcher/leader_clear.h"
 #include "dispatcher/leader_fold.h"
 #include "dispatcher/leader_gates.h"
+#include "dispatcher/leader_ledger.h"
 #include "dispatcher/leader_load.h"
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
@@ -61,6 +62,7 @@ static void tick(struct ev_loop *loop, ev_timer *t, int events)
     control_tick(r);
     reign_gates_tick(r);
     expire_tick(r);
+    ledger_tick(r);
     if (second)
         sweep(r);
     show(r);
@@ -118,7 +120,8 @@ struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, 
     if (!r->live || !(r->loader = loader_new(r)) || !(r->router = router_new(r)) || !(r->folder = folder_new(r)) ||
         !(r->walker = walker_new(r)) || !(r->canceler = canceler_new(r)) || !(r->controller = controller_new(r)) ||
         !(r->gates = reign_gates_new(r)) || !(r->sweeper = sweeper_new(r)) || !(r->rebuilder = rebuilder_new(r)) ||
-        !(r->learner = learner_new(r)) || !(r->clearer = clearer_new(r)) || !(r->writer = writer_new(r))) {
+        !(r->learner = learner_new(r)) || !(r->clearer = clearer_new(r)) || !(r->writer = writer_new(r)) ||
+        !(r->ledger = ledger_new(r))) {
         reign_end(&r);
         return NULL;
     }
@@ -151,6 +154,7 @@ void reign_end(struct reign **reign)
     learner_free(&r->learner);
     clearer_free(&r->clearer);
     writer_free(&r->writer);
+    ledger_free(&r->ledger);
     queue_free(&r->queue);
     fold_free(&r->log);
     open_set_free(&r->set);

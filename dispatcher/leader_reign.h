@@ -62,6 +62,7 @@ struct reign {
     struct learner *learner;
     struct clearer *clearer;
     struct writer *writer;
+    struct ledger *ledger;
 };
 
 /* Begins to load. `on_failed` comes from the loop when this reign can't go on and is to be ended. `fence` is copied,

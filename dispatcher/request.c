@@ -9,7 +9,9 @@
 #include "dispatcher/quota.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
+#include "lib/store/db_audit.h"
 #include "lib/store/db_label.h"
+#include "muster/v1/admin_service.pb-c.h"
 
 #define RETRY_MS 1000
 
@@ -77,9 +79,14 @@ void *request_begin(struct grpc_call *call, void *service, size_t size)
     return r;
 }
 
+/* Readers leave nothing in the audit. */
 struct pg_txn *request_txn(struct request *r)
 {
-    return pg_txn_new(r->d->pg, PG_ANY_LANE);
+    struct pg_txn *txn = pg_txn_new(r->d->pg, PG_ANY_LANE);
+    r->named = txn && grpc_call_method(r->call)->tag != MUSTER__V1__ROLE__ROLE_READ_ONLY;
+    if (r->named)
+        db_audit_caller(txn, grpc_call_peer(r->call));
+    return txn;
 }
 
 static void on_results(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
@@ -88,7 +95,7 @@ static void on_results(void *arg, enum err err, const struct pg_error *error, co
     (void)count;
     struct request *r = arg;
     if (err == ERR_OK)
-        r->next(r, results);
+        r->next(r, results + (r->named ? 1 : 0));
     else
         request_store_failed(r, err, error);
 }

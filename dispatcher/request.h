@@ -26,6 +26,7 @@ struct request {
     struct arena arena; /* memory that lives as long as the request */
     struct share share;
     request_next_fn *next;
+    bool named; /* the transaction begins with a statement of its own: who calls */
 };
 
 /* Requests being handled, and bytes of their messages, decoded; beyond, tenants with an equal share or more are turned
@@ -45,7 +46,8 @@ void request_limits(struct dispatcher *d);
 /* Returns the request of this call, made with `size` bytes (zeroed) when it is the first time; NULL when it could not
  * be made or is turned away: the call is finished then. */
 void *request_begin(struct grpc_call *call, void *service, size_t size);
-/* A transaction for request_query; may be NULL, which all takers take. */
+/* A transaction for request_query, and for that alone; may be NULL, which all takers take. What it notes in the audit
+ * bears the caller's address. */
 struct pg_txn *request_txn(struct request *r);
 /* Takes txn, and goes on in `next` when it is committed. One at a time. */
 void request_query(struct request *r, struct pg_txn *txn, request_next_fn *next);

@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "dispatcher/audit.h"
 #include "dispatcher/guard_policy.h"
 #include "dispatcher/page_token.h"
 #include "dispatcher/present.h"
@@ -231,12 +232,13 @@ static void revoke_api_key(struct grpc_call *call, void *service, const Protobuf
     request_query(&a->r, txn, on_key_revoked);
 }
 
-#define METHOD(name, lower, handler)                                                                                   \
+#define METHOD_OF(name, lower, role, handler)                                                                          \
     {                                                                                                                  \
         .path = "/muster.v1.AdminService/" name, .request = &muster__v1__##lower##_request__descriptor,                \
-        .response = &muster__v1__##lower##_response__descriptor, .tag = MUSTER__V1__ROLE__ROLE_ADMIN,                  \
-        .message = handler                                                                                             \
+        .response = &muster__v1__##lower##_response__descriptor, .tag = role, .message = handler                       \
     }
+#define METHOD(name, lower, handler)      METHOD_OF(name, lower, MUSTER__V1__ROLE__ROLE_ADMIN, handler)
+#define READ_METHOD(name, lower, handler) METHOD_OF(name, lower, MUSTER__V1__ROLE__ROLE_READ_ONLY, handler)
 
 const struct grpc_method service_admin_methods[] = {
     METHOD("CreateTenant", create_tenant, create_tenant),
@@ -255,5 +257,7 @@ const struct grpc_method service_admin_methods[] = {
     METHOD("SetGuardPolicy", set_guard_policy, set_guard_policy),
     METHOD("GetQuota", get_quota, get_quota),
     METHOD("SetQuota", set_quota, set_quota),
+    READ_METHOD("ListAudit", list_audit, list_audit),
+    READ_METHOD("VerifyAudit", verify_audit, verify_audit),
     {0},
 };

@@ -14,6 +14,7 @@
 #include "dispatcher/resolve.h"
 #include "dispatcher/steer_check.h"
 #include "dispatcher/steering.h"
+#include "dispatcher/submit_note.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
 #include "lib/store/live.h"
@@ -33,6 +34,7 @@ struct submit {
     struct db_guard guard;           /* where the tenant's policy guards the command */
     char digest[TARGET_DIGEST_TEXT]; /* of the devices addressed; "": not known */
     struct db_quota_refusal beyond;  /* the tenant's quota */
+    char note[SUBMIT_NOTE_MAX];      /* for the audit */
     struct steer_check steer;
     struct status refusal; /* what is answered unless the request was accepted before */
     Muster__V1__SubmitBatchResponse replayed;
@@ -124,6 +126,11 @@ static bool describe(struct submit *s)
     b->supersede_key = s->in->supersede_key;
     b->command = (struct slice){command, n};
     b->priority = priority_of(s->in);
+    b->key = s->r.caller->key;
+    b->role = (int16_t)s->r.caller->role;
+    b->address = grpc_call_peer(s->r.call);
+    b->note = s->note;
+    submit_note(s->note, s->in);
     b->created_ms = clock_wall_ms();
     b->expires_ms = b->created_ms + BATCH_LIFE_DEFAULT_MS;
     if (s->in->expires_at && !validate_timestamp(&b->expires_ms, s->in->expires_at))

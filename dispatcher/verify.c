@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatcher/audit.h"
 #include "dispatcher/validate.h"
 #include "lib/base/log.h"
 #include "lib/store/db_open.h"
@@ -361,7 +362,7 @@ static void look(struct verify *v)
     forget_look(v);
     v->parts_done = 0;
     v->summary = (Muster__V1__VerifySummary)MUSTER__V1__VERIFY_SUMMARY__INIT;
-    struct pg_txn *txn = request_txn(&v->r);
+    struct pg_txn *txn = pg_txn_new(v->r.d->pg, PG_ANY_LANE);
     if (txn)
         db_open_tenant_names(txn, v->tenant);
     verify_go(v);
@@ -385,6 +386,8 @@ void verify_run(struct grpc_call *call, void *service, const ProtobufCMessage *r
     }
     snprintf(v->tenant, sizeof v->tenant, "%s", in->tenant);
     v->repair = in->repair;
+    if (v->repair)
+        audit_note(v->r.d, call, v->r.caller, "verify_repair", in->tenant, "", "");
     ev_timer_init(&v->wait, on_wait, 0, 0);
     look(v);
 }

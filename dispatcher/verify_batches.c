@@ -243,7 +243,7 @@ static void got_spec(void *arg, enum err err, int64_t there)
         snprintf(f->postgres, sizeof f->postgres, "open");
         snprintf(f->redis, sizeof f->redis, "none");
     }
-    struct pg_txn *txn = request_txn(&v->r);
+    struct pg_txn *txn = pg_txn_new(v->r.d->pg, PG_ANY_LANE);
     if (txn)
         db_batch_blocks(txn, (int64_t)row->id);
     verify_go(v);
@@ -295,7 +295,7 @@ static void got_page(void *arg, enum err err, const struct pg_error *error, cons
 
 static void next_page(struct verify *v)
 {
-    struct pg_txn *txn = request_txn(&v->r);
+    struct pg_txn *txn = pg_txn_new(v->r.d->pg, PG_ANY_LANE);
     if (txn)
         db_open_page(txn, ((struct batches *)v->part)->last, PAGE_BATCHES);
     verify_go(v);

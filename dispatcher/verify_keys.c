@@ -88,7 +88,7 @@ static void ask(struct verify *v)
     int64_t ids[ASK_MAX];
     for (size_t i = 0; i < k->count; i++)
         ids[i] = (int64_t)k->traces[i].place.batch;
-    struct pg_txn *txn = request_txn(&v->r);
+    struct pg_txn *txn = pg_txn_new(v->r.d->pg, PG_ANY_LANE);
     if (txn)
         db_open_some(txn, ids, k->count);
     verify_go(v);

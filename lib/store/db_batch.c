@@ -1,6 +1,9 @@
 #include "lib/store/db_batch.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+#include "lib/store/db_audit.h"
 
 #define BATCH_COLUMNS                                                                                                  \
     "b.id, b.request_id, b.description, b.request_hash, b.command, b.priority, b.device_count, b.unknown_count,"       \
@@ -181,6 +184,8 @@ struct columns {
     int64_t *created, *expires;
     const char **request_ids, **descriptions;
     struct slice *hashes, *commands;
+    struct buf text; /* of the entries in the audit */
+    const char **heads, **tails;
 };
 
 static bool columns_make(struct columns *c, const struct db_accept *const *batches, size_t n)
@@ -193,9 +198,16 @@ static bool columns_make(struct columns *c, const struct db_accept *const *batch
     c->descriptions = calloc(n, sizeof *c->descriptions);
     c->hashes = calloc(n, sizeof *c->hashes);
     c->commands = calloc(n, sizeof *c->commands);
+    c->heads = calloc(n, sizeof *c->heads);
+    c->tails = calloc(n, sizeof *c->tails);
+    for (size_t i = 0; i < n; i++) {
+        db_audit_head(&c->text, batches[i]);
+        db_audit_tail(&c->text, batches[i]);
+    }
     if (!c->tenants || !c->priorities || !c->created || !c->expires || !c->request_ids || !c->descriptions ||
-        !c->hashes || !c->commands)
+        !c->hashes || !c->commands || !c->heads || !c->tails || c->text.failed)
         return false;
+    const char *next = (const char *)buf_slice(&c->text).data;
     for (size_t i = 0; i < n; i++) {
         const struct db_accept *b = batches[i];
         c->tenants[i] = b->tenant;
@@ -206,6 +218,9 @@ static bool columns_make(struct columns *c, const struct db_accept *const *batch
         c->descriptions[i] = b->description;
         c->hashes[i] = (struct slice){b->request_hash, sizeof b->request_hash};
         c->commands[i] = b->command;
+        c->heads[i] = next;
+        c->tails[i] = next + strlen(next) + 1;
+        next = c->tails[i] + strlen(c->tails[i]) + 1;
     }
     return true;
 }
@@ -220,6 +235,9 @@ static void columns_free(struct columns *c)
     free(c->descriptions);
     free(c->hashes);
     free(c->commands);
+    free(c->heads);
+    free(c->tails);
+    buf_free(&c->text);
 }
 
 bool db_batch_accept_devices(struct pg_txn *txn, const struct db_accept *const *batches, const char *const *devices,
@@ -227,8 +245,8 @@ bool db_batch_accept_devices(struct pg_txn *txn, const struct db_accept *const *
 {
     static const struct pg_stmt stmt = {
         "batch_accept_devices",
-        "SELECT a.seq, a.batch_id FROM accept_devices($1::integer[], $2::text[], $3::bytea[], $4::text[], $5::bytea[],"
-        " $6::smallint[], $7::bigint[], $8::bigint[], $9::text[]) AS a"};
+        "SELECT a.seq, a.batch_id FROM accept_devices_noted($1::integer[], $2::text[], $3::bytea[], $4::text[],"
+        " $5::bytea[], $6::smallint[], $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[]) AS a"};
     struct columns c = {0};
     bool made = columns_make(&c, batches, n);
     if (made) {
@@ -242,6 +260,8 @@ bool db_batch_accept_devices(struct pg_txn *txn, const struct db_accept *const *
         pg_put_int8_array(txn, c.created, n);
         pg_put_int8_array(txn, c.expires, n);
         pg_put_text_array(txn, devices, n);
+        pg_put_text_array(txn, c.heads, n);
+        pg_put_text_array(txn, c.tails, n);
     }
     columns_free(&c);
     return made;

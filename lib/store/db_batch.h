@@ -58,6 +58,9 @@ struct db_accept {
     const int16_t *firsts;
     const struct slice *targets; /* as bitmap_trim gives them */
     size_t block_count;
+    int64_t key; /* whose, from where, and of what kind: for the audit; NULL: "" */
+    int16_t role;
+    const char *address, *note;
     struct slice steering; /* encoded muster.v1.Steering; empty: none, and then `steer` is not used */
     struct db_steer steer;
     const char *supersede_key; /* "": none; else db_supersede.h has statements of its own for it */

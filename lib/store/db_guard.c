@@ -3,11 +3,13 @@
 #define POLICY_COLUMNS                                                                                                 \
     "p.enabled, p.kinds, p.devices_per_hour, p.percent_per_hour, p.cooling_off_ms, p.delay_ms, p.approval_ms"
 
-void db_guard_lock(struct pg_txn *txn, int32_t tenant)
+void db_guard_lock(struct pg_txn *txn, int32_t tenant, const char *address)
 {
-    static const struct pg_stmt stmt = {"guard_lock", "SELECT guard_lock($1::integer)"};
+    static const struct pg_stmt stmt = {"guard_lock",
+                                        "SELECT guard_lock($1::integer), set_config('muster.address', $2::text, true)"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
+    pg_put_text(txn, address);
 }
 
 void db_guard_accepted(struct pg_txn *txn, const struct db_accept *batch, const struct db_guard *guard)

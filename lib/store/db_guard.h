@@ -18,10 +18,11 @@ struct db_guard {
     int64_t key; /* who submits */
     char digest[DB_GUARD_HASH_TEXT], command_hash[DB_GUARD_HASH_TEXT];
 };
-/* In the transaction that accepts a batch, which is alone in it: first the lock, under which the budget is taken; then
+/* In the transaction that accepts a batch, which is alone in it: first the lock, under which the budget is taken (and
+ * the caller's address, for the audit); then
  * db_batch_accept; then this, which takes the budget, or holds the batch, if it was made just now. One row:
  * muster.v1.ApprovalState, 0 when it is not held. */
-void db_guard_lock(struct pg_txn *txn, int32_t tenant);
+void db_guard_lock(struct pg_txn *txn, int32_t tenant, const char *address);
 void db_guard_accepted(struct pg_txn *txn, const struct db_accept *batch, const struct db_guard *guard);
 
 /* One row, a bool: so many devices more would need approval now. */

@@ -56,6 +56,8 @@ batch approve
 batch reject
 batch commands
 command get
+audit list
+audit verify
 hold
 release
 holds""".splitlines()]

@@ -74,7 +74,7 @@ def test_paused_is_not_sent_and_resumed_is(api, client):
             assert progress(seen) == {"succeeded": 2, "queued": 1}
             assert settled(api, client, first, pb.CONTROL_STATE_RUNNING).control.reason == "fine"
     actions = [r[0] for r in api.sql("SELECT action FROM audit WHERE detail = %s ORDER BY id", str(first))]
-    assert actions == ["pause_batch", "resume_batch"]
+    assert actions == ["submit_batch", "pause_batch", "resume_batch"]
 
 
 def test_paused_in_the_workers_hands(api, client):

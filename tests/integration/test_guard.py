@@ -64,7 +64,8 @@ class Fleet:
         return self.operator.commands.CancelBatch(self.pb.CancelBatchRequest(batch_id=batch.id)).batch
 
     def audit(self):
-        return self.api.sql("SELECT action, devices, outcome FROM audit WHERE tenant_id = %s AND outcome <> '' ORDER BY id",
+        return self.api.sql("SELECT action, devices, outcome FROM audit WHERE tenant_id = %s AND outcome <> ''"
+                            " AND action <> 'submit_batch' ORDER BY id",
                             self.tenant.number)
 
     def routed(self, batch):

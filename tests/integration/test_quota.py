@@ -205,7 +205,8 @@ def test_setting(api):
     answer = f.get()
     assert answer.quota == quota and answer.devices == 10 and answer.open_batches == 1 and answer.commands_left >= 3990
     assert f.set() == pb.Quota() and api.sql("SELECT count(*) FROM quota WHERE tenant_id = %s", f.tenant.number) == [(0,)]
-    assert api.sql("SELECT action, detail, outcome, key_id IS NOT NULL FROM audit WHERE tenant_id = %s ORDER BY id",
+    assert api.sql("SELECT action, detail, outcome, key_id IS NOT NULL FROM audit WHERE tenant_id = %s"
+                   " AND action = 'set_quota' ORDER BY id",
                    f.tenant.number) == [
         ("set_quota", "1000 devices, 20 open batches, 300 commands a second, burst 4000", "done", True),
         ("set_quota", "0 devices, 0 open batches, 0 commands a second, burst 0", "done", True)]

@@ -12,6 +12,11 @@
         fprintf(stderr, "pg_model: %s is not modelled\n", c->call->stmt->name);                                        \
         abort();                                                                                                       \
     }
+UNUSED(audit_add)
+UNUSED(audit_caller)
+UNUSED(audit_list)
+UNUSED(audit_list_all)
+UNUSED(audit_verify)
 UNUSED(batch_accept_canary)
 UNUSED(batch_accept_steered)
 UNUSED(batch_addressed)

@@ -1,0 +1,274 @@
+"""The audit: who did what, to how many, from where; its chain; and that what was changed afterwards is found."""
+import concurrent.futures
+import hashlib
+import json
+
+import grpc
+import pytest
+from harness.daemons import cli
+from harness.stack import OPERATOR, READ_ONLY
+from harness.until import until
+
+APPROVER = 4
+
+
+@pytest.fixture(scope="module")
+def api(module_stack):
+    return module_stack
+
+
+class People:
+    """A tenant with devices and keys of each role."""
+
+    def __init__(self, api, devices=5):
+        self.api, self.pb = api, api.pb
+        self.tenant = api.make_tenant()
+        self.admin = api.client(self.tenant)
+        self.operator_key = api.make_key(self.tenant.number, OPERATOR)
+        self.operator = api.client(self.operator_key)
+        self.approver = api.client(api.make_key(self.tenant.number, APPROVER))
+        self.reader_key = api.make_key(self.tenant.number, READ_ONLY)
+        self.reader = api.client(self.reader_key)
+        self.ids = [f"a-{i}" for i in range(devices)]
+        api.import_devices(self.admin, self.ids)
+
+    def number(self, key):
+        return int(key.split("_")[1])
+
+    def list(self, client=None, **fields):
+        return list((client or self.admin).admin.ListAudit(self.pb.ListAuditRequest(**fields)).entries)
+
+    def settled(self, action, count=1, **fields):
+        """The entries of a kind, once there are `count`; newest first."""
+        return until(lambda: (lambda e: e if len(e) >= count else None)(self.list(action=action, **fields)))
+
+    def verify(self, client=None, **fields):
+        return (client or self.admin).admin.VerifyAudit(self.pb.VerifyAuditRequest(**fields))
+
+
+def refused(api, code, reason, call):
+    with pytest.raises(grpc.RpcError) as e:
+        call()
+    assert e.value.code() == code, e.value
+    got, violations = api.stubs.details(e.value)
+    assert got == reason, e.value
+    return violations
+
+
+def test_who_did_what_from_where(api):
+    p, pb = People(api), api.pb
+    b = api.submit(p.operator, target=pb.Target(devices=pb.DeviceIds(ids=p.ids[:1])), request_id="one").batch
+    all_of = api.submit(p.operator, request_id="all", target=pb.Target(
+        all=True, exclude=pb.Target(devices=pb.DeviceIds(ids=p.ids[:4] + ["nobody"])))).batch
+    api.submit(p.operator, request_id="all", target=pb.Target(
+        all=True, exclude=pb.Target(devices=pb.DeviceIds(ids=p.ids[:4] + ["nobody"]))))  # the same: not twice
+    p.operator.control.PauseBatch(pb.PauseBatchRequest(batch_id=all_of.id))
+    p.operator.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=all_of.id))
+    p.admin.commands.CancelBatch(pb.CancelBatchRequest(batch_id=all_of.id))
+    p.admin.control.Hold(pb.HoldRequest(reason="stolen"))
+    p.admin.control.Release(pb.ReleaseRequest(reason="found"))
+    p.admin.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id=p.ids[2]))
+    api.tokens(p.operator, p.ids[:2], revoke_earlier=True)
+    p.admin.admin.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=p.number(p.reader_key)))
+
+    submits = p.settled("submit_batch", 2)
+    assert [e.detail for e in submits] == [str(all_of.id), str(b.id)]
+    first, operator = submits[1], p.number(p.operator_key)
+    assert first.key_id == operator and first.role == pb.ROLE_OPERATOR and first.address.startswith("127.0.0.1:")
+    assert first.tenant == p.tenant.name and first.devices == 1 and first.outcome == "accepted"
+    assert first.note == f"lock; request one; device {p.ids[0]}"
+    assert submits[0].note == f"lock; request all; all devices, less devices {p.ids[0]}, {p.ids[1]}, {p.ids[2]} and 2 more"
+    assert submits[0].devices == 1
+    for action, detail, by in (("pause_batch", all_of.id, OPERATOR), ("resume_batch", all_of.id, OPERATOR),
+                               ("cancel_batch", all_of.id, pb.ROLE_ADMIN), ("hold", "stolen", pb.ROLE_ADMIN),
+                               ("release", "found", pb.ROLE_ADMIN), ("delete_device", p.ids[2], pb.ROLE_ADMIN),
+                               ("import_devices", p.ids[0], pb.ROLE_ADMIN), ("issue_credentials", p.ids[0], OPERATOR),
+                               ("revoke_tokens", "2 devices", OPERATOR), ("revoke_key", p.number(p.reader_key), pb.ROLE_ADMIN)):
+        (entry,) = p.settled(action)
+        assert (entry.detail, entry.role) == (str(detail), by), entry
+        assert entry.address.startswith("127.0.0.1:"), entry
+    assert p.settled("import_devices")[0].devices == 5 and p.settled("issue_credentials")[0].devices == 2
+    assert [e.action for e in p.list(batch_id=all_of.id)] == ["cancel_batch", "resume_batch", "pause_batch", "submit_batch"]
+    assert {e.action for e in p.list(key_id=operator)} == {"submit_batch", "pause_batch", "resume_batch", "issue_credentials",
+                                                          "revoke_tokens"}
+    assert p.list(since=first.at)[-1].at == first.at and first not in p.list(until=first.at)
+
+
+def test_guarded_commands_and_who_was_refused(api):
+    p, pb = People(api), api.pb
+    policy = pb.GuardPolicy(enabled=True, commands=["wipe"], devices_per_hour=1, percent_per_hour=100)
+    policy.approval_lifetime.FromSeconds(60)
+    p.admin.admin.SetGuardPolicy(pb.SetGuardPolicyRequest(tenant=p.tenant.name, policy=policy))
+    held = api.submit(p.admin, command=pb.Command(wipe=pb.WipeCommand())).batch
+    a = held.approval
+    refused(api, grpc.StatusCode.PERMISSION_DENIED, "SAME_KEY", lambda: p.admin.commands.ApproveBatch(pb.ApproveBatchRequest(
+        batch_id=held.id, target_digest=a.target_digest, command_hash=a.command_hash)))
+    p.approver.commands.RejectBatch(pb.RejectBatchRequest(batch_id=held.id))
+    for _ in range(3):
+        refused(api, grpc.StatusCode.PERMISSION_DENIED, "ROLE_INSUFFICIENT", lambda: api.submit(p.reader))
+    (submit,), (guard,), (approve,), (reject,) = (p.settled(a) for a in ("submit_batch", "guarded_batch", "approve_batch", "reject_batch"))
+    assert (submit.outcome, guard.outcome, approve.outcome, reject.outcome) == ("held", "held_for_approval", "SAME_KEY", "done")
+    assert guard.address and guard.devices == approve.devices == 5 and reject.role == APPROVER
+    denied = p.settled("denied")
+    assert len(denied) == 1  # once a second
+    assert (denied[0].key_id, denied[0].detail) == (p.number(p.reader_key), "/muster.v1.CommandService/SubmitBatch")
+    (policy_set,) = p.settled("set_policy")
+    assert policy_set.outcome == "on" and "1 devices" in policy_set.detail
+
+
+def test_whose_audit(api):
+    p, other, pb = People(api), People(api), api.pb
+    p.settled("import_devices")
+    other.settled("import_devices")
+    named = pb.AuditScope(tenant=p.tenant.name)
+    denied, role = grpc.StatusCode.PERMISSION_DENIED, "ROLE_INSUFFICIENT"
+    for client in (p.operator, p.approver, p.admin):
+        assert {e.tenant for e in p.list(client)} == {p.tenant.name}
+        assert p.verify(client).number > 0
+    refused(api, denied, role, lambda: p.list(p.reader))
+    refused(api, denied, role, lambda: p.verify(p.reader))
+    for scope in (named, pb.AuditScope(all=True), pb.AuditScope(installation=True)):
+        refused(api, denied, role, lambda scope=scope: p.list(other.operator, scope=scope))
+    assert {e.tenant for e in p.list(other.admin, scope=named)} == {p.tenant.name}
+    assert {p.tenant.name, other.tenant.name} <= {e.tenant for e in p.list(other.admin, scope=pb.AuditScope(all=True), page_size=1000)}
+    p.admin.control.Hold(pb.HoldRequest(all=True, reason="drill"))
+    p.admin.control.Release(pb.ReleaseRequest(all=True))
+    installation = pb.AuditScope(installation=True)
+    hold = p.settled("hold", scope=installation)[0]
+    assert (hold.tenant, hold.detail, hold.key_id) == ("", "drill", p.number(p.tenant.key))
+    assert p.verify(scope=installation).wrong == ""
+    unknown = pb.AuditScope(tenant="nobody")
+    assert p.list(scope=unknown) == []
+    refused(api, grpc.StatusCode.NOT_FOUND, "TENANT_NOT_FOUND", lambda: p.verify(scope=unknown))
+    assert list(refused(api, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD",
+                        lambda: p.verify(scope=pb.AuditScope(all=True), after=-1, expect_hash=b"x"))) == [
+                            "scope.all", "after", "expect_hash"]
+
+
+def test_pages(api):
+    p, pb = People(api), api.pb
+    for i in range(7):
+        api.submit(p.operator, request_id=f"r-{i}")
+    p.settled("submit_batch", 7)
+    seen, token = [], ""
+    while True:
+        answer = p.admin.admin.ListAudit(pb.ListAuditRequest(action="submit_batch", page_size=3, page_token=token))
+        seen += answer.entries
+        token = answer.next_page_token
+        if not token:
+            break
+    assert [e.note.split("; ")[1] for e in seen] == [f"request r-{i}" for i in reversed(range(7))]
+    first = p.admin.admin.ListAudit(pb.ListAuditRequest(action="submit_batch", page_size=3))
+    refused(api, grpc.StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID", lambda: p.list(page_token=first.next_page_token))
+
+
+def canonical(number, tenant, entries):
+    """What docs/audit.md says is hashed."""
+    out = f"{number},{tenant},".encode()
+    for e in sorted(entries, key=lambda e: e.place):
+        out += f"{e.at.ToMilliseconds()},{e.key_id},{e.role},{e.devices or ''},{e.action},{e.outcome},".encode()
+        for text in (e.detail, e.note, e.address):
+            out += f"{len(text)}:{text},".encode()
+    return out
+
+
+def chained(p, action, count):
+    """The tenant's entries by number, once there are `count` of the kind."""
+    p.settled(action, count)
+    links = {}
+    for e in p.list(page_size=1000):
+        links.setdefault(e.number, []).append(e)
+    return links
+
+
+def test_the_chain_can_be_recomputed_by_anybody(api):
+    p = People(api)
+    def submit(i):
+        return api.submit(p.operator, request_id=f"grüße-{i}", target=api.pb.Target(
+            devices=api.pb.DeviceIds(ids=p.ids[i % 5:i % 5 + 1]))).batch.id
+
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        assert len(set(pool.map(submit, range(100)))) == 100
+    links = chained(p, "submit_batch", 100)
+    assert sorted(links) == list(range(1, len(links) + 1))
+    assert 5 < len(links) < 90  # many were accepted together
+    before = bytes(32)
+    for number in sorted(links):
+        before = hashlib.sha256(before + canonical(number, p.tenant.number, links[number])).digest()
+        assert {e.hash for e in links[number]} == {before}, number
+        assert sorted(e.place for e in links[number]) == list(range(1, len(links[number]) + 1))
+    answer = p.verify()
+    assert (answer.checked, answer.number, answer.hash, answer.more, answer.broken) == (len(links), len(links), before, False, 0)
+    assert p.verify(after=3).checked == len(links) - 3
+    assert p.verify(expect_number=3, expect_hash=links[3][0].hash).broken == 0
+    exchanged = p.verify(expect_number=3, expect_hash=bytes(32))
+    assert (exchanged.broken, exchanged.wrong) == (3, "not the one noted")
+
+
+def tamper(api, table, text, *args):
+    """As one who owns the database might."""
+    api.sql(f"ALTER TABLE {table} DISABLE TRIGGER audit_append_only")
+    api.sql(text, *args)
+    api.sql(f"ALTER TABLE {table} ENABLE TRIGGER audit_append_only")
+
+
+def test_what_was_changed_afterwards_is_found(api):
+    for table in ("audit_log", "audit_link"):
+        for statement in (f"UPDATE {table} SET tenant_id = 5", f"DELETE FROM {table}", f"TRUNCATE {table}"):
+            with pytest.raises(Exception, match="only ever added to"):
+                api.sql(statement)
+    p = People(api)
+    for i in range(9):
+        api.submit(p.operator, request_id=f"r-{i}")
+    count, number = len(chained(p, "submit_batch", 9)), p.tenant.number
+    row = f"id = (SELECT audit_id FROM audit_link WHERE tenant_id = {number} AND n = 7)"
+
+    def wrong():
+        answer = p.verify()
+        return answer.broken, answer.wrong, answer.number
+
+    assert wrong() == (0, "", count)
+    (kept,), = api.sql(f"SELECT entries FROM audit_log WHERE {row}")
+    for old, new in (("accepted", "denied"), ("submit", "cancel"), (",5,", ",1,"), ("127.0", "10.0"), ("r-5", "r-6")):
+        assert old in kept[0], kept
+        tamper(api, "audit_log", f"UPDATE audit_log SET entries[1] = replace(entries[1], %s, %s) WHERE {row}", old, new)
+        assert wrong() == (7, "changed", 6), new
+        tamper(api, "audit_log", f"UPDATE audit_log SET entries = %s WHERE {row}", kept)
+        assert wrong() == (0, "", count)
+    tamper(api, "audit_log", f"DELETE FROM audit_log WHERE {row}")
+    assert wrong() == (7, "missing", 6)
+    where = f"WHERE tenant_id = {number} AND n = %s"
+    tamper(api, "audit_link", f"UPDATE audit_link SET hash = sha256('x') {where}", 5)
+    assert wrong() == (5, "changed", 4)
+    tamper(api, "audit_link", f"DELETE FROM audit_link {where}", 4)
+    assert wrong() == (4, "missing", 3)
+    assert p.verify(after=4).wrong == "missing"  # also for who goes on behind it
+    tamper(api, "audit_link", f"DELETE FROM audit_link WHERE tenant_id = {number} AND n > 3")
+    assert wrong() == (4, "missing", 3)  # the end is known too
+    api.sql("UPDATE audit_head SET n = 2 WHERE tenant_id = %s", number)
+    assert wrong() == (3, "added", 2)
+    done = cli("audit", "verify", env=api.cli_env(p.operator_key))
+    assert done.returncode == 1 and "number 3 is broken: added" in done.stdout
+
+
+def test_command_line(api):
+    p = People(api)
+    b = api.submit(p.operator, request_id="told").batch
+    p.settled("submit_batch")
+    env = api.cli_env(p.tenant)
+    listed = cli("audit", "list", "--batch", b.id, env=env)
+    assert listed.returncode == 0 and "submit_batch" in listed.stdout and "request told" in listed.stdout
+    lines = cli("audit", "list", "--all", "--last", "1h", "--limit", 2, "--json", env=env).stdout.splitlines()
+    assert len(lines) >= 1 and all("entries" in json.loads(line) for line in lines)
+    good = cli("audit", "verify", env=env)
+    assert good.returncode == 0 and "all as they were written" in good.stdout
+    noted = good.stdout.split("up to ")[1].strip()
+    assert cli("audit", "verify", "--noted", noted, env=env).returncode == 0
+    number, digits = noted.split(":")
+    other = f"{number}:{'0' * len(digits)}"
+    bad = cli("audit", "verify", "--noted", other, env=env)
+    assert bad.returncode == 1 and "not the one noted" in bad.stdout
+    everything = cli("audit", "verify", "--all", env=env)
+    assert f"{p.tenant.name}: " in everything.stdout and "installation: " in everything.stdout
+    assert cli("audit", "verify", "--noted", "x", env=env).returncode == 2
+    assert cli("audit", "list", "--all", "--tenant", "x", env=env).returncode == 2
