@@ -185,10 +185,16 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(PARTS) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(SAN) $(INJECT) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
+# What tests/store/inject_stores.c stands in for.
+INJECTED_STORES := redisConnectNonBlock redisConnectUnixNonBlock redisReaderFeed redisReaderGetReply \
+                   $(addprefix PQ,conninfoParse connectStartParams connectPoll setnonblocking enterPipelineMode sendPrepare \
+                       sendQueryPrepared pipelineSync flush consumeInput)
+$(filter $(BUILD)/store/test_inject_%,$(STORE)): $(BUILD)/tests/unit/inject.o $(BUILD)/tests/store/inject_stores.o
+$(BUILD)/store/test_inject_%: INJECT := $(INJECTED:%=-Wl,--wrap=%) $(INJECTED_STORES:%=-Wl,--wrap=%)
 $(BUILD)/store/%: $(BUILD)/tests/store/%.o $(BUILD)/tests/store/live_fixture.o $(BUILD)/tests/store/servers.o $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(CFLAGS) $(SAN) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
+	$(Q)$(CC) $(CFLAGS) $(SAN) $(INJECT) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS) -lcmocka
 
 # The simulation: the real dispatcher and worker over its own libev, Redis, PostgreSQL, sockets and clock. Its objects
 # come first, so that the archive's are not taken.

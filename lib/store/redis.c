@@ -487,7 +487,7 @@ struct redis *redis_new(struct ev_loop *loop, const char *url)
         return NULL;
     }
     redis->address = address;
-    if (!redis_scripts_make(&redis->scripts)) {
+    if (!redis_scripts_make(&redis->scripts) || !redis_failures_make(redis)) {
         redis_destroy(redis);
         return NULL;
     }
@@ -513,8 +513,7 @@ void redis_free(struct redis **out)
     ev_timer_stop(redis->loop, &redis->timer);
     ev_timer_stop(redis->loop, &redis->soon);
     ev_prepare_stop(redis->loop, &redis->flusher);
-    for (size_t i = 0; i < redis->failure_count; i++)
-        redis->failures[i].done(redis->failures[i].arg, ERR_CLOSED, NULL);
+    redis_fail_all(redis);
     redis_leave(redis);
 }
 

@@ -68,7 +68,7 @@ struct redis {
     struct redis_pending *ring; /* of `ring_room`, a power of two */
     size_t ring_first, ring_count, ring_room;
     struct redis_failure *failures;
-    size_t failure_count, failure_room;
+    size_t failure_first, failure_count, failure_room;
     uint64_t connections;     /* so far */
     void (*greet)(void *arg); /* NULL: up at once */
     void *greet_arg;
@@ -86,6 +86,10 @@ MUST_CHECK bool redis_ring_push(struct redis *redis, struct redis_pending p);
 struct redis_pending redis_ring_pop(struct redis *redis);
 /* Answers with the next turn; `done` may be NULL. redis_on_soon is that turn. */
 void redis_fail_soon(struct redis *redis, redis_done_fn *done, void *arg, enum err err);
+/* Answers now, with ERR_CLOSED: it is being freed. */
+void redis_fail_all(struct redis *redis);
+/* At the beginning: room to refuse some when there is no memory. */
+MUST_CHECK bool redis_failures_make(struct redis *redis);
 void redis_on_soon(struct ev_loop *loop, ev_timer *w, int revents);
 /* Around everything that may call back: leave frees what was freed meanwhile, and then returns false. */
 void redis_enter(struct redis *redis);

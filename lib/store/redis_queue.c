@@ -6,10 +6,44 @@
 #include "lib/base/list.h"
 #include "lib/base/log.h"
 
+/* Failures that find room though there is no memory, besides those of all that is under way. */
+#define FAILURES_SPARE 64
+
+/* --- room for answers without a reply ----------------------------------------------------------------------------- */
+
+/* For `n` more than there are. */
+static bool failures_reserve(struct redis *redis, size_t n)
+{
+    size_t need = redis->failure_count + n, room = redis->failure_room ? redis->failure_room : 2 * FAILURES_SPARE;
+    if (redis->failure_first > 0 && redis->failure_first + need > redis->failure_room) {
+        memmove(redis->failures, redis->failures + redis->failure_first,
+                redis->failure_count * sizeof *redis->failures);
+        redis->failure_first = 0;
+    }
+    if (redis->failure_first + need <= redis->failure_room)
+        return true;
+    while (room < need)
+        room *= 2;
+    struct redis_failure *more = realloc(redis->failures, room * sizeof *more);
+    if (!more)
+        return false;
+    redis->failures = more;
+    redis->failure_room = room;
+    return true;
+}
+
+bool redis_failures_make(struct redis *redis)
+{
+    return failures_reserve(redis, FAILURES_SPARE);
+}
+
 /* --- commands that wait for their reply --------------------------------------------------------------------------- */
 
+/* Whoever gets a place here can be told of its loss without memory. */
 bool redis_ring_push(struct redis *redis, struct redis_pending p)
 {
+    if (!failures_reserve(redis, redis->ring_count + 1 + FAILURES_SPARE))
+        return false;
     if (redis->ring_count == redis->ring_room) {
         size_t room = redis->ring_room ? redis->ring_room * 2 : 256;
         struct redis_pending *ring = malloc(room * sizeof *ring);
@@ -40,18 +74,12 @@ void redis_fail_soon(struct redis *redis, redis_done_fn *done, void *arg, enum e
 {
     if (!done)
         return;
-    if (redis->failure_count == redis->failure_room) {
-        size_t room = redis->failure_room ? redis->failure_room * 2 : 64;
-        struct redis_failure *more = realloc(redis->failures, room * sizeof *more);
-        if (!more) {
-            /* A callback that never comes would hang its owner for ever. */
-            log_error("out_of_memory", "where=redis");
-            abort();
-        }
-        redis->failures = more;
-        redis->failure_room = room;
+    if (!failures_reserve(redis, 1)) {
+        /* A callback that never comes would hang its owner for ever. */
+        log_error("out_of_memory", "where=redis");
+        abort();
     }
-    redis->failures[redis->failure_count++] = (struct redis_failure){done, arg, err};
+    redis->failures[redis->failure_first + redis->failure_count++] = (struct redis_failure){done, arg, err};
     if (!redis->dead && !ev_is_active(&redis->soon)) {
         ev_timer_set(&redis->soon, 0., 0.);
         ev_timer_start(redis->loop, &redis->soon);
@@ -83,20 +111,35 @@ bool redis_leave(struct redis *redis)
     return alive;
 }
 
+/* The first of them; false when there is none. */
+static bool take_failure(struct redis *redis, struct redis_failure *f)
+{
+    if (redis->failure_count == 0)
+        return false;
+    *f = redis->failures[redis->failure_first++];
+    if (--redis->failure_count == 0)
+        redis->failure_first = 0;
+    return true;
+}
+
+void redis_fail_all(struct redis *redis)
+{
+    struct redis_failure f;
+    while (take_failure(redis, &f))
+        f.done(f.arg, ERR_CLOSED, NULL);
+}
+
+/* Those that come meanwhile have a turn of their own. */
 void redis_on_soon(struct ev_loop *loop, ev_timer *w, int revents)
 {
     (void)loop;
     (void)revents;
     struct redis *redis = container_of(w, struct redis, soon);
-    struct redis_failure *now = redis->failures;
-    size_t n = redis->failure_count;
-    redis->failures = NULL;
-    redis->failure_count = redis->failure_room = 0;
+    struct redis_failure f;
     redis_enter(redis);
-    for (size_t i = 0; i < n; i++)
-        now[i].done(now[i].arg, redis->dead ? ERR_CLOSED : now[i].err, NULL);
+    for (size_t n = redis->failure_count; n > 0 && take_failure(redis, &f); n--)
+        f.done(f.arg, redis->dead ? ERR_CLOSED : f.err, NULL);
     redis_leave(redis);
-    free(now);
 }
 
 /* --- requests ----------------------------------------------------------------------------------------------------- */

@@ -26,7 +26,7 @@ static bool for_good;
 static long times;
 static int held;
 
-static bool strikes(enum injection from, enum injection to)
+bool inject_strikes(enum injection from, enum injection to)
 {
     if (held || what < from || what > to)
         return false;
@@ -92,8 +92,8 @@ long inject_each(enum injection kind, bool ever_after, long step, inject_scenari
 
 const char *inject_name(enum injection kind)
 {
-    static const char *const names[] = {"nothing",    "no memory", "short",  "EINTR",  "EAGAIN",
-                                        "ECONNRESET", "EPIPE",     "EMFILE", "aborted"};
+    static const char *const names[] = {"nothing",    "no memory", "short",  "EINTR",   "EAGAIN",
+                                        "ECONNRESET", "EPIPE",     "EMFILE", "aborted", "a failing call"};
     return names[kind];
 }
 
@@ -110,7 +110,7 @@ size_t inject_descriptors(void)
 
 /* --- memory ------------------------------------------------------------------------------------------------------- */
 
-#define NO_MEMORY strikes(INJECT_MEMORY, INJECT_MEMORY)
+#define NO_MEMORY inject_strikes(INJECT_MEMORY, INJECT_MEMORY)
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
@@ -275,21 +275,21 @@ static ssize_t refused_io(bool sending)
 
 ssize_t __wrap_recv(int fd, void *data, size_t n, int flags)
 {
-    if (!strikes(INJECT_SHORT, INJECT_PIPE))
+    if (!inject_strikes(INJECT_SHORT, INJECT_PIPE))
         return __real_recv(fd, data, n, flags);
     return what == INJECT_SHORT ? __real_recv(fd, data, n ? 1 : 0, flags) : refused_io(false);
 }
 
 ssize_t __wrap_send(int fd, const void *data, size_t n, int flags)
 {
-    if (!strikes(INJECT_SHORT, INJECT_PIPE))
+    if (!inject_strikes(INJECT_SHORT, INJECT_PIPE))
         return __real_send(fd, data, n, flags);
     return what == INJECT_SHORT ? __real_send(fd, data, n ? 1 : 0, flags) : refused_io(true);
 }
 
 int __wrap_accept4(int fd, struct sockaddr *a, socklen_t *len, int flags)
 {
-    if (!strikes(INJECT_EMFILE, INJECT_ABORTED))
+    if (!inject_strikes(INJECT_EMFILE, INJECT_ABORTED))
         return __real_accept4(fd, a, len, flags);
     if (what == INJECT_EMFILE) {
         errno = EMFILE;
@@ -305,7 +305,7 @@ int __wrap_accept4(int fd, struct sockaddr *a, socklen_t *len, int flags)
 
 int __wrap_socket(int domain, int type, int protocol)
 {
-    if (!strikes(INJECT_EMFILE, INJECT_ABORTED))
+    if (!inject_strikes(INJECT_EMFILE, INJECT_ABORTED))
         return __real_socket(domain, type, protocol);
     errno = what == INJECT_EMFILE ? EMFILE : ENFILE;
     return -1;
@@ -313,7 +313,7 @@ int __wrap_socket(int domain, int type, int protocol)
 
 int __wrap_connect(int fd, const struct sockaddr *a, socklen_t len)
 {
-    if (!strikes(INJECT_ABORTED, INJECT_ABORTED))
+    if (!inject_strikes(INJECT_ABORTED, INJECT_ABORTED))
         return __real_connect(fd, a, len);
     errno = ECONNREFUSED;
     return -1;

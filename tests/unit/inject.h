@@ -20,12 +20,15 @@ enum injection {
     /* Of accept4, socket and connect: */
     INJECT_EMFILE,
     INJECT_ABORTED, /* accept4: ECONNABORTED, the connection is gone; connect: ECONNREFUSED; socket: ENFILE */
+    INJECT_CALL,    /* a call of hiredis or libpq fails (tests/store) */
 };
 
 /* Lets OpenSSL and jansson allocate here; call it first in main. */
 void inject_init(void);
 /* From now on the nth call that `what` can befall (0: the first) is befallen, with `for_good` all after it too. */
 void inject_arm(enum injection what, long n, bool for_good);
+/* For who stands in for a function: whether this call is to fail, if the injection is `from` … `to`. */
+bool inject_strikes(enum injection from, enum injection to);
 /* No more. Returns whether it has happened. */
 bool inject_disarm(void);
 bool inject_happened(void);
