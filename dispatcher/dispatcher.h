@@ -20,10 +20,13 @@ struct dispatcher {
     struct shares calls, streams; /* requests being handled: those with one answer, and the others */
     struct gate_keeper *gates;
     struct watches *watches;
+    struct mailboxes *mailboxes;
+    int64_t mailbox_max; /* open commands of a device; 0: any number */
     int64_t unannounced; /* a batch that is durable and no leader has been told of; 0: none */
     struct list exports; /* under way */
     struct dispatcher_figures {
-        uint64_t batches_accepted, commands_accepted, batches_replayed, quota_refused, devices_imported;
+        uint64_t batches_accepted, commands_accepted, batches_replayed, quota_refused, mailbox_refused,
+            devices_imported;
         uint64_t auth_lookups, auth_refused, watchers, progress_polls, store_errors;
         uint64_t requests, requests_shed;
         struct histogram accept; /* request read to answer, accepted batches */

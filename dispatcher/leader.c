@@ -7,6 +7,7 @@
 #include "dispatcher/leader_fold.h"
 #include "dispatcher/leader_load.h"
 #include "dispatcher/leader_reign.h"
+#include "dispatcher/mailboxes.h"
 #include "dispatcher/repair.h"
 #include "dispatcher/sweep.h"
 #include "lib/base/clock.h"
@@ -52,6 +53,9 @@ struct leader {
     void *resigned_arg;
     void (*behind)(void *arg, const struct queue_heavy *heavy, size_t count);
     void *behind_arg;
+    void (*full)(void *arg, uint32_t tenant, uint32_t block, const struct bitmap *full);
+    void *full_arg;
+    uint32_t mailbox_max;
     struct leader_figures figures;
 };
 
@@ -63,6 +67,7 @@ struct lease_call {
 
 static void contend(struct leader *l);
 static void behind(void *arg, const struct queue_heavy *heavy, size_t count);
+static void full(void *arg, uint32_t tenant, uint32_t block, const struct bitmap *slots);
 
 static struct lease_call *call_new(struct leader *l)
 {
@@ -235,6 +240,8 @@ static void acquired(void *arg, enum err err, int64_t epoch)
     if (!l->reign)
         abort();
     l->reign->on_behind = behind;
+    l->reign->on_full = full;
+    l->reign->set.open.limit = l->mailbox_max;
     l->figures.leading = 1;
     l->figures.epoch = (uint64_t)epoch;
     set_deadline(l, began_us);
@@ -273,6 +280,7 @@ struct leader *leader_new(struct ev_loop *loop, struct pg *pg, struct live *live
     l->redis = options->redis;
     l->lease_ms = options->lease_ms ? options->lease_ms : LEASE_MS;
     l->lane = options->lane;
+    l->mailbox_max = options->mailbox_max;
     ev_timer_init(&l->timer, timer, 1., 0);
     ev_timer_init(&l->end, deadline, 1., 0);
     ev_check_init(&l->check, on_turn);
@@ -340,6 +348,28 @@ static void told_backlog(struct leader *l, struct slice text)
         l->behind(l->behind_arg, heavy, n);
 }
 
+void leader_on_full(struct leader *l, void (*fn)(void *arg, uint32_t tenant, uint32_t block, const struct bitmap *full),
+                    void *arg)
+{
+    l->full = fn;
+    l->full_arg = arg;
+}
+
+static void full(void *arg, uint32_t tenant, uint32_t block, const struct bitmap *slots)
+{
+    struct leader *l = arg;
+    if (l->full)
+        l->full(l->full_arg, tenant, block, slots);
+}
+
+static void told_full(struct leader *l, struct slice text)
+{
+    uint32_t tenant, block;
+    struct bitmap slots;
+    if (mailboxes_read(text, &tenant, &block, &slots))
+        full(l, tenant, block, &slots);
+}
+
 static bool begins(struct slice text, const char *word)
 {
     size_t n = strlen(word);
@@ -354,6 +384,8 @@ void leader_event(struct leader *l, struct slice text)
         leader_hint(l, LEADER_HINT_CANCEL, 0);
     else if (begins(text, "backlog "))
         told_backlog(l, text);
+    else if (begins(text, "full "))
+        told_full(l, text);
     else if (begins(text, "released "))
         leader_hint(l, LEADER_HINT_RELEASED, 0);
     else if (begins(text, "deleted "))

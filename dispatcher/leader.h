@@ -39,16 +39,18 @@ struct leader;
 #define LEADER_HEAVY_MAX 32
 
 struct leader_options {
-    const char *holder; /* who holds the lease: unique per life of a process; copied */
-    int64_t lease_ms;   /* 0: 4,000; renewed four times within it, never more often than each 100 ms */
-    int lane;           /* lane of PostgreSQL its writes go over, in order */
-    const char *redis;  /* url: each reign has a connection of its own, which is its fence there; borrowed */
+    const char *holder;   /* who holds the lease: unique per life of a process; copied */
+    int64_t lease_ms;     /* 0: 4,000; renewed four times within it, never more often than each 100 ms */
+    int lane;             /* lane of PostgreSQL its writes go over, in order */
+    uint32_t mailbox_max; /* open commands of a device; 0: any number */
+    const char *redis;    /* url: each reign has a connection of its own, which is its fence there; borrowed */
 };
 
 /* Figures for the metrics endpoint; counters since the start of the process, gauges 0 while another leads. */
 struct leader_figures {
-    uint64_t leading, epoch, open_batches, waiting_batches, open_commands, log_rows, log_entries; /* gauges */
-    uint64_t routed_blocks, routed_commands, inbox_entries, folded_blocks, folded_entries;        /* counters … */
+    uint64_t leading, epoch, open_batches, waiting_batches, open_commands, full_devices, log_rows,
+        log_entries;                                                                       /* gauges */
+    uint64_t routed_blocks, routed_commands, inbox_entries, folded_blocks, folded_entries; /* counters … */
     uint64_t closed_batches, canceled_batches, expired_batches, rebuilds, reaped_workers, reloads;
 };
 
@@ -72,6 +74,10 @@ void leader_event(struct leader *leader, struct slice text);
 /* `fn` gets what "backlog" says, of this process's leader or another's. */
 void leader_on_backlog(struct leader *leader, void (*fn)(void *arg, const struct queue_heavy *heavy, size_t count),
                        void *arg);
+
+/* `fn` gets which devices of a block are full (dispatcher/mailboxes.h), of this process's leader or another's. */
+void leader_on_full(struct leader *leader,
+                    void (*fn)(void *arg, uint32_t tenant, uint32_t block, const struct bitmap *full), void *arg);
 
 bool leader_is_leading(const struct leader *leader);
 /* Gives the lease up so that another goes on at once, and contends no more. `done` comes once, from the loop, when the

@@ -11,6 +11,7 @@
 #include "dispatcher/leader_gates.h"
 #include "dispatcher/leader_ledger.h"
 #include "dispatcher/leader_load.h"
+#include "dispatcher/leader_mailboxes.h"
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
 #include "dispatcher/learn.h"
@@ -28,6 +29,7 @@ static void show(struct reign *r)
     f->open_batches = r->set.batches;
     f->waiting_batches = r->queue.batches;
     f->open_commands = r->set.remaining;
+    f->full_devices = r->set.open.devices;
     f->log_rows = r->log.rows;
     f->log_entries = r->log.live;
 }
@@ -56,6 +58,7 @@ static void tick(struct ev_loop *loop, ev_timer *t, int events)
     folder_tick(r);
     router_tick(r);
     backlog_tick(r);
+    leader_mailboxes_tick(r);
     walker_tick(r);
     clearer_tick(r);
     cancel_tick(r);

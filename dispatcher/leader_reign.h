@@ -24,6 +24,8 @@ struct reign {
     void (*on_failed)(void *arg);
     /* Too much waits, mostly of these; may be NULL. */
     void (*on_behind)(void *arg, const struct queue_heavy *heavy, size_t count);
+    /* These devices of the block are full; may be NULL. */
+    void (*on_full)(void *arg, uint32_t tenant, uint32_t block, const struct bitmap *full);
     void *arg;
     bool over, failed;
     uint32_t refs;

@@ -13,6 +13,7 @@
 #include "dispatcher/dispatcher.h"
 #include "dispatcher/gate_keeper.h"
 #include "dispatcher/leader.h"
+#include "dispatcher/mailboxes.h"
 #include "dispatcher/request.h"
 #include "dispatcher/service_admin.h"
 #include "dispatcher/service_command.h"
@@ -21,6 +22,7 @@
 #include "dispatcher/submit.h"
 #include "dispatcher/upkeep.h"
 #include "dispatcher/watch.h"
+#include "lib/base/clock.h"
 #include "lib/base/config.h"
 #include "lib/base/grpc_health.h"
 #include "lib/base/grpc_reflection.h"
@@ -71,6 +73,8 @@ static void load_settings(struct process *p, int argc, char **argv)
         {"migrate", CONFIG_BOOL, &p->migrate, "true", 0, 0, "apply missing migrations at start"},
         {"leader-lease", CONFIG_DURATION, &p->lease_ms, "4s", 1000, 600000,
          "after so long without a sign of life of the leader another dispatcher leads; the same for all"},
+        {"mailbox-max", CONFIG_INT, &p->d.mailbox_max, "1000", 0, 60000,
+         "open commands of one device; batches for one that has them are refused; 0: any number; the same for all"},
         {"drain-timeout", CONFIG_DURATION, &p->drain_ms, "10s", 0, 3600000, "time open calls get on SIGTERM"},
         {"log-level", CONFIG_STRING, &p->log_level, "info", 0, 0, "debug, info, warn or error"},
         {0},
@@ -153,6 +157,11 @@ static void on_backlog(void *arg, const struct queue_heavy *heavy, size_t count)
     acceptor_hold(((struct process *)arg)->d.acceptor, heavy, count);
 }
 
+static void on_full(void *arg, uint32_t tenant, uint32_t block, const struct bitmap *full)
+{
+    mailboxes_told(((struct process *)arg)->d.mailboxes, tenant, block, full, clock_mono_us());
+}
+
 static void on_event(void *arg, struct slice text)
 {
     struct process *p = arg;
@@ -177,7 +186,11 @@ static bool start_stores(struct process *p)
     holder_name(holder, sizeof holder);
     struct pg_options pg = {
         .conninfo = p->postgres, .connections = (int)p->connections, .application = "muster-dispatcher"};
-    struct leader_options leader = {.holder = holder, .lane = LANE_LEADER, .lease_ms = p->lease_ms, .redis = p->redis};
+    struct leader_options leader = {.holder = holder,
+                                    .lane = LANE_LEADER,
+                                    .lease_ms = p->lease_ms,
+                                    .redis = p->redis,
+                                    .mailbox_max = (uint32_t)d->mailbox_max};
     d->pg = pg_new(d->loop, &pg);
     d->live = live_new(d->loop, p->redis);
     if (!d->pg || !d->live)
@@ -187,15 +200,17 @@ static bool start_stores(struct process *p)
     request_limits(d);
     d->gates = gate_keeper_new(d->loop, d->pg, d->live);
     d->watches = watches_new(d);
+    d->mailboxes = mailboxes_new();
     list_init(&d->exports);
     d->leader = leader_new(d->loop, d->pg, d->live, &leader);
     p->upkeep = upkeep_new(d);
-    if (!p->upkeep || !d->auth || !d->acceptor || !d->gates || !d->watches || !d->leader)
+    if (!p->upkeep || !d->auth || !d->acceptor || !d->gates || !d->watches || !d->mailboxes || !d->leader)
         return false;
     pg_on_change(d->pg, on_postgres, p);
     live_on_change(d->live, on_redis, p);
     live_subscribe(d->live, on_event, p);
     leader_on_backlog(d->leader, on_backlog, p);
+    leader_on_full(d->leader, on_full, p);
     return true;
 }
 
@@ -239,6 +254,8 @@ static bool start_metrics(struct process *p)
         {METRIC_COUNTER, "batches_accepted_total", "Batches made durable", &f->batches_accepted},
         {METRIC_COUNTER, "commands_accepted_total", "Commands of these batches", &f->commands_accepted},
         {METRIC_COUNTER, "batches_replayed_total", "Requests answered from an earlier one", &f->batches_replayed},
+        {METRIC_COUNTER, "mailbox_refused_total", "Batches refused because of devices with too many open commands",
+         &f->mailbox_refused},
         {METRIC_COUNTER, "quota_refused_total", "Batches refused by a quota of their tenant", &f->quota_refused},
         {METRIC_COUNTER, "devices_imported_total", "Devices registered anew", &f->devices_imported},
         {METRIC_GAUGE, "accept_waiting", "Batches waiting to be made durable", &a->waiting},
@@ -271,6 +288,7 @@ static bool start_metrics(struct process *p)
         {METRIC_COUNTER, "grpc_bytes_out_total", "Bytes sent by gRPC connections", &s->bytes_out},
         {METRIC_GAUGE, "leading", "1 while this dispatcher is the leader", &l->leading},
         {METRIC_GAUGE, "open_batches", "Batches not closed, known to the leader", &l->open_batches},
+        {METRIC_GAUGE, "full_devices", "Devices with as many open commands as they may have", &l->full_devices},
         {METRIC_GAUGE, "waiting_batches", "Batches the leader has not begun to route", &l->waiting_batches},
         {METRIC_GAUGE, "open_commands", "Commands not terminal, known to the leader", &l->open_commands},
         {METRIC_GAUGE, "log_rows", "Rows of the acknowledgement log not yet folded", &l->log_rows},
@@ -343,6 +361,7 @@ static void free_all(struct process *p)
     grpc_reflection_free(&p->reflection);
     grpc_health_free(&p->health);
     watches_free(&p->d.watches);
+    mailboxes_free(&p->d.mailboxes);
     acceptor_free(&p->d.acceptor);
     auth_free(&p->d.auth);
     tls_free(&p->tls_context);

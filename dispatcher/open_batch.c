@@ -10,6 +10,7 @@ void open_set_init(struct open_set *set)
 {
     memset(set, 0, sizeof *set);
     set->next_expiry_ms = INT64_MAX;
+    open_counts_init(&set->open);
 }
 
 static void batch_free(struct open_batch *batch)
@@ -30,6 +31,7 @@ void open_set_free(struct open_set *set)
             batch_free(b);
         }
     free(set->buckets);
+    open_counts_free(&set->open);
     open_set_init(set);
 }
 
@@ -95,6 +97,20 @@ fail:
     return NULL;
 }
 
+/* Takes those of its commands that are not terminal out of the counts, or puts them in. */
+static void count_open(struct open_set *set, struct open_block *b, bool in)
+{
+    for (unsigned slot = b->first; b->counts && b->remaining && slot < (unsigned)b->first + b->span; slot++) {
+        uint8_t state = open_block_state(b, slot);
+        if (!state || state_is_terminal(state_of(state)))
+            continue;
+        if (in)
+            open_counts_add(&set->open, b->counts, slot);
+        else
+            open_counts_take(&set->open, b->counts, slot);
+    }
+}
+
 void open_set_remove(struct open_set *set, struct open_batch *batch)
 {
     assert(!batch->busy);
@@ -107,8 +123,10 @@ void open_set_remove(struct open_set *set, struct open_batch *batch)
     open_set_note_closed(set, batch->id);
     list_remove(&batch->queue);
     list_remove(&batch->work);
-    for (uint32_t i = 0; i < batch->block_count; i++)
+    for (uint32_t i = 0; i < batch->block_count; i++) {
+        count_open(set, &batch->blocks[i], false);
         list_remove(&batch->blocks[i].link);
+    }
     batch_free(batch);
 }
 
@@ -206,6 +224,12 @@ bool open_batch_put(struct open_set *set, struct open_batch *batch, uint32_t blo
     batch->unsettled++;
     batch->remaining += b->remaining;
     set->remaining += b->remaining;
+    b->counts = open_counts_of(&set->open, batch->tenant, block);
+    set->failed = set->failed || set->open.failed;
+    if (b->counts && b->cells)
+        count_open(set, b, true);
+    else if (b->counts)
+        open_counts_add_all(&set->open, b->counts, first, copy, targets.len);
     if (!b->remaining && b->cells)
         open_block_settle(b);
     return true;
@@ -246,6 +270,8 @@ static void set_cell(struct open_set *set, struct open_block *b, unsigned i, uin
         b->remaining--;
         b->batch->remaining--;
         set->remaining--;
+        if (b->counts)
+            open_counts_take(&set->open, b->counts, b->first + i);
     }
 }
 

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "dispatcher/open_counts.h"
 #include "lib/base/list.h"
 #include "lib/store/block.h"
 
@@ -25,17 +26,18 @@ struct open_block {
     struct list link; /* one of fold.h's lists, or alone */
     struct open_batch *batch;
     uint32_t block;
-    uint16_t first, span;   /* slots first … first + span - 1, multiples of 8, as stored */
-    uint16_t remaining;     /* commands that are not terminal */
-    uint16_t dirty;         /* commands changed since the last fold */
-    bool due;               /* stands in the list of those to fold now */
-    bool again;             /* to be routed although it was: more of it may be sent */
-    bool settled;           /* complete, stored and counted */
-    int64_t changed_ms;     /* last change, and */
-    int64_t dirty_ms;       /* first one since the last fold */
-    const uint8_t *targets; /* span / 8 bytes */
-    uint8_t *cells;         /* states, times, bitmap of the changed ones; NULL: all QUEUED */
-    struct open_ref *refs;  /* rows of the log that wait for the fold */
+    uint16_t first, span;             /* slots first … first + span - 1, multiples of 8, as stored */
+    uint16_t remaining;               /* commands that are not terminal */
+    uint16_t dirty;                   /* commands changed since the last fold */
+    bool due;                         /* stands in the list of those to fold now */
+    bool again;                       /* to be routed although it was: more of it may be sent */
+    bool settled;                     /* complete, stored and counted */
+    int64_t changed_ms;               /* last change, and */
+    int64_t dirty_ms;                 /* first one since the last fold */
+    const uint8_t *targets;           /* span / 8 bytes */
+    struct open_counts_block *counts; /* of open commands of its devices; NULL: not counted */
+    uint8_t *cells;                   /* states, times, bitmap of the changed ones; NULL: all QUEUED */
+    struct open_ref *refs;            /* rows of the log that wait for the fold */
     uint32_t ref_count, ref_cap;
 };
 
@@ -88,9 +90,10 @@ struct open_batch {
 struct open_set {
     struct open_batch **buckets;
     size_t bucket_count, batches;
-    uint64_t remaining;     /* commands of all batches that are not terminal */
-    int64_t next_expiry_ms; /* no batch that is not ending expires before; INT64_MAX: none */
-    bool failed;            /* sticky: memory ran out, the picture is no longer whole */
+    uint64_t remaining;      /* commands of all batches that are not terminal */
+    int64_t next_expiry_ms;  /* no batch that is not ending expires before; INT64_MAX: none */
+    bool failed;             /* sticky: memory ran out, the picture is no longer whole */
+    struct open_counts open; /* commands of all batches by device; its limit may be set while there is no batch */
     uint64_t closed[OPEN_CLOSED_MEMORY];
 };
 

@@ -8,6 +8,7 @@
 #include "dispatcher/accept.h"
 #include "dispatcher/guard.h"
 #include "dispatcher/leader.h"
+#include "dispatcher/mailboxes.h"
 #include "dispatcher/present.h"
 #include "dispatcher/quota.h"
 #include "dispatcher/request.h"
@@ -17,6 +18,7 @@
 #include "dispatcher/submit_note.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
+#include "lib/store/db_device.h"
 #include "lib/store/live.h"
 
 struct submit {
@@ -36,6 +38,7 @@ struct submit {
     struct db_quota_refusal beyond;  /* the tenant's quota */
     char note[SUBMIT_NOTE_MAX];      /* for the audit */
     struct steer_check steer;
+    size_t full;           /* devices addressed that have too many open commands */
     struct status refusal; /* what is answered unless the request was accepted before */
     Muster__V1__SubmitBatchResponse replayed;
 };
@@ -554,6 +557,43 @@ static void check_steering(struct submit *s)
     steer_check_run(&s->steer);
 }
 
+/* --- devices with too many open commands: see mailboxes.h --- */
+
+static void on_full_ids(struct request *r, const struct pg_result *const *results)
+{
+    struct submit *s = (struct submit *)r;
+    struct status *st = &s->refusal;
+    char *rest = arena_copy(&r->arena, pg_text(results[0], 0, 1), strlen(pg_text(results[0], 0, 1))), *id;
+    while (rest && (id = strsep(&rest, ",")) != NULL && *id)
+        status_violation(st, "target", "%s has as many open commands as it may", id);
+    status_set(st, STATUS_FAILED_PRECONDITION, "MAILBOX_FULL",
+               "%zu of the devices have as many open commands as they may: %lld", s->full,
+               (long long)r->d->mailbox_max);
+    status_metadata(st, "full_count", "%zu", s->full);
+    status_metadata(st, "limit", "%lld", (long long)r->d->mailbox_max);
+    if (s->in->validate_only)
+        fail(s, st);
+    else
+        find_earlier(s);
+}
+
+/* True when some are full: then that is answered. */
+static bool refuse_full(struct submit *s)
+{
+    int32_t seqs[STATUS_VIOLATIONS_MAX];
+    struct dispatcher *d = s->r.d;
+    s->full =
+        mailboxes_find(d->mailboxes, (uint32_t)s->r.tenant, &s->res.set, clock_mono_us(), seqs, STATUS_VIOLATIONS_MAX);
+    if (!s->full)
+        return false;
+    size_t kept = s->full < STATUS_VIOLATIONS_MAX ? s->full : STATUS_VIOLATIONS_MAX;
+    d->figures.mailbox_refused += !s->in->validate_only;
+    struct pg_txn *txn = request_txn(&s->r);
+    db_device_ids(txn, s->r.tenant, seqs, seqs, kept);
+    request_query(&s->r, txn, on_full_ids);
+    return true;
+}
+
 static void on_resolved(struct resolution *res)
 {
     struct submit *s = res->arg;
@@ -568,6 +608,8 @@ static void on_resolved(struct resolution *res)
         return;
     }
     check_target(s, &s->refusal);
+    if (s->refusal.code == STATUS_OK && refuse_full(s))
+        return;
     if (s->refusal.code == STATUS_OK)
         check_steering(s);
     else if (s->in->validate_only)
@@ -581,6 +623,8 @@ static const char *only_device(const struct submit *s)
 {
     const Muster__V1__SubmitBatchRequest *in = s->in;
     const Muster__V1__Target *target = in->target;
+    if (mailboxes_any(s->r.d->mailboxes, (uint32_t)s->r.tenant, clock_mono_us()))
+        return NULL; /* whether it is one of these must be known before */
     bool one = !in->validate_only && !is_guarded(s) && target->kind_case == MUSTER__V1__TARGET__KIND_DEVICES &&
                target->devices->n_ids == 1 && !target->exclude && !*in->target_digest;
     return one ? target->devices->ids[0] : NULL;

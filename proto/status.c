@@ -73,6 +73,8 @@ static const char *const known_reasons[] = {
     "TIMEOUT_AFTER_EXPIRY",
     "WINDOW_NEVER_OPENS",
     "time_zone",
+    "MAILBOX_FULL",
+    "full_count",
     "QUOTA_BATCHES",
     "QUOTA_DEVICES",
     "QUOTA_RATE",

@@ -1,0 +1,91 @@
+"""A device has no more open commands than it may have."""
+import grpc
+import pytest
+from harness.until import until
+
+MOST = 4
+
+
+def only(pb, *ids):
+    return pb.Target(devices=pb.DeviceIds(ids=ids))
+
+
+@pytest.fixture
+def stack(make_stack):
+    return make_stack(dispatcher_flags=["--mailbox-max", MOST]).start(dispatchers=2)
+
+
+def refused(stack, client, **fields):
+    """What is said of a batch that is refused; None when it was accepted."""
+    try:
+        stack.submit(client, **fields)
+    except grpc.RpcError as e:
+        assert e.code() == grpc.StatusCode.FAILED_PRECONDITION, e
+        return e
+    return None
+
+
+def full_devices(stack):
+    return sum(d.figures()["muster_dispatcher_full_devices"] for d in stack.dispatchers)
+
+
+def test_full_mailboxes(stack):
+    pb = stack.pb
+    tenant = stack.make_tenant()
+    clients = [stack.client(tenant, dispatcher=d) for d in stack.dispatchers]
+    other = stack.client(stack.make_tenant())
+    ids = [f"d{i:04}" for i in range(1100)]
+    stack.import_devices(clients[0], ids)
+    stack.import_devices(other, ids[:2])
+    tokens = stack.tokens(clients[0], ids[:1])
+    some = [ids[i] for i in range(0, 1100, 50)]
+    batches = [stack.submit(clients[i % 2], target=only(pb, *some)).batch.id for i in range(MOST - 1)]
+    for c in clients:
+        stack.watch(c, batches[-1], until=lambda b: b.progress.queued == len(some))
+    assert full_devices(stack) == 0
+    first = stack.submit(clients[0], request_id="the last one", target=only(pb, *some)).batch.id
+    batches.append(first)
+    # Whoever is asked knows it a moment later, of one device and of many; nothing is half done.
+    for c in clients:
+        until(lambda c=c: refused(stack, c, target=only(pb, ids[0]), validate_only=True), what="a mailbox is full")
+        code, violations = stack.stubs.details(refused(stack, c, target=only(pb, ids[50], ids[51])))
+        assert code == "MAILBOX_FULL" and list(violations.items()) == [("target", "d0050 has as many open commands as it may")]
+        error = refused(stack, c)
+        assert f"{len(some)} of the devices" in error.details()
+        assert error.details().endswith(f": {MOST}")
+    assert full_devices(stack) == len(some)
+    (made,), = stack.sql("SELECT count(*) FROM batch WHERE tenant_id = %s", tenant.number)
+    assert made == MOST
+    # Others are not concerned, nor is what was accepted before.
+    assert refused(stack, clients[1], target=only(pb, ids[1], ids[1099])) is None
+    assert refused(stack, other) is None
+    again = stack.submit(clients[1], request_id="the last one", target=only(pb, *some))
+    assert again.replayed and again.batch.id == first
+    # Who has done something has room again, also by a cancel, and also when another leads.
+    stack.start_worker()
+    answer = lambda d: pb.Acknowledgement(command_id=d.command_id, outcome=pb.OUTCOME_FAILED)  # noqa: E731
+    with stack.device(ids[0], tokens[ids[0]], answer=answer) as device:
+        device.connect(stack.workers[0].address)
+        until(lambda: full_devices(stack) == len(some) - 1, what="it has done something")
+    for c in clients:
+        until(lambda c=c: not refused(stack, c, target=only(pb, ids[0]), validate_only=True), what="there is room")
+    stack.dispatchers[0].kill()
+    stack.dispatchers.pop(0)
+    stack.dispatchers[0].wait_event("leader_loaded")
+    until(lambda: full_devices(stack) == len(some) - 1, what="the next leader has counted")
+    assert refused(stack, clients[1], target=only(pb, ids[50]))
+    clients[1].commands.CancelBatch(pb.CancelBatchRequest(batch_id=batches[0]))
+    until(lambda: not refused(stack, clients[1], target=only(pb, *some), validate_only=True), what="there is room")
+
+
+def test_the_command_line(stack, cli):
+    tenant = stack.make_tenant()
+    client = stack.client(tenant)
+    stack.import_devices(client, ["a", "b"])
+    env = stack.cli_env(tenant)
+    for _ in range(MOST):
+        stack.submit(client, target=only(stack.pb, "a"))
+    until(lambda: full_devices(stack) == 1, what="a mailbox is full")
+    out = until(lambda: [x for x in [cli("batch", "submit", "--type", "lock", "--all", "--validate-only", env=env)]
+                         if x.returncode], what="it is known")[0]
+    assert out.returncode == 3 and "MAILBOX_FULL" in out.stderr and "a has as many open commands" in out.stderr
