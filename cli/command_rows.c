@@ -211,13 +211,22 @@ void row_writer_free(struct row_writer *w)
     buf_free(&w->out);
 }
 
+/* Under its row: what keeps it. */
+static void put_pending(struct row_writer *w, const Muster__V1__CommandStatus *c)
+{
+    for (size_t i = 0; i < c->n_pending; i++)
+        buf_printf(&w->out, "    %s\n", c->pending[i]->words);
+}
+
 void command_rows(Muster__V1__CommandStatus *const *commands, size_t count, bool heading)
 {
     struct row_writer w = {.begun = !heading};
 
     row_writer_begin(&w);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         row_writer_put(&w, commands[i]);
+        put_pending(&w, commands[i]);
+    }
     if (!row_writer_flush(&w) && !ferror(stdout))
         fprintf(stderr, "muster: out of memory\n");
     row_writer_free(&w);
@@ -237,6 +246,10 @@ void command_details(const Muster__V1__CommandStatus *c)
     printf("command %s\n  batch        %" PRId64 "\n  device       %s\n  state        %s\n  attempts     %" PRIu32
            "\n  updated      %s\n",
            c->command_id, c->batch_id, c->device_id, state(c), c->attempts, show_time(c->updated_at, at));
+    for (size_t i = 0; i < c->n_pending; i++)
+        printf("  %-12s %s\n", i ? "" : "waits for", c->pending[i]->words);
+    if (c->expires_at)
+        printf("  ends by      %s\n", show_time(c->expires_at, at));
     if (!c->result)
         return;
     if (c->result->code || c->result->text[0])

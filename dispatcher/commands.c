@@ -6,6 +6,8 @@
 #include "dispatcher/batches.h"
 #include "dispatcher/found.h"
 #include "dispatcher/page_token.h"
+#include "dispatcher/pending.h"
+#include "dispatcher/present.h"
 #include "dispatcher/request.h"
 #include "dispatcher/validate.h"
 #include "lib/store/db_batch.h"
@@ -27,6 +29,8 @@ struct commands {
     size_t block_count, next_block;
     struct found *found; /* one more than limit, so that the end is known */
     size_t count;
+    struct pending_command pending; /* of a single one */
+    struct slice more;              /* the same, encoded */
 };
 
 static void command_not_found(struct commands *c)
@@ -42,7 +46,8 @@ static void on_details(struct request *r, const struct pg_result *const *results
     struct commands *c = (struct commands *)r;
     struct buf out = {0};
     char token[PAGE_TOKEN_MAX];
-    size_t n = c->count < c->limit ? c->count : c->limit, told = found_put(&out, &c->view, c->found, n, results);
+    size_t n = c->count < c->limit ? c->count : c->limit,
+           told = found_put(&out, &c->view, c->found, n, results, c->more);
     if (!c->single && told && told < c->count) {
         page_token_write(token, &c->filter, c->found[told - 1].seq, NULL);
         found_put_token(&out, token);
@@ -71,6 +76,37 @@ static void ask_details(struct commands *c)
     request_query(&c->r, txn, on_details);
 }
 
+/* --- what keeps a single one -------------------------------------------------------------------------------------- */
+
+static void on_pending(void *arg, enum err err, const struct pg_error *error)
+{
+    struct commands *c = arg;
+    if (err != ERR_OK) {
+        request_store_failed(&c->r, err, error);
+        return;
+    }
+    Muster__V1__CommandStatus more = MUSTER__V1__COMMAND_STATUS__INIT;
+    more.pending = c->pending.list;
+    more.n_pending = c->pending.count;
+    more.expires_at = present_time(&c->r.arena, c->pending.expires_ms);
+    uint8_t *bytes = request_alloc(&c->r, muster__v1__command_status__get_packed_size(&more), 1);
+    if (bytes)
+        c->more = (struct slice){bytes, muster__v1__command_status__pack(&more, bytes)};
+    ask_details(c);
+}
+
+static void ask_pending(struct commands *c)
+{
+    const struct found *f = &c->found[0];
+    c->pending = (struct pending_command){
+        .batch = c->batch,
+        .state = f->state,
+        .at_ms = f->time && state_of(f->state) == STATE_SENT ? block_time_at(c->view.created_ms, f->time) : 0};
+    pending_find(c->r.d, &c->r.arena, c->r.tenant, f->seq, &c->pending, 1, on_pending, c);
+}
+
+/* --- looking ------------------------------------------------------------------------------------------------------ */
+
 static void look_on(struct commands *c);
 
 static void on_blocks(void *arg, enum err err, struct view_block *blocks, size_t n)
@@ -82,10 +118,12 @@ static void on_blocks(void *arg, enum err err, struct view_block *blocks, size_t
     }
     for (size_t i = 0; i < n; i++)
         c->count = found_add(c->found, c->count, c->limit + 1, &blocks[i], &c->wanted);
-    if (c->count > c->limit || c->next_block == c->block_count)
-        ask_details(c);
-    else
+    if (c->count <= c->limit && c->next_block < c->block_count)
         look_on(c);
+    else if (c->single && c->count && !state_is_terminal(state_of(c->found[0].state)))
+        ask_pending(c);
+    else
+        ask_details(c);
 }
 
 static void look_on(struct commands *c)

@@ -4,6 +4,7 @@
 #include "dispatcher/batches.h"
 #include "dispatcher/commands.h"
 #include "dispatcher/page_token.h"
+#include "dispatcher/pending.h"
 #include "dispatcher/present.h"
 #include "dispatcher/request.h"
 #include "dispatcher/validate.h"
@@ -19,6 +20,7 @@ struct entry {
     struct history *h;
     struct present_command command;
     bool open;
+    const struct pending_command *pending; /* what keeps it; NULL: nothing */
 };
 
 struct history {
@@ -30,6 +32,8 @@ struct history {
     struct entry *entries; /* newest first */
     size_t count, waiting; /* answers of Redis */
     bool more;
+    struct pending_command *pending; /* of those that have not ended */
+    size_t pending_count;
 };
 
 static void reply(struct history *h)
@@ -37,8 +41,15 @@ static void reply(struct history *h)
     Muster__V1__ListDeviceCommandsResponse out = MUSTER__V1__LIST_DEVICE_COMMANDS_RESPONSE__INIT;
     Muster__V1__CommandStatus **list = request_alloc(&h->r, h->count, sizeof *list);
     char token[PAGE_TOKEN_MAX];
-    for (size_t i = 0; list && i < h->count; i++)
+    for (size_t i = 0; list && i < h->count; i++) {
+        const struct pending_command *p = h->entries[i].pending;
         list[i] = present_command(&h->r.arena, &h->entries[i].command);
+        if (!list[i] || !p)
+            continue;
+        list[i]->pending = p->list;
+        list[i]->n_pending = p->count;
+        list[i]->expires_at = present_time(&h->r.arena, p->expires_ms);
+    }
     if (h->more && h->count) {
         page_token_write(token, &h->filter, h->entries[h->count - 1].command.batch, NULL);
         out.next_page_token = token;
@@ -47,6 +58,39 @@ static void reply(struct history *h)
     out.n_commands = h->count;
     request_reply(&h->r, &out.base);
 }
+
+/* --- what keeps those that have not ended ------------------------------------------------------------------------- */
+
+static void on_pending(void *arg, enum err err, const struct pg_error *error)
+{
+    struct history *h = arg;
+    if (err != ERR_OK)
+        request_store_failed(&h->r, err, error);
+    else
+        reply(h);
+}
+
+static void ask_pending(struct history *h)
+{
+    h->pending = request_alloc(&h->r, h->count, sizeof *h->pending);
+    for (size_t i = 0; h->pending && i < h->count; i++) {
+        struct entry *e = &h->entries[i];
+        const struct present_command *c = &e->command;
+        if (!e->open || state_is_terminal(state_of(c->state)))
+            continue;
+        struct pending_command *p = &h->pending[h->pending_count++];
+        bool sent = c->time && state_of(c->state) == STATE_SENT;
+        *p = (struct pending_command){
+            .batch = c->batch, .state = c->state, .at_ms = sent ? block_time_at(c->created_ms, c->time) : 0};
+        e->pending = p;
+    }
+    if (h->pending_count)
+        pending_find(h->r.d, &h->r.arena, h->r.tenant, h->seq, h->pending, h->pending_count, on_pending, h);
+    else
+        reply(h);
+}
+
+/* --- Redis -------------------------------------------------------------------------------------------------------- */
 
 static void on_state(void *arg, enum err err, const struct slice *states, size_t count)
 {
@@ -58,7 +102,7 @@ static void on_state(void *arg, enum err err, const struct slice *states, size_t
             e->command.state = state_merge(e->command.state, state);
     }
     if (--e->h->waiting == 0)
-        reply(e->h);
+        ask_pending(e->h);
 }
 
 static void ask_redis(struct history *h)
@@ -74,7 +118,7 @@ static void ask_redis(struct history *h)
                     &h->entries[i]);
     }
     if (--h->waiting == 0)
-        reply(h);
+        ask_pending(h);
 }
 
 static struct entry *find(struct history *h, uint64_t batch)

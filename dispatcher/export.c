@@ -97,7 +97,7 @@ static void on_details(void *arg, enum err err, const struct pg_error *error, co
     (void)count;
     x->asked--;
     if (err == ERR_OK && !x->over) {
-        size_t n = found_put(&p->message, &x->view, p->found + p->from, p->count - p->from, results);
+        size_t n = found_put(&p->message, &x->view, p->found + p->from, p->count - p->from, results, (struct slice){0});
         p->told = p->from + n;
         p->state = PART_READY;
         if (n > 0) {

@@ -133,7 +133,7 @@ static int64_t updated_ms(const struct view_batch *batch, const struct found *f)
 }
 
 size_t found_put(struct buf *out, const struct view_batch *batch, const struct found *list, size_t n,
-                 const struct pg_result *const *results)
+                 const struct pg_result *const *results, struct slice more)
 {
     struct id_reader reader = {.list = list, .n = n, .rest = pg_bytes(results[0], 0, 1)};
     reader.ids = calloc(n ? n : 1, sizeof *reader.ids);
@@ -151,7 +151,8 @@ size_t found_put(struct buf *out, const struct view_batch *batch, const struct f
                                                     .state = (uint8_t)state_of(list[i].state),
                                                     .attempts = (uint8_t)state_attempts(list[i].state),
                                                     .updated_ms = updated_ms(batch, &list[i]),
-                                                    .result = result_of(results[1], list[i].seq, &row)});
+                                                    .result = result_of(results[1], list[i].seq, &row),
+                                                    .more = more});
     free(reader.ids);
     return out->failed ? 0 : n;
 }

@@ -33,9 +33,10 @@ size_t found_add(struct found *list, size_t n, size_t max, const struct view_blo
  * PAGE_BYTES are left out behind the first. False without memory. */
 MUST_CHECK bool found_ask(struct pg_txn *txn, const struct view_batch *batch, const struct found *list, size_t n);
 /* Appends the commands as entries of the answers' field 1, up to the last whose result is there. Returns how many: all
- * of them, or at least one; 0 without memory (then out->failed). `results` are those of found_ask. */
+ * of them, or at least one; 0 without memory (then out->failed). `results` are those of found_ask; `more`: further
+ * fields of each, encoded. */
 size_t found_put(struct buf *out, const struct view_batch *batch, const struct found *list, size_t n,
-                 const struct pg_result *const *results);
+                 const struct pg_result *const *results, struct slice more);
 /* Appends the answers' field 2. */
 void found_put_token(struct buf *out, const char *token);
 

@@ -10,7 +10,7 @@ enum { SECONDS = 1, NANOS };
 #define VARINT(field) ((uint8_t)((field) << 3))
 #define BYTES(field)  ((uint8_t)((field) << 3 | 2))
 
-/* All there is but device id and result, with the lengths of these: an upper bound. */
+/* All there is but device id, result and what is encoded already, with the lengths of these: an upper bound. */
 #define FIXED_MAX 128
 
 static size_t varint_size(uint64_t v)
@@ -60,8 +60,9 @@ void command_status_put(struct buf *out, unsigned field, const struct command_st
     size_t time = number_size(seconds) + number_size(nanos);
     size_t size = bytes_size(COMMAND_ID_TEXT) + number_size(c->id.batch) + number_size(c->state) +
                   number_size(c->attempts) + (c->device_id.len ? bytes_size(c->device_id.len) : 0) +
-                  (c->updated_ms ? bytes_size(time) : 0) + (c->result.len ? bytes_size(c->result.len) : 0);
-    uint8_t *start = buf_reserve(out, FIXED_MAX + c->device_id.len + c->result.len), *p = start;
+                  (c->updated_ms ? bytes_size(time) : 0) + (c->result.len ? bytes_size(c->result.len) : 0) +
+                  c->more.len;
+    uint8_t *start = buf_reserve(out, FIXED_MAX + c->device_id.len + c->result.len + c->more.len), *p = start;
     if (!p)
         return;
     *p++ = BYTES(field);
@@ -81,5 +82,8 @@ void command_status_put(struct buf *out, unsigned field, const struct command_st
     }
     if (c->result.len)
         p = put_bytes(p, RESULT, c->result);
+    if (c->more.len)
+        memcpy(p, c->more.data, c->more.len);
+    p += c->more.len;
     buf_commit(out, (size_t)(p - start));
 }

@@ -13,6 +13,7 @@ struct command_status {
     uint8_t attempts;
     int64_t updated_ms;  /* since 1970; 0: absent */
     struct slice result; /* encoded muster.v1.CommandResult; empty: absent */
+    struct slice more;   /* fields with higher numbers, encoded */
 };
 
 /* Appends one entry of the repeated field `field` (1 … 15), as protobuf-c would encode it. */

@@ -17,6 +17,7 @@ struct looking {
         live_keys_fn *keys;
         live_batches_fn *batches;
         live_report_fn *report;
+        live_waiting_fn *waiting;
     } fn;
 };
 
@@ -75,6 +76,43 @@ void live_look(struct live *live, struct live_place place, live_look_fn *done, v
     for (uint64_t priority = 1; priority <= LIVE_CLASSES; priority++)
         args_printf(&a, "%llu", (unsigned long long)((priority << 48) + place.batch));
     redis_script(live->moves, "look", 3, a.n, a.v, reply_look, l);
+}
+
+/* --- one device ----------------------------------------------------------------------------------------------------
+ */
+
+#define WAITING_ITEM 9 /* bytes: batch, state */
+
+static void reply_device(void *arg, enum err err, const redisReply *reply)
+{
+    struct looking l = *(struct looking *)arg;
+    free(arg);
+    if (!err && (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2))
+        err = ERR_PROTOCOL;
+    struct slice worker = err ? (struct slice){0} : reply_slice(reply->element[0]);
+    struct slice packed = err ? (struct slice){0} : reply_slice(reply->element[1]);
+    size_t n = packed.len / WAITING_ITEM;
+    struct live_pending *commands = calloc(n + 1, sizeof *commands);
+    if (!commands)
+        abort();
+    for (size_t i = 0; i < n; i++)
+        commands[i] = (struct live_pending){load_u64le(packed.data + i * WAITING_ITEM),
+                                            packed.data[i * WAITING_ITEM + sizeof(uint64_t)]};
+    l.fn.waiting(l.arg, err, worker.len == 2 ? load_u16le(worker.data) : 0, commands, n);
+    free(commands);
+}
+
+void live_waiting(struct live *live, uint32_t tenant, uint32_t block, uint16_t slot, live_waiting_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct looking *l = looking_new(arg);
+    l->fn.waiting = done;
+    args_block_key(&a, tenant, block, "presence");
+    args_block_key(&a, tenant, block, "open");
+    args_printf(&a, "%u", slot);
+    args_block_key(&a, tenant, block, "state:");
+    args_printf(&a, "%d", WAITING_BATCHES);
+    redis_script(live->moves, "waiting", 2, a.n, a.v, reply_device, l);
 }
 
 /* --- all keys ------------------------------------------------------------------------------------------------------
@@ -171,6 +209,23 @@ void live_spec_there(struct live *live, uint64_t batch, live_int_fn *done, void 
     r->fn.integer = done;
     args_printf(&a, "batch:%llu", (unsigned long long)batch);
     live_send(live, &a, reply_integer, r);
+}
+
+static void reply_there(void *arg, enum err err, const redisReply *reply)
+{
+    struct request *r = arg;
+    /* A lease is empty once it has been called dead. */
+    r->fn.integer(r->arg, err, !err && reply->type == REDIS_REPLY_STRING && reply->len > 0);
+    free(r);
+}
+
+void live_worker_there(struct live *live, uint16_t worker, live_int_fn *done, void *arg)
+{
+    struct args a = words("GET");
+    struct request *r = request_new(live, arg, 0);
+    r->fn.integer = done;
+    args_printf(&a, "worker:%u", worker);
+    live_send(live, &a, reply_there, r);
 }
 
 /* Three answers, of which the last one calls back. */

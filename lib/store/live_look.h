@@ -14,6 +14,13 @@ struct live_seen {
 typedef void live_look_fn(void *arg, enum err err, const struct live_seen *seen);
 void live_look(struct live *live, struct live_place place, live_look_fn *done, void *arg);
 
+/* What is open for one device, in order of delivery, HELD too, of the block's first WAITING_BATCHES open batches; and
+ * the worker it is connected to, 0 for none. */
+#define WAITING_BATCHES 4096
+typedef void live_waiting_fn(void *arg, enum err err, uint16_t worker, const struct live_pending *commands,
+                             size_t count);
+void live_waiting(struct live *live, uint32_t tenant, uint32_t block, uint16_t slot, live_waiting_fn *done, void *arg);
+
 /* Every key, a page at a time: begin with cursor 0, and go on with `next` until that is 0. A key may come twice. */
 enum live_key_kind {
     LIVE_KEY_OTHER,
@@ -39,6 +46,8 @@ void live_batches(struct live *live, uint32_t tenant, uint32_t block, live_batch
 void live_spec_there(struct live *live, uint64_t batch, live_int_fn *done, void *arg);
 /* Entries that wait in a worker's inboxes. */
 void live_inbox_waiting(struct live *live, uint16_t worker, live_int_fn *done, void *arg);
+/* 1 when the number has a lease that somebody holds, else 0; without calling anybody dead. */
+void live_worker_there(struct live *live, uint16_t worker, live_int_fn *done, void *arg);
 /* Puts a number into `workers`: a dead one is reaped, and forgotten with its inboxes, by the leader's next sweep. */
 void live_worker_list(struct live *live, uint16_t worker);
 

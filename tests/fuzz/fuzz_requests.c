@@ -17,6 +17,7 @@
 #include "dispatcher/watch.h"
 #include "lib/base/clock.h"
 #include "lib/store/live.h"
+#include "lib/store/live_look.h"
 #include "muster/v1/admin_service.pb-c.h"
 #include "tests/fuzz/call.h"
 #include "tests/fuzz/input.h"
@@ -29,7 +30,7 @@
 
 /* --- stores ------------------------------------------------------------------------------------------------------- */
 
-enum question { ASK_ROWS, ASK_STATES, ASK_PRESENCE, ASK_WORKERS, ASK_PUSH };
+enum question { ASK_ROWS, ASK_STATES, ASK_PRESENCE, ASK_WORKERS, ASK_WAITING, ASK_NUMBER };
 
 static struct pending {
     enum question what;
@@ -40,6 +41,7 @@ static struct pending {
         live_states_fn *states;
         live_bytes_fn *bytes;
         live_workers_fn *workers;
+        live_waiting_fn *waiting;
         live_int_fn *integer;
     } fn;
     void *arg;
@@ -89,12 +91,37 @@ void live_workers(struct live *live, live_workers_fn *done, void *arg)
     ask((struct pending){.what = ASK_WORKERS, .fn.workers = done, .arg = arg});
 }
 
+void live_waiting(struct live *live, uint32_t tenant, uint32_t block, uint16_t slot, live_waiting_fn *done, void *arg)
+{
+    (void)live, (void)tenant, (void)block;
+    check(slot < BLOCK_SLOTS);
+    ask((struct pending){.what = ASK_WAITING, .fn.waiting = done, .arg = arg});
+}
+
+void live_worker_there(struct live *live, uint16_t worker, live_int_fn *done, void *arg)
+{
+    (void)live, (void)worker;
+    ask((struct pending){.what = ASK_NUMBER, .fn.integer = done, .arg = arg});
+}
+
+void live_inbox_waiting(struct live *live, uint16_t worker, live_int_fn *done, void *arg)
+{
+    (void)live, (void)worker;
+    ask((struct pending){.what = ASK_NUMBER, .fn.integer = done, .arg = arg});
+}
+
+void live_generation_get(struct live *live, live_int_fn *done, void *arg)
+{
+    (void)live;
+    ask((struct pending){.what = ASK_NUMBER, .fn.integer = done, .arg = arg});
+}
+
 void live_inbox_push(struct live *live, uint16_t worker, enum live_class class, struct slice items, live_int_fn *done,
                      void *arg)
 {
     (void)live, (void)worker, (void)class;
     touch(items);
-    ask((struct pending){.what = ASK_PUSH, .fn.integer = done, .arg = arg});
+    ask((struct pending){.what = ASK_NUMBER, .fn.integer = done, .arg = arg});
 }
 
 /* A change of a gate is carried out some time later. */
@@ -172,6 +199,17 @@ static void answer_states(const struct pending *p, struct slice *in, enum err er
         buf_free(&cells[i]);
 }
 
+/* What is open for a device: as many as there are bytes for. */
+static void answer_waiting(const struct pending *p, struct slice *in, enum err err)
+{
+    struct live_pending open[8] = {{0, 0}};
+    size_t n = take_u8(in) % 9;
+    uint16_t worker = take_u8(in);
+    for (size_t i = 0; i < n; i++)
+        open[i] = (struct live_pending){take_u8(in), take_u8(in)};
+    p->fn.waiting(p->arg, err, err ? 0 : worker, open, err ? 0 : n);
+}
+
 static void answer(struct slice *in)
 {
     struct pending p = pending[0];
@@ -194,9 +232,12 @@ static void answer(struct slice *in)
     case ASK_WORKERS:
         p.fn.workers(p.arg, err, &worker, err ? 0 : 1);
         break;
+    case ASK_WAITING:
+        answer_waiting(&p, in, err);
+        break;
     default:
         if (p.fn.integer)
-            p.fn.integer(p.arg, err, 0);
+            p.fn.integer(p.arg, err, err ? 0 : worker.number);
     }
     buf_free(&cell);
 }

@@ -56,6 +56,7 @@ batch approve
 batch reject
 batch commands
 command get
+command show
 audit list
 audit verify
 hold

@@ -11,7 +11,7 @@
 #define FEW 24 /* of prelude.lua: up to so many events record answers with single bytes */
 
 model_fn model_apply, model_attach, model_filled, model_lead, model_look, model_close, model_detach, model_hand_back,
-    model_reap, model_record, model_route, model_worker_dead, model_worker_reclaim, model_worker_release,
+    model_reap, model_record, model_route, model_waiting, model_worker_dead, model_worker_reclaim, model_worker_release,
     model_worker_renew;
 
 /* As apply() of prelude.lua. */
@@ -379,6 +379,31 @@ redisReply *model_route(struct redis_model *m, const struct slice *keys, const s
     }
     model_set(m, keys[2], (struct slice){all.bytes, all.len});
     return routed(presence, &all);
+}
+
+redisReply *model_waiting(struct redis_model *m, const struct slice *keys, const struct slice *args, int argc)
+{
+    struct slice presence = model_text(model_find(m, keys[0]));
+    const struct value *open = model_find(m, keys[1]);
+    unsigned slot = (unsigned)slice_number(args[0]);
+    size_t n = open ? open->count : 0;
+    struct buf packed = {0};
+    (void)argc;
+    for (size_t i = 0; i < n && i < (size_t)slice_number(args[2]); i++) {
+        const struct member *member = &open->members[i];
+        struct state_key name;
+        struct states s;
+        uint8_t *byte = load(m, key_of(&name, args[1], member), &s) ? byte_of(&s, slot) : NULL;
+        if (!byte || state_of(*byte) == STATE_NONE || state_of(*byte) >= STATE_SUCCEEDED)
+            continue;
+        buf_put_u64le(&packed, (uint64_t)slice_number((struct slice){member->data + 4, member->len - 4}));
+        buf_put_u8(&packed, *byte);
+    }
+    redisReply *r = reply_array(2);
+    r->element[0] = reply_text(presence.len ? (struct slice){presence.data + 2 * slot, 2} : presence);
+    r->element[1] = reply_text(buf_slice(&packed));
+    buf_free(&packed);
+    return r;
 }
 
 redisReply *model_look(struct redis_model *m, const struct slice *keys, const struct slice *args, int argc)

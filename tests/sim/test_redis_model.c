@@ -177,6 +177,17 @@ static void make_look(struct check *c)
         putf(c, "%llu", (unsigned long long)((priority << 48) + batch));
 }
 
+static void make_waiting(struct check *c)
+{
+    unsigned block = below(c, 2);
+    put_block_key(c, block, "presence");
+    put_block_key(c, block, "open");
+    c->keys = 2;
+    putf(c, "%u", some_slot(c));
+    put_block_key(c, block, "state:");
+    putf(c, "%u", 1 + below(c, 4));
+}
+
 static void make_reap(struct check *c)
 {
     unsigned block = below(c, 2);
@@ -308,6 +319,7 @@ static const struct generator {
                {"reap", make_reap, 2},
                {"record", make_record, 8},
                {"route", make_route, 8},
+               {"waiting", make_waiting, 2},
                {"worker_dead", make_worker_dead, 1},
                {"worker_reclaim", make_worker_lease, 1},
                {"worker_release", make_worker_lease, 1},
