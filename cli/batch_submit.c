@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/steering.h"
 #include "cli/target.h"
+#include "cli/values.h"
 #include "lib/base/clock.h"
 
 struct submit {
@@ -17,7 +18,7 @@ struct submit {
     struct target_flags target;
     struct steering_flags steering;
     bool validate_only, require_all_known, watch;
-    const char *priority, *request_id, *description, *digest, *supersede_key;
+    const char *priority, *request_id, *description, *digest, *supersede_key, *values;
     int64_t expires_ms; /* from now; 0: the service's default */
 };
 
@@ -45,9 +46,12 @@ static void fill(struct invocation *inv, struct submit *f, struct parts *p, Must
     int priority = 0;
 
     r->command = command_from_flags(inv, &f->command);
-    if (target_ways(&f->target) != 1)
+    if (f->values)
+        r->values = values_from_file(inv, f->values);
+    if (target_ways(&f->target) != 1 && (!f->values || target_given(&f->target)))
         args_refuse(inv, "needs exactly one of %s", TARGET_CHOICES);
-    r->target = target_from_flags(inv, &f->target);
+    if (target_given(&f->target))
+        r->target = target_from_flags(inv, &f->target);
     if (f->priority && !show_read_enum(&muster__v1__priority__descriptor, f->priority, &priority))
         args_refuse(inv, "--priority %s: is none of %s", f->priority,
                     show_enum_choices(&muster__v1__priority__descriptor));
@@ -115,7 +119,7 @@ static int run(struct session *s, const struct submit *f, const Muster__V1__Subm
     return status;
 }
 
-#define OWN_FLAGS (10 + TARGET_FLAG_COUNT)
+#define OWN_FLAGS (11 + TARGET_FLAG_COUNT)
 
 int batch_submit(struct invocation *inv)
 {
@@ -123,6 +127,7 @@ int batch_submit(struct invocation *inv)
     const struct arg_flag own[OWN_FLAGS] = {
         {"all", ARG_BOOL, &f.target.all, "", "address every device", 0, 0},
         TARGET_FLAGS(f.target),
+        {"values", ARG_TEXT, &f.values, "FILE", "a value per device for {{NAME}} in the command: CSV, see below", 0, 0},
         {"priority", ARG_TEXT, &f.priority, "CLASS", "urgent, normal or bulk; by the type when absent", 0, 0},
         {"expires", ARG_DURATION, &f.expires_ms, "TIME", "when what is not done ends (default 7d)", 1, 3456000000},
         {"request-id", ARG_TEXT, &f.request_id, "ID", "makes a repeated call harmless; random when absent", 0, 0},
@@ -135,7 +140,15 @@ int batch_submit(struct invocation *inv)
         {"watch", ARG_BOOL, &f.watch, "", "show progress until closed; exit 0 only if all succeeded", 0, 0},
     };
     struct arg_flag flags[OWN_FLAGS + STEERING_FLAG_COUNT + COMMAND_FLAG_COUNT + 1] = {0};
-    struct args a = {.positional = "", .flags = flags};
+    struct args a = {
+        .positional = "",
+        .flags = flags,
+        .notes =
+            "--values FILE has the heading id,NAME[,NAME...] and a line per device; * in place of the id stands for\n"
+            "all devices without a line. Without a target the devices it lists are addressed. Fields with commas,\n"
+            "quotes or line ends stand in double quotes. Values are secrets: they are deleted when the batch is\n"
+            "closed, and nobody but the devices gets to see them. Example:\n"
+            "  muster batch submit --type lock --passcode '{{code}}' --values codes.csv"};
     Muster__V1__SubmitBatchRequest request = MUSTER__V1__SUBMIT_BATCH_REQUEST__INIT;
     struct parts parts = {0};
     struct session s;

@@ -197,6 +197,12 @@ void show_batch(const Muster__V1__Batch *b)
             printf("  canceled for %s\n",
                    show_enum(&muster__v1__platform__descriptor, (int)b->control->canceled_platforms[i]));
     }
+    if (b->values) {
+        printf("  values       of %" PRIu32 " devices:", b->values->device_count);
+        for (size_t i = 0; i < b->values->n_names; i++)
+            printf(" %s", b->values->names[i]);
+        printf("%s\n", b->values->others_get_defaults ? "; defaults for the others" : "");
+    }
     if (b->approval)
         show_approval(b->approval);
     if (b->progress) {

@@ -14,6 +14,11 @@ int target_ways(const struct target_flags *t)
     return t->all + side_ways(&t->who);
 }
 
+bool target_given(const struct target_flags *t)
+{
+    return target_ways(t) || side_ways(&t->exclude);
+}
+
 static Muster__V1__Target *target_new(struct invocation *inv)
 {
     Muster__V1__Target *out = invocation_alloc(inv, sizeof *out);

@@ -52,6 +52,8 @@ struct target_flags {
 
 /* How many of the ways of addressing are used. */
 int target_ways(const struct target_flags *t);
+/* Whether any of the flags is given. */
+bool target_given(const struct target_flags *t);
 /* The message, of the call's memory; exactly one way must be used, and at most one of excluding (else it refuses). */
 Muster__V1__Target *target_from_flags(struct invocation *inv, struct target_flags *t);
 

@@ -99,7 +99,8 @@ static int compare(const void *a, const void *b)
 
 static size_t size_of(const struct accept_job *job)
 {
-    return job->batch.command.len + job->batch.block_count * BITMAP_BYTES;
+    const struct db_values *values = job->batch.values;
+    return job->batch.command.len + job->batch.block_count * BITMAP_BYTES + (values ? values->bytes : 0);
 }
 
 static void put_back(struct acceptor *a, struct accept_job *job)
@@ -232,6 +233,9 @@ static struct pg_txn *make(const struct writer *writer)
             db_supersede_accept(txn, batches[i]);
         if (batches[i]->canary_count)
             db_batch_accept_canary(txn, batches[i]);
+        if (batches[i]->values)
+            db_values_accepted(txn, batches[i]->tenant, batches[i]->request_id, batches[i]->values, batches[i]->blocks,
+                               batches[i]->block_count);
     }
     if (devices[0] ? !db_batch_accept_devices(txn, batches, devices, writer->count)
                    : !db_audit_accepted(txn, batches, writer->count))
@@ -272,6 +276,7 @@ static void read_results(struct writer *writer, const struct pg_result *const *r
             job->state = job->guard ? (int16_t)pg_int(*next++, 0, 0) : 0;
             job->superseded = *job->batch.supersede_key ? (int32_t)pg_int(*next++, 0, 0) : 0;
             next += job->batch.canary_count > 0;
+            next += job->batch.values != NULL; /* written last */
         }
     }
 }

@@ -24,7 +24,7 @@ struct acceptor;
 struct accept_job {
     struct share share;
     struct db_accept batch;
-    const struct db_guard *guard; /* NULL, or the command is guarded: set `alone` too */
+    const struct db_guard *guard; /* NULL, or the command is guarded: set `alone` too; also for one with values */
     const char *device; /* NULL, or the id of the one device addressed: then the batch's target is found here */
     /* ERR_OK: `id` is the new batch's; with `created` false there is none, because one has the request id already, or
      * because `device` is not registered, or because the tenant's quota refuses it (db_quota_refused(id)). Others as

@@ -139,6 +139,7 @@ static void add_batch(struct reign *r, const struct db_open *row, const struct p
     batch->canceling = row->cancel_requested;
     batch->canceled = row->canceled;
     batch->keyed = row->keyed;
+    batch->valued = row->valued;
     batch->keep_cells = row->steered && row->steer.rollout;
     for (int i = from; i < to; i++) {
         db_open_block_read(result, i, &block);
@@ -365,9 +366,10 @@ bool loader_accepted(struct reign *r, uint64_t id, const struct db_accept *a)
         if (!open_batch_put(&r->set, batch, (uint32_t)a->blocks[i], (unsigned)a->firsts[i], a->targets[i],
                             (struct slice){0}))
             abort(); /* made by this process */
+    batch->valued = a->values != NULL;
     if (a->steering.len)
         control_load(r, batch, false, 0, &a->steer);
-    else
+    else if (!batch->valued)
         router_known(r, batch, a->command);
     reign_loaded_batch(r, batch);
     return true;

@@ -178,7 +178,7 @@ size_t queue_specless(struct route_queue *q, unsigned classes, struct open_batch
                 if (of_tenant == (max + 3) / 4)
                     break;
                 struct open_batch *batch = container_of(m, struct open_batch, queue);
-                if (batch->spec)
+                if (batch->spec || batch->filling)
                     continue;
                 if (n == max || (n && batch->command_bytes > bytes))
                     return n;

@@ -34,8 +34,8 @@ void queue_set_spec(struct route_queue *q, struct open_batch *batch, bool spec);
  * there is none. Advances route_next; a batch whose last block was given leaves the queue. Blocks without open commands
  * are passed over; when none is left, the batch leaves the queue and *finished gets it. */
 struct open_block *queue_pick(struct route_queue *q, unsigned classes, struct open_batch **finished);
-/* Batches that stand near the front and have no `spec` yet: at most `max`, a quarter of them of one
- * tenant, and at most `bytes` of commands. */
+/* Batches that stand near the front and have no `spec` yet, nor are being filled: at most `max`, a quarter of them of
+ * one tenant, and at most `bytes` of commands. */
 size_t queue_specless(struct route_queue *q, unsigned classes, struct open_batch **out, size_t max, size_t bytes);
 
 /* Tenants with an equal share of all waiting batches or more, by class: at most `max`. */

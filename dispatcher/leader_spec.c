@@ -4,6 +4,7 @@
 
 #include "lib/store/db_open.h"
 #include "muster/internal/v1/batch.pb-c.h"
+#include "muster/v1/command_service.pb-c.h"
 
 struct spec_job {
     struct reign *reign;
@@ -30,9 +31,18 @@ static void spec_done(void *arg, enum err err)
     reign_idle(w.reign, w.batch);
 }
 
-void spec_write(struct reign *r, struct open_batch *batch, struct slice command, spec_written_fn *written)
+/* What PostgreSQL knows of a batch's content; empty where it has no values. */
+struct content {
+    struct slice command, described, defaults;
+};
+
+static void put_spec(struct reign *r, struct open_batch *batch, const struct content *content, spec_written_fn *written)
 {
     Muster__Internal__V1__BatchSpec spec = MUSTER__INTERNAL__V1__BATCH_SPEC__INIT;
+    struct slice command = content->command;
+    Muster__V1__BatchValues *told =
+        content->described.len ? muster__v1__batch_values__unpack(NULL, content->described.len, content->described.data)
+                               : NULL;
     spec.batch_id = (int64_t)batch->id;
     spec.tenant = batch->tenant;
     spec.priority = batch->priority;
@@ -43,16 +53,29 @@ void spec_write(struct reign *r, struct open_batch *batch, struct slice command,
     spec.hold = batch->hold;
     spec.deliver_by_ms = batch->deliver_by_ms;
     spec.execution_ms = batch->execution_ms;
+    if (told) {
+        spec.variables = told->names;
+        spec.n_variables = told->n_names;
+        spec.default_values =
+            (ProtobufCBinaryData){content->defaults.len, (uint8_t *)(uintptr_t)content->defaults.data};
+    }
     size_t len = muster__internal__v1__batch_spec__get_packed_size(&spec);
     uint8_t *bytes = malloc(len);
     struct spec_write *w = malloc(sizeof *w);
-    if (!bytes || !w)
+    if (!bytes || !w || (content->described.len && !told))
         abort(); /* a fresh process does better than one that has lost a reply */
     muster__internal__v1__batch_spec__pack(&spec, bytes);
     *w = (struct spec_write){reign_hold(r), written, batch};
     reign_busy(batch);
     live_put_spec(r->live, batch->id, (struct slice){bytes, len}, spec_done, w);
     free(bytes);
+    if (told)
+        muster__v1__batch_values__free_unpacked(told, NULL);
+}
+
+void spec_write(struct reign *r, struct open_batch *batch, struct slice command, spec_written_fn *written)
+{
+    put_spec(r, batch, &(struct content){.command = command}, written);
 }
 
 static void got_commands(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
@@ -67,8 +90,10 @@ static void got_commands(void *arg, enum err err, const struct pg_error *error, 
     }
     for (int i = 0; !err && i < pg_rows(results[0]); i++) {
         struct open_batch *batch = open_set_find(&r->set, (uint64_t)pg_int(results[0], i, 0));
+        const struct content content = {pg_bytes(results[0], i, 1), pg_bytes(results[0], i, 2),
+                                        pg_bytes(results[0], i, 3)};
         if (batch)
-            spec_write(r, batch, pg_bytes(results[0], i, 1), job->written);
+            put_spec(r, batch, &content, job->written);
     }
     job->sent(r, job->batches, job->count, err);
     for (size_t i = 0; i < job->count; i++)

@@ -13,7 +13,8 @@ typedef void spec_sent_fn(struct reign *r, struct open_batch *const *batches, si
 typedef void spec_written_fn(struct reign *r, struct open_batch *batch, enum err err);
 void spec_put(struct reign *r, struct open_batch *const *batches, size_t n, spec_sent_fn *sent,
               spec_written_fn *written);
-/* Writes one whose command is known; `written` as above. Nothing sent to Redis from then on comes before it. */
+/* Writes one that has no values, and whose command is known; `written` as above. Nothing sent to Redis from then on
+ * comes before it. */
 void spec_write(struct reign *r, struct open_batch *batch, struct slice command, spec_written_fn *written);
 
 #endif

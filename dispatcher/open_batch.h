@@ -63,6 +63,8 @@ struct open_batch {
     bool handed;                      /* all blocks are in Redis and pushed, since the last loss of Redis */
     bool touched;                     /* Redis may know it */
     bool spec;                        /* batch:<id> is written, or on its way in front of everything else */
+    bool valued, filled;              /* it has values per device; they are in Redis */
+    bool filling, fill_again;         /* they are on their way there; what was written may be lost */
     bool rebuild;                     /* to be routed again because Redis was lost */
     bool canceling, canceled, ending; /* cancel requested; confirmed; expiry under way */
     bool cancel_begun;                /* dispatcher/cancel.h is at it */

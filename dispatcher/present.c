@@ -111,6 +111,8 @@ Muster__V1__Batch *present_batch(struct arena *a, const struct db_batch *batch, 
         b->steering = muster__v1__steering__unpack(arena_allocator(a), batch->steering.len, batch->steering.data);
     if (b->control && b->steering && b->steering->rate)
         b->control->rate = present_rate(b->steering->rate, batch->rate_steps);
+    if (batch->described.len)
+        b->values = muster__v1__batch_values__unpack(arena_allocator(a), batch->described.len, batch->described.data);
     return b;
 }
 

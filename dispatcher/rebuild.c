@@ -74,6 +74,7 @@ void rebuild_batch(struct reign *r, struct open_batch *batch)
     if (batch->rebuild)
         return;
     batch->rebuild = true;
+    batch->filled = false;
     r->rebuild_left++;
     router_again(r, batch);
 }
@@ -95,6 +96,8 @@ static void mark(void *arg, struct open_batch *batch)
     if (batch->stage != OPEN_RUNNING || !batch->touched || (!batch->unsettled && !batch->rebuild))
         return;
     batch->rebuild = true;
+    batch->filled = false;
+    batch->fill_again = batch->filling;
     r->rebuild_left++;
     router_again(r, batch);
 }

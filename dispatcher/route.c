@@ -5,6 +5,7 @@
 #include "dispatcher/control.h"
 #include "dispatcher/leader_fold.h"
 #include "dispatcher/leader_spec.h"
+#include "dispatcher/leader_values.h"
 #include "dispatcher/rebuild.h"
 #include "dispatcher/sweep.h"
 #include "lib/base/clock.h"
@@ -320,6 +321,32 @@ void router_known(struct reign *r, struct open_batch *batch, struct slice comman
     step_begin(batch);
 }
 
+static void fill(struct reign *r, struct open_batch *batch);
+
+/* The values are there, and with them all that its blocks need. What failed is begun again with the batch's spec. */
+static void filled(struct reign *r, struct open_batch *batch, enum err err)
+{
+    bool again = batch->fill_again;
+    batch->filling = batch->fill_again = false;
+    if (err) {
+        r->router->backoff = true;
+    } else if (again) {
+        fill(r, batch);
+    } else {
+        batch->filled = true;
+        queue_set_spec(&r->queue, batch, true);
+    }
+    step_end(r, batch);
+    router_pump(r);
+}
+
+static void fill(struct reign *r, struct open_batch *batch)
+{
+    batch->filling = true;
+    step_begin(batch);
+    values_put(r, batch, filled);
+}
+
 static void specs_sent(struct reign *r, struct open_batch *const *batches, size_t n, enum err err)
 {
     r->router->specs_under_way = false;
@@ -328,9 +355,12 @@ static void specs_sent(struct reign *r, struct open_batch *const *batches, size_
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        queue_set_spec(&r->queue, batches[i], true);
         batches[i]->touched = true;
         step_begin(batches[i]); /* until it is written */
+        if (batches[i]->valued && !batches[i]->filled)
+            fill(r, batches[i]);
+        else
+            queue_set_spec(&r->queue, batches[i], true);
     }
     router_pump(r);
 }

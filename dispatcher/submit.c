@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "dispatcher/accept.h"
+#include "dispatcher/batch_values.h"
 #include "dispatcher/guard.h"
 #include "dispatcher/leader.h"
 #include "dispatcher/mailboxes.h"
@@ -16,6 +17,7 @@
 #include "dispatcher/steer_check.h"
 #include "dispatcher/steering.h"
 #include "dispatcher/submit_note.h"
+#include "dispatcher/submit_hash.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
 #include "lib/store/db_device.h"
@@ -25,7 +27,9 @@ struct submit {
     struct request r;
     const Muster__V1__SubmitBatchRequest *in;
     int64_t began_us;
+    const Muster__V1__Target *target; /* the request's, or the devices that have values */
     struct resolution res;
+    struct batch_values values;
     struct accept_job job;
     struct {
         int32_t block;
@@ -44,45 +48,6 @@ struct submit {
 };
 
 /* --- what the request asks for ---------------------------------------------------------------------------------- */
-
-static void hash_message(crypto_hash_sha256_state *h, struct request *r, const ProtobufCMessage *m)
-{
-    uint8_t len[8];
-    size_t n = m ? protobuf_c_message_get_packed_size(m) : 0;
-    store_u64le(len, n);
-    crypto_hash_sha256_update(h, len, sizeof len);
-    uint8_t *bytes = n ? request_alloc(r, 1, n) : NULL;
-    if (bytes) {
-        protobuf_c_message_pack(m, bytes);
-        crypto_hash_sha256_update(h, bytes, n);
-    }
-}
-
-/* Over everything that decides what the batch does, each part behind its length. */
-static void hash_request(struct submit *s, uint8_t hash[32])
-{
-    crypto_hash_sha256_state h;
-    uint8_t fixed[16] = {0};
-    crypto_hash_sha256_init(&h);
-    hash_message(&h, &s->r, &s->in->command->base);
-    hash_message(&h, &s->r, &s->in->target->base);
-    hash_message(&h, &s->r, s->in->expires_at ? &s->in->expires_at->base : NULL);
-    store_u32le(fixed, (uint32_t)s->in->priority);
-    fixed[4] = s->in->require_all_known != 0;
-    fixed[5] = s->in->expires_at != NULL;
-    store_u64le(fixed + 8, strlen(s->in->description));
-    crypto_hash_sha256_update(&h, fixed, sizeof fixed);
-    crypto_hash_sha256_update(&h, (const uint8_t *)s->in->description, strlen(s->in->description));
-    /* Behind all that was there before requests had it, so that theirs keep their hashes. */
-    crypto_hash_sha256_update(&h, (const uint8_t *)s->in->target_digest, strlen(s->in->target_digest));
-    if (s->in->steering)
-        hash_message(&h, &s->r, &s->in->steering->base);
-    if (*s->in->supersede_key) {
-        crypto_hash_sha256_update(&h, (const uint8_t *)"supersede_key", sizeof "supersede_key");
-        crypto_hash_sha256_update(&h, (const uint8_t *)s->in->supersede_key, strlen(s->in->supersede_key));
-    }
-    crypto_hash_sha256_final(&h, hash);
-}
 
 static int16_t priority_of(const Muster__V1__SubmitBatchRequest *in)
 {
@@ -138,7 +103,7 @@ static bool describe(struct submit *s)
     b->expires_ms = b->created_ms + BATCH_LIFE_DEFAULT_MS;
     if (s->in->expires_at && !validate_timestamp(&b->expires_ms, s->in->expires_at))
         return false;
-    hash_request(s, b->request_hash);
+    submit_hash(&s->r, s->in, b->request_hash);
     return describe_steering(s) && !s->r.arena.failed;
 }
 
@@ -172,10 +137,11 @@ static bool describe_target(struct submit *s)
 
 /* --- answers ---------------------------------------------------------------------------------------------------- */
 
-/* All ends pass here: the resolution has memory of its own. */
+/* All ends pass here: the resolution and the values have memory of their own. */
 static void reply(struct submit *s, const Muster__V1__SubmitBatchResponse *out)
 {
     resolution_free(&s->res);
+    batch_values_free(&s->values);
     request_reply(&s->r, &out->base);
 }
 
@@ -183,6 +149,7 @@ static void fail(struct submit *s, const struct status *st)
 {
     struct status copy = *st; /* it may stand in what is freed */
     resolution_free(&s->res);
+    batch_values_free(&s->values);
     request_fail(&s->r, &copy);
 }
 
@@ -213,7 +180,8 @@ static Muster__V1__Batch *present_accepted(struct submit *s)
                            .supersede_key = b->supersede_key,
                            .steered = b->steering.len,
                            .steering = b->steering,
-                           .not_before_ms = b->steer.not_before_ms};
+                           .not_before_ms = b->steer.not_before_ms,
+                           .described = s->values.values.described};
     if (!s->in->validate_only) {
         row.created_ms = b->created_ms;
         row.expires_ms = b->expires_ms;
@@ -352,6 +320,7 @@ static void on_earlier(struct request *r, const struct pg_result *const *results
 static void find_earlier(struct submit *s)
 {
     resolution_free(&s->res);
+    batch_values_free(&s->values);
     struct pg_txn *txn = request_txn(&s->r);
     db_batch_find(txn, s->r.tenant, s->in->request_id);
     request_query(&s->r, txn, on_earlier);
@@ -485,10 +454,16 @@ static bool is_guarded(const struct submit *s)
 static void describe_guard(struct submit *s)
 {
     uint8_t hash[crypto_hash_sha256_BYTES];
+    struct slice command = s->job.batch.command;
     s->guard.kind = (int)s->in->command->kind_case;
     s->guard.key = s->r.caller->key;
     memcpy(s->guard.digest, s->digest, sizeof s->guard.digest);
-    crypto_hash_sha256(hash, s->job.batch.command.data, s->job.batch.command.len);
+    if (s->in->values) {
+        if (is_guarded(s)) /* else nobody asks */
+            batch_values_hash(&s->values, command, s->guard.command_hash);
+        return;
+    }
+    crypto_hash_sha256(hash, command.data, command.len);
     sodium_bin2hex(s->guard.command_hash, sizeof s->guard.command_hash, hash, sizeof hash);
 }
 
@@ -514,6 +489,10 @@ static void accept_it(struct submit *s)
     s->job.done = on_accepted;
     if (is_guarded(s)) {
         s->job.guard = &s->guard;
+        s->job.alone = true;
+    }
+    if (s->in->values) {
+        s->job.batch.values = &s->values.values;
         s->job.alone = true;
     }
     if (acceptor_submit(s->r.d->acceptor, &s->job))
@@ -594,6 +573,31 @@ static bool refuse_full(struct submit *s)
     return true;
 }
 
+static void on_values(void *arg)
+{
+    struct submit *s = arg;
+    s->refusal = s->values.st;
+    if (s->values.store_failed || (s->refusal.code != STATUS_OK && s->in->validate_only)) {
+        s->r.d->figures.store_errors += s->values.store_failed;
+        fail(s, &s->refusal);
+    } else if (s->refusal.code != STATUS_OK) {
+        find_earlier(s);
+    } else {
+        check_steering(s);
+    }
+}
+
+static void match_values(struct submit *s)
+{
+    s->values.pg = s->r.d->pg;
+    s->values.tenant = s->r.tenant;
+    s->values.set = &s->res.set;
+    s->values.listed = s->in->target ? NULL : &s->res;
+    s->values.done = on_values;
+    s->values.arg = s;
+    batch_values_run(&s->values);
+}
+
 static void on_resolved(struct resolution *res)
 {
     struct submit *s = res->arg;
@@ -610,7 +614,9 @@ static void on_resolved(struct resolution *res)
     check_target(s, &s->refusal);
     if (s->refusal.code == STATUS_OK && refuse_full(s))
         return;
-    if (s->refusal.code == STATUS_OK)
+    if (s->refusal.code == STATUS_OK && s->in->values)
+        match_values(s);
+    else if (s->refusal.code == STATUS_OK)
         check_steering(s);
     else if (s->in->validate_only)
         fail(s, &s->refusal);
@@ -625,8 +631,9 @@ static const char *only_device(const struct submit *s)
     const Muster__V1__Target *target = in->target;
     if (mailboxes_any(s->r.d->mailboxes, (uint32_t)s->r.tenant, clock_mono_us()))
         return NULL; /* whether it is one of these must be known before */
-    bool one = !in->validate_only && !is_guarded(s) && target->kind_case == MUSTER__V1__TARGET__KIND_DEVICES &&
-               target->devices->n_ids == 1 && !target->exclude && !*in->target_digest;
+    bool one = !in->validate_only && !in->values && !is_guarded(s) &&
+               target->kind_case == MUSTER__V1__TARGET__KIND_DEVICES && target->devices->n_ids == 1 &&
+               !target->exclude && !*in->target_digest;
     return one ? target->devices->ids[0] : NULL;
 }
 
@@ -655,7 +662,13 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
     }
     s->res.pg = s->r.d->pg;
     s->res.tenant = s->r.tenant;
-    s->res.target = s->in->target;
+    s->values.in = s->in->values;
+    s->target = s->in->target;
+    if (!s->target) {
+        batch_values_target(&s->values);
+        s->target = &s->values.target;
+    }
+    s->res.target = s->target;
     s->res.per_platform = s->in->validate_only;
     s->res.done = on_resolved;
     s->res.arg = s;

@@ -80,7 +80,12 @@ void submit_note(char out[SUBMIT_NOTE_MAX], const Muster__V1__SubmitBatchRequest
         protobuf_c_message_descriptor_get_field(&muster__v1__command__descriptor, (unsigned)in->command->kind_case);
     out[0] = 0;
     put(&t, "%s; request %s; ", kind ? kind->name : "?", in->request_id);
-    put_target(&t, in->target);
+    if (in->target)
+        put_target(&t, in->target);
+    else /* whom its values are for */
+        put_list(&t, "device", in->values->device_ids, in->values->n_device_ids);
+    if (in->values)
+        put(&t, "; a value per device");
     /* A text that was too long may end in half a character. */
     if (t.len == t.size - 1)
         out[cut(out, t.len)] = 0;

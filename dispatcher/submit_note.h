@@ -7,7 +7,7 @@
 
 #define SUBMIT_NOTE_MAX 512 /* bytes, with the final NUL */
 
-/* "lock; request r-17; PLATFORM_IOS, less group vip": long lists are told by their beginning. */
+/* "lock; request r-17; PLATFORM_IOS, less group vip": long lists are told by their beginning, values not at all. */
 void submit_note(char out[SUBMIT_NOTE_MAX], const Muster__V1__SubmitBatchRequest *in);
 
 #endif

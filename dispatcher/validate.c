@@ -191,11 +191,16 @@ static void validate_steering(struct status *st, const Muster__V1__SubmitBatchRe
 void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *request, int64_t now_ms)
 {
     validate_text(st, "request_id", request->request_id, request->validate_only ? 0 : 1, REQUEST_ID_MAX);
-    if (request->command)
-        validate_command(st, request->command);
-    else
+    if (!request->command)
         status_violation(st, "command", "must be set");
-    validate_target(st, request->target);
+    else if (request->values)
+        validate_values(st, request->command, request->values);
+    else
+        validate_command(st, request->command);
+    if (request->values && request->dynamic)
+        status_violation(st, "dynamic", "does not go with values: devices that join have none");
+    if (request->target || !request->values || !request->values->n_device_ids)
+        validate_target(st, request->target);
     validate_text(st, "description", request->description, 0, BATCH_DESCRIPTION_MAX);
     validate_enum(st, "priority", &muster__v1__priority__descriptor, (int)request->priority, true);
     validate_expiry(st, request->expires_at, now_ms);

@@ -32,6 +32,8 @@ void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *re
 /* Also of a target that is kept for later: fields begin with "target". */
 void validate_target(struct status *st, const Muster__V1__Target *target);
 void validate_command(struct status *st, const Muster__V1__Command *command);
+/* Values per device, and the commands they make of the template; devices that are listed twice are not looked for. */
+void validate_values(struct status *st, const Muster__V1__Command *command, const Muster__V1__Values *values);
 /* UTF-8 of `min` to `max` bytes. */
 void validate_text(struct status *st, const char *field, const char *text, size_t min, size_t max);
 /* Ids of devices, names of groups: 1 to 128 bytes of [A-Za-z0-9._:@-]. */

@@ -158,6 +158,39 @@ static void got_look(void *arg, enum err err, const struct live_seen *seen)
         next_part(v);
 }
 
+static void got_values(void *arg, enum err err, int64_t there)
+{
+    struct looked l = *(struct looked *)arg;
+    struct verify *v = l.v;
+    free(arg);
+    if (!verify_back(v, err))
+        return;
+    struct batches *b = v->part;
+    const struct db_open *row = row_of(b);
+    unsigned open = open_commands(&b->part[l.i]);
+    if (!there && open) {
+        struct verify_finding *f =
+            verify_note(v, KIND(SPEC_MISSING), row->tenant, b->part[l.i].block, row->id, 0, open);
+        snprintf(f->postgres, sizeof f->postgres, "values");
+        snprintf(f->redis, sizeof f->redis, "none");
+    }
+    if (--b->left == 0)
+        next_part(v);
+}
+
+/* A move about block `i` of the part begins. NULL without memory: then the run ends. */
+static struct looked *look_at(struct verify *v, size_t i)
+{
+    struct looked *l = malloc(sizeof *l);
+    if (!l) {
+        verify_failed(v, ERR_NOMEM);
+        return NULL;
+    }
+    *l = (struct looked){v, i};
+    verify_go(v);
+    return l;
+}
+
 /* PostgreSQL was read before: what has ended there has ended in Redis. */
 static void got_blocks(void *arg, enum err err, struct view_block *blocks, size_t n)
 {
@@ -165,18 +198,20 @@ static void got_blocks(void *arg, enum err err, struct view_block *blocks, size_
     if (!verify_back(v, err))
         return;
     struct batches *b = v->part;
-    b->part_count = b->left = n;
+    const struct db_open *row = row_of(b);
+    b->part_count = n;
+    b->left = row->valued ? 2 * n : n;
     if (n)
         memcpy(b->part, blocks, n * sizeof *blocks);
     for (size_t i = 0; i < n; i++) {
-        struct looked *l = malloc(sizeof *l);
-        if (!l) {
-            verify_failed(v, ERR_NOMEM);
+        struct live_place place = {row->tenant, blocks[i].block, row->id};
+        struct looked *look = look_at(v, i), *values = row->valued ? look_at(v, i) : NULL;
+        if (look)
+            live_look(v->r.d->live, place, got_look, look);
+        if (values)
+            live_values_there(v->r.d->live, place, got_values, values);
+        if (!look || (row->valued && !values))
             break;
-        }
-        *l = (struct looked){v, i};
-        verify_go(v);
-        live_look(v->r.d->live, (struct live_place){row_of(b)->tenant, blocks[i].block, row_of(b)->id}, got_look, l);
     }
     if (verify_on(v) && !n)
         next_part(v);

@@ -139,6 +139,7 @@ static void look_at_key(struct verify *v, const struct live_key *key)
     v->summary.keys++;
     switch (key->kind) {
     case LIVE_KEY_STATE:
+    case LIVE_KEY_VALUES:
         keep_trace(v, KIND(STATES_LEFT), key->place);
         break;
     case LIVE_KEY_SPEC:

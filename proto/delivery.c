@@ -81,7 +81,7 @@ void delivery_put_head(uint8_t head[DELIVERY_HEAD], const struct command_id *id,
     head[3 + COMMAND_ID_TEXT] = (uint8_t)(attempt & 0x7f);
 }
 
-void delivery_put_tail(struct buf *out, int64_t expires_ms, struct slice command)
+void delivery_put_expiry(struct buf *out, int64_t expires_ms)
 {
     struct buf time = {0};
     if (expires_ms >= 1000) {
@@ -93,12 +93,27 @@ void delivery_put_tail(struct buf *out, int64_t expires_ms, struct slice command
         put_varint(&time, (uint64_t)(expires_ms % 1000) * 1000000);
     }
     put_bytes(out, 3, buf_slice(&time));
-    /* A command without content (unlock with all defaults) is present all the same. */
-    put_tag(out, 4, WIRE_BYTES);
-    put_varint(out, command.len);
-    buf_put(out, command.data, command.len);
     out->failed = out->failed || time.failed;
     buf_free(&time);
+}
+
+size_t delivery_put_command_head(uint8_t head[DELIVERY_COMMAND_HEAD_MAX], size_t len)
+{
+    size_t n = 0;
+    head[n++] = 4 << 3 | WIRE_BYTES;
+    for (; len >= 0x80; len >>= 7)
+        head[n++] = (uint8_t)(len | 0x80);
+    head[n++] = (uint8_t)len;
+    return n;
+}
+
+void delivery_put_tail(struct buf *out, int64_t expires_ms, struct slice command)
+{
+    uint8_t head[DELIVERY_COMMAND_HEAD_MAX];
+    delivery_put_expiry(out, expires_ms);
+    /* A command without content (unlock with all defaults) is present all the same. */
+    buf_put(out, head, delivery_put_command_head(head, command.len));
+    buf_put(out, command.data, command.len);
 }
 
 /* Field `number` of a message is text of at most `max` bytes. */

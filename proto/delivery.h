@@ -15,6 +15,11 @@
 void delivery_put_head(uint8_t head[DELIVERY_HEAD], const struct command_id *id, unsigned attempt);
 /* Appends the tail; `command` is an encoded muster.v1.Command. */
 void delivery_put_tail(struct buf *out, int64_t expires_ms, struct slice command);
+/* The tail in parts, where the command differs from device to device: expires_at, then what stands in front of a
+ * command of `len` bytes. */
+void delivery_put_expiry(struct buf *out, int64_t expires_ms);
+#define DELIVERY_COMMAND_HEAD_MAX 11 /* bytes */
+size_t delivery_put_command_head(uint8_t head[DELIVERY_COMMAND_HEAD_MAX], size_t len);
 
 /* muster.v1.Acknowledgement; slices borrow from the message, empty where absent. */
 struct acknowledgement {

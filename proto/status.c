@@ -70,6 +70,8 @@ static const char *const known_reasons[] = {
     "NEVER_SENT",
     "NO_MORE_WAVES",
     "WAVES_TOO_LARGE",
+    "VALUES_MISSING",
+    "VALUES_OUTSIDE_TARGET",
     "TIMEOUT_AFTER_EXPIRY",
     "WINDOW_NEVER_OPENS",
     "time_zone",

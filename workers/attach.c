@@ -13,6 +13,7 @@
 #include "workers/session.h"
 #include "workers/session_table.h"
 #include "workers/strays.h"
+#include "workers/values.h"
 #include "workers/worker.h"
 
 #define COLLECT_MS     3 /* devices come in crowds: one script a block for all of them */
@@ -181,7 +182,7 @@ void attach_settle(struct attach *attach, void (*fn)(void *arg), void *arg)
 struct gifts {
     struct worker *worker;
     uint16_t number; /* the worker's, for which they are */
-    uint32_t tenant;
+    uint32_t tenant, block;
     uint32_t holds;        /* w->holds when they were asked for */
     size_t count, unknown; /* unknown: batches not looked up yet, and one until all are asked for */
     /* The sessions attached, whether or not there is something for them: they are settled then. */
@@ -190,7 +191,8 @@ struct gifts {
         uint32_t seq, generation;
     } * settled;
     struct gift {
-        struct batch *batch; /* referenced, or NULL: over */
+        struct batch *batch;       /* referenced, or NULL: over */
+        struct value_part *values; /* owned: of a batch that has some */
         uint64_t id;
         uint32_t seq;
         uint8_t attempts;
@@ -222,7 +224,8 @@ static void give_all(struct gifts *g)
         if (s && ours && stale)
             attach_change(g->worker->attach, g->tenant, g->v[i].seq);
         else if (s && ours)
-            session_hold(s, batch, g->v[i].attempts);
+            session_hold(s, batch, g->v[i].attempts, value_part_get(g->v[i].values, slot_of(g->v[i].seq)));
+        value_part_free(&g->v[i].values);
         batch_unref(g->worker->batches, batch);
     }
     settle_all(g);
@@ -230,12 +233,29 @@ static void give_all(struct gifts *g)
     free(g);
 }
 
+static void found_values(void *arg, const struct value_block *values, uint64_t i)
+{
+    struct gifts *g = arg;
+    struct bitmap slot = {{0}};
+    if (values) {
+        bitmap_set(&slot, slot_of(g->v[i].seq));
+        g->v[i].values = value_part_new(values, &slot);
+    } else {
+        batch_unref(g->worker->batches, g->v[i].batch);
+        g->v[i].batch = NULL;
+    }
+    give_all(g);
+}
+
 static void found(void *arg, struct batch *batch, uint64_t i, uint64_t unused)
 {
     struct gifts *g = arg;
     (void)unused;
     g->v[i].batch = batch;
-    give_all(g);
+    if (batch && batch->fill)
+        value_cache_get(g->worker->values, batch, g->block, found_values, g, i);
+    else
+        give_all(g);
 }
 
 static struct gifts *gifts_new(const struct call *call, const struct live_attached *slots, size_t count)
@@ -253,6 +273,7 @@ static struct gifts *gifts_new(const struct call *call, const struct live_attach
     *g = (struct gifts){.worker = w,
                         .number = call->number,
                         .tenant = call->tenant,
+                        .block = call->block,
                         .holds = call->holds,
                         .unknown = n + 1,
                         .settled_count = count,

@@ -8,6 +8,7 @@
 #include "lib/store/live.h"
 #include "muster/internal/v1/batch.pb-c.h"
 #include "proto/delivery.h"
+#include "proto/fill.h"
 
 #define BUCKETS 4096
 
@@ -58,7 +59,9 @@ static void batch_forget(struct batch_cache *cache, struct batch *batch)
     buf_free(&batch->command);
     buf_free(&batch->tail);
     buf_free(&batch->waiters);
+    buf_free(&batch->defaults);
     free(batch->json);
+    free(batch->fill);
     free(batch);
 }
 
@@ -126,6 +129,27 @@ static void __attribute__((noreturn)) no_memory(void)
     abort();
 }
 
+/* False when it is none that can be filled. */
+static bool read_places(struct batch *batch, const Muster__Internal__V1__BatchSpec *spec)
+{
+    struct fill_error error;
+    if (!spec->n_variables)
+        return true;
+    struct fill *fill = malloc(sizeof *fill);
+    if (!fill)
+        no_memory();
+    if (!fill_parse(fill, (struct slice){spec->command.data, spec->command.len}, (const char *const *)spec->variables,
+                    spec->n_variables, &error)) {
+        free(fill);
+        return false;
+    }
+    free(batch->fill); /* it was read before */
+    batch->fill = fill;
+    buf_reset(&batch->defaults);
+    buf_put(&batch->defaults, spec->default_values.data, spec->default_values.len);
+    return true;
+}
+
 static bool batch_read(struct batch *batch, struct slice bytes)
 {
     struct arena arena = {0};
@@ -133,7 +157,7 @@ static bool batch_read(struct batch *batch, struct slice bytes)
         muster__internal__v1__batch_spec__unpack(arena_allocator(&arena), bytes.len, bytes.data);
     if (arena.failed)
         no_memory();
-    if (!spec) {
+    if (!spec || !read_places(batch, spec)) {
         arena_free(&arena);
         return false;
     }
@@ -148,9 +172,12 @@ static bool batch_read(struct batch *batch, struct slice bytes)
     buf_free(&batch->command);
     buf_free(&batch->tail);
     buf_put(&batch->command, spec->command.data, spec->command.len);
-    delivery_put_tail(&batch->tail, batch->expires_ms, (struct slice){spec->command.data, spec->command.len});
+    if (batch->fill)
+        delivery_put_expiry(&batch->tail, batch->expires_ms);
+    else
+        delivery_put_tail(&batch->tail, batch->expires_ms, (struct slice){spec->command.data, spec->command.len});
     arena_free(&arena);
-    if (batch->command.failed || batch->tail.failed)
+    if (batch->command.failed || batch->tail.failed || batch->defaults.failed)
         no_memory();
     return true;
 }

@@ -9,6 +9,7 @@
 #include "lib/base/buf.h"
 #include "lib/base/list.h"
 
+struct fill;
 struct live;
 struct batch_cache;
 
@@ -25,8 +26,10 @@ struct batch {
     int64_t created_ms, expires_ms;
     int64_t deliver_by_ms; /* of what was not sent yet; INT64_MAX: expires_ms counts */
     int64_t execution_ms;  /* a command without outcome for so long keeps no others back; 0: it does */
-    struct buf command;    /* encoded muster.v1.Command */
-    struct buf tail;       /* of the Delivery: proto/delivery.h */
+    struct buf command;    /* encoded muster.v1.Command; with `fill` a template of it */
+    struct buf tail;       /* of the Delivery: proto/delivery.h; with `fill` only its expires_at */
+    struct fill *fill;     /* it has values per device, workers/values.h; NULL: it has none */
+    struct buf defaults;   /* packed values of devices without their own; empty: all have */
     char *json;            /* the command as JSON, made at first need by the transport; freed with the batch */
     /* The cache's own. */
     struct batch *next;

@@ -6,6 +6,7 @@
 #include "lib/base/arena.h"
 #include "lib/base/log.h"
 #include "muster/v1/delivery.pb-c.h"
+#include "proto/fill.h"
 #include "proto/json.h"
 #include "workers/acks.h"
 #include "workers/batch_cache.h"
@@ -94,10 +95,20 @@ static void send_command(struct mqtt_session *m)
     buf_reset(&server_of(m)->scratch);
 }
 
-/* {"expiresAt":…,"command":…}: the part of the message that all devices share. NULL with errno as json.h. */
-static char *make_json(const struct batch *batch)
+/* Appends the device's own command to `out`; false when its values are not those of the batch. */
+static bool fill_command(const struct batch *batch, struct slice packed, struct buf *out)
 {
-    struct slice command = buf_slice(&batch->command);
+    struct slice values[FILL_VARIABLES_MAX];
+    if (!fill_unpack(packed.len ? packed : buf_slice(&batch->defaults), values, batch->fill->variables))
+        return false;
+    fill_put(batch->fill, buf_slice(&batch->command), values, out);
+    return true;
+}
+
+/* {"expiresAt":…,"command":…}: the part of the message that all devices share, whose command is the same. NULL with
+ * errno as json.h. */
+static char *make_json(const struct batch *batch, struct slice command)
+{
     struct arena arena = {0};
     Google__Protobuf__Timestamp expires = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
     Muster__V1__Delivery delivery = MUSTER__V1__DELIVERY__INIT;
@@ -111,19 +122,21 @@ static char *make_json(const struct batch *batch)
     return json;
 }
 
-static const char *deliver_json(struct mqtt_session *m, struct batch *batch, const struct command_id *id,
-                                unsigned attempt)
+static const char *no_json(struct mqtt_session *m)
+{
+    if (errno != ENOMEM)
+        return "cannot be written as JSON";
+    stream_fail_soon(m->stream, ERR_NOMEM); /* and it goes back into the queue */
+    return NULL;
+}
+
+/* `json` as make_json gives it. */
+static const char *send_json(struct mqtt_session *m, const char *json, const struct command_id *id, unsigned attempt)
 {
     char text[COMMAND_ID_TEXT], head[128];
-    if (!batch->json && !(batch->json = make_json(batch))) {
-        if (errno != ENOMEM)
-            return "cannot be written as JSON";
-        stream_fail_soon(m->stream, ERR_NOMEM); /* and it goes back into the queue */
-        return NULL;
-    }
     command_id_write(text, id);
     int n = snprintf(head, sizeof head, "{\"commandId\":\"%.*s\",\"attempt\":%u,", COMMAND_ID_TEXT, text, attempt);
-    const char *tail = batch->json + 1; /* after its brace */
+    const char *tail = json + 1; /* after its brace */
     const char *wrong = put_publish(m, (size_t)n + strlen(tail));
     if (wrong)
         return wrong;
@@ -133,9 +146,60 @@ static const char *deliver_json(struct mqtt_session *m, struct batch *batch, con
     return NULL;
 }
 
-static const char *deliver(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt)
+static const char *deliver_json(struct mqtt_session *m, struct batch *batch, const struct command_id *id,
+                                unsigned attempt)
+{
+    if (!batch->json && !(batch->json = make_json(batch, buf_slice(&batch->command))))
+        return no_json(m);
+    return send_json(m, batch->json, id, attempt);
+}
+
+#define NO_VALUE "no value for the device"
+
+/* The text is this device's alone. */
+static const char *deliver_filled_json(struct mqtt_session *m, const struct batch *batch, const struct command_id *id,
+                                       unsigned attempt, struct slice values)
+{
+    struct buf command = {0};
+    if (!fill_command(batch, values, &command))
+        return NO_VALUE;
+    errno = ENOMEM;
+    char *json = command.failed ? NULL : make_json(batch, buf_slice(&command));
+    const char *wrong = json ? send_json(m, json, id, attempt) : no_json(m);
+    buf_free(&command);
+    free(json);
+    return wrong;
+}
+
+/* The template is copied around the values: see proto/fill.h. */
+static const char *deliver_filled(struct mqtt_session *m, const struct batch *batch, const struct command_id *id,
+                                  unsigned attempt, struct slice packed)
+{
+    struct slice values[FILL_VARIABLES_MAX], expiry = buf_slice(&batch->tail);
+    uint8_t head[DELIVERY_HEAD], command_head[DELIVERY_COMMAND_HEAD_MAX];
+    if (!fill_unpack(packed.len ? packed : buf_slice(&batch->defaults), values, batch->fill->variables))
+        return NO_VALUE;
+    size_t size = fill_size(batch->fill, values), n = delivery_put_command_head(command_head, size);
+    const char *wrong = put_publish(m, sizeof head + expiry.len + n + size);
+    if (wrong)
+        return wrong;
+    struct buf *scratch = &server_of(m)->scratch;
+    delivery_put_head(head, id, attempt);
+    buf_put(scratch, head, sizeof head);
+    buf_put(scratch, expiry.data, expiry.len);
+    buf_put(scratch, command_head, n);
+    fill_put(batch->fill, buf_slice(&batch->command), values, scratch);
+    send_command(m);
+    return NULL;
+}
+
+static const char *deliver(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt,
+                           struct slice values)
 {
     struct mqtt_session *m = of(s);
+    if (batch->fill)
+        return m->json ? deliver_filled_json(m, batch, id, attempt, values)
+                       : deliver_filled(m, batch, id, attempt, values);
     if (m->json)
         return deliver_json(m, batch, id, attempt);
     struct slice tail = buf_slice(&batch->tail);

@@ -16,6 +16,7 @@
 #include "workers/seen.h"
 #include "workers/session_table.h"
 #include "workers/strays.h"
+#include "workers/values.h"
 #include "workers/worker.h"
 
 static void redis_changed(void *arg, bool up)
@@ -37,7 +38,7 @@ bool worker_make(struct worker *w)
 {
     struct acks_options acks = {.interval_ms = w->options.flush_ms, .worker = w->instance};
     if (!(w->hub = stream_hub_new(w->loop)) || !(w->sessions = session_table_new()) ||
-        !(w->batches = batch_cache_new(w->live)) ||
+        !(w->batches = batch_cache_new(w->live)) || !(w->values = value_cache_new(w->live)) ||
         !(w->acks = acks_new(w->loop, w->live, w->pg, w->sessions, &acks)) || !(w->attach = attach_new(w)) ||
         !(w->strays = strays_new(w)) || !(w->routed = routed_new(w)) || !(w->inbox = inbox_new(w)) ||
         !(w->gates = gates_new(w)) || !(w->credentials = credentials_new(w->loop, w->pg)) ||
@@ -72,6 +73,7 @@ void worker_unmake(struct worker *w)
     credentials_free(&w->credentials);
     seen_free(&w->seen);
     acks_free(&w->acks);
+    value_cache_free(&w->values);
     batch_cache_free(&w->batches);
     session_table_free(&w->sessions);
     stream_hub_free(&w->hub);

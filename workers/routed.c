@@ -12,6 +12,7 @@
 #include "workers/lease.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
+#include "workers/values.h"
 #include "workers/window.h"
 #include "workers/worker.h"
 
@@ -30,7 +31,8 @@
 struct part {
     struct list entry;
     struct routed *routed;
-    struct batch *batch; /* referenced, once it is known */
+    struct batch *batch;       /* referenced, once it is known */
+    struct value_part *values; /* owned: of a batch that has some, once they are known */
     uint32_t tenant, block;
     uint64_t hold;   /* number under which it was released; 0: it never was held */
     uint64_t order;  /* in which they came */
@@ -69,6 +71,7 @@ static void record(struct worker *w, const struct part *p, uint64_t batch, enum 
 
 static void part_free(struct part *p)
 {
+    value_part_free(&p->values);
     if (p->batch)
         batch_unref(p->routed->worker->batches, p->batch);
     free(p);
@@ -84,7 +87,7 @@ static bool offer(const struct part *p, unsigned slot)
     if (!s || !s->receiving)
         return false;
     if ((int32_t)(s->attach_take - p->take) < 0)
-        session_offer(s, p->batch);
+        session_offer(s, p->batch, value_part_get(p->values, slot));
     return true;
 }
 
@@ -222,13 +225,12 @@ static void wait_in_order(struct routed *routed, struct part *p)
     routed->commands += p->count;
 }
 
-static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
+/* The batch, if it is not over, is known, and with it the values of its devices. */
+static void part_known(struct part *p)
 {
-    struct part *p = arg;
     struct routed *routed = p->routed;
-    (void)a, (void)b;
+    struct batch *batch = p->batch;
     list_remove(&p->entry);
-    p->batch = batch;
     if (p->number != lease_number(routed->worker->lease)) {
         part_free(p);
         give_some(routed);
@@ -250,6 +252,30 @@ static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
         answer(p);
     part_free(p);
     give_some(routed);
+}
+
+static void values_known(void *arg, const struct value_block *values, uint64_t unused)
+{
+    struct part *p = arg;
+    (void)unused;
+    if (values) {
+        p->values = value_part_new(values, &p->slots);
+    } else {
+        batch_unref(p->routed->worker->batches, p->batch);
+        p->batch = NULL;
+    }
+    part_known(p);
+}
+
+static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
+{
+    struct part *p = arg;
+    (void)a, (void)b;
+    p->batch = batch;
+    if (batch && batch->fill && !batch->canceled)
+        value_cache_get(p->routed->worker->values, batch, p->block, values_known, p, 0);
+    else
+        part_known(p);
 }
 
 void routed_add(struct routed *routed, const struct inbox_item *item, enum live_class class, uint32_t take)

@@ -29,6 +29,35 @@ static struct held *held_find(struct session *s, uint64_t batch)
     return NULL;
 }
 
+/* Packed values of one device, in its command. */
+struct held_value {
+    uint16_t len;
+    uint8_t bytes[];
+};
+
+/* False without memory. */
+static bool value_copy(struct held_value **out, struct slice values)
+{
+    *out = values.len ? malloc(sizeof **out + values.len) : NULL;
+    if (!*out)
+        return values.len == 0;
+    (*out)->len = (uint16_t)values.len;
+    memcpy((*out)->bytes, values.data, values.len);
+    return true;
+}
+
+static struct slice value_of(const struct held *h)
+{
+    return h->value ? (struct slice){h->value->bytes, h->value->len} : (struct slice){0};
+}
+
+static void value_free(struct held *h)
+{
+    if (h->value)
+        explicit_bzero(h->value->bytes, h->value->len);
+    free(h->value);
+}
+
 static bool held_grow(struct session *s)
 {
     if (s->held_room == 0) {
@@ -49,15 +78,16 @@ static bool held_grow(struct session *s)
 }
 
 /* Behind everything of the same or a lower rank; what is in flight stays where it is, in front. */
-static bool held_insert(struct session *s, struct batch *batch, unsigned attempts)
+static bool held_insert(struct session *s, struct batch *batch, unsigned attempts, struct slice values)
 {
-    if (s->held_count == s->held_room && !held_grow(s))
+    struct held_value *value;
+    if ((s->held_count == s->held_room && !held_grow(s)) || !value_copy(&value, values))
         return false;
     unsigned at = s->held_count;
     while (at > 0 && s->held[at - 1].phase == HELD_WAITING && batch_rank(s->held[at - 1].batch) > batch_rank(batch))
         at--;
     memmove(&s->held[at + 1], &s->held[at], (s->held_count - at) * sizeof *s->held);
-    s->held[at] = (struct held){.batch = batch, .attempts = (uint8_t)attempts};
+    s->held[at] = (struct held){.batch = batch, .value = value, .attempts = (uint8_t)attempts};
     s->held_count++;
     s->worker->held++;
     return true;
@@ -69,6 +99,7 @@ static void held_remove(struct session *s, struct held *h)
     if (h->phase != HELD_WAITING)
         s->in_flight--;
     batch_unref(s->worker->batches, h->batch);
+    value_free(h);
     memmove(h, h + 1, (s->held_count - at - 1u) * sizeof *h);
     s->held_count--;
     s->worker->held--;
@@ -182,7 +213,7 @@ static bool send_held(struct session *s, struct held *h, int64_t now_us)
     struct worker *w = s->worker;
     struct command_id id = {h->batch->id, s->tenant, s->seq};
     unsigned attempt = h->attempts < STATE_ATTEMPTS_MAX ? h->attempts + 1u : STATE_ATTEMPTS_MAX;
-    const char *wrong = s->transport->deliver(s, h->batch, &id, attempt);
+    const char *wrong = s->transport->deliver(s, h->batch, &id, attempt, value_of(h));
     if (wrong) {
         reject(s, h, wrong);
         return false;
@@ -302,7 +333,7 @@ void session_settled(struct session *s)
     session_pump(s);
 }
 
-void session_hold(struct session *s, struct batch *batch, unsigned attempts)
+void session_hold(struct session *s, struct batch *batch, unsigned attempts, struct slice values)
 {
     if (!s->receiving)
         return;
@@ -319,7 +350,7 @@ void session_hold(struct session *s, struct batch *batch, unsigned attempts)
         return;
     }
     batch_ref(batch);
-    if (s->starved || !held_insert(s, batch, attempts)) {
+    if (s->starved || !held_insert(s, batch, attempts, values)) {
         batch_unref(s->worker->batches, batch);
         s->more = s->starved = true;
         return;
@@ -327,14 +358,14 @@ void session_hold(struct session *s, struct batch *batch, unsigned attempts)
     session_pump(s);
 }
 
-void session_offer(struct session *s, struct batch *batch)
+void session_offer(struct session *s, struct batch *batch, struct slice values)
 {
     bool behind = s->held_count == 0 || batch_rank(batch) > batch_rank(s->held[s->held_count - 1].batch);
     /* What has been put off may keep it from fetching for long: what is urgent does not wait for that. */
     if (s->more && behind && !(s->put_off && batch->priority <= URGENT))
         session_pump(s); /* fetched in its turn */
     else
-        session_hold(s, batch, 0);
+        session_hold(s, batch, 0, values);
 }
 
 void session_take_back(struct session *s, const struct batch *batch)

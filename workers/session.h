@@ -25,9 +25,11 @@ enum session_end {
 
 struct transport {
     const char *name;
-    /* Sends one command; batch->tail is the part of the Delivery that all devices share. Does not close the session.
-     * Returns NULL, or why this device cannot take it (a literal): then it ends as rejected. */
-    const char *(*deliver)(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt);
+    /* Sends one command; batch->tail is the part of the Delivery that all devices share, `values` are the device's own,
+     * packed (proto/fill.h), of a batch with such; empty: the defaults. Does not close the session. Returns NULL, or
+     * why this device cannot take it (a literal): then it ends as rejected. */
+    const char *(*deliver)(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt,
+                           struct slice values);
     /* The outcome that came with `token` is durable: tell the device. */
     void (*acknowledged)(struct session *s, uint16_t token);
     /* Takes what the device has said that is not read yet; the session may end by it. */
@@ -42,10 +44,11 @@ struct transport {
 /* A command in a session's hands. */
 struct held {
     struct batch *batch;
-    uint32_t sent_us; /* CLOCK_MONOTONIC, cut, when it was written */
-    uint8_t phase;    /* enum held_phase */
-    uint8_t attempts; /* deliveries so far */
-    bool recorded;    /* SENT is recorded */
+    struct held_value *value; /* owned: the device's own values; NULL: it has none */
+    uint32_t sent_us;         /* CLOCK_MONOTONIC, cut, when it was written */
+    uint8_t phase;            /* enum held_phase */
+    uint8_t attempts;         /* deliveries so far */
+    bool recorded;            /* SENT is recorded */
 };
 enum held_phase { HELD_WAITING, HELD_SENT, HELD_ANSWERED };
 
@@ -91,10 +94,11 @@ unsigned session_wants(const struct session *s);
 void session_attached(struct session *s, size_t given, unsigned wanted);
 /* All that came with it is in its hands: goes on to send. */
 void session_settled(struct session *s);
-/* Puts a command into its hands, unless it has it; takes a reference of the batch. Sends what may be sent. */
-void session_hold(struct session *s, struct batch *batch, unsigned attempts);
+/* Puts a command into its hands, unless it has it; takes a reference of the batch, copies the device's own values
+ * (empty: it has none). Sends what may be sent. */
+void session_hold(struct session *s, struct batch *batch, unsigned attempts, struct slice values);
 /* The same with a command that was just accepted, unless others in Redis come before it. */
-void session_offer(struct session *s, struct batch *batch);
+void session_offer(struct session *s, struct batch *batch, struct slice values);
 /* The device's acknowledgement. When it is taken `transport->acknowledged` comes with `token` once it is durable; else
  * nothing has happened: the id is not this device's, or there is no memory for what it says. */
 enum session_answered { SESSION_TAKEN, SESSION_NOT_ITS, SESSION_NO_MEMORY };

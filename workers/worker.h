@@ -30,6 +30,7 @@ struct session;
 struct session_table;
 struct strays;
 struct stream_hub;
+struct value_cache;
 
 struct worker_options {
     int64_t in_flight;       /* commands sent and not answered, per device */
@@ -58,6 +59,7 @@ struct worker {
     char instance[64]; /* unique per life of the process: host, pid, random */
     struct session_table *sessions;
     struct batch_cache *batches;
+    struct value_cache *values;
     struct acks *acks;
     struct attach *attach;
     struct strays *strays;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "lib/store/block.h"
+#include "lib/store/db_values.h"
 #include "lib/store/db_window.h"
 #include "lib/store/pg.h"
 
@@ -29,8 +30,9 @@ struct db_batch {
     uint32_t rate_steps;                /* how often its rate has grown */
     int64_t handled_ms;                 /* when all was that was asked for before; 0: never */
     const char *supersede_key;
-    bool held;     /* for approval, or to cool off: see db_guard.h */
-    int64_t total; /* db_batch_list: rows there would have been without the limit of bytes */
+    struct slice described; /* of its values: encoded muster.v1.BatchValues; empty: it has none */
+    bool held;              /* for approval, or to cool off: see db_guard.h */
+    int64_t total;          /* db_batch_list: rows there would have been without the limit of bytes */
 };
 void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id);
 void db_batch_find(struct pg_txn *txn, int32_t tenant, const char *request_id);
@@ -68,6 +70,7 @@ struct db_accept {
     const int32_t *canary_blocks;
     const struct slice *canary_slots; /* whole bitmaps */
     size_t canary_count;
+    const struct db_values *values; /* NULL: none; else db_values_accepted is the transaction's last statement */
 };
 /* First statement of a transaction that accepts: no device of these tenants is deleted between what its statements see
  * and its commit. */

@@ -8,7 +8,7 @@
     " b.created_ms, b.expires_ms, b.routed_ms IS NOT NULL, b.cancel_requested_ms IS NOT NULL,"                         \
     " b.canceled_ms IS NOT NULL, c.batch_id IS NOT NULL, coalesce(c.paused, false), coalesce(c.request, 0),"           \
     " c.not_before_ms, c.deliver_by_ms, c.execution_ms, c.time_window, c.window_zone, c.rollout,"                      \
-    " c.supersedes IS NOT NULL, coalesce(c.supersede_key, '') <> ''"                                                   \
+    " c.supersedes IS NOT NULL, coalesce(c.supersede_key, '') <> '', b.valued"                                         \
     " FROM batch b JOIN tenant t ON t.id = b.tenant_id LEFT JOIN batch_control c ON c.batch_id = b.id"                 \
     " WHERE b.closed_ms IS NULL AND b.held_ms IS NULL"
 
@@ -61,7 +61,8 @@ void db_open_read(const struct pg_result *r, int row, struct db_open *out)
                                       .window = (int32_t)pg_int(r, row, 16),
                                       .rollout = pg_bool(r, row, 18),
                                       .supersedes = pg_bool(r, row, 19)},
-                            .keyed = pg_bool(r, row, 20)};
+                            .keyed = pg_bool(r, row, 20),
+                            .valued = pg_bool(r, row, 21)};
     snprintf(out->steer.zone, sizeof out->steer.zone, "%s", pg_text(r, row, 17));
 }
 
@@ -96,8 +97,11 @@ void db_open_commands(struct pg_txn *txn, const int64_t *ids, size_t n)
 {
     /* By index whatever the planner believes of a table that grows under a prepared statement: see db_device.c. */
     static const struct pg_stmt stmt = {"open_commands",
-                                        "SELECT u.id, b.command FROM unnest($1::bigint[]) AS u (id) CROSS JOIN LATERAL"
-                                        " (SELECT x.command FROM batch x WHERE x.id = u.id LIMIT 1) b"};
+                                        "SELECT u.id, b.command, CASE WHEN b.valued THEN (SELECT v.described FROM"
+                                        " batch_values v WHERE v.batch_id = u.id) END, CASE WHEN b.valued THEN (SELECT"
+                                        " v.defaults FROM batch_values v WHERE v.batch_id = u.id) END"
+                                        " FROM unnest($1::bigint[]) AS u (id) CROSS JOIN LATERAL"
+                                        " (SELECT x.command, x.valued FROM batch x WHERE x.id = u.id LIMIT 1) b"};
     pg_txn_add(txn, &stmt);
     pg_put_int8_array(txn, ids, n);
 }

@@ -21,6 +21,7 @@ struct db_open {
     uint32_t command_bytes;
     int64_t created_ms, expires_ms;
     bool routed, cancel_requested, canceled;
+    bool valued;          /* see db_values.h */
     bool steered, paused; /* as db_control.h has it */
     int32_t request;
     struct db_steer steer; /* of a steered one */
@@ -44,7 +45,8 @@ struct db_open_block {
 void db_open_block_read(const struct pg_result *r, int row, struct db_open_block *out);
 /* batch, block, times of these. */
 void db_open_times(struct pg_txn *txn, const int64_t *batches, const int32_t *blocks, size_t n);
-/* id, command. */
+/* id, command; of batches with values what is told of them (encoded muster.v1.BatchValues) and their defaults, else
+ * NULL. */
 void db_open_commands(struct pg_txn *txn, const int64_t *ids, size_t n);
 /* Numbers of batches whose cancel is requested and not confirmed. */
 void db_open_canceling(struct pg_txn *txn, int limit);

@@ -94,6 +94,11 @@ void args_state_key(struct args *a, struct live_place p)
     args_printf(a, "{t%u.b%u}:state:%llu", p.tenant, p.block, (unsigned long long)p.batch);
 }
 
+void args_values_key(struct args *a, struct live_place p)
+{
+    args_printf(a, "{t%u.b%u}:values:%llu", p.tenant, p.block, (unsigned long long)p.batch);
+}
+
 void args_slots(struct args *a, uint8_t *room, const uint16_t *slots, size_t count)
 {
     for (size_t i = 0; i < count; i++)

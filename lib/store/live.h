@@ -43,6 +43,10 @@ struct live_place {
 void live_put_spec(struct live *live, uint64_t batch, struct slice spec, live_done_fn *done, void *arg);
 void live_get_spec(struct live *live, uint64_t batch, live_bytes_fn *done, void *arg);
 
+/* {t.b}:values:<batch>: the values of the batch's devices there, lib/store/value_block.h. */
+void live_put_values(struct live *live, struct live_place place, struct slice values, live_done_fn *done, void *arg);
+void live_get_values(struct live *live, struct live_place place, live_bytes_fn *done, void *arg);
+
 /* Script route: opens the batch in the block and gives QUEUED slots whose device is online to their workers (ROUTED).
  * `rank` orders the batches of a block (lower first): priority * 2^48 + batch. `states` is a whole state string. Where
  * there is one already (another router was here, or Redis is being rebuilt) the two are joined: terminal states win,
@@ -83,8 +87,8 @@ void live_hand_back(struct live *live, struct live_place place, uint16_t worker,
  * open there. */
 void live_apply(struct live *live, struct live_place place, enum command_event event, const struct bitmap *only,
                 live_bytes_fn *done, void *arg);
-/* Script close: the batch is over in the block: out of `open`, state string gone. live_drop_spec: and its batch:<id>,
- * cancel:<id>, confirm:<id>. */
+/* Script close: the batch is over in the block: out of `open`, state string and values gone. live_drop_spec: and its
+ * batch:<id>, cancel:<id>, confirm:<id>. */
 void live_close(struct live *live, struct live_place place, live_done_fn *done, void *arg);
 void live_drop_spec(struct live *live, uint64_t batch, live_done_fn *done, void *arg);
 
@@ -92,7 +96,7 @@ void live_drop_spec(struct live *live, uint64_t batch, live_done_fn *done, void 
  * twice. `next` is the cursor of the next step, 0 when this was the last. What stands there all the time is found. */
 struct live_kept {
     struct live_place place; /* tenant and block only where `in_block` */
-    bool in_block;           /* a state string; else what there is once per batch */
+    bool in_block;           /* a state string, or values; else what there is once per batch */
 };
 typedef void live_scan_fn(void *arg, enum err err, const struct live_kept *kept, size_t count, uint64_t next);
 void live_scan(struct live *live, uint64_t cursor, live_scan_fn *done, void *arg);

@@ -43,6 +43,27 @@ void live_drop_spec(struct live *live, uint64_t batch, live_done_fn *done, void 
     live_send(live, &a, reply_done, r);
 }
 
+void live_put_values(struct live *live, struct live_place place, struct slice values, live_done_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.done = done;
+    args_raw(&a, "SET", 3);
+    args_values_key(&a, place);
+    args_slice(&a, values);
+    live_send(live, &a, reply_done, r);
+}
+
+void live_get_values(struct live *live, struct live_place place, live_bytes_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.bytes = done;
+    args_raw(&a, "GET", 3);
+    args_values_key(&a, place);
+    live_send(live, &a, reply_bytes, r);
+}
+
 /* As apply() of prelude.lua. */
 static uint8_t next_byte(uint8_t old, enum command_event event, unsigned attempts)
 {
@@ -320,9 +341,10 @@ void live_close(struct live *live, struct live_place place, live_done_fn *done, 
     r->fn.done = done;
     args_block_key(&a, place.tenant, place.block, "open");
     args_state_key(&a, place);
+    args_values_key(&a, place);
     for (uint64_t priority = 1; priority <= LIVE_CLASSES; priority++)
         args_printf(&a, "%llu", (unsigned long long)((priority << 48) + place.batch));
-    live_run(live, "close", 2, &a, reply_done, r);
+    live_run(live, "close", 3, &a, reply_done, r);
 }
 
 /* --- states ------------------------------------------------------------------------------------------------------- */

@@ -46,6 +46,7 @@ void args_printf(struct args *a, const char *fmt, ...) __attribute__((format(pri
 /* {t<tenant>.b<block>}:<suffix> */
 void args_block_key(struct args *a, uint32_t tenant, uint32_t block, const char *suffix);
 void args_state_key(struct args *a, struct live_place place);
+void args_values_key(struct args *a, struct live_place place);
 /* Slots as packed u16, kept in `room` (2 bytes each). */
 void args_slots(struct args *a, uint8_t *room, const uint16_t *slots, size_t count);
 size_t slots_of_bitmap(uint16_t *slots, const struct bitmap *m);

@@ -126,6 +126,8 @@ static struct live_key read_key(const char *name)
     int end = 0;
     if (sscanf(name, "{t%u.b%u}:state:%llu", &tenant, &block, &batch) == 3)
         key.kind = LIVE_KEY_STATE;
+    else if (sscanf(name, "{t%u.b%u}:values:%llu", &tenant, &block, &batch) == 3)
+        key.kind = LIVE_KEY_VALUES;
     else if (sscanf(name, "{t%u.b%u}:open%n", &tenant, &block, &end) == 2 && end && !name[end])
         key.kind = LIVE_KEY_OPEN;
     else if (sscanf(name, "batch:%llu", &batch) == 1)
@@ -226,6 +228,15 @@ void live_worker_there(struct live *live, uint16_t worker, live_int_fn *done, vo
     r->fn.integer = done;
     args_printf(&a, "worker:%u", worker);
     live_send(live, &a, reply_there, r);
+}
+
+void live_values_there(struct live *live, struct live_place place, live_int_fn *done, void *arg)
+{
+    struct args a = words("EXISTS");
+    struct request *r = request_new(live, arg, 0);
+    r->fn.integer = done;
+    args_values_key(&a, place);
+    live_send(live, &a, reply_integer, r);
 }
 
 /* Three answers, of which the last one calls back. */

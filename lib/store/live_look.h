@@ -26,6 +26,7 @@ enum live_key_kind {
     LIVE_KEY_OTHER,
     LIVE_KEY_OPEN,
     LIVE_KEY_STATE,
+    LIVE_KEY_VALUES,
     LIVE_KEY_SPEC,
     LIVE_KEY_CANCEL,
     LIVE_KEY_INBOX,
@@ -33,7 +34,7 @@ enum live_key_kind {
 };
 struct live_key {
     enum live_key_kind kind;
-    struct live_place place; /* of OPEN and STATE; `batch` also of SPEC and CANCEL */
+    struct live_place place; /* of OPEN, STATE and VALUES; `batch` also of SPEC and CANCEL */
     uint16_t worker;         /* of INBOX and LEASE */
 };
 typedef void live_keys_fn(void *arg, enum err err, uint64_t next, const struct live_key *keys, size_t count);
@@ -44,6 +45,8 @@ typedef void live_batches_fn(void *arg, enum err err, const uint64_t *batches, s
 void live_batches(struct live *live, uint32_t tenant, uint32_t block, live_batches_fn *done, void *arg);
 /* 1 when batch:<id> is there, else 0. */
 void live_spec_there(struct live *live, uint64_t batch, live_int_fn *done, void *arg);
+/* 1 when the values of the batch's devices in the block are there, else 0. */
+void live_values_there(struct live *live, struct live_place place, live_int_fn *done, void *arg);
 /* Entries that wait in a worker's inboxes. */
 void live_inbox_waiting(struct live *live, uint16_t worker, live_int_fn *done, void *arg);
 /* 1 when the number has a lease that somebody holds, else 0; without calling anybody dead. */

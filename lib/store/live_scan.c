@@ -21,6 +21,9 @@ static bool read_key(struct live_kept *kept, struct slice key)
     if (sscanf(text, "{t%" SCNu32 ".b%" SCNu32 "}:state:%" SCNu64, &kept->place.tenant, &kept->place.block,
                &kept->place.batch) == 3)
         return true;
+    if (sscanf(text, "{t%" SCNu32 ".b%" SCNu32 "}:values:%" SCNu64, &kept->place.tenant, &kept->place.block,
+               &kept->place.batch) == 3)
+        return true;
     kept->in_block = false;
     return sscanf(text, "batch:%" SCNu64, &kept->place.batch) == 1 ||
            sscanf(text, "cancel:%" SCNu64, &kept->place.batch) == 1;

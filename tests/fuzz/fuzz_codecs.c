@@ -1,14 +1,16 @@
 /* What Redis and PostgreSQL hand back, and what devices and callers show: inbox entries, log entries, state strings,
- * bitmaps, tokens, keys, ids. The first byte chooses the decoder. Whatever is accepted must survive being written
- * again. */
+ * bitmaps, values of blocks, tokens, keys, ids; and the commands of callers that have places for values. The first byte
+ * chooses the decoder. Whatever is accepted must survive being written again. */
 #include <strings.h>
 
 #include "dispatcher/page_token.h"
 #include "lib/store/api_key.h"
 #include "lib/store/block.h"
+#include "lib/store/value_block.h"
 #include "proto/ack_log.h"
 #include "proto/command_id.h"
 #include "proto/credential.h"
+#include "proto/fill.h"
 #include "proto/inbox.h"
 #include "tests/fuzz/input.h"
 
@@ -108,10 +110,44 @@ static void fuzz_page_token(struct slice s)
     free(text);
 }
 
+static void fuzz_value_block(struct slice s)
+{
+    struct value_block v;
+    struct slice values[2];
+    if (value_block_read(&v, s, 2) != ERR_OK)
+        return;
+    struct buf out = {0};
+    value_block_begin(&out, 2, &v.slots);
+    for (unsigned slot = bitmap_next(&v.slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&v.slots, slot + 1)) {
+        check(fill_unpack(value_block_get(&v, slot), values, 2));
+        fill_pack(&out, values, 2);
+    }
+    value_block_free(&v);
+    check(value_block_read(&v, buf_slice(&out), 2) == ERR_OK);
+    value_block_free(&v);
+    buf_free(&out);
+}
+
+/* What is parsed is filled as long as it said it would be. */
+static void fuzz_fill(struct slice s)
+{
+    static const char *const names[] = {"a", "b"};
+    const struct slice values[] = {{(const uint8_t *)"value", 5}, {(const uint8_t *)"", 0}};
+    struct fill f;
+    struct fill_error error;
+    struct buf out = {0};
+    if (!fill_parse(&f, s, names, 2, &error))
+        return;
+    fill_put(&f, s, values, &out);
+    check(buf_len(&out) == fill_size(&f, values));
+    buf_free(&out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const decoders[])(struct slice) = {fuzz_inbox, fuzz_ack_log,    fuzz_states,  fuzz_bitmap,
-                                                     fuzz_token, fuzz_command_id, fuzz_api_key, fuzz_page_token};
+    static void (*const decoders[])(struct slice) = {fuzz_inbox,       fuzz_ack_log,    fuzz_states,  fuzz_bitmap,
+                                                     fuzz_token,       fuzz_command_id, fuzz_api_key, fuzz_page_token,
+                                                     fuzz_value_block, fuzz_fill};
     if (size > 0)
         decoders[data[0] % (sizeof decoders / sizeof *decoders)]((struct slice){data + 1, size - 1});
     return 0;

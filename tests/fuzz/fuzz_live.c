@@ -215,6 +215,9 @@ static void ask(struct live *live, unsigned move)
         live_get_spec(live, BATCH, on_bytes, NULL);
         break;
     case 17:
+        live_get_values(live, place, on_bytes, NULL);
+        break;
+    case 17:
         live_learn(live, TENANT, BLOCK, on_done, NULL);
         break;
     case 18:

@@ -457,11 +457,15 @@ static void answer_spec(uint8_t how)
     spec.expires_ms = clock_wall_ms() + (how & 4 ? 100 : 1000000);
     spec.canceled = (how & 8) != 0;
     spec.command = (ProtobufCBinaryData){(size_t)(how & 16 ? 4 : 2), (uint8_t *)(uintptr_t) "\x0a\x02\x0a\x00"};
-    size_t len = muster__internal__v1__batch_spec__pack(&spec, bytes);
-    struct slice value = {bytes, len};
+    spec.variables = (char *[]){"a"};
+    spec.n_variables = w.batch == 2;
+    if (spec.n_variables)
+        spec.command = (ProtobufCBinaryData){9, (uint8_t *)(uintptr_t) "\x0a\x07\x1a\x05{{a}}"};
+    spec.default_values = (ProtobufCBinaryData){how & 16 ? 2 : 0, (uint8_t *)(uintptr_t) "\1d"};
+    struct slice value = {bytes, muster__internal__v1__batch_spec__pack(&spec, bytes)};
     switch (how >> 5) {
     case 5:
-        value.len = len / 2;
+        value.len /= 2;
         break;
     case 6:
         w.done(w.arg, ERR_NOT_FOUND, (struct slice){bytes, 0});
@@ -481,10 +485,11 @@ static void found(void *arg, struct batch *batch, uint64_t seq, uint64_t how)
     if (!batch)
         return;
     struct session *s = session_table_get(world.worker.sessions, DEVICE_TENANT, (uint32_t)seq);
+    const struct slice own = {(const uint8_t *)"\3abc", batch->fill && seq & 1 ? 4 : 0}; /* its values */
     if (s && how & 1 && s->receiving)
-        session_offer(s, batch);
+        session_offer(s, batch, own);
     else if (s)
-        session_hold(s, batch, how >> 4 & 15);
+        session_hold(s, batch, how >> 4 & 15, own);
     batch_unref(world.worker.batches, batch);
 }
 

@@ -164,6 +164,8 @@ bool leader_accepted(struct leader *leader, uint64_t id, const struct db_accept 
     (void)leader, (void)id;
     for (size_t i = 0; i < batch->block_count; i++)
         touch(batch->targets[i]);
+    for (size_t i = 0; batch->values && i < batch->block_count; i++)
+        touch(batch->values->blocks[i]);
     return id & 1;
 }
 

@@ -12,6 +12,9 @@
 #include "lib/store/db_batch.h"
 #include "lib/store/db_device.h"
 #include "lib/store/live.h"
+#include "lib/store/value_block.h"
+#include "muster/v1/command_service.pb-c.h"
+#include "proto/fill.h"
 #include "tests/sim/device.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/pg_model.h"
@@ -34,7 +37,7 @@ struct wish {
     int64_t cancel_after_us; /* of a batch; 0: never */
     /* WISH_BATCH */
     char request[24], device_id[32];
-    bool single;
+    bool single, valued; /* valued: a value per device */
     uint32_t tenant;
     int16_t priority;
     int64_t expires_after_ms, created_ms;
@@ -54,6 +57,9 @@ struct ask {
     int16_t firsts[BLOCKS_MAX];
     struct slice targets[BLOCKS_MAX];
     struct bitmap bitmaps[BLOCKS_MAX];
+    struct db_values values;
+    struct slice vals[BLOCKS_MAX];
+    struct buf packed, described;
     bool answered;
 };
 
@@ -117,7 +123,43 @@ static void ask_free(struct ask *a)
     while (*at != a)
         at = &(*at)->next;
     *at = a->next;
+    buf_free(&a->packed);
+    buf_free(&a->described);
     free(a);
+}
+
+/* As batch_values.c: the values of all devices addressed, block by block. */
+static void put_values(struct ask *a, const struct wish *x)
+{
+    Muster__V1__BatchValues told = MUSTER__V1__BATCH_VALUES__INIT;
+    char *names[] = {"p"};
+    size_t ends[BLOCKS_MAX];
+    struct db_accept *b = &a->job.batch;
+    for (size_t i = 0; i < b->block_count; i++) {
+        const struct bitmap *slots = &a->bitmaps[b->blocks[i]];
+        value_block_begin(&a->packed, 1, slots);
+        for (unsigned slot = bitmap_next(slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(slots, slot + 1)) {
+            char text[CALLER_VALUE_MAX];
+            struct slice value = {(const uint8_t *)text,
+                                  caller_value(text, x->tenant, block_seq((uint32_t)b->blocks[i], slot), x->request)};
+            fill_pack(&a->packed, &value, 1);
+        }
+        ends[i] = buf_len(&a->packed);
+    }
+    for (size_t i = 0; i < b->block_count; i++)
+        a->vals[i] = (struct slice){buf_head(&a->packed) + (i ? ends[i - 1] : 0), ends[i] - (i ? ends[i - 1] : 0)};
+    told.names = names;
+    told.n_names = 1;
+    buf_commit(&a->described, muster__v1__batch_values__pack(&told, buf_reserve(&a->described, 64)));
+    a->values =
+        (struct db_values){.described = buf_slice(&a->described), .blocks = a->vals, .bytes = buf_len(&a->packed)};
+    a->job.batch.values = &a->values;
+    a->job.alone = true;
+}
+
+size_t caller_value(char out[CALLER_VALUE_MAX], uint32_t tenant, uint32_t seq, const char *request)
+{
+    return (size_t)snprintf(out, CALLER_VALUE_MAX, "%u-%u-%s", tenant, seq, request);
 }
 
 /* As submit.c: the leader of this process takes it, or all are told with the commit. */
@@ -157,6 +199,7 @@ static void job_done(struct accept_job *job, enum err err, const struct pg_error
 static void submit(struct wish *x, struct process *p)
 {
     static const uint8_t command[] = {0x0a, 0x00}; /* muster.v1.Command: an empty lock */
+    static const uint8_t template[] = {0x0a, 7, 0x1a, 5, '{', '{', 'p', '}', '}'}; /* its passcode is the value */
     struct world *w = x->caller->world;
     struct ask *a = calloc(1, sizeof *a);
     if (!a)
@@ -193,6 +236,10 @@ static void submit(struct wish *x, struct process *p)
     if (x->single) {
         a->job.device = x->device_id;
         b->device_count = 1;
+    }
+    if (x->valued && !x->single) {
+        b->command = (struct slice){template, sizeof template};
+        put_values(a, x);
     }
     a->job.done = job_done;
     if (acceptor_submit(process_acceptor(p), &a->job))
@@ -322,6 +369,7 @@ void caller_init(struct world *w, int batches, int64_t until_us)
     for (int i = 0; i < batches; i++) {
         struct wish *x = wish_new(c, WISH_BATCH, between(w, w->now_us, until_us));
         snprintf(x->request, sizeof x->request, "request-%d", i);
+        x->valued = i % 4 == 3;
         x->priority = (int16_t)between(w, 1, 3);
         x->expires_after_ms = chance(w, 300) ? between(w, 500, 5000) : between(w, 5000, 60000);
         x->cancel_after_us = chance(w, 200) ? between(w, 1 * MS, 6 * S) : 0;

@@ -6,6 +6,10 @@
 
 #include "tests/sim/world.h"
 
+/* What a device is given by a batch that has a value per device; gives its length. */
+#define CALLER_VALUE_MAX 64
+size_t caller_value(char out[CALLER_VALUE_MAX], uint32_t tenant, uint32_t seq, const char *request);
+
 void caller_init(struct world *w, int batches, int64_t until_us);
 void caller_free(struct world *w);
 /* Nothing of what it wanted is unanswered. */

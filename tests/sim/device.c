@@ -7,6 +7,7 @@
 #include "bench/fleet/mqtt.h"
 #include "proto/command_id.h"
 #include "proto/credential.h"
+#include "tests/sim/caller.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/pg_model.h"
 
@@ -120,6 +121,19 @@ static void think(void *arg)
 
 /* --- receiving --------------------------------------------------------------------------------------------------- */
 
+/* Of a batch with a value per device the command ends with this one's, behind its length. */
+static void check_value(const struct device *d, uint64_t batch, struct slice payload)
+{
+    const struct row_batch *row = pg_model_batch(d->world->pg, (int64_t)batch);
+    char text[CALLER_VALUE_MAX];
+    if (!row || !row->valued)
+        return;
+    size_t len = caller_value(text, d->tenant, d->seq, row->request_id);
+    const uint8_t *at = payload.data + payload.len - len;
+    if (payload.len <= len || at[-1] != len || memcmp(at, text, len) != 0)
+        violated(d->world, "device %s got %llu with another's value", d->id, (unsigned long long)batch);
+}
+
 static void on_delivery(struct device *d, const struct mqtt_packet *p, int64_t sent_us, int64_t sent_ms)
 {
     struct buf out = {0};
@@ -131,6 +145,7 @@ static void on_delivery(struct device *d, const struct mqtt_packet *p, int64_t s
     uint8_t attempt = p->payload.data[39];
     if (id.tenant != d->tenant || id.seq != d->seq)
         violated(d->world, "device %s got a command of %u/%u", d->id, id.tenant, id.seq);
+    check_value(d, id.batch, p->payload);
     /* An answer that crosses it on the way is one to it, too. */
     bool answered = false;
     for (size_t i = 0; i < d->ack_count; i++)

@@ -32,7 +32,10 @@ static void batch_free(struct row_batch *b)
         free(b->blocks[i].targets);
         free(b->blocks[i].states);
         free(b->blocks[i].times);
+        free(b->blocks[i].vals);
     }
+    free(b->described);
+    free(b->defaults);
     free(b->blocks);
     free(b->request_id);
     free(b->command);

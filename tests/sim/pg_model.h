@@ -13,6 +13,8 @@ struct row_block {
     uint8_t *targets, *states, *times; /* states, times: NULL until they are stored */
     uint32_t version;                  /* grows when it is stored: for the oracle */
     size_t target_len, state_len, time_len;
+    uint8_t *vals; /* of batch_value_block; NULL: no row */
+    size_t vals_len;
 };
 struct row_batch {
     int64_t id;
@@ -21,6 +23,9 @@ struct row_batch {
     char *request_id;
     uint8_t *command;
     size_t command_len;
+    bool valued;
+    uint8_t *described, *defaults; /* of batch_values; NULL: no row */
+    size_t described_len, defaults_len;
     int64_t created_ms, expires_ms, routed_ms, cancel_requested_ms, canceled_ms, closed_ms; /* 0: NULL */
     int32_t counts[16];
     struct row_block *blocks; /* by block */
@@ -66,6 +71,7 @@ struct row_tenant {
     }
 struct pg_model {
     TABLE(struct row_batch *) batches; /* by id */
+    struct row_batch *accepted;        /* by the last batch_accept; NULL: it made none */
     TABLE(struct row_log) log;         /* by stream, n */
     TABLE(struct row_stream) streams;
     TABLE(struct row_result) results;

@@ -102,9 +102,10 @@ void stmt_batch_accept(struct stmt_call *c)
     out_bool(c, 0, !b);
     out_int8(c, 1, b ? b->id : id);
     out_row(c);
+    m->accepted = NULL;
     if (b)
         return;
-    b = add_batch(m, id);
+    b = m->accepted = add_batch(m, id);
     b->tenant = (int32_t)tenant;
     b->request_id = (char *)copy(param_bytes(c, 1));
     b->command = copy(param_bytes(c, 4));

@@ -5,7 +5,7 @@
 #include "tests/sim/mutation.h"
 #include "tests/sim/pg_model.h"
 
-#define OPEN_COLUMNS 21
+#define OPEN_COLUMNS 22
 
 stmt_fn stmt_open_page, stmt_open_unrouted, stmt_open_some, stmt_open_blocks, stmt_open_times, stmt_open_commands,
     stmt_open_canceling, stmt_open_deleted, stmt_open_tenants, stmt_open_log, stmt_open_fold, stmt_open_forget_log,
@@ -50,6 +50,7 @@ static void put_open(struct stmt_call *c, const struct row_batch *b)
         out_null(c, i);
     out_bool(c, 19, false); /* nor does one supersede another */
     out_bool(c, 20, false);
+    out_bool(c, 21, b->valued);
     out_row(c);
 }
 
@@ -137,13 +138,20 @@ void stmt_open_commands(struct stmt_call *c)
 {
     size_t n;
     struct slice *ids = param_array(c, 0, &n);
-    out_columns(c, 2);
+    out_columns(c, 4);
     for (size_t i = 0; i < n; i++) {
         const struct row_batch *b = pg_model_batch(c->m, int_of_slice(ids[i]));
         if (!b)
             continue;
         out_int8(c, 0, b->id);
         out_bytes(c, 1, b->command, b->command_len);
+        if (b->valued) {
+            out_bytes(c, 2, b->described, b->described_len);
+            out_bytes(c, 3, b->defaults, b->defaults_len);
+        } else {
+            out_null(c, 2);
+            out_null(c, 3);
+        }
         out_row(c);
     }
     free(ids);
@@ -299,6 +307,17 @@ void stmt_open_canceled(struct stmt_call *c)
     free(ids);
 }
 
+/* The trigger batch_forget_values. */
+static void forget_values(struct row_batch *b)
+{
+    b->defaults_len = 0;
+    for (size_t i = 0; i < b->block_count; i++) {
+        free(b->blocks[i].vals);
+        b->blocks[i].vals = NULL;
+        b->blocks[i].vals_len = 0;
+    }
+}
+
 void stmt_open_closed(struct stmt_call *c)
 {
     size_t n, states;
@@ -316,6 +335,7 @@ void stmt_open_closed(struct stmt_call *c)
             b->canceled_ms = 0;
         for (size_t s = 0; s < 12; s++)
             b->counts[s] = (int32_t)int_of_slice(counts[12 * i + s]);
+        forget_values(b);
     }
     free(ids);
     free(counts);

@@ -231,8 +231,10 @@ redisReply *model_close(struct redis_model *m, const struct slice *keys, const s
     if (m->mutation == MUTATION_CLOSE_KEEPS)
         return reply_number(0);
     bool there = model_find(m, keys[1]) != NULL;
+    bool values = model_find(m, keys[2]) != NULL;
     model_delete(m, keys[1]);
-    return reply_number(there);
+    model_delete(m, keys[2]);
+    return reply_number(there + values);
 }
 
 redisReply *model_detach(struct redis_model *m, const struct slice *keys, const struct slice *args, int argc)

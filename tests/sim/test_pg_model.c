@@ -200,6 +200,10 @@ static void accept_blocks(void)
     struct pg_txn *txn = pg_txn_new(NULL, 0);
     db_batch_hold_tenants(txn, &b.tenant, 1);
     db_batch_accept(txn, &b);
+    const struct slice vals[] = {{bits, 3}, {bits + 1, below(3)}};
+    const struct db_values values = {.described = {bits, 1}, .defaults = {bits, below(2)}, .blocks = vals};
+    if (below(2)) /* for some other request now and then */
+        db_values_accepted(txn, b.tenant, below(9) ? request : "r1", &values, blocks, b.block_count);
     pg_txn_submit(txn, ignore, NULL);
 }
 
@@ -347,6 +351,7 @@ static void read_open(void)
     }
     db_open_deleted(txn, below(2), below(DEVICES), 1 + (int)below(9));
     db_open_tenants(txn);
+    db_values_page(txn, ids[0], (int32_t)below(3) - 1, 1 + (int64_t)below(8));
     pg_txn_submit(txn, ignore, NULL);
 }
 

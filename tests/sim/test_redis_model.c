@@ -125,7 +125,8 @@ static void make_close(struct check *c)
     unsigned block = below(c, 2), batch = 1 + below(c, BATCHES);
     put_block_key(c, block, "open");
     put_state_key(c, block, batch);
-    c->keys = 2;
+    putf(c, "{t1.b%u}:values:%u", block, batch);
+    c->keys = 3;
     for (uint64_t priority = 1; priority <= 3; priority++)
         putf(c, "%llu", (unsigned long long)((priority << 48) + batch));
 }

@@ -209,6 +209,28 @@ static void states_of_many_blocks(void **state)
     assert_int_equal(answer.count, 300);
 }
 
+static void values_go_with_their_block(void **state)
+{
+    struct fixture *f = *state;
+    const struct live_place place = {3, 7, 5};
+    flush_all(f);
+    live_get_values(f->live, place, on_bytes, expect());
+    assert_int_equal(get(f)->err, ERR_NOT_FOUND);
+    live_put_values(f->live, place, (struct slice){(const uint8_t *)"a\0b", 3}, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    live_get_values(f->live, place, on_bytes, expect());
+    assert_int_equal(get(f)->len, 3);
+    assert_memory_equal(answer.bytes, "a\0b", 3);
+    live_close(f->live, (struct live_place){3, 8, 5}, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    live_get_values(f->live, place, on_bytes, expect());
+    assert_int_equal(get(f)->len, 3);
+    live_close(f->live, place, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    live_get_values(f->live, place, on_bytes, expect());
+    assert_int_equal(get(f)->err, ERR_NOT_FOUND);
+}
+
 static void specs_come_and_go(void **state)
 {
     struct fixture *f = *state;
@@ -408,6 +430,7 @@ int main(void)
         cmocka_unit_test(inboxes_are_taken_by_class),
         cmocka_unit_test(states_of_many_blocks),
         cmocka_unit_test(specs_come_and_go),
+        cmocka_unit_test(values_go_with_their_block),
         cmocka_unit_test(a_leader_does_nothing_after_its_successor_came),
         cmocka_unit_test(workers_confirm_growing_numbers),
         cmocka_unit_test(redis_goes_and_returns),
