@@ -12,12 +12,13 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from measure import filters, report, stopping  # noqa: E402
+from measure import filters, report, stopping, valued  # noqa: E402
 from measure.installation import Installation  # noqa: E402
 from measure.progress import Progress  # noqa: E402
 
 # name: (function of (field, progress) that gives figures, its rows of the table)
-PARTS = {"stop": (stopping.measure, stopping.TABLE), "filter": (filters.measure, filters.TABLE)}
+PARTS = {"stop": (stopping.measure, stopping.TABLE), "values": (valued.measure, valued.TABLE),
+         "filter": (filters.measure, filters.TABLE)}
 
 
 def arguments():
