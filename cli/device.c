@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/call.h"
 #include "cli/command_rows.h"
@@ -21,10 +22,13 @@ static void show_one(const ProtobufCMessage *answer)
            show_enum(&muster__v1__connection__descriptor, (int)d->connection));
     if (d->last_seen_at)
         printf("  last seen    %s\n", show_time(d->last_seen_at, at));
+    if (*d->time_zone)
+        printf("  time zone    %s\n", d->time_zone);
     for (size_t i = 0; i < d->n_tags; i++)
         printf("  tag          %s\n", d->tags[i]);
     for (size_t i = 0; i < d->n_attributes; i++)
-        printf("  attr.%-7s %s\n", d->attributes[i]->key, d->attributes[i]->value);
+        if (strcmp(d->attributes[i]->key, "time_zone") != 0) /* told above */
+            printf("  attr.%-7s %s\n", d->attributes[i]->key, d->attributes[i]->value);
     if (!d->information)
         return;
     printf("  os version   %s\n  model        %s\n  serial       %s\n", d->information->os_version,
@@ -50,12 +54,17 @@ static void show_devices(const ProtobufCMessage *answer, bool first)
     char at[SHOW_TIME_BYTES];
 
     if (first)
-        printf("%-32s %-12s %10s %-25s %s\n", "DEVICE", "PLATFORM", "NUMBER", "REGISTERED", "OS VERSION");
+        printf("%-32s %-12s %10s %-25s %-12s %s\n", "DEVICE", "PLATFORM", "NUMBER", "REGISTERED", "OS VERSION",
+               "TIME ZONE");
     for (size_t i = 0; i < r->n_devices; i++) {
         const Muster__V1__Device *d = r->devices[i];
-        printf("%-32s %-12s %10" PRIu32 " %-25s %s\n", d->id,
-               show_enum(&muster__v1__platform__descriptor, (int)d->platform), d->seq, show_time(d->created_at, at),
-               d->information ? d->information->os_version : "");
+        const char *version = d->information ? d->information->os_version : "";
+        printf("%-32s %-12s %10" PRIu32 " %-25s ", d->id,
+               show_enum(&muster__v1__platform__descriptor, (int)d->platform), d->seq, show_time(d->created_at, at));
+        if (*d->time_zone)
+            printf("%-12s %s\n", version, d->time_zone);
+        else
+            printf("%s\n", version);
     }
 }
 

@@ -134,11 +134,13 @@ int device_import(struct invocation *inv)
         .positional = "[FILE]",
         .max = 1,
         .flags = flags,
-        .notes = "FILE has lines id,platform, or begins with a heading that names its columns: id, platform,\n"
-                 "tags (with ; between them), os_version, model, attr.NAME. Or it has JSON objects, one a line:\n"
-                 "{\"id\": \"…\", \"platform\": \"ios\", \"tags\": [\"…\"], \"attributes\": {\"NAME\": \"…\"},\n"
-                 "\"os_version\": \"…\", \"model\": \"…\"}. Without FILE standard input is read.\n"
-                 "Platforms: ios, ipados, macos, tvos, android, windows."};
+        .notes =
+            "FILE has lines id,platform, or begins with a heading that names its columns: id, platform,\n"
+            "tags (with ; between them), os_version, model, time_zone (such as Europe/Berlin), attr.NAME.\n"
+            "Or it has JSON objects, one a line:\n"
+            "{\"id\": \"…\", \"platform\": \"ios\", \"tags\": [\"…\"], \"attributes\": {\"NAME\": \"…\"},\n"
+            "\"os_version\": \"…\", \"model\": \"…\", \"time_zone\": \"…\"}. Without FILE standard input is read.\n"
+            "Platforms: ios, ipados, macos, tvos, android, windows."};
     struct source src = {.inv = inv};
 
     label_columns_default(&src.columns);

@@ -12,7 +12,7 @@ void label_columns_default(struct label_columns *columns)
 
 static bool is_known(const char *name)
 {
-    static const char *const known[] = {"id", "platform", "tags", "os_version", "model"};
+    static const char *const known[] = {"id", "platform", "tags", "os_version", "model", "time_zone"};
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(name, known[i]) == 0)
@@ -31,8 +31,9 @@ bool label_columns_read(struct invocation *inv, const char *where, char *line, s
             for (char *p = name; *p; p++) /* as "ID,Platform" was always taken */
                 *p = (char)(*p >= 'A' && *p <= 'Z' ? *p + 32 : *p);
         if (!is_known(name))
-            args_refuse(inv, "%s: column \"%.80s\" is none of id, platform, tags, os_version, model, attr.NAME", where,
-                        name);
+            args_refuse(inv,
+                        "%s: column \"%.80s\" is none of id, platform, tags, os_version, model, time_zone, attr.NAME",
+                        where, name);
         if (columns->count == LABEL_COLUMNS_MAX)
             args_refuse(inv, "%s: more than %d columns", where, LABEL_COLUMNS_MAX);
         columns->labels |= strcmp(name, "id") != 0 && strcmp(name, "platform") != 0;
@@ -85,6 +86,8 @@ void label_set_column(struct invocation *inv, Muster__V1__Device *d, const char 
     } else if (strcmp(column, "model") == 0) {
         if (*value)
             information_of(inv, d)->model = value;
+    } else if (strcmp(column, "time_zone") == 0) {
+        d->time_zone = value;
     } else if (strncmp(column, ATTRIBUTE, strlen(ATTRIBUTE)) == 0) {
         add_attribute(inv, d, column + strlen(ATTRIBUTE), value);
     }
@@ -98,14 +101,14 @@ static char *copy_text(struct invocation *inv, const json_t *text)
 const char *label_set_json(struct invocation *inv, Muster__V1__Device *d, json_t *object)
 {
     const json_t *tags = json_object_get(object, "tags"), *os = json_object_get(object, "os_version");
-    const json_t *model = json_object_get(object, "model"), *tag, *value;
+    const json_t *model = json_object_get(object, "model"), *zone = json_object_get(object, "time_zone"), *tag, *value;
     json_t *attributes = json_object_get(object, "attributes");
     const char *name;
     size_t i;
 
     if ((tags && !json_is_array(tags)) || (attributes && !json_is_object(attributes)) || (os && !json_is_string(os)) ||
-        (model && !json_is_string(model)))
-        return "tags are a list, attributes an object, os_version and model texts";
+        (model && !json_is_string(model)) || (zone && !json_is_string(zone)))
+        return "tags are a list, attributes an object, os_version, model and time_zone texts";
     json_array_foreach(tags, i, tag)
     {
         if (!json_is_string(tag))
@@ -122,5 +125,7 @@ const char *label_set_json(struct invocation *inv, Muster__V1__Device *d, json_t
         information_of(inv, d)->os_version = copy_text(inv, os);
     if (model)
         information_of(inv, d)->model = copy_text(inv, model);
+    if (zone)
+        d->time_zone = copy_text(inv, zone);
     return NULL;
 }

@@ -14,7 +14,8 @@
 
 /* The columns that a heading names. */
 struct label_columns {
-    const char *names[LABEL_COLUMNS_MAX]; /* "id", "platform", "tags", "os_version", "model" or "attr.<name>" */
+    const char
+        *names[LABEL_COLUMNS_MAX]; /* "id", "platform", "tags", "os_version", "model", "time_zone" or "attr.<name>" */
     size_t count;
     bool labels; /* some of them are labels */
 };
@@ -27,7 +28,8 @@ void label_columns_default(struct label_columns *columns);
 
 /* Sets what the value of a column says; `device` lives as long as the call, as do the values. */
 void label_set_column(struct invocation *inv, Muster__V1__Device *device, const char *column, char *value);
-/* The same of a JSON object: tags, attributes, os_version, model. NULL, or what is wrong with it (a literal). */
+/* The same of a JSON object: tags, attributes, os_version, model, time_zone. NULL, or what is wrong with it (a
+ * literal). */
 const char *label_set_json(struct invocation *inv, Muster__V1__Device *device, json_t *object);
 
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "dispatcher/batches.h"
+#include "dispatcher/label_set.h"
 #include "dispatcher/present.h"
 #include "lib/base/clock.h"
 #include "lib/store/db_label.h"
@@ -89,6 +90,8 @@ static void *one_more(struct arena *a, void ***array, size_t *n)
 
 static void add_attribute(struct arena *a, Muster__V1__Device *d, char *name, char *value)
 {
+    if (strcmp(name, LABEL_TIME_ZONE) == 0)
+        d->time_zone = value;
     Muster__V1__Device__AttributesEntry *entry = arena_alloc(a, sizeof *entry);
     void **place = entry ? one_more(a, (void ***)&d->attributes, &d->n_attributes) : NULL;
     if (!place)

@@ -50,7 +50,7 @@ static void check(struct status *st, const Muster__V1__ImportDevicesRequest *in)
     for (size_t i = 0; i < in->n_devices && st->violation_count < STATUS_VIOLATIONS_MAX; i++) {
         const Muster__V1__Device *d = in->devices[i];
         char path[64];
-        if (d->n_tags || d->n_attributes || d->information) {
+        if (d->n_tags || d->n_attributes || d->information || *d->time_zone) {
             snprintf(path, sizeof path, "devices[%zu]", i);
             label_set_check(st, path, d);
         }

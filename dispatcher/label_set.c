@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "dispatcher/validate.h"
+#include "lib/store/db_window.h"
 #include "proto/delivery.h"
 #include "proto/filter.h"
 
@@ -43,6 +44,26 @@ static void check_information(struct status *st, const char *path, const Muster_
     validate_text(st, whole, information->model, 0, INFORMATION_TEXT_MAX);
 }
 
+/* What it says beside the field: NULL when it does not. */
+static const Muster__V1__Device__AttributesEntry *zone_attribute(const Muster__V1__Device *d)
+{
+    for (size_t i = d->n_attributes; i-- > 0;) /* of a repeated name the last counts */
+        if (strcmp(d->attributes[i]->key, LABEL_TIME_ZONE) == 0)
+            return d->attributes[i];
+    return NULL;
+}
+
+/* Whether there is such a zone PostgreSQL says. */
+static void check_zone(struct status *st, const char *path, const Muster__V1__Device *d)
+{
+    const Muster__V1__Device__AttributesEntry *other = zone_attribute(d);
+    char whole[96];
+    snprintf(whole, sizeof whole, "%s.time_zone", path);
+    validate_text(st, whole, d->time_zone, 0, DB_ZONE_MAX - 1);
+    if (*d->time_zone && other && strcmp(other->value, d->time_zone) != 0)
+        status_violation(st, whole, "is not what the attribute says");
+}
+
 void label_set_check(struct status *st, const char *path, const Muster__V1__Device *d)
 {
     char whole[96];
@@ -58,6 +79,7 @@ void label_set_check(struct status *st, const char *path, const Muster__V1__Devi
         check_attribute(st, path, d->attributes[i]);
     if (d->information)
         check_information(st, path, d->information);
+    check_zone(st, path, d);
 }
 
 /* --- labels, each once -------------------------------------------------------------------------------------------- */
@@ -176,6 +198,8 @@ bool label_set_add(struct label_set *set, int32_t number, const Muster__V1__Devi
     for (size_t i = 0; i < d->n_attributes; i++)
         if (!overridden(d, i))
             added = added && add_pair(set, number, DB_LABEL_ATTRIBUTE, d->attributes[i]->key, d->attributes[i]->value);
+    if (*d->time_zone && !zone_attribute(d))
+        added = added && add_pair(set, number, DB_LABEL_ATTRIBUTE, LABEL_TIME_ZONE, d->time_zone);
     if (d->information && *d->information->os_version)
         added = added && add_pair(set, number, "", DB_LABEL_OS_VERSION, d->information->os_version);
     if (d->information && *d->information->model)

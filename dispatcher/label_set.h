@@ -15,7 +15,8 @@
 
 #define LABEL_TAGS_MAX       64u /* of a device */
 #define LABEL_ATTRIBUTES_MAX 64u
-#define LABEL_VALUE_MAX      256u /* bytes of a tag, or of an attribute's value */
+#define LABEL_VALUE_MAX      256u        /* bytes of a tag, or of an attribute's value */
+#define LABEL_TIME_ZONE      "time_zone" /* the attribute that is a field of the device too */
 
 /* Zero-initialised is empty and valid. */
 struct label_set {

@@ -4,7 +4,7 @@
 
 void db_window_zone_known(struct pg_txn *txn, const char *zone)
 {
-    static const struct pg_stmt stmt = {"window_zone_known", "SELECT is_time_zone($1::text)"};
+    static const struct pg_stmt stmt = {"window_zone_known", "SELECT is_iana_zone($1::text)"};
     pg_txn_add(txn, &stmt);
     pg_put_text(txn, zone);
 }

@@ -84,6 +84,64 @@ def test_unknown_zones(api):
     assert api.sql("SELECT * FROM next_window('Mars/Base', 127, 0, 60, 0)") == []
 
 
+def test_only_names_of_the_database_are_zones(api):
+    """PostgreSQL takes what looks like an offset for a rule of its own: nobody means that."""
+    names = {"Europe/Berlin": True, "UTC": True, "Etc/GMT-9": True, "GMT+0": True, "EST5EDT": True, "etc/gmt+3": True,
+             "America/Port-au-Prince": True, "Berlin+1": False, "Europe/Berlim+1": False, "XYZ-2": False, "CEST": False, "": False}
+    assert api.sql("SELECT n, is_iana_zone(n) FROM unnest(%s) AS n", list(names)) == list(names.items())
+
+
+# --- the zone of a device ---------------------------------------------------------------------------------------------
+
+def test_the_zone_of_a_device(api, client, cli, tmp_path):
+    """A field of its record, and the attribute that it always was."""
+    pb = api.pb
+    bad = grpc.StatusCode.INVALID_ARGUMENT
+
+    def give(*devices, **fields):
+        client.devices.ImportDevices(iter([pb.ImportDevicesRequest(devices=devices, **fields)]))
+
+    def zones():
+        told = {d.id: (d.time_zone, d.attributes.get("time_zone", "")) for d in
+                client.devices.ListDevices(pb.ListDevicesRequest()).devices}
+        for d in told:
+            one = client.devices.GetDevice(pb.GetDeviceRequest(device_id=d)).device
+            assert (one.time_zone, one.attributes.get("time_zone", "")) == told[d]
+        assert all(field == attribute for field, attribute in told.values())
+        return {d: field for d, (field, _) in told.items()}
+
+    give(pb.Device(id="field", time_zone="Europe/Berlin"), pb.Device(id="attribute", attributes={"time_zone": "Asia/Tokyo"}),
+         pb.Device(id="both", time_zone="UTC", attributes={"time_zone": "UTC", "site": "x"}), pb.Device(id="none"))
+    first = {"field": "Europe/Berlin", "attribute": "Asia/Tokyo", "both": "UTC", "none": ""}
+    assert zones() == first
+    give(*[pb.Device(id=d, tags=["t"]) for d in first])
+    assert zones() == first  # empty leaves it
+    give(pb.Device(id="field", time_zone="Asia/Tokyo"), pb.Device(id="attribute", attributes={"time_zone": ""}))
+    assert zones() == {**first, "field": "Asia/Tokyo", "attribute": ""}
+    assert [d.id for d in client.devices.ListDevices(pb.ListDevicesRequest(
+        filter="attr.time_zone = Asia/Tokyo")).devices] == ["field"]
+    give(pb.Device(id="both", tags=["t"]), replace_labels=True)
+    assert zones()["both"] == ""
+    for device, field in ((pb.Device(id="x", time_zone="UTC", attributes={"time_zone": "Asia/Tokyo"}), "devices[0].time_zone"),
+                          (pb.Device(id="x", time_zone="x" * 64), "devices[0].time_zone"),
+                          (pb.Device(id="x", time_zone="Mars/Base"), "devices.attributes.time_zone"),
+                          (pb.Device(id="x", time_zone="Berlin+1"), "devices.attributes.time_zone")):
+        assert set(refused(api, bad, "INVALID_FIELD", lambda: give(device))) == {field}
+    assert "x" not in zones()
+
+    tenant = api.make_tenant(role=2)
+    env, file = api.cli_env(tenant), tmp_path / "devices"
+    file.write_text('id,platform,time_zone\na,ios,Europe/Berlin\nb,ios,\n')
+    assert "2 created" in cli("device", "import", file, env=env, check=0).stdout
+    file.write_text('{"id": "c", "time_zone": "Asia/Tokyo"}\n')
+    cli("device", "import", file, env=env, check=0)
+    assert "time zone    Europe/Berlin" in cli("device", "get", "a", env=env, check=0).stdout
+    listed = [line.split() for line in cli("device", "list", env=env, check=0).stdout.splitlines()[1:]]
+    assert [(line[0], line[-1]) for line in listed if "/" in line[-1]] == [("a", "Europe/Berlin"), ("c", "Asia/Tokyo")]
+    file.write_text('{"id": "c", "time_zone": 2}\n')
+    assert "time_zone texts" in cli("device", "import", file, env=env, check=2).stderr
+
+
 # --- not before -------------------------------------------------------------------------------------------------------
 
 def test_not_before(api, client):
