@@ -51,6 +51,8 @@ int holds_run(struct invocation *inv);
 int audit_list(struct invocation *inv);
 int audit_verify(struct invocation *inv);
 
+int events_watch(struct invocation *inv);
+
 int dev_run(struct invocation *inv);
 
 int plan_run(struct invocation *inv);

@@ -52,6 +52,7 @@ static const struct subcommand {
     {"command", "show", command_get, "The same."},
     {"audit", "list", audit_list, "Lists who did what, newest first."},
     {"audit", "verify", audit_verify, "Whether the audit is as it was written."},
+    {"events", "watch", events_watch, "Shows what happens to batches, as it happens."},
     {"hold", "", hold_run, "Holds everything unsent of a tenant or of all: the kill switch."},
     {"release", "", release_run, "Ends a hold."},
     {"holds", "", holds_run, "Lists what is held."},

@@ -22,13 +22,14 @@ struct dispatcher {
     struct watches *watches;
     struct mailboxes *mailboxes;
     int64_t mailbox_max; /* open commands of a device; 0: any number */
+    struct event_watches *event_watches;
     int64_t unannounced; /* a batch that is durable and no leader has been told of; 0: none */
     struct list exports; /* under way */
     struct dispatcher_figures {
         uint64_t batches_accepted, commands_accepted, batches_replayed, quota_refused, mailbox_refused,
             devices_imported;
         uint64_t auth_lookups, auth_refused, watchers, progress_polls, store_errors;
-        uint64_t requests, requests_shed;
+        uint64_t requests, requests_shed, event_watchers, events_told;
         struct histogram accept; /* request read to answer, accepted batches */
     } figures;
 };

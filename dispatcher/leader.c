@@ -16,6 +16,7 @@
 
 #define LEASE_NAME        "leader"
 #define LEASE_MS          4000
+#define EVENTS_MS         (7 * 24 * 3600 * 1000ll)
 #define RENEW_MS_MIN      100
 #define CONTEND_MS        1000 /* between tries while another leads */
 #define CONTEND_JITTER_MS 200  /* so that followers do not come all at once */
@@ -37,7 +38,7 @@ struct leader {
     struct live *live; /* for what it tells others; a reign has its own */
     const char *redis;
     char *holder;
-    int64_t lease_ms;
+    int64_t lease_ms, events_ms;
     int lane;
     enum leader_state state;
     bool again; /* try at once when the try under way is over */
@@ -236,7 +237,7 @@ static void acquired(void *arg, enum err err, int64_t epoch)
     l->state = LEADER_LEADS;
     l->epoch = epoch;
     struct lease_fence fence = fence_of(l);
-    l->reign = reign_new(l->loop, l->pg, l->redis, &fence, l->lane, &l->figures, reign_failed, l);
+    l->reign = reign_new(l->loop, l->pg, l->redis, &fence, l->lane, l->events_ms, &l->figures, reign_failed, l);
     if (!l->reign)
         abort();
     l->reign->on_behind = behind;
@@ -279,6 +280,7 @@ struct leader *leader_new(struct ev_loop *loop, struct pg *pg, struct live *live
     l->live = live;
     l->redis = options->redis;
     l->lease_ms = options->lease_ms ? options->lease_ms : LEASE_MS;
+    l->events_ms = options->events_ms ? options->events_ms : EVENTS_MS;
     l->lane = options->lane;
     l->mailbox_max = options->mailbox_max;
     ev_timer_init(&l->timer, timer, 1., 0);

@@ -15,8 +15,8 @@
  *   deleted   device_cancel(tenant_id, seq): inserted in the transaction that deletes the device; every open command of
  *             that device ends CANCELED (unless its outcome is there already), then the leader deletes the row
  * What it tells others, as text on muster:events: "closed <batch>", "canceled <batch>", "control <batch>", "resigned",
- * and every 50 ms while LEADER_BACKLOG_MAX batches wait to be routed, "backlog <tenant>:<class> …": whose they mostly
- * are. */
+ * "events 0" when some have got their numbers, and every 50 ms while LEADER_BACKLOG_MAX batches wait to be routed,
+ * "backlog <tenant>:<class> …": whose they mostly are. */
 #ifndef MUSTER_DISPATCHER_LEADER_H
 #define MUSTER_DISPATCHER_LEADER_H
 
@@ -43,6 +43,7 @@ struct leader_options {
     int64_t lease_ms;     /* 0: 4,000; renewed four times within it, never more often than each 100 ms */
     int lane;             /* lane of PostgreSQL its writes go over, in order */
     uint32_t mailbox_max; /* open commands of a device; 0: any number */
+    int64_t events_ms;    /* how long events are kept; 0: 7 days */
     const char *redis;    /* url: each reign has a connection of its own, which is its fence there; borrowed */
 };
 

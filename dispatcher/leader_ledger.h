@@ -1,5 +1,6 @@
-/* The leader as keeper of the ledger: what transactions have noted in its inbox goes to the audit's chains.
- * Owns: struct ledger. May call: lib/store/db_audit. Loop rule: as leader_reign.h.
+/* The leader as keeper of the ledger: what transactions have noted in its inbox goes to the audit's chains, and
+ * events get their numbers.
+ * Owns: struct ledger. May call: lib/store/db_audit, db_event. Loop rule: as leader_reign.h.
  *
  * One step at a time, each a fenced transaction of its own, so that the order in which rows leave the inbox is the
  * order of commits for whoever reads on from what it has seen. */

@@ -98,7 +98,8 @@ static bool tenant_waits(const void *arg, uint32_t tenant)
 }
 
 struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, const struct lease_fence *fence,
-                        int lane, struct leader_figures *figures, void (*on_failed)(void *arg), void *arg)
+                        int lane, int64_t events_ms, struct leader_figures *figures, void (*on_failed)(void *arg),
+                        void *arg)
 {
     struct reign *r = calloc(1, sizeof *r);
     if (!r)
@@ -107,6 +108,7 @@ struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, 
     r->pg = pg;
     r->fence = *fence;
     r->lane = lane;
+    r->events_ms = events_ms;
     r->figures = figures;
     r->on_failed = on_failed;
     r->arg = arg;

@@ -20,6 +20,7 @@ struct reign {
     struct live *live; /* owned: it ends with the reign, and with it what is on its way there */
     struct lease_fence fence;
     int lane;
+    int64_t events_ms; /* how long events are kept */
     struct leader_figures *figures;
     void (*on_failed)(void *arg);
     /* Too much waits, mostly of these; may be NULL. */
@@ -70,7 +71,8 @@ struct reign {
 /* Begins to load. `on_failed` comes from the loop when this reign can't go on and is to be ended. `fence` is copied,
  * its texts are borrowed. Returns owned, or NULL without memory. */
 struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, const struct lease_fence *fence,
-                        int lane, struct leader_figures *figures, void (*on_failed)(void *arg), void *arg);
+                        int lane, int64_t events_ms, struct leader_figures *figures, void (*on_failed)(void *arg),
+                        void *arg);
 /* Forgets everything at once; sets *r to NULL. */
 void reign_end(struct reign **r);
 

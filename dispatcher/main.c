@@ -11,6 +11,7 @@
 #include "dispatcher/accept.h"
 #include "dispatcher/auth.h"
 #include "dispatcher/dispatcher.h"
+#include "dispatcher/event_watch.h"
 #include "dispatcher/gate_keeper.h"
 #include "dispatcher/leader.h"
 #include "dispatcher/mailboxes.h"
@@ -19,6 +20,7 @@
 #include "dispatcher/service_command.h"
 #include "dispatcher/service_control.h"
 #include "dispatcher/service_device.h"
+#include "dispatcher/service_event.h"
 #include "dispatcher/submit.h"
 #include "dispatcher/upkeep.h"
 #include "dispatcher/watch.h"
@@ -48,12 +50,16 @@ struct process {
     int ending; /* what a drain still waits for */
     /* settings */
     char *postgres, *redis, *listen, *tls_cert, *tls_key, *admin_listen, *log_level;
-    int64_t drain_ms, lease_ms, connections;
+    int64_t drain_ms, lease_ms, connections, events_ms;
     bool migrate, tls;
 };
 
-static const char *const services[] = {"", "muster.v1.CommandService", "muster.v1.ControlService",
-                                       "muster.v1.DeviceService", "muster.v1.AdminService"};
+static const char *const services[] = {"",
+                                       "muster.v1.CommandService",
+                                       "muster.v1.ControlService",
+                                       "muster.v1.DeviceService",
+                                       "muster.v1.AdminService",
+                                       "muster.v1.EventService"};
 
 /* --- settings ------------------------------------------------------------------------------------------------------
  */
@@ -73,6 +79,8 @@ static void load_settings(struct process *p, int argc, char **argv)
         {"migrate", CONFIG_BOOL, &p->migrate, "true", 0, 0, "apply missing migrations at start"},
         {"leader-lease", CONFIG_DURATION, &p->lease_ms, "4s", 1000, 600000,
          "after so long without a sign of life of the leader another dispatcher leads; the same for all"},
+        {"event-retention", CONFIG_DURATION, &p->events_ms, "7d", 1000, 366 * 86400000ll,
+         "how long events are kept for those who watch and for web hooks; the same for all"},
         {"mailbox-max", CONFIG_INT, &p->d.mailbox_max, "1000", 0, 60000,
          "open commands of one device; batches for one that has them are refused; 0: any number; the same for all"},
         {"drain-timeout", CONFIG_DURATION, &p->drain_ms, "10s", 0, 3600000, "time open calls get on SIGTERM"},
@@ -167,6 +175,7 @@ static void on_event(void *arg, struct slice text)
     struct process *p = arg;
     leader_event(p->d.leader, text);
     watches_event(p->d.watches, text);
+    event_watches_told(p->d.event_watches, text);
 }
 
 /* Unique per life of a process. */
@@ -189,6 +198,7 @@ static bool start_stores(struct process *p)
     struct leader_options leader = {.holder = holder,
                                     .lane = LANE_LEADER,
                                     .lease_ms = p->lease_ms,
+                                    .events_ms = p->events_ms,
                                     .redis = p->redis,
                                     .mailbox_max = (uint32_t)d->mailbox_max};
     d->pg = pg_new(d->loop, &pg);
@@ -200,11 +210,13 @@ static bool start_stores(struct process *p)
     request_limits(d);
     d->gates = gate_keeper_new(d->loop, d->pg, d->live);
     d->watches = watches_new(d);
+    d->event_watches = event_watches_new(d);
     d->mailboxes = mailboxes_new();
     list_init(&d->exports);
     d->leader = leader_new(d->loop, d->pg, d->live, &leader);
     p->upkeep = upkeep_new(d);
-    if (!p->upkeep || !d->auth || !d->acceptor || !d->gates || !d->watches || !d->mailboxes || !d->leader)
+    if (!p->upkeep || !d->auth || !d->acceptor || !d->gates || !d->watches || !d->event_watches || !d->mailboxes ||
+        !d->leader)
         return false;
     pg_on_change(d->pg, on_postgres, p);
     live_on_change(d->live, on_redis, p);
@@ -228,6 +240,7 @@ static bool start_server(struct process *p)
     grpc_server_add(p->server, service_control_methods, auth_admit, &p->d);
     grpc_server_add(p->server, service_device_methods, auth_admit, &p->d);
     grpc_server_add(p->server, service_admin_methods, auth_admit, &p->d);
+    grpc_server_add(p->server, service_event_methods, auth_admit, &p->d);
     p->health = grpc_health_new(p->server);
     p->reflection = grpc_reflection_new(p->server, grpc_reflection_builtin());
     return p->health && p->reflection && grpc_server_listen(p->server, p->listen, p->tls_context) == ERR_OK;
@@ -268,6 +281,8 @@ static bool start_metrics(struct process *p)
         {METRIC_COUNTER, "store_errors_total", "Calls that failed because of a store", &f->store_errors},
         {METRIC_COUNTER, "progress_polls_total", "Times the progress of a batch was counted", &f->progress_polls},
         {METRIC_GAUGE, "watchers", "Open WatchBatch streams", &f->watchers},
+        {METRIC_GAUGE, "event_watchers", "Open WatchEvents streams", &f->event_watchers},
+        {METRIC_COUNTER, "events_told_total", "Events told to WatchEvents streams", &f->events_told},
         {METRIC_GAUGE, "connections", "gRPC connections", &s->connections},
         {METRIC_GAUGE, "calls", "gRPC calls under way", &s->calls},
         {METRIC_COUNTER, "calls_total", "gRPC calls", &s->calls_total},
@@ -334,6 +349,7 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int revents)
     p->ending = 2;
     grpc_health_shutdown(p->health);
     watches_end(p->d.watches);
+    event_watches_end(p->d.event_watches);
     leader_resign(p->d.leader, on_ended, p);
     grpc_server_drain(p->server, p->drain_ms, on_ended, p);
 }
@@ -362,6 +378,7 @@ static void free_all(struct process *p)
     grpc_health_free(&p->health);
     watches_free(&p->d.watches);
     mailboxes_free(&p->d.mailboxes);
+    event_watches_free(&p->d.event_watches);
     acceptor_free(&p->d.acceptor);
     auth_free(&p->d.auth);
     tls_free(&p->tls_context);

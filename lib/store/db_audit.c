@@ -94,11 +94,13 @@ bool db_audit_accepted(struct pg_txn *txn, const struct db_accept *const *batche
     return made;
 }
 
-void db_ledger_settle(struct pg_txn *txn, int limit)
+void db_ledger_settle(struct pg_txn *txn, int limit, int64_t now_ms)
 {
-    static const struct pg_stmt stmt = {"ledger_settle", "SELECT ledger_settle($1::integer)"};
+    static const struct pg_stmt stmt = {"ledger_settle",
+                                        "SELECT l.taken, l.told FROM ledger_settle($1::integer, $2::bigint) AS l"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, limit);
+    pg_put_int8(txn, now_ms);
 }
 
 /* Entries of the rows that are in a chain. `id` is that of the row; place numbers its entries. */

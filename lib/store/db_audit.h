@@ -26,9 +26,9 @@ MUST_CHECK bool db_audit_accepted(struct pg_txn *txn, const struct db_accept *co
 
 /* --- the leader --------------------------------------------------------------------------------------------------- */
 
-/* Fenced, one at a time: moves up to `limit` rows of the inbox to where they belong. One integer: how many there were.
- */
-void db_ledger_settle(struct pg_txn *txn, int limit);
+/* Fenced, one at a time: puts what up to `limit` rows of the inbox name where it belongs. Two integers: how many rows
+ * there were, and how many events were given numbers. */
+void db_ledger_settle(struct pg_txn *txn, int limit, int64_t now_ms);
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 

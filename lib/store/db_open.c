@@ -207,10 +207,14 @@ void db_open_closed(struct pg_txn *txn, const int64_t *ids, const int32_t *count
 {
     static const struct pg_stmt stmt = {
         "open_closed",
-        "UPDATE batch b SET closed_ms = $3::bigint, routed_ms = coalesce(b.routed_ms, $3::bigint),"
+        "WITH closed AS (UPDATE batch b SET closed_ms = $3::bigint, routed_ms = coalesce(b.routed_ms, $3::bigint),"
         " canceled_ms = CASE WHEN b.cancel_requested_ms IS NULL THEN NULL ELSE coalesce(b.canceled_ms, $3::bigint) END,"
         " counts = ($2::integer[])[u.n * 12 - 11 : u.n * 12]"
-        " FROM unnest($1::bigint[]) WITH ORDINALITY AS u (id, n) WHERE b.id = u.id AND b.closed_ms IS NULL"};
+        " FROM unnest($1::bigint[]) WITH ORDINALITY AS u (id, n) WHERE b.id = u.id AND b.closed_ms IS NULL"
+        " RETURNING b.id, b.tenant_id, b.device_count, b.counts) INSERT INTO ledger_inbox (event_tenants, events)"
+        " SELECT array_agg(c.tenant_id ORDER BY c.id), array_agg('12,' || c.id || ',' || $3::bigint ||"
+        " ',{\"deviceCount\":' || c.device_count || ',\"progress\":' || event_progress(c.counts) || '}' ORDER BY c.id)"
+        " FROM closed c HAVING count(*) > 0"};
     pg_txn_add(txn, &stmt);
     pg_put_int8_array(txn, ids, n);
     pg_put_int4_array(txn, counts, n * STATE_COUNT);

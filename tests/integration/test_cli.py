@@ -59,6 +59,7 @@ command get
 command show
 audit list
 audit verify
+events watch
 hold
 release
 holds""".splitlines()]

@@ -56,12 +56,13 @@ class Stubs:
         self.pb = types.SimpleNamespace()
         self.services = {}
         for name in ("command", "steering", "delivery", "pending", "command_service", "control_service", "device_service",
-                     "admin_service"):
+                     "admin_service", "event_service"):
             module = importlib.import_module(f"muster.v1.{name}_pb2")
             for key in dir(module):
                 if not key.startswith("_"):
                     setattr(self.pb, key, getattr(module, key))
-        for name, service in (("command_service", "Command"), ("control_service", "Control"), ("device_service", "Device"), ("admin_service", "Admin")):
+        for name, service in (("command_service", "Command"), ("control_service", "Control"), ("device_service", "Device"), ("admin_service", "Admin"),
+                              ("event_service", "Event")):
             module = importlib.import_module(f"muster.v1.{name}_pb2_grpc")
             self.services[service] = getattr(module, f"{service}ServiceStub")
         self.error_details = importlib.import_module("google.rpc.error_details_pb2")
@@ -117,6 +118,7 @@ class Client:
         self.control = _Bound(stubs.services["Control"](channel), timeout)
         self.devices = _Bound(stubs.services["Device"](channel), timeout)
         self.admin = _Bound(stubs.services["Admin"](channel), timeout)
+        self.events = _Bound(stubs.services["Event"](channel), timeout)
 
     def close(self):
         self.channel.close()
