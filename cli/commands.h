@@ -33,6 +33,7 @@ int group_delete(struct invocation *inv);
 
 int batch_submit(struct invocation *inv);
 int batch_get(struct invocation *inv);
+int batch_show(struct invocation *inv);
 int batch_list(struct invocation *inv);
 int batch_watch(struct invocation *inv);
 int batch_cancel(struct invocation *inv);

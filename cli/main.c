@@ -39,6 +39,7 @@ static const struct subcommand {
     {"group", "delete", group_delete, "Removes a group; its devices stay."},
     {"batch", "submit", batch_submit, "Submits one command for many devices."},
     {"batch", "get", batch_get, "Shows one batch."},
+    {"batch", "show", batch_show, "Shows one batch by platform and wave, and how long its commands took."},
     {"batch", "list", batch_list, "Lists batches, newest first."},
     {"batch", "watch", batch_watch, "Shows a batch's progress until it is closed."},
     {"batch", "cancel", batch_cancel, "Asks that nothing more of a batch be sent, to all or to some devices."},

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "dispatcher/breakdown.h"
 #include "dispatcher/cancel_some.h"
 #include "dispatcher/guard.h"
 #include "dispatcher/leader.h"
@@ -25,11 +26,11 @@ struct view_batch batches_view(int32_t tenant, const struct db_batch *row)
                                .routed = !row->closed_ms && !row->held};
 }
 
+/* `counts` NULL: the progress is there. */
 static void reply_batch(struct one_batch *o, const uint32_t *counts)
 {
-    Muster__V1__Batch *with = present_batch(&o->r.arena, &o->row, counts);
-    if (o->batch && with)
-        o->batch->progress = with->progress;
+    if (o->batch && counts)
+        o->batch->progress = present_progress(&o->r.arena, counts);
     Muster__V1__GetBatchResponse get = MUSTER__V1__GET_BATCH_RESPONSE__INIT;
     Muster__V1__CancelBatchResponse cancel = MUSTER__V1__CANCEL_BATCH_RESPONSE__INIT;
     Muster__V1__PauseBatchResponse pause = MUSTER__V1__PAUSE_BATCH_RESPONSE__INIT;
@@ -51,6 +52,18 @@ static void on_progress(void *arg, enum err err, const uint32_t counts[STATE_COU
         return;
     }
     reply_batch(o, counts);
+}
+
+static void on_breakdown(void *arg, enum err err, const struct breakdown *b)
+{
+    struct one_batch *o = arg;
+    if (err != ERR_OK) {
+        request_store_failed(&o->r, err, NULL);
+        return;
+    }
+    if (o->batch)
+        breakdown_present(&o->r.arena, b, o->wishes, o->batch);
+    reply_batch(o, NULL);
 }
 
 /* Tells the leader what was asked for. */
@@ -92,9 +105,14 @@ static void on_batch(struct request *r, const struct pg_result *const *results)
     o->batch = present_batch(&r->arena, &o->row, NULL);
     if (o->batch)
         o->batch->approval = guard_present(&r->arena, results[at + 2]);
-    /* What the row points to ends with this call; the second presentation is for the numbers only. */
+    /* What the row points to ends with this call. */
     o->row.request_id = o->row.description = o->row.reason = o->row.supersede_key = "";
     o->row.command = o->row.steering = (struct slice){0};
+    if (o->wishes) {
+        struct view_batch whole = batches_view(r->tenant, &o->row);
+        breakdown_run(r->d, &whole, on_breakdown, o);
+        return;
+    }
     if (o->row.closed_ms) {
         reply_batch(o, o->row.counts);
         return;
@@ -144,8 +162,10 @@ void get_batch(struct grpc_call *call, void *service, const ProtobufCMessage *re
 {
     const Muster__V1__GetBatchRequest *in = (const Muster__V1__GetBatchRequest *)request;
     struct one_batch *o = one_batch(call, service, in->batch_id, BATCH_GET, "");
-    if (o)
-        one_batch_run(o, request_txn(&o->r));
+    if (!o)
+        return;
+    o->wishes = breakdown_wishes(in->by_platform, in->by_wave, in->latency);
+    one_batch_run(o, request_txn(&o->r));
 }
 
 void cancel_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request)

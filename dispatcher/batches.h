@@ -22,6 +22,7 @@ struct one_batch {
     int64_t id;
     enum one_batch_kind { BATCH_GET, BATCH_CANCEL, BATCH_CANCEL_SOME, BATCH_PAUSE, BATCH_RESUME, BATCH_WAVE } kind;
     uint32_t devices; /* BATCH_CANCEL_SOME: of the answer */
+    unsigned wishes;  /* BATCH_GET: enum breakdown_wish */
     struct db_batch row;
     Muster__V1__Batch *batch; /* presented, still without progress */
 };

@@ -32,7 +32,7 @@ Google__Protobuf__Timestamp *present_time(struct arena *a, int64_t ms)
     return t;
 }
 
-static Muster__V1__Progress *present_progress(struct arena *a, const uint32_t *counts)
+Muster__V1__Progress *present_progress(struct arena *a, const uint32_t *counts)
 {
     Muster__V1__Progress *p;
     NEW(a, muster__v1__progress__init, p);

@@ -14,6 +14,8 @@
 
 /* NULL for 0. */
 Google__Protobuf__Timestamp *present_time(struct arena *a, int64_t ms);
+/* `counts` by state. */
+Muster__V1__Progress *present_progress(struct arena *a, const uint32_t *counts);
 /* `counts` by state, or NULL to leave the progress out. The row's texts are copied. */
 Muster__V1__Batch *present_batch(struct arena *a, const struct db_batch *batch, const uint32_t *counts);
 Muster__V1__Device *present_device(struct arena *a, const struct db_device *device);

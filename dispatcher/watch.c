@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "dispatcher/batches.h"
+#include "dispatcher/breakdown.h"
 #include "dispatcher/present.h"
 #include "dispatcher/request.h"
 #include "dispatcher/validate.h"
@@ -20,6 +21,7 @@
 #define INTERVAL_MAX_MS 60000
 #define QUIET_US        (15 * 1000000ll) /* a watcher hears something at least so often */
 #define SLACK_US        5000             /* a timer may come a little early */
+#define BREAKDOWN_SHARE 10               /* every command is looked at in one part of so many of the time */
 
 /* One watched batch. */
 struct watched {
@@ -35,9 +37,16 @@ struct watched {
     struct db_batch row;     /* numbers of the last look; its texts are in the messages */
     struct arena arena;      /* of `next` */
     Muster__V1__Batch *next; /* the look under way, still without progress */
-    struct buf message;      /* the last look, encoded once for all watchers; empty before the first */
+    /* By what is wished beside the progress: the last look, encoded once for all who wish so; empty before the first.
+     */
+    struct told {
+        struct buf message;
+        uint64_t version; /* of what it tells */
+        uint32_t watchers;
+    } told[BREAKDOWN_WISHES];
     uint32_t counts[STATE_COUNT];
-    uint64_t version; /* grows with each change */
+    uint64_t version;               /* grows with each change */
+    int64_t began_us, breakdown_us; /* the last breakdown began; the next may */
     bool closed;
 };
 
@@ -45,6 +54,7 @@ struct watcher {
     struct request r;
     struct list link;
     struct watched *of;
+    unsigned wishes; /* enum breakdown_wish */
     int64_t interval_us, due_us, sent_us;
     uint64_t sent; /* version */
 };
@@ -72,7 +82,8 @@ struct watches *watches_new(struct dispatcher *d)
 static void watched_destroy(struct watched *w)
 {
     arena_free(&w->arena);
-    buf_free(&w->message);
+    for (unsigned i = 0; i < BREAKDOWN_WISHES; i++)
+        buf_free(&w->told[i].message);
     free(w->blocks);
     free(w);
 }
@@ -109,6 +120,8 @@ static void leave(struct watcher *x)
 {
     struct watched *w = x->of;
     list_remove(&x->link);
+    if (--w->told[x->wishes].watchers == 0)
+        buf_free(&w->told[x->wishes].message); /* nobody keeps it new */
     w->watches->d->figures.watchers--;
     if (list_empty(&w->watchers))
         watched_free(w);
@@ -125,49 +138,62 @@ static void end(struct watcher *x, const struct status *st)
 
 /* --- telling ------------------------------------------------------------------------------------------------------ */
 
+static const struct told *told_of(const struct watcher *x)
+{
+    return &x->of->told[x->wishes];
+}
+
 static void tell(struct watcher *x, int64_t now)
 {
-    grpc_call_send_bytes(x->r.call, buf_slice(&x->of->message));
-    x->sent = x->of->version;
+    grpc_call_send_bytes(x->r.call, buf_slice(&told_of(x)->message));
+    x->sent = told_of(x)->version;
     x->sent_us = now;
     x->due_us = now + x->interval_us;
 }
 
-/* Sends what the watcher has not seen, if it is time and it has read what was sent before. May end it. */
-static void consider(struct watcher *x, int64_t now)
+/* Sends what the watcher has not seen, if it is time and it has read what was sent before. False when that has ended
+ * it. */
+static bool consider(struct watcher *x, int64_t now)
 {
     struct watched *w = x->of;
+    const struct told *told = told_of(x);
     bool ready = now + SLACK_US >= x->due_us && grpc_call_pending(x->r.call) == 0;
+    if (!buf_len(&told->message))
+        return true; /* it came after the look had begun */
     if (w->closed) {
         tell(x, now);
         end(x, NULL);
-    } else if (ready && (x->sent != w->version || now - x->sent_us >= QUIET_US)) {
-        tell(x, now);
+        return false;
     }
+    if (ready && (x->sent != told->version || now - x->sent_us >= QUIET_US))
+        tell(x, now);
+    return true;
 }
 
 static void on_drain(struct grpc_call *call, void *service)
 {
     (void)service;
     struct watcher *x = grpc_call_data(call);
-    if (x && buf_len(&x->of->message))
-        consider(x, clock_mono_us());
+    bool there = x && consider(x, clock_mono_us());
+    (void)there;
 }
 
-/* The last watcher to leave frees `w`; `gone` and the list in hand keep the walk safe. */
-static void consider_all(struct watched *w)
+/* The last watcher to leave frees `w`: false then. */
+static bool consider_all(struct watched *w)
 {
     int64_t now = clock_mono_us();
-    bool closed = w->closed;
     struct list *l = w->watchers.next, *head = &w->watchers;
+    bool left = l == head;
     while (l != head) {
         struct list *next = l->next;
         bool last = next == head;
-        consider(container_of(l, struct watcher, link), now);
-        if (closed && last)
-            return;
+        if (consider(container_of(l, struct watcher, link), now))
+            left = true;
+        if (last)
+            break;
         l = next;
     }
+    return left;
 }
 
 /* --- looking ------------------------------------------------------------------------------------------------------ */
@@ -212,51 +238,86 @@ static void look_failed(struct watched *w, enum err err, const struct pg_error *
 }
 
 /* False without memory, the message as it was. */
-static bool encode(struct watched *w, const uint32_t counts[STATE_COUNT])
+static bool encode(struct told *told, Muster__V1__Batch *batch)
 {
     Muster__V1__WatchBatchResponse out = MUSTER__V1__WATCH_BATCH_RESPONSE__INIT;
-    Muster__V1__Batch *with = present_batch(&w->arena, &w->row, counts);
-    if (w->arena.failed || !w->next || !with)
-        return false;
-    w->next->progress = with->progress;
-    out.batch = w->next;
+    out.batch = batch;
     struct buf message = {0};
     uint8_t *p = buf_reserve(&message, muster__v1__watch_batch_response__get_packed_size(&out));
     if (!p)
         return false;
     buf_commit(&message, muster__v1__watch_batch_response__pack(&out, p));
-    buf_free(&w->message);
-    w->message = message;
+    buf_free(&told->message);
+    told->message = message;
     return true;
 }
 
-static void show(struct watched *w, const uint32_t counts[STATE_COUNT])
+/* The messages of all who watch; those that wish more than the progress stay as they are without a breakdown. */
+static bool encode_all(struct watched *w, const uint32_t counts[STATE_COUNT], const struct breakdown *b)
 {
-    if (!encode(w, counts)) {
+    for (unsigned wishes = 0; w->next && wishes < BREAKDOWN_WISHES; wishes++) {
+        struct told *told = &w->told[wishes];
+        if (!told->watchers || (wishes && !b))
+            continue;
+        if (b)
+            breakdown_present(&w->arena, b, wishes, w->next);
+        else
+            w->next->progress = present_progress(&w->arena, counts);
+        if (w->arena.failed || !encode(told, w->next))
+            return false;
+        told->version = w->version;
+    }
+    return w->next != NULL;
+}
+
+static void show(struct watched *w, const uint32_t counts[STATE_COUNT], const struct breakdown *b)
+{
+    if (memcmp(w->counts, counts, sizeof w->counts) != 0)
+        w->version++;
+    memcpy(w->counts, counts, sizeof w->counts);
+    if (!encode_all(w, counts, b)) {
         look_failed(w, ERR_NOMEM, NULL);
         return;
     }
     w->closed = w->row.closed_ms != 0;
-    if (memcmp(w->counts, counts, sizeof w->counts) != 0)
-        w->version++;
-    memcpy(w->counts, counts, sizeof w->counts);
     w->polling = false;
     if (w->gone) {
         looked(w);
         return;
     }
-    bool closed = w->closed, again = w->again;
+    bool again = w->again;
     w->again = false;
-    consider_all(w);
-    if (!closed && again)
+    if (consider_all(w) && again)
         poll_batch(w);
+}
+
+static void on_breakdown(void *arg, enum err err, const struct breakdown *b)
+{
+    struct watched *w = arg;
+    int64_t now = clock_mono_us();
+    w->breakdown_us = now + (now - w->began_us) * (BREAKDOWN_SHARE - 1);
+    if (err == ERR_OK)
+        show(w, b->counts, b);
+    else
+        look_failed(w, err, NULL);
+}
+
+/* Whether somebody wishes more than the progress, and it is time for it, or he has heard nothing yet. */
+static bool wants_breakdown(const struct watched *w)
+{
+    bool wished = false, first = false;
+    for (unsigned wishes = 1; wishes < BREAKDOWN_WISHES; wishes++) {
+        wished |= w->told[wishes].watchers > 0;
+        first |= w->told[wishes].watchers > 0 && !buf_len(&w->told[wishes].message);
+    }
+    return wished && (first || w->row.closed_ms || clock_mono_us() >= w->breakdown_us);
 }
 
 static void on_progress(void *arg, enum err err, const uint32_t counts[STATE_COUNT])
 {
     struct watched *w = arg;
     if (err == ERR_OK)
-        show(w, counts);
+        show(w, counts, NULL);
     else
         look_failed(w, err, NULL);
 }
@@ -285,9 +346,8 @@ static void keep_row(struct watched *w, const struct pg_result *r)
 {
     struct db_batch row;
     db_batch_read(r, 0, &row);
-    if (!buf_len(&w->message) || row.cancel_requested_ms != w->row.cancel_requested_ms ||
-        row.canceled_ms != w->row.canceled_ms || row.closed_ms != w->row.closed_ms || row.asked != w->row.asked ||
-        row.handled_ms != w->row.handled_ms)
+    if (!w->version || row.cancel_requested_ms != w->row.cancel_requested_ms || row.canceled_ms != w->row.canceled_ms ||
+        row.closed_ms != w->row.closed_ms || row.asked != w->row.asked || row.handled_ms != w->row.handled_ms)
         w->version++;
     arena_reset(&w->arena);
     w->next = present_batch(&w->arena, &row, NULL);
@@ -318,10 +378,14 @@ static void on_row(void *arg, enum err err, const struct pg_error *error, const 
     keep_row(w, results[0]);
     if (!w->blocks && (count < 2 || !keep_blocks(w, results[1]))) {
         look_failed(w, ERR_NOMEM, NULL);
+    } else if (wants_breakdown(w)) {
+        struct view_batch view = batches_view(w->tenant, &w->row);
+        w->began_us = clock_mono_us();
+        breakdown_run(w->watches->d, &view, on_breakdown, w);
     } else if (w->row.closed_ms) {
         uint32_t counts[STATE_COUNT];
         memcpy(counts, w->row.counts, sizeof counts);
-        show(w, counts);
+        show(w, counts, NULL);
     } else {
         struct view_batch view = batches_view(w->tenant, &w->row);
         view_progress(w->watches->d, &view, w->blocks, w->block_count, on_progress, w);
@@ -424,6 +488,8 @@ void watch_batch(struct grpc_call *call, void *service, const ProtobufCMessage *
         return;
     }
     x->of = w;
+    x->wishes = breakdown_wishes(in->by_platform, in->by_wave, in->latency);
+    w->told[x->wishes].watchers++;
     x->interval_us = (in->interval_ms ? in->interval_ms : INTERVAL_MS) * 1000ll;
     list_append(&w->watchers, &x->link);
     d->figures.watchers++;

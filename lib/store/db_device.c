@@ -161,6 +161,17 @@ void db_device_blocks(struct pg_txn *txn, int32_t tenant, int platform)
     pg_put_int4(txn, platform);
 }
 
+void db_device_blocks_of(struct pg_txn *txn, int32_t tenant, int64_t batch)
+{
+    static const struct pg_stmt stmt = {"device_blocks_of",
+                                        "SELECT d.block, d.platform, d.slots FROM batch_block k JOIN device_block d"
+                                        " ON d.tenant_id = $1::integer AND d.block = k.block"
+                                        " WHERE k.batch_id = $2::bigint ORDER BY d.block"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_int8(txn, batch);
+}
+
 bool db_device_block_read(const struct pg_result *r, int row, struct db_device_block *out)
 {
     struct slice slots = pg_bytes(r, row, 2);

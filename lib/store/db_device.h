@@ -59,6 +59,8 @@ struct db_device_block {
 };
 /* All blocks of the tenant, in order; `platform` 0 means all. Empty ones are left out. */
 void db_device_blocks(struct pg_txn *txn, int32_t tenant, int platform);
+/* The same of the blocks that a batch has. */
+void db_device_blocks_of(struct pg_txn *txn, int32_t tenant, int64_t batch);
 /* False when the row is no bitmap. */
 MUST_CHECK bool db_device_block_read(const struct pg_result *r, int row, struct db_device_block *out);
 

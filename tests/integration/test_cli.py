@@ -46,6 +46,7 @@ group list
 group delete
 batch submit
 batch get
+batch show
 batch list
 batch watch
 batch cancel
