@@ -12,13 +12,13 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from measure import filters, report, stopping, valued  # noqa: E402
+from measure import answers, filters, report, stopping, valued  # noqa: E402
 from measure.installation import Installation  # noqa: E402
 from measure.progress import Progress  # noqa: E402
 
 # name: (function of (field, progress) that gives figures, its rows of the table)
 PARTS = {"stop": (stopping.measure, stopping.TABLE), "values": (valued.measure, valued.TABLE),
-         "filter": (filters.measure, filters.TABLE)}
+         "answers": (answers.measure, answers.TABLE), "filter": (filters.measure, filters.TABLE)}
 
 
 def arguments():
@@ -48,7 +48,8 @@ class Field:
     def __init__(self, installation, arguments, progress):
         self.installation, self.stack, self.pb = installation, installation.stack, installation.stack.pb
         self.registered, self.connected, self.rounds = arguments.registered, arguments.connected, arguments.rounds
-        self.client = self.stack.client(self.stack.make_tenant("control"))
+        self.tenant = self.stack.make_tenant("control")
+        self.client = self.stack.client(self.tenant)
         progress(f"registering {self.registered:,} devices")
         ids = [f"device-{i:06d}" for i in range(self.registered)]
         self.stack.import_devices(self.client, ids)

@@ -151,7 +151,7 @@ def submit(installation, tenant, registered, count, rounds, progress):
 
 # --- export ---
 
-def _measured(name, count, rounds, one):
+def measured(name, count, rounds, one):
     """Medians over `rounds` of one() → (rows, seconds, µs by component)."""
     rates, costs = [], []
     for n in range(rounds + 1):
@@ -194,7 +194,7 @@ def _export_stream(installation, raw, batch):
     return sum(len(pb.ExportCommandsResponse.FromString(m).commands) for m in messages), seconds, used
 
 
-def _export_cli(installation, tenant, batch, *flags):
+def export_cli(installation, tenant, batch, *flags):
     meter = installation.meter()
     run = Run(installation, tenant, "batch", "commands", str(batch), *flags)
     heading = 0 if "json" in flags else 1
@@ -212,13 +212,13 @@ def export(installation, tenant, registered, count, rounds, progress):
     worker.stop()
     out = {}
     progress(f"listing {count:,} commands page by page")
-    out.update(_measured("list", count, rounds, lambda: _list_pages(installation, raw, batch)))
+    out.update(measured("list", count, rounds, lambda: _list_pages(installation, raw, batch)))
     progress(f"exporting {count:,} commands as a stream")
-    out.update(_measured("export", count, rounds, lambda: _export_stream(installation, raw, batch)))
+    out.update(measured("export", count, rounds, lambda: _export_stream(installation, raw, batch)))
     for form in ("table", "csv", "json"):
         progress(f"exporting {count:,} commands with the command line: {form}")
-        out.update(_measured(f"export_{form}", count, rounds,
-                             lambda form=form: _export_cli(installation, tenant, batch, "--format", form)))
+        out.update(measured(f"export_{form}", count, rounds,
+                             lambda form=form: export_cli(installation, tenant, batch, "--format", form)))
     return out
 
 
