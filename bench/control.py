@@ -12,13 +12,14 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from measure import answers, filters, report, stopping, valued  # noqa: E402
+from measure import answers, filters, lanes, report, stopping, valued  # noqa: E402
 from measure.installation import Installation  # noqa: E402
 from measure.progress import Progress  # noqa: E402
 
 # name: (function of (field, progress) that gives figures, its rows of the table)
 PARTS = {"stop": (stopping.measure, stopping.TABLE), "values": (valued.measure, valued.TABLE),
-         "answers": (answers.measure, answers.TABLE), "filter": (filters.measure, filters.TABLE)}
+         "answers": (answers.measure, answers.TABLE), "filter": (filters.measure, filters.TABLE),
+         "urgent": (lanes.measure_urgent, lanes.TABLE[:1]), "fair": (lanes.measure_fair, lanes.TABLE[1:])}
 
 
 def arguments():

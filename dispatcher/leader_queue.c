@@ -3,32 +3,35 @@
 
 #include <stdlib.h>
 
+/* A tenant with batches in one class. */
 struct queue_tenant {
-    struct list link;
+    struct turn turn;
     struct list batches; /* of open_batch.queue, by number */
-    uint32_t tenant;
-    int64_t budget; /* commands left of this turn */
-    size_t count;   /* of `batches` */
+    size_t count;        /* of `batches` */
 };
 
 void queue_init(struct route_queue *q)
 {
     *q = (struct route_queue){0};
     for (int i = 0; i < QUEUE_CLASSES; i++)
-        list_init(&q->classes[i]);
+        turns_init(&q->classes[i], QUEUE_TURN);
 }
 
 static void tenant_free(struct queue_tenant *t)
 {
-    list_remove(&t->link);
+    turns_leave(&t->turn);
     free(t);
+}
+
+static struct queue_tenant *tenant_of(struct turn *turn)
+{
+    return turn ? container_of(turn, struct queue_tenant, turn) : NULL;
 }
 
 void queue_free(struct route_queue *q)
 {
     for (int i = 0; i < QUEUE_CLASSES; i++)
-        list_for_each (l, tmp, &q->classes[i]) {
-            struct queue_tenant *t = container_of(l, struct queue_tenant, link);
+        for (struct queue_tenant *t; (t = tenant_of(turns_first(&q->classes[i])));) {
             while (list_pop(&t->batches))
                 ;
             tenant_free(t);
@@ -36,35 +39,23 @@ void queue_free(struct route_queue *q)
     queue_init(q);
 }
 
-static struct list *class_of(struct route_queue *q, const struct open_batch *batch)
+static unsigned class_of(const struct open_batch *batch)
 {
-    return &q->classes[batch->priority < 1               ? 0
-                       : batch->priority > QUEUE_CLASSES ? QUEUE_CLASSES - 1
-                                                         : batch->priority - 1];
-}
-
-static struct queue_tenant *find_tenant(struct list *class, uint32_t tenant)
-{
-    for (struct list *l = class->next; l != class; l = l->next)
-        if (container_of(l, struct queue_tenant, link)->tenant == tenant)
-            return container_of(l, struct queue_tenant, link);
-    return NULL;
+    return batch->priority < 1 ? 0 : batch->priority > QUEUE_CLASSES ? QUEUE_CLASSES - 1 : batch->priority - 1u;
 }
 
 void queue_add(struct route_queue *q, struct open_batch *batch)
 {
     if (!list_empty(&batch->queue))
         return;
-    struct list *class = class_of(q, batch);
-    struct queue_tenant *t = find_tenant(class, batch->tenant);
+    struct turns *class = &q->classes[class_of(batch)];
+    struct queue_tenant *t = tenant_of(turns_find(class, batch->tenant));
     if (!t) {
         t = calloc(1, sizeof *t);
         if (!t)
             abort(); /* a fresh process does better than one that has forgotten a batch */
-        t->tenant = batch->tenant;
-        t->budget = QUEUE_TURN;
         list_init(&t->batches);
-        list_append(class, &t->link);
+        turns_join(class, &t->turn, batch->tenant);
         owned(t);
     }
     struct list *at = &t->batches;
@@ -83,9 +74,14 @@ void queue_remove(struct route_queue *q, struct open_batch *batch)
     list_remove(&batch->queue);
     q->batches--;
     q->specless -= !batch->spec;
-    struct queue_tenant *t = find_tenant(class_of(q, batch), batch->tenant);
+    struct queue_tenant *t = tenant_of(turns_find(&q->classes[class_of(batch)], batch->tenant));
     if (t && --t->count == 0)
         tenant_free(t);
+}
+
+bool queue_has(const struct route_queue *q, unsigned class)
+{
+    return turns_first(&q->classes[class]) != NULL;
 }
 
 size_t queue_heaviest(const struct route_queue *q, struct queue_heavy *out, size_t max)
@@ -93,12 +89,12 @@ size_t queue_heaviest(const struct route_queue *q, struct queue_heavy *out, size
     size_t parties = 0, n = 0;
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < QUEUE_CLASSES; i++)
-            for (const struct list *l = q->classes[i].next; l != &q->classes[i]; l = l->next) {
-                const struct queue_tenant *t = container_of(l, struct queue_tenant, link);
+            for (struct turn *l = turns_first(&q->classes[i]); l; l = turns_after(&q->classes[i], l)) {
+                const struct queue_tenant *t = tenant_of(l);
                 if (pass == 0)
                     parties++;
                 else if (t->count * parties >= q->batches && n < max)
-                    out[n++] = (struct queue_heavy){t->tenant, (uint8_t)i};
+                    out[n++] = (struct queue_heavy){l->key, (uint8_t)i};
             }
     return n;
 }
@@ -110,52 +106,46 @@ void queue_set_spec(struct route_queue *q, struct open_batch *batch, bool spec)
     batch->spec = spec;
 }
 
-/* Takes the block off the tenant's turn. */
-static void charge(struct list *class, struct queue_tenant *t, unsigned commands)
+/* The batch's next block with open commands, or NULL; those in front of it without any are passed over. */
+static struct open_block *next_block(struct open_batch *batch)
 {
-    t->budget -= commands;
-    if (t->budget > 0)
-        return;
-    t->budget += QUEUE_TURN;
-    list_remove(&t->link);
-    list_append(class, &t->link);
-}
-
-/* The tenant's first open block, or NULL with its batch in *finished when that has none. */
-static struct open_block *pick_block(struct open_batch *batch)
-{
-    while (batch->route_next < batch->block_count) {
-        struct open_block *b = &batch->blocks[batch->route_next++];
+    for (; batch->route_next < batch->block_count; batch->route_next++) {
+        struct open_block *b = &batch->blocks[batch->route_next];
         if (b->remaining && (!batch->partial || b->again))
             return b;
     }
     return NULL;
 }
 
-/* The first tenant whose front batch can be routed. */
-static struct queue_tenant *next_tenant(const struct route_queue *q, struct list *class)
+static struct open_batch *first_batch(const struct turn *turn)
 {
-    for (struct list *l = class->next; l != class; l = l->next) {
-        struct queue_tenant *t = container_of(l, struct queue_tenant, link);
-        if (q->waits && q->waits(q->waits_arg, t->tenant))
-            continue;
-        if (container_of(t->batches.next, struct open_batch, queue)->spec)
-            return t;
-    }
-    return NULL;
+    return container_of(container_of(turn, struct queue_tenant, turn)->batches.next, struct open_batch, queue);
 }
 
-struct open_block *queue_pick(struct route_queue *q, unsigned classes, struct open_batch **finished)
+/* Its first batch can be routed. */
+static bool can_route(const void *arg, const struct turn *turn)
+{
+    const struct route_queue *q = arg;
+    struct open_batch *batch = first_batch(turn);
+    if (!batch->spec || (q->waits && q->waits(q->arg, turn->key)))
+        return false;
+    struct open_block *b = next_block(batch);
+    return !b || !q->fits || q->fits(q->arg, b);
+}
+
+struct open_block *queue_pick(struct route_queue *q, struct open_batch **finished)
 {
     *finished = NULL;
     for (int i = 0; i < QUEUE_CLASSES; i++) {
-        struct queue_tenant *t = classes >> i & 1 ? next_tenant(q, &q->classes[i]) : NULL;
-        if (!t)
+        struct turn *turn = turns_next(&q->classes[i], can_route, q);
+        if (!turn)
             continue;
-        struct open_batch *batch = container_of(t->batches.next, struct open_batch, queue);
-        struct open_block *b = pick_block(batch);
-        if (b)
-            charge(&q->classes[i], t, b->remaining);
+        struct open_batch *batch = first_batch(turn);
+        struct open_block *b = next_block(batch);
+        if (b) {
+            batch->route_next++;
+            turns_spend(&q->classes[i], turn, b->remaining + QUEUE_BLOCK_COST);
+        }
         if (batch->route_next == batch->block_count)
             queue_remove(q, batch);
         if (!b)
@@ -165,16 +155,14 @@ struct open_block *queue_pick(struct route_queue *q, unsigned classes, struct op
     return NULL;
 }
 
-size_t queue_specless(struct route_queue *q, unsigned classes, struct open_batch **out, size_t max, size_t bytes)
+size_t queue_specless(struct route_queue *q, struct open_batch **out, size_t max, size_t bytes)
 {
     size_t n = 0;
-    for (int i = 0; i < QUEUE_CLASSES; i++) {
-        if (!(classes >> i & 1))
-            continue;
-        list_for_each (l, tmp, &q->classes[i]) {
-            struct queue_tenant *t = container_of(l, struct queue_tenant, link);
+    for (int i = 0; i < QUEUE_CLASSES; i++)
+        for (struct turn *l = turns_first(&q->classes[i]); l; l = turns_after(&q->classes[i], l)) {
+            struct queue_tenant *t = tenant_of(l);
             size_t of_tenant = 0;
-            list_for_each (m, tmp2, &t->batches) {
+            list_for_each (m, tmp, &t->batches) {
                 if (of_tenant == (max + 3) / 4)
                     break;
                 struct open_batch *batch = container_of(m, struct open_batch, queue);
@@ -187,6 +175,5 @@ size_t queue_specless(struct route_queue *q, unsigned classes, struct open_batch
                 of_tenant++;
             }
         }
-    }
     return n;
 }

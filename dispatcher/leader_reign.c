@@ -116,7 +116,8 @@ struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, 
     fold_init(&r->log);
     queue_init(&r->queue);
     r->queue.waits = tenant_waits;
-    r->queue.waits_arg = r;
+    r->queue.fits = router_fits;
+    r->queue.arg = r;
     list_init(&r->handed);
     list_init(&r->clearing);
     list_init(&r->closing);

@@ -22,6 +22,9 @@ struct open_ref {
     uint32_t entries;
 };
 
+/* Of a block that is to be routed, whether it was asked who has its devices. */
+enum open_look { OPEN_NOT_LOOKED, OPEN_LOOKING, OPEN_LOOKED };
+
 struct open_block {
     struct list link; /* one of fold.h's lists, or alone */
     struct open_batch *batch;
@@ -32,6 +35,7 @@ struct open_block {
     bool due;                         /* stands in the list of those to fold now */
     bool again;                       /* to be routed although it was: more of it may be sent */
     bool settled;                     /* complete, stored and counted */
+    uint8_t look;                     /* enum open_look */
     int64_t changed_ms;               /* last change, and */
     int64_t dirty_ms;                 /* first one since the last fold */
     const uint8_t *targets;           /* span / 8 bytes */

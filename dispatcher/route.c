@@ -4,6 +4,7 @@
 
 #include "dispatcher/control.h"
 #include "dispatcher/leader_fold.h"
+#include "dispatcher/leader_room.h"
 #include "dispatcher/leader_spec.h"
 #include "dispatcher/leader_values.h"
 #include "dispatcher/rebuild.h"
@@ -19,11 +20,12 @@ struct router {
     struct reign *reign;
     unsigned under_way;
     bool specs_under_way;
-    bool backoff;                    /* a move failed: the rest waits for the next tick */
-    int64_t paused_us[LIVE_CLASSES]; /* the class waits until then */
-    struct list outboxes;            /* being collected */
-    struct list unpushed;            /* whose push failed */
-    ev_timer flush;
+    bool backoff;         /* a move failed: the rest waits for the next tick */
+    struct room room;     /* in the inboxes */
+    unsigned looks;       /* at full ones, under way */
+    struct list outboxes; /* being collected */
+    struct list unpushed; /* whose push failed */
+    ev_timer flush, look;
 };
 
 /* What is collected for one inbox, then on its way there. */
@@ -32,6 +34,7 @@ struct outbox {
     struct reign *reign;
     uint16_t worker;
     enum live_class class;
+    uint32_t commands;
     struct buf items;
     struct buf batches; /* struct open_batch *, each busy once */
 };
@@ -51,6 +54,7 @@ static void outbox_free(struct outbox *o)
 }
 
 static void flush_timer(struct ev_loop *loop, ev_timer *t, int events);
+static void look_timer(struct ev_loop *loop, ev_timer *t, int events);
 
 struct router *router_new(struct reign *r)
 {
@@ -61,6 +65,9 @@ struct router *router_new(struct reign *r)
     list_init(&router->outboxes);
     list_init(&router->unpushed);
     ev_timer_init(&router->flush, flush_timer, ROUTE_ENTRY_MS / 1000., 0);
+    ev_timer_init(&router->look, look_timer, ROUTE_LOOK_MS / 1000., 0);
+    if (!room_init(&router->room))
+        router_free(&router);
     return router;
 }
 
@@ -70,6 +77,8 @@ void router_free(struct router **router)
     if (!x)
         return;
     ev_timer_stop(x->reign->loop, &x->flush);
+    ev_timer_stop(x->reign->loop, &x->look);
+    room_free(&x->room);
     struct list *lists[] = {&x->outboxes, &x->unpushed};
     for (int i = 0; i < 2; i++)
         list_for_each (l, tmp, lists[i]) {
@@ -164,13 +173,13 @@ static void pushed(void *arg, enum err err, int64_t waiting)
         outbox_free(o);
         return;
     }
+    room_landed(&r->router->room, o->worker, o->class);
     if (err) {
         list_append(&r->router->unpushed, &o->link);
         return;
     }
     r->figures->inbox_entries++;
-    if (waiting > ROUTE_INBOX_MAX)
-        r->router->paused_us[o->class] = clock_mono_us() + ROUTE_PAUSE_MS * 1000;
+    room_told(&r->router->room, o->worker, o->class, (uint64_t)waiting, clock_mono_us());
     struct open_batch **batches = (struct open_batch **)(void *)buf_head(&o->batches);
     for (size_t i = 0, n = buf_len(&o->batches) / sizeof *batches; i < n; i++)
         step_end(r, batches[i]);
@@ -182,6 +191,7 @@ static void push(struct reign *r, struct outbox *o)
 {
     list_remove(&o->link);
     o->reign = reign_hold(r);
+    room_pushed(&r->router->room, o->worker, o->class, o->commands, clock_mono_us());
     live_inbox_push(r->live, o->worker, o->class, buf_slice(&o->items), pushed, o);
 }
 
@@ -190,6 +200,16 @@ static void push_all(struct reign *r)
     ev_timer_stop(r->loop, &r->router->flush);
     list_for_each (l, tmp, &r->router->outboxes)
         push(r, container_of(l, struct outbox, link));
+}
+
+/* What is urgent need not wait for more of its kind when there is none. */
+static void push_urgent(struct reign *r)
+{
+    if (queue_has(&r->queue, LIVE_URGENT))
+        return;
+    list_for_each (l, tmp, &r->router->outboxes)
+        if (container_of(l, struct outbox, link)->class == LIVE_URGENT)
+            push(r, container_of(l, struct outbox, link));
 }
 
 static void flush_timer(struct ev_loop *loop, ev_timer *t, int events)
@@ -242,13 +262,120 @@ static void collect(struct reign *r, const struct route_move *m, const struct li
     }
     if (o->items.failed || o->batches.failed)
         abort();
-    r->figures->routed_commands += bitmap_count(&slots);
-    if (buf_len(&o->items) >= ROUTE_ENTRY_BYTES)
+    unsigned commands = bitmap_count(&slots);
+    r->figures->routed_commands += commands;
+    o->commands += commands;
+    if (buf_len(&o->items) >= ROUTE_ENTRY_BYTES || o->commands >= ROUTE_ENTRY_COMMANDS)
         push(r, o);
     else if (!ev_is_active(&router->flush)) {
         ev_timer_set(&router->flush, ROUTE_ENTRY_MS / 1000., 0);
         ev_timer_start(r->loop, &router->flush);
     }
+}
+
+/* --- room in the inboxes ---------------------------------------------------------------------------------------- */
+
+struct look {
+    struct reign *reign;
+    uint16_t worker;
+    uint8_t class;
+};
+
+static void plan_look(struct reign *r)
+{
+    struct router *router = r->router;
+    if (router->looks || list_empty(&router->room.full) || ev_is_active(&router->look))
+        return;
+    ev_timer_set(&router->look, ROUTE_LOOK_MS / 1000., 0);
+    ev_timer_start(r->loop, &router->look);
+}
+
+static void looked(void *arg, enum err err, int64_t entries)
+{
+    struct look look = *(struct look *)arg;
+    struct reign *r = look.reign;
+    free(arg);
+    if (!reign_back(r))
+        return;
+    if (!err)
+        room_told(&r->router->room, look.worker, look.class, (uint64_t)entries, clock_mono_us());
+    if (--r->router->looks)
+        return;
+    if (room_recheck(&r->router->room, clock_mono_us()))
+        router_pump(r);
+    plan_look(r);
+}
+
+static void look_timer(struct ev_loop *loop, ev_timer *t, int events)
+{
+    struct router *router = container_of(t, struct router, look);
+    (void)loop, (void)events;
+    router->looks++; /* none is the last before all are sent */
+    list_for_each (l, tmp, &router->room.full) {
+        const struct room_inbox *box = container_of(l, struct room_inbox, link);
+        struct look *look = malloc(sizeof *look);
+        if (!look)
+            abort();
+        *look = (struct look){reign_hold(router->reign), box->worker, box->class};
+        router->looks++;
+        live_inbox_length(router->reign->live, box->worker, (enum live_class)box->class, looked, look);
+    }
+    router->looks--;
+    plan_look(router->reign);
+}
+
+static void looked_up(void *arg, enum err err)
+{
+    struct route_move m = *(struct route_move *)arg;
+    (void)err;
+    free(arg);
+    if (!reign_back(m.reign))
+        return;
+    m.block->look = err ? OPEN_NOT_LOOKED : OPEN_LOOKED;
+    reign_idle(m.reign, m.block->batch);
+    router_pump(m.reign);
+}
+
+/* Asks who has its devices now. */
+static void look_up(struct reign *r, struct open_block *b)
+{
+    struct route_move *m = malloc(sizeof *m);
+    if (!m)
+        abort();
+    *m = (struct route_move){.reign = reign_hold(r), .block = b};
+    b->look = OPEN_LOOKING;
+    reign_busy(b->batch);
+    live_learn(r->live, b->batch->tenant, b->block, looked_up, m);
+}
+
+/* While no inbox is full nobody need know. */
+bool router_fits(void *reign, struct open_block *b)
+{
+    struct reign *r = reign;
+    struct room *room = &r->router->room;
+    int64_t now_us = clock_mono_us();
+    if (!room_any_full(room, batch_class(b->batch), now_us))
+        return true;
+    if (b->look == OPEN_NOT_LOOKED)
+        look_up(r, b);
+    if (b->look != OPEN_LOOKED)
+        return false;
+    const uint8_t *seen = live_presence_seen(r->live, b->batch->tenant, b->block);
+    uint16_t last = 0;
+    for (unsigned slot = b->first; seen && slot < (unsigned)b->first + b->span; slot++) {
+        uint16_t worker = load_u16le(seen + 2 * (size_t)slot);
+        if (worker == last || !worker)
+            continue;
+        last = worker;
+        if (room_is_full(room, worker, batch_class(b->batch), now_us))
+            return false;
+    }
+    return true;
+}
+
+void router_forget_worker(struct reign *r, uint16_t worker)
+{
+    room_forget(&r->router->room, worker);
 }
 
 void router_push_cancel(struct reign *r, uint64_t batch, uint16_t worker, live_int_fn *done, void *arg)
@@ -274,6 +401,8 @@ static void routed(void *arg, enum err err, const struct live_routed *routes, si
         fail_batch(r, m.block->batch);
     for (size_t i = 0; !err && i < count; i++)
         collect(r, &m, &routes[i]);
+    if (batch_class(m.block->batch) == LIVE_URGENT)
+        push_urgent(r);
     r->figures->routed_blocks++;
     step_end(r, m.block->batch);
     router_pump(r);
@@ -295,6 +424,7 @@ static void route_block(struct reign *r, struct open_block *b)
     }
     b->again = false;
     b->batch->touched = true;
+    b->look = OPEN_NOT_LOOKED;
     r->router->under_way++;
     step_begin(b->batch);
     live_route(r->live, block_place(b), ((uint64_t)b->batch->priority << 48) + b->batch->id, buf_slice(&states), routed,
@@ -365,22 +495,12 @@ static void specs_sent(struct reign *r, struct open_batch *const *batches, size_
     router_pump(r);
 }
 
-static unsigned open_classes(const struct router *router)
-{
-    unsigned classes = 0;
-    int64_t now = clock_mono_us();
-    for (unsigned i = 0; i < LIVE_CLASSES; i++)
-        if (router->paused_us[i] <= now)
-            classes |= 1u << i;
-    return classes;
-}
-
-static void read_specs(struct reign *r, unsigned classes)
+static void read_specs(struct reign *r)
 {
     struct open_batch *batches[SPECS_BATCHES];
     if (r->router->specs_under_way || !r->queue.specless)
         return;
-    size_t n = queue_specless(&r->queue, classes, batches, SPECS_BATCHES, SPECS_BYTES);
+    size_t n = queue_specless(&r->queue, batches, SPECS_BATCHES, SPECS_BYTES);
     if (!n)
         return;
     r->router->specs_under_way = true;
@@ -393,10 +513,9 @@ void router_pump(struct reign *r)
     if (!r->loaded || !live_up(r->live) || !(r->live_ready || r->rebuilding) || router->backoff ||
         !list_empty(&router->unpushed))
         return;
-    unsigned classes = open_classes(router);
     while (router->under_way < ROUTE_MOVES) {
         struct open_batch *finished;
-        struct open_block *b = queue_pick(&r->queue, classes, &finished);
+        struct open_block *b = queue_pick(&r->queue, &finished);
         if (b)
             route_block(r, b);
         else if (finished) {
@@ -405,7 +524,8 @@ void router_pump(struct reign *r)
         } else
             break;
     }
-    read_specs(r, classes);
+    plan_look(r);
+    read_specs(r);
 }
 
 void router_tick(struct reign *r)

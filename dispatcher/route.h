@@ -9,11 +9,11 @@
 
 #include "dispatcher/leader_reign.h"
 
-#define ROUTE_MOVES       64    /* blocks under way: hides the round trip, keeps an urgent batch's wait below 20 ms */
-#define ROUTE_ENTRY_BYTES 65536 /* an inbox entry is pushed when it has so many, */
-#define ROUTE_ENTRY_MS    3     /* or is so old */
-#define ROUTE_INBOX_MAX   32    /* entries waiting in an inbox; beyond, its class waits */
-#define ROUTE_PAUSE_MS    50    /* for so long */
+#define ROUTE_MOVES          64 /* blocks under way: hides the round trip, keeps an urgent batch's wait below 20 ms */
+#define ROUTE_ENTRY_BYTES    65536 /* an inbox entry is pushed when it has so many, */
+#define ROUTE_ENTRY_COMMANDS 8192  /* or so many commands, */
+#define ROUTE_ENTRY_MS       3     /* or is so old; what is urgent does not wait for others */
+#define ROUTE_LOOK_MS        2     /* how often it is asked whether an inbox that was full has room again */
 
 struct router *router_new(struct reign *r);
 void router_free(struct router **router);
@@ -29,6 +29,11 @@ void router_remove(struct reign *r, struct open_batch *batch);
 /* Goes on as far as it may. _tick: also with what failed. */
 void router_pump(struct reign *r);
 void router_tick(struct reign *r);
+
+/* Whether the inboxes have room for the block's devices: the queue's `fits`. `reign` is a struct reign. */
+bool router_fits(void *reign, struct open_block *b);
+/* The worker is gone, and its inboxes with it. */
+void router_forget_worker(struct reign *r, uint16_t worker);
 
 /* Pushes CANCEL of the batch to the urgent inbox of a worker; `done` as live_inbox_push. */
 void router_push_cancel(struct reign *r, uint64_t batch, uint16_t worker, live_int_fn *done, void *arg);

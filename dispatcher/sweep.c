@@ -5,6 +5,7 @@
 
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
+#include "dispatcher/route.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/base/owned.h"
@@ -107,8 +108,10 @@ static void reap_pump(struct reign *r)
         return;
     if (s->failed)
         s->reaping = false; /* begun again by the next sweep */
-    else
+    else {
+        router_forget_worker(r, s->worker);
         live_worker_forget(r->live, s->worker, forgotten, reign_hold(r));
+    }
 }
 
 static void got_tenants(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,

@@ -26,8 +26,9 @@
 /* Redis may not know yet that a connection is lost, and gives to the take that waits there what comes next: after so
  * long no take waits there any more, and what was given away is asked for. */
 #define GIVEN_AWAY_S (2 * TAKE_WAIT_MS / 1000.0)
-/* Commands taken that wait for their turn: while there are more only urgent ones are taken. */
-#define AHEAD 8192
+/* Commands taken that wait for their turn: while there are more only urgent ones are taken. So many because tenants
+ * take turns here, not in the inbox; the leader puts little into that while it is not taken. */
+#define AHEAD 65536
 
 struct inbox {
     struct worker *worker;

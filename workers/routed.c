@@ -6,9 +6,11 @@
 #include "lib/base/clock.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
+#include "lib/base/turns.h"
 #include "workers/acks.h"
 #include "workers/batch_cache.h"
 #include "workers/gates.h"
+#include "workers/lately.h"
 #include "workers/lease.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
@@ -17,9 +19,12 @@
 #include "workers/worker.h"
 
 /* Unanswered commands of the last moment with which urgent ones, and others, wait: so many are enough to keep a core
- * busy. The urgent ones have room of their own behind the others. */
+ * busy. The urgent ones have room of their own behind the others, and so have, of these, tenants that were given little
+ * lately: they need not wait until what a large one has sent is answered. */
 #define WINDOW_URGENT 2048
+#define WINDOW_LITTLE 1536
 #define WINDOW_OTHERS 1024
+#define LITTLE        64 /* commands given within the time that the window looks at */
 /* Devices that do not answer at once are sent to as the window forgets those before. */
 #define LOOK_AGAIN_S 0.01
 /* Commands given in one turn of the loop, as many as streams send in one: more would wait there, unanswered and
@@ -27,15 +32,23 @@
 #define GIVEN_PER_TURN 64
 #define ANSWERED_MANY  256
 
+/* What waits of one tenant. */
+struct lane {
+    struct turn turn;
+    struct list parts; /* in the order in which they came: what came behind one whose batch or values are not known yet
+                          waits, too */
+};
+
 /* Commands of one batch for devices of one block. */
 struct part {
-    struct list entry;
+    struct list entry; /* of its lane, or alone */
+    struct lane *lane; /* NULL: out of it */
     struct routed *routed;
     struct batch *batch;       /* referenced, once it is known */
     struct value_part *values; /* owned: of a batch that has some, once they are known */
+    bool known;                /* all that is needed to give it is */
     uint32_t tenant, block;
     uint64_t hold;   /* number under which it was released; 0: it never was held */
-    uint64_t order;  /* in which they came */
     uint32_t take;   /* a session that was attached after it has got the command by that, or will */
     uint16_t number; /* of the worker, to which they were routed */
     uint16_t count;  /* that are not given yet */
@@ -47,10 +60,9 @@ struct part {
 
 struct routed {
     struct worker *worker;
-    struct list waiting[LIVE_CLASSES]; /* struct part, the first one first */
-    struct list unknown[LIVE_CLASSES]; /* whose batch is being looked up: what came after them waits for that, too */
-    uint64_t orders;
-    uint64_t commands; /* that wait */
+    struct turns lanes[LIVE_CLASSES]; /* by tenant */
+    struct lately lately;             /* what tenants were given */
+    uint64_t commands;                /* that wait */
     struct ev_timer turn;
     bool soon;         /* `turn` comes with the loop's next one */
     unsigned given;    /* since the last `turn` */
@@ -69,12 +81,50 @@ static void record(struct worker *w, const struct part *p, uint64_t batch, enum 
                                         .attempts = (uint8_t)attempts});
 }
 
+static void take_out(struct part *p)
+{
+    struct lane *lane = p->lane;
+    if (!lane)
+        return;
+    list_remove(&p->entry);
+    p->lane = NULL;
+    p->routed->commands -= p->count;
+    if (!list_empty(&lane->parts))
+        return;
+    turns_leave(&lane->turn);
+    free(lane);
+}
+
 static void part_free(struct part *p)
 {
+    take_out(p);
     value_part_free(&p->values);
     if (p->batch)
         batch_unref(p->routed->worker->batches, p->batch);
     free(p);
+}
+
+static void no_memory(void)
+{
+    log_error("out_of_memory", "where=routed");
+    abort();
+}
+
+/* Behind everything of its tenant. */
+static void put_in(struct part *p)
+{
+    struct turns *lanes = &p->routed->lanes[p->class];
+    struct turn *turn = turns_find(lanes, p->tenant);
+    struct lane *lane = turn ? container_of(turn, struct lane, turn) : calloc(1, sizeof *lane);
+    if (!lane)
+        no_memory();
+    if (!turn) {
+        list_init(&lane->parts);
+        turns_join(lanes, &lane->turn, p->tenant);
+    }
+    p->lane = lane;
+    list_append(&lane->parts, &p->entry);
+    p->routed->commands += p->count;
 }
 
 /* --- to the sessions ---------------------------------------------------------------------------------------------- */
@@ -106,6 +156,7 @@ static bool give(struct part *p, unsigned most)
     unsigned slot = bitmap_next(&p->slots, p->next);
     for (; slot < BLOCK_SLOTS && most > 0; slot = bitmap_next(&p->slots, slot + 1), most--) {
         p->count--;
+        p->routed->commands--;
         if (offer(p, slot))
             continue;
         bitmap_set(&p->gone, slot);
@@ -119,17 +170,35 @@ static bool give(struct part *p, unsigned most)
     return true;
 }
 
-static struct part *next_part(struct routed *routed, uint32_t unanswered)
+static struct part *first_part(const struct turn *turn)
 {
+    return container_of(container_of(turn, struct lane, turn)->parts.next, struct part, entry);
+}
+
+static bool can_give(const void *arg, const struct turn *turn)
+{
+    (void)arg;
+    return first_part(turn)->known;
+}
+
+static bool can_give_little(const void *arg, const struct turn *turn)
+{
+    return can_give(arg, turn) && lately_count(arg, turn->key) < LITTLE;
+}
+
+/* Whose turn it is. */
+static struct turn *next_turn(struct routed *routed, int64_t now_us)
+{
+    uint32_t unanswered = window_count(&routed->worker->window, now_us);
+    lately_turn(&routed->lately, now_us);
     for (unsigned class = 0; class < LIVE_CLASSES; class ++) {
-        if (unanswered >= (class == LIVE_URGENT ? WINDOW_URGENT : WINDOW_OTHERS))
-            continue;
-        if (list_empty(&routed->waiting[class]))
-            continue;
-        struct part *p = container_of(routed->waiting[class].next, struct part, entry);
-        if (list_empty(&routed->unknown[class]) ||
-            p->order < container_of(routed->unknown[class].next, struct part, entry)->order)
-            return p;
+        struct turn *turn = NULL;
+        if (unanswered < (class == LIVE_URGENT ? WINDOW_URGENT : WINDOW_OTHERS))
+            turn = turns_next(&routed->lanes[class], can_give, NULL);
+        else if (class != LIVE_URGENT && unanswered < WINDOW_LITTLE)
+            turn = turns_next(&routed->lanes[class], can_give_little, &routed->lately);
+        if (turn)
+            return turn;
     }
     return NULL;
 }
@@ -144,17 +213,17 @@ static void plan_turn(struct routed *routed, bool soon)
 
 static void give_some(struct routed *routed)
 {
-    struct worker *w = routed->worker;
-    struct part *p;
-    while (routed->given < GIVEN_PER_TURN && (p = next_part(routed, window_count(&w->window, clock_mono_us())))) {
+    struct turn *turn;
+    while (routed->given < GIVEN_PER_TURN && (turn = next_turn(routed, clock_mono_us()))) {
+        struct part *p = first_part(turn);
         unsigned before = p->count;
         bool all = give(p, GIVEN_PER_TURN - routed->given);
-        routed->commands -= before - p->count;
-        routed->given += before - p->count;
-        if (!all)
-            break;
-        list_remove(&p->entry);
-        part_free(p);
+        unsigned given = before - p->count;
+        routed->given += given;
+        lately_add(&routed->lately, p->tenant, given);
+        turns_spend(&routed->lanes[p->class], turn, given);
+        if (all)
+            part_free(p);
     }
     if (routed->commands || routed->given)
         plan_turn(routed, routed->soon || routed->given >= GIVEN_PER_TURN);
@@ -215,42 +284,27 @@ static void forget_part(struct part *p)
     part_free(p);
 }
 
-/* Where it came in. */
-static void wait_in_order(struct routed *routed, struct part *p)
+/* What becomes of it now that its batch is known, or over. Of a canceled one a session may have it: see routed_cancel.
+ */
+static void settle(struct part *p)
 {
-    struct list *at = &routed->waiting[p->class];
-    while (at->prev != &routed->waiting[p->class] && container_of(at->prev, struct part, entry)->order > p->order)
-        at = at->prev;
-    list_insert(at, &p->entry);
-    routed->commands += p->count;
+    struct worker *w = p->routed->worker;
+    if (!p->batch || p->number != lease_number(w->lease)) {
+        part_free(p);
+    } else if (p->batch->canceled || !may_go_on(p)) {
+        forget_part(p);
+    } else if (w->options.answer_self) {
+        answer(p);
+        part_free(p);
+    }
 }
 
 /* The batch, if it is not over, is known, and with it the values of its devices. */
 static void part_known(struct part *p)
 {
     struct routed *routed = p->routed;
-    struct batch *batch = p->batch;
-    list_remove(&p->entry);
-    if (p->number != lease_number(routed->worker->lease)) {
-        part_free(p);
-        give_some(routed);
-        return;
-    }
-    if (batch && !batch->canceled && !may_go_on(p)) {
-        forget_part(p);
-        give_some(routed);
-        return;
-    }
-    if (batch && !batch->canceled && !routed->worker->options.answer_self) {
-        wait_in_order(routed, p);
-        give_some(routed);
-        return;
-    }
-    if (batch && batch->canceled)
-        record(routed->worker, p, batch->id, EVENT_LOSE, 0); /* a session may have it: see routed_cancel */
-    else if (batch)
-        answer(p);
-    part_free(p);
+    p->known = true;
+    settle(p);
     give_some(routed);
 }
 
@@ -281,75 +335,89 @@ static void batch_known(void *arg, struct batch *batch, uint64_t a, uint64_t b)
 void routed_add(struct routed *routed, const struct inbox_item *item, enum live_class class, uint32_t take)
 {
     struct part *p = malloc(sizeof *p);
-    if (!p) {
-        log_error("out_of_memory", "where=routed");
-        abort();
-    }
+    if (!p)
+        no_memory();
     *p = (struct part){.routed = routed,
                        .tenant = item->tenant,
                        .block = item->block,
                        .hold = item->number,
                        .take = take,
                        .class = (uint8_t) class,
-                       .order = ++routed->orders,
                        .number = lease_number(routed->worker->lease)};
     memcpy(p->slots.bytes, item->slots, sizeof p->slots.bytes);
     p->count = (uint16_t)bitmap_count(&p->slots);
-    list_append(&routed->unknown[class], &p->entry);
+    put_in(p);
     batch_cache_get(routed->worker->batches, item->batch, batch_known, p, 0, 0);
 }
 
 /* Only handed back: a hint that was given a second time may be of a command that a session here has sent, or has the
  * answer to. What is handed back the leader ends, once all of that is recorded. */
-void routed_cancel(struct routed *routed, const struct batch *batch)
+static void go_back(struct part *p)
 {
-    for (unsigned class = 0; class < LIVE_CLASSES; class ++)
-        list_for_each (e, next, &routed->waiting[class]) {
-            struct part *p = container_of(e, struct part, entry);
-            if (p->batch != batch)
-                continue;
-            list_remove(&p->entry);
-            routed->commands -= p->count;
-            record(routed->worker, p, batch->id, EVENT_LOSE, 0);
-            hand_back(p);
-            part_free(p);
-        }
-}
-
-static void forget(struct part *p)
-{
-    list_remove(&p->entry);
-    p->routed->commands -= p->count;
     hand_back(p);
     forget_part(p);
 }
 
-void routed_forget(struct routed *routed, const struct batch *batch)
+/* Calls `each` for what waits and is known; it may free it. The rest sees when it is known how it stands then. */
+static void each_known(struct routed *routed, void (*each)(struct part *p, const void *arg), const void *arg)
 {
     for (unsigned class = 0; class < LIVE_CLASSES; class ++)
-        list_for_each (e, next, &routed->waiting[class]) {
-            struct part *p = container_of(e, struct part, entry);
-            if (p->batch == batch && !may_go_on(p))
-                forget(p);
+        for (struct turn *t = turns_first(&routed->lanes[class]), *after; t; t = after) {
+            struct lane *lane = container_of(t, struct lane, turn);
+            after = turns_after(&routed->lanes[class], t);
+            for (struct list *l = lane->parts.next, *next, *end = &lane->parts; l != end; l = next) {
+                struct part *p = container_of(l, struct part, entry);
+                next = l->next; /* the lane goes with its last part */
+                if (p->known)
+                    each(p, arg);
+            }
         }
+}
+
+static void cancel_part(struct part *p, const void *batch)
+{
+    if (p->batch == batch)
+        go_back(p);
+}
+
+void routed_cancel(struct routed *routed, const struct batch *batch)
+{
+    each_known(routed, cancel_part, batch);
+}
+
+static void hold_part(struct part *p, const void *batch)
+{
+    if (p->batch == batch && !may_go_on(p))
+        go_back(p);
+}
+
+void routed_forget(struct routed *routed, const struct batch *batch)
+{
+    each_known(routed, hold_part, batch);
+}
+
+static void close_part(struct part *p, const void *arg)
+{
+    (void)arg;
+    if (gates_closed(p->routed->worker->gates, p->tenant))
+        go_back(p);
 }
 
 void routed_forget_closed(struct routed *routed)
 {
-    for (unsigned class = 0; class < LIVE_CLASSES; class ++)
-        list_for_each (e, next, &routed->waiting[class]) {
-            struct part *p = container_of(e, struct part, entry);
-            if (gates_closed(routed->worker->gates, p->tenant))
-                forget(p);
-        }
+    each_known(routed, close_part, NULL);
 }
 
+static void clear_part(struct part *p, const void *arg)
+{
+    (void)arg;
+    part_free(p);
+}
+
+/* Those whose batch is still being looked up see then that they are too late. */
 void routed_clear(struct routed *routed)
 {
-    for (unsigned class = 0; class < LIVE_CLASSES; class ++)
-        for (struct list *e; (e = list_pop(&routed->waiting[class]));)
-            part_free(container_of(e, struct part, entry));
-    routed->commands = 0;
+    each_known(routed, clear_part, NULL);
     routed->given = 0;
     ev_timer_stop(routed->worker->loop, &routed->turn);
 }
@@ -367,10 +435,8 @@ struct routed *routed_new(struct worker *worker)
     if (!routed)
         return NULL;
     routed->worker = worker;
-    for (unsigned class = 0; class < LIVE_CLASSES; class ++) {
-        list_init(&routed->waiting[class]);
-        list_init(&routed->unknown[class]);
-    }
+    for (unsigned class = 0; class < LIVE_CLASSES; class ++)
+        turns_init(&routed->lanes[class], GIVEN_PER_TURN);
     ev_timer_init(&routed->turn, on_turn, 0, 0);
     routed->turn.data = routed;
     ev_timer_init(&routed->push, on_push, 0, 0);

@@ -62,6 +62,9 @@ typedef void live_route_fn(void *arg, enum err err, const struct live_routed *ro
 void live_route(struct live *live, struct live_place place, uint64_t rank, struct slice states, live_route_fn *done,
                 void *arg);
 
+/* Who holds the block's devices, as this process saw it last: 1,024 × u16, little endian, or NULL. Borrowed until the
+ * next call of live. */
+const uint8_t *live_presence_seen(struct live *live, uint32_t tenant, uint32_t block);
 /* Asks who holds the block's devices, for the caller's idea of it: the next live_route of it goes the fast way. */
 void live_learn(struct live *live, uint32_t tenant, uint32_t block, live_done_fn *done, void *arg);
 
@@ -163,6 +166,8 @@ void live_inbox_push(struct live *live, uint16_t worker, enum live_class class, 
                      void *arg);
 /* The same to all in `workers`, dead ones too. */
 void live_tell_workers(struct live *live, enum live_class class, struct slice items);
+/* `value` is the number of entries waiting there. */
+void live_inbox_length(struct live *live, uint16_t worker, enum live_class class, live_int_fn *done, void *arg);
 /* Takes up to `max` entries with one BLMPOP over the first `classes` inboxes (1: urgent only … 3: all), waiting up to
  * `wait_ms` (5,000 at most). No entries: count 0 and ERR_OK. One take at a time. The entries are gone from Redis:
  * hints, not truth. */

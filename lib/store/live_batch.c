@@ -206,6 +206,11 @@ void live_route(struct live *live, struct live_place place, uint64_t rank, struc
     buf_free(&believed);
 }
 
+const uint8_t *live_presence_seen(struct live *live, uint32_t tenant, uint32_t block)
+{
+    return live_belief_get(live, tenant, block);
+}
+
 static void reply_learn(void *arg, enum err err, const redisReply *reply)
 {
     struct request *r = arg;

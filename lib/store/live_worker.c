@@ -402,6 +402,16 @@ void live_tell_workers(struct live *live, enum live_class class, struct slice it
     live_send(live, &a, reply_tell, r);
 }
 
+void live_inbox_length(struct live *live, uint16_t worker, enum live_class class, live_int_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.integer = done;
+    args_raw(&a, "LLEN", 4);
+    args_inbox_key(&a, worker, class);
+    live_send(live, &a, reply_integer, r);
+}
+
 static enum live_class class_of_key(const redisReply *key)
 {
     struct slice name = reply_slice(key);

@@ -215,9 +215,6 @@ static void ask(struct live *live, unsigned move)
         live_get_spec(live, BATCH, on_bytes, NULL);
         break;
     case 17:
-        live_get_values(live, place, on_bytes, NULL);
-        break;
-    case 17:
         live_learn(live, TENANT, BLOCK, on_done, NULL);
         break;
     case 18:
@@ -229,8 +226,14 @@ static void ask(struct live *live, unsigned move)
     case 20:
         live_waiting(live, TENANT, BLOCK, 5, on_waiting, NULL);
         break;
-    default:
+    case 21:
         live_worker_there(live, 9, on_int, NULL);
+        break;
+    case 22:
+        live_get_values(live, place, on_bytes, NULL);
+        break;
+    default:
+        live_inbox_length(live, 9, LIVE_BULK, on_int, NULL);
         break;
     }
 }
@@ -238,7 +241,7 @@ static void ask(struct live *live, unsigned move)
 /* Eighteen of them have the lower bytes, so that inputs mean the same when there are more. */
 static unsigned move_of(uint8_t choice)
 {
-    return choice < 216 ? choice % 18 : 18 + choice % 4;
+    return choice < 216 ? choice % 18 : choice < 252 ? 18 + choice % 4 : 22 + choice % 2;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

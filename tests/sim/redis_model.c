@@ -378,6 +378,13 @@ static redisReply *command_rpush(struct redis_model *m, int argc, const struct s
     return reply_number((int64_t)v->count);
 }
 
+static redisReply *command_llen(struct redis_model *m, int argc, const struct slice *argv)
+{
+    const struct value *v = model_find(m, argv[1]);
+    (void)argc;
+    return reply_number(v ? (int64_t)v->count : 0);
+}
+
 /* BLMPOP timeout numkeys key … LEFT COUNT n, without the waiting. */
 static redisReply *command_blmpop(struct redis_model *m, int argc, const struct slice *argv)
 {
@@ -474,11 +481,12 @@ redisReply *redis_model_command(struct redis_model *m, int argc, const struct sl
     static const struct {
         const char *name;
         redisReply *(*fn)(struct redis_model *m, int argc, const struct slice *argv);
-    } commands[] = {{"GET", command_get},           {"SET", command_set},         {"DEL", command_del},
-                    {"SADD", command_sadd},         {"SREM", command_srem},       {"SISMEMBER", command_sismember},
-                    {"SMEMBERS", command_smembers}, {"RPUSH", command_rpush},     {"BLMPOP", command_blmpop},
-                    {"INFO", command_info},         {"PUBLISH", command_publish}, {"EXPIRE", command_expire},
-                    {"SCAN", command_scan},         {"HSET", command_hset},       {"HGETALL", command_hgetall}};
+    } commands[] = {{"GET", command_get},           {"SET", command_set},     {"DEL", command_del},
+                    {"SADD", command_sadd},         {"SREM", command_srem},   {"SISMEMBER", command_sismember},
+                    {"SMEMBERS", command_smembers}, {"RPUSH", command_rpush}, {"LLEN", command_llen},
+                    {"BLMPOP", command_blmpop},     {"INFO", command_info},   {"PUBLISH", command_publish},
+                    {"EXPIRE", command_expire},     {"SCAN", command_scan},   {"HSET", command_hset},
+                    {"HGETALL", command_hgetall}};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         if (is(argv[0], commands[i].name))
             return commands[i].fn(m, argc, argv);

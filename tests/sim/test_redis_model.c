@@ -378,6 +378,9 @@ static void make_command(struct check *c)
     case 11:
         putf(c, "HSET"), putf(c, "confirm:0"), put_worker(c), putf(c, "%u", below(c, 9));
         break;
+    case 13:
+        putf(c, "LLEN"), put_inbox(c);
+        break;
     default:
         putf(c, "HGETALL"), putf(c, "confirm:0");
         break;

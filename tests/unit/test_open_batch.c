@@ -1,4 +1,4 @@
-/* The leader's picture of open batches, and whose turn it is to be routed. */
+/* The leader's picture of open batches. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +7,6 @@
 
 #include <cmocka.h>
 
-#include "dispatcher/leader_queue.h"
 #include "dispatcher/open_batch.h"
 
 #define NOTHING ((struct slice){(const uint8_t *)"", 0})
@@ -178,92 +177,6 @@ static void strings_of_redis_join(void **unused)
     open_set_free(&set);
 }
 
-/* --- the queue --------------------------------------------------------------------------------------------------- */
-static uint64_t pick(struct route_queue *q, unsigned classes)
-{
-    struct open_batch *finished;
-    struct open_block *b = queue_pick(q, classes, &finished);
-    return b ? b->batch->id : 0;
-}
-
-static void urgent_goes_before_normal_before_bulk(void **unused)
-{
-    (void)unused;
-    struct open_set set;
-    struct route_queue q;
-    open_set_init(&set);
-    queue_init(&q);
-    for (int priority = 3; priority >= 1; priority--) {
-        struct open_batch *batch = add(&set, (uint64_t)priority, 1, priority, 2, 1024);
-        batch->spec = true;
-        queue_add(&q, batch);
-        queue_add(&q, batch);
-    }
-    uint64_t got[7];
-    for (int i = 0; i < 7; i++)
-        got[i] = pick(&q, i == 0 ? 4 : 7); /* urgent and normal wait in the first round */
-    uint64_t want[7] = {3, 1, 1, 2, 2, 3, 0};
-    assert_memory_equal(got, want, sizeof got);
-    assert_int_equal(q.batches, 0);
-    queue_free(&q);
-    open_set_free(&set);
-}
-
-static void tenants_take_turns_and_batches_keep_their_order(void **unused)
-{
-    (void)unused;
-    struct open_set set;
-    struct route_queue q;
-    open_set_init(&set);
-    queue_init(&q);
-    struct open_batch *big = add(&set, 1, 1, 2, 100, 1024), *late = add(&set, 3, 2, 2, 1, 8),
-                      *early = add(&set, 2, 2, 2, 1, 8);
-    big->spec = late->spec = early->spec = true;
-    queue_add(&q, big);
-    queue_add(&q, late);
-    queue_add(&q, early);
-    unsigned before = 0;
-    uint64_t id;
-    while ((id = pick(&q, 7)) == 1)
-        before++;
-    assert_int_equal(before, QUEUE_TURN / 1024);
-    assert_int_equal(id, 2);
-    assert_int_equal(pick(&q, 7), 3);
-    assert_int_equal(pick(&q, 7), 1);
-    queue_remove(&q, big);
-    assert_int_equal(pick(&q, 7), 0);
-    assert_int_equal(q.batches, 0);
-    queue_free(&q);
-    open_set_free(&set);
-}
-
-static bool is_tenant(const void *arg, uint32_t tenant)
-{
-    return tenant == *(const uint32_t *)arg;
-}
-
-static void a_held_tenant_keeps_nobody_back(void **unused)
-{
-    (void)unused;
-    struct open_set set;
-    struct route_queue q;
-    uint32_t held = 1;
-    open_set_init(&set);
-    queue_init(&q);
-    q.waits = is_tenant;
-    q.waits_arg = &held;
-    struct open_batch *first = add(&set, 1, 1, 2, 1, 8), *other = add(&set, 2, 2, 2, 1, 8);
-    first->spec = other->spec = true;
-    queue_add(&q, first);
-    queue_add(&q, other);
-    assert_int_equal(pick(&q, 7), 2);
-    assert_int_equal(pick(&q, 7), 0);
-    held = 0;
-    assert_int_equal(pick(&q, 7), 1);
-    queue_free(&q);
-    open_set_free(&set);
-}
-
 static void a_held_batch_is_held_in_redis(void **unused)
 {
     (void)unused;
@@ -292,59 +205,6 @@ static void a_held_batch_is_held_in_redis(void **unused)
     open_set_free(&set);
 }
 
-static void a_batch_without_spec_waits_without_stopping_others(void **unused)
-{
-    (void)unused;
-    struct open_set set;
-    struct route_queue q;
-    open_set_init(&set);
-    queue_init(&q);
-    struct open_batch *first = add(&set, 1, 1, 2, 1, 8), *other = add(&set, 2, 2, 2, 1, 8), *out[8];
-    first->command_bytes = other->command_bytes = 100;
-    queue_add(&q, first);
-    queue_add(&q, other);
-    assert_int_equal(queue_specless(&q, 7, out, 8, 150), 1);
-    assert_int_equal(queue_specless(&q, 7, out, 8, 200), 2);
-    assert_int_equal(queue_specless(&q, 1, out, 8, 200), 0);
-    assert_int_equal(q.specless, 2);
-    queue_set_spec(&q, other, true);
-    assert_int_equal(q.specless, 1);
-    assert_int_equal(pick(&q, 7), 2);
-    assert_int_equal(pick(&q, 7), 0);
-    queue_set_spec(&q, other, false); /* stands in no line */
-    assert_int_equal(q.specless, 1);
-    queue_set_spec(&q, first, true);
-    assert_int_equal(pick(&q, 7), 1);
-    assert_int_equal(q.specless, 0);
-    queue_add(&q, other);
-    assert_int_equal(q.specless, 1);
-    queue_remove(&q, other);
-    assert_int_equal(q.specless, 0);
-    queue_free(&q);
-    open_set_free(&set);
-}
-
-static void a_batch_with_nothing_open_leaves_the_queue(void **unused)
-{
-    (void)unused;
-    struct open_set set;
-    struct route_queue q;
-    struct open_batch *finished;
-    open_set_init(&set);
-    queue_init(&q);
-    struct open_batch *batch = add(&set, 1, 1, 2, 3, 8);
-    for (unsigned i = 0; i < 3; i++)
-        open_block_apply(&set, &batch->blocks[i], EVENT_EXPIRE, NULL, 2000);
-    batch->spec = true;
-    queue_add(&q, batch);
-    assert_null(queue_pick(&q, 7, &finished));
-    assert_ptr_equal(finished, batch);
-    assert_null(queue_pick(&q, 7, &finished));
-    assert_null(finished);
-    queue_free(&q);
-    open_set_free(&set);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -355,12 +215,7 @@ int main(void)
         cmocka_unit_test(unreadable_rows_are_refused),
         cmocka_unit_test(events_happen_where_the_table_lets_them),
         cmocka_unit_test(strings_of_redis_join),
-        cmocka_unit_test(urgent_goes_before_normal_before_bulk),
-        cmocka_unit_test(tenants_take_turns_and_batches_keep_their_order),
-        cmocka_unit_test(a_held_tenant_keeps_nobody_back),
         cmocka_unit_test(a_held_batch_is_held_in_redis),
-        cmocka_unit_test(a_batch_without_spec_waits_without_stopping_others),
-        cmocka_unit_test(a_batch_with_nothing_open_leaves_the_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,203 @@
+"""Who waits for whom: an urgent command while a bulk one is sent to everybody, and small tenants while a large one sends a
+hundred times as much as all of them. From the call of SubmitBatch until the device has the command, by the devices' own record,
+in whole ms."""
+import random
+import threading
+import time
+
+TABLE = [
+    ("An urgent command to one device while {registered:,} devices, {connected:,} of them connected, get a bulk one", [
+        ("submit → device p50, alone", "urgent_alone_p50_ms", "{:,.0f} ms", None),
+        ("submit → device p99, alone", "urgent_alone_p99_ms", "{:,.0f} ms", None),
+        ("submit → device p50", "urgent_p50_ms", "{:,.0f} ms", None),
+        ("submit → device p99", "urgent_p99_ms", "{:,.0f} ms", ("max", 100)),
+        ("p99 of the same tenant's devices", "urgent_own_p99_ms", "{:,.0f} ms", ("max", 100)),
+        ("p99 of another tenant's", "urgent_other_p99_ms", "{:,.0f} ms", ("max", 100)),
+        ("the bulk ones meanwhile", "urgent_bulk_s", "{:,.0f} commands/s", None),
+    ]),
+    ("{fair_small} tenants with {fair_rate:,} commands/s in all, beside one with {fair_heavy_s:,.0f}/s of the same class", [
+        ("submit → device p50, alone", "fair_alone_p50_ms", "{:,.0f} ms", None),
+        ("submit → device p99, alone", "fair_alone_p99_ms", "{:,.0f} ms", None),
+        ("submit → device p50, beside it", "fair_p50_ms", "{:,.0f} ms", None),
+        ("submit → device p99, beside it", "fair_p99_ms", "{:,.0f} ms", None),
+        ("p99 beside it / alone", "fair_p99_ratio", "{:.2f}", ("max", 2)),
+    ]),
+]
+
+SMALL, RATE = 10, 100      # tenants, and commands a second of all together
+HEAVY = 100                # times as many of the large one,
+HEAVY_EVERY_S = 0.25       # in batches by the clock
+URGENT_EVERY_S = 0.02
+EACH = 40                  # devices of a small tenant
+
+
+class Tenant:
+    def __init__(self, field, name, client=None, known=0, connected=EACH):
+        """`client` of a tenant that has `known` devices already."""
+        s = field.stack
+        self.client = client or s.client(s.make_tenant(name))
+        self.ids = [f"{name}-{i:04d}" for i in range(connected)]
+        s.import_devices(self.client, self.ids)
+        self.tokens = s.tokens(self.client, self.ids)
+
+
+class Calls:
+    """Commands to one device each, by the clock, from threads of its own: `with Calls(…)`; then `took(record)`."""
+
+    def __init__(self, field, tenants, every_s, priority):
+        self.field, self.tenants, self.every_s, self.priority = field, tenants, every_s, priority
+        self.ending, self.sent, self.error = threading.Event(), [], None
+        self.threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(len(tenants))]
+
+    def _run(self, n):
+        pb, due, tenant = self.field.pb, time.monotonic() + random.random() * self.every_s, self.tenants[n]
+        try:
+            while not self.ending.wait(max(due - time.monotonic(), 0)):
+                due, began = due + self.every_s, time.time()
+                target = pb.Target(devices=pb.DeviceIds(ids=[random.choice(tenant.ids)]))
+                answer = self.field.stack.submit(tenant.client, target=target, priority=self.priority)
+                self.sent.append((answer.batch.id, n, began * 1000)); self.acc = getattr(self, 'acc', []); self.acc.append((time.time()-began)*1000)
+        except Exception as e:  # told at the end
+            self.error = e
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ending.set()
+        for t in self.threads:
+            t.join(60)
+        if self.error:
+            raise self.error
+
+    def took(self, fleet, only=None):
+        """ms of each, in order; of the tenant with this index, or of all."""
+        fleet.dump()
+        came = {}
+        with open(fleet.record_path, encoding="ascii") as f:
+            for line in f:
+                word = line.split()
+                came[int(word[1][:13].replace("-", ""), 16)] = int(word[6])
+        return sorted(max(came[batch] - began, 0) for batch, n, began in self.sent if only in (None, n))
+
+
+def _quantile(sorted_ms, q):
+    return sorted_ms[min(int(q * len(sorted_ms)), len(sorted_ms) - 1)]
+
+
+class Flow:
+    """Bulk batches to all the field's devices, always two on their way."""
+
+    def __init__(self, field):
+        self.field, self.ending, self.commands, self.error = field, threading.Event(), 0, None
+        self.threads = [threading.Thread(target=self._run, daemon=True) for _ in range(2)]
+
+    def _run(self):
+        f, pb = self.field, self.field.pb
+        try:
+            while not self.ending.is_set():
+                batch = f.stack.submit(f.client, target=pb.Target(all=True), priority=pb.PRIORITY_BULK).batch.id
+                b = f.stack.watch(f.client, batch, lambda b: b.progress.succeeded >= f.connected * 0.99 or self.ending.is_set())
+                self.commands += b.progress.succeeded
+                f.client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
+        except Exception as e:
+            self.error = e
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ending.set()
+        for t in self.threads:
+            t.join(120)
+        if self.error:
+            raise self.error
+
+
+def _run_for(seconds, *contexts):
+    if contexts:
+        with contexts[0]:
+            return _run_for(seconds, *contexts[1:])
+    time.sleep(seconds)
+    return None
+
+
+def measure_urgent(field, progress):
+    seconds = 6 * field.rounds
+    own, other = Tenant(field, "own", field.client), Tenant(field, "other")
+    fleet = field.stack.start_fleet({**own.tokens, **other.tokens})
+    urgent = field.pb.PRIORITY_URGENT
+    alone, beside, flow = (Calls(field, [own, other], 2 * URGENT_EVERY_S, urgent) for _ in range(2)), None, Flow(field)
+    alone, beside = alone
+    progress(f"urgent commands, {seconds} s alone")
+    _run_for(seconds, alone)
+    progress(f"urgent commands, {seconds} s beside bulk ones to all devices")
+    with flow:
+        time.sleep(1)
+        _run_for(seconds, beside)
+    a, b = alone.took(fleet), beside.took(fleet)
+    for c in (alone, beside): x = sorted(c.acc); print('answered p50 %.1f p90 %.1f p99 %.1f' % tuple(_quantile(x, q) for q in (.5,.9,.99)))
+    print([_quantile(b, q) for q in (.1,.25,.5,.75,.9,.95,.99)])
+    out = {"urgent_alone_p50_ms": _quantile(a, 0.5), "urgent_alone_p99_ms": _quantile(a, 0.99),
+           "urgent_p50_ms": _quantile(b, 0.5), "urgent_p99_ms": _quantile(b, 0.99), "urgent_max_ms": b[-1],
+           "urgent_calls": len(b), "urgent_own_p99_ms": _quantile(beside.took(fleet, 0), 0.99),
+           "urgent_other_p99_ms": _quantile(beside.took(fleet, 1), 0.99), "urgent_bulk_s": flow.commands / (seconds + 1)}
+    fleet.quit()
+    return out
+
+
+class Heavy:
+    """A tenant's batches to slices of its connected devices, by the clock."""
+
+    def __init__(self, field, per_second):
+        self.field, self.count = field, int(per_second * HEAVY_EVERY_S)
+        self.ending, self.commands, self.error = threading.Event(), 0, None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        f, pb, due, ids = self.field, self.field.pb, time.monotonic(), list(self.field.tokens)
+        at = 0
+        try:
+            while not self.ending.wait(max(due - time.monotonic(), 0)):
+                due += HEAVY_EVERY_S
+                chosen = [ids[(at + k) % len(ids)] for k in range(min(self.count, len(ids)))]
+                at += len(chosen)
+                f.stack.submit(f.client, target=pb.Target(devices=pb.DeviceIds(ids=chosen)), priority=pb.PRIORITY_NORMAL)
+                self.commands += len(chosen)
+        except Exception as e:
+            self.error = e
+
+    __enter__, __exit__ = Flow.__enter__, Flow.__exit__
+
+    @property
+    def threads(self):
+        return [self.thread]
+
+
+def measure_fair(field, progress):
+    seconds = 6 * field.rounds
+    small = [Tenant(field, f"small{n}") for n in range(SMALL)]
+    fleet = field.stack.start_fleet({d: t for s in small for d, t in s.tokens.items()})
+    normal = field.pb.PRIORITY_NORMAL
+    alone, beside = (Calls(field, small, SMALL / RATE, normal) for _ in range(2))
+    heavy = Heavy(field, HEAVY * RATE)
+    progress(f"{SMALL} small tenants, {seconds} s alone")
+    _run_for(seconds, alone)
+    progress(f"{SMALL} small tenants, {seconds} s beside a large one")
+    with heavy:
+        time.sleep(1)
+        began, before = time.monotonic(), heavy.commands
+        _run_for(seconds, beside)
+        heavy_s = (heavy.commands - before) / (time.monotonic() - began)
+    a, b = alone.took(fleet), beside.took(fleet)
+    for c in (alone, beside): x = sorted(c.acc); print('answered p50 %.1f p90 %.1f p99 %.1f' % tuple(_quantile(x, q) for q in (.5,.9,.99)))
+    print([_quantile(b, q) for q in (.1,.25,.5,.75,.9,.95,.99)])
+    fleet.quit()
+    return {"fair_small": SMALL, "fair_rate": RATE, "fair_heavy_s": heavy_s, "fair_calls": len(b), "fair_max_ms": b[-1],
+            "fair_alone_p50_ms": _quantile(a, 0.5), "fair_alone_p99_ms": _quantile(a, 0.99),
+            "fair_p50_ms": _quantile(b, 0.5), "fair_p99_ms": _quantile(b, 0.99),
+            "fair_p99_ratio": _quantile(b, 0.99) / max(_quantile(a, 0.99), 1)}

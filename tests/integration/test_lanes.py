@@ -1,0 +1,127 @@
+"""Who waits for whom: classes and tenants at the leader and in a worker, and what keeps others back on one device."""
+import struct
+import time
+
+import pytest
+from harness.hand_router import HandRouter
+from harness.until import until
+from test_leader import BLOCK, ROUTED, Field
+
+# Of dispatcher/leader_room.h, leader_queue.h and route.h.
+ROOM, TURN, MOVES, ENTRY = 65536, 4096 + BLOCK + 64, 64 * BLOCK, 8192 + BLOCK
+
+
+class Inbox:
+    """Of a worker that does not take, so that what stands in it can be looked at."""
+
+    def __init__(self, field, worker, name):
+        self.redis, self.key = field.redis, f"{{w{worker}}}:inbox:{name}"
+
+    @staticmethod
+    def items(entry):
+        """(tenant, batch, number of commands) of each."""
+        while entry:
+            batch, tenant, _, n = struct.unpack_from("<QIIH", entry, 1)
+            size = 19 + (128 if n == 0xffff else 2 * n)
+            yield tenant, batch, sum(map(int.bit_count, entry[19:147])) if n == 0xffff else n
+            entry = entry[size:]
+
+    def commands(self):
+        return sum(n for entry in self.redis.lrange(self.key, 0, -1) for _, _, n in self.items(entry))
+
+    def take(self):
+        """What the first entry holds, in order."""
+        entry = self.redis.lpop(self.key)
+        return list(self.items(entry)) if entry else []
+
+
+def tenants(stack, count, blocks):
+    """Tenants whose devices are all connected to worker 1, which is played."""
+    out = [Field(stack, blocks * BLOCK) for _ in range(count)]
+    out[0].lease(1)
+    until(lambda: not (out[0].redis.get("muster:generation") or b"filling").startswith(b"filling"), what="a leader")
+    for f in out:
+        f.presence(lambda s: 1)
+    return out
+
+
+def submit_together(fields, priority):
+    """A batch to all devices of each, in one transaction."""
+    calls = []
+    for f in fields:
+        f.requests += 1
+        n = len(f.blocks)
+        calls.append(f"SELECT batch_id FROM accept_batch({f.tenant}, 'r{f.requests}', repeat('h', 32)::bytea, '', '\\x0a00',"
+                     f" {priority}::smallint, {n * BLOCK}, 0, NULL, {int(time.time() * 1000)}, {int(time.time() * 1000) + 3600000},"
+                     f" ARRAY(SELECT generate_series(0, {n - 1})), ARRAY(SELECT 0::smallint FROM generate_series(1, {n})),"
+                     f" ARRAY(SELECT decode(repeat('ff', 128), 'hex') FROM generate_series(1, {n})))")
+    return [row[0] for row in fields[0].sql(" UNION ALL ".join(calls))]
+
+
+def test_a_workers_inbox_is_bounded_and_tenants_take_turns(stack):
+    """What does not fit waits QUEUED; as the worker takes, tenants go on in turns; what is urgent waits for nothing of it."""
+    stack.start(workers=0)
+    a, b = tenants(stack, 2, 200)
+    bulk = Inbox(a, 1, "bulk")
+    batches = submit_together([a, b], 3)
+    until(lambda: bulk.commands() >= ROOM, what="a full inbox")
+    urgent, taken, most, passed = b.submit([5], priority=1), [], bulk.commands(), None
+    deadline = time.monotonic() + 60
+    while sum(n for _, _, n in taken) < 2 * 200 * BLOCK or not passed:
+        assert time.monotonic() < deadline, "not routed on"
+        if not passed and (passed := Inbox(a, 1, "urgent").take()):
+            assert passed == [(b.tenant, urgent, 1)]
+        elif passed:
+            taken += bulk.take()
+            most = max(most, bulk.commands())
+    assert most <= ROOM + MOVES + ENTRY
+    assert [batch for _, batch, _ in taken].count(batches[0]) == 200
+    # One may have begun a little earlier.
+    order = [tenant for tenant, _, _ in taken]
+    both = max(order.index(a.tenant), order.index(b.tenant))
+    end = min(len(order) - 1 - order[::-1].index(t) for t in (a.tenant, b.tenant))
+    for at in range(both, end):
+        ahead = order[both:at].count(a.tenant) - order[both:at].count(b.tenant)
+        assert abs(ahead) <= 2 * TURN // BLOCK, order[both:at]
+    for f, batch in ((a, batches[0]), (b, batches[1])):
+        f.wait_routed(batch)
+        assert f.live_states(batch) == {ROUTED: 200 * BLOCK}
+
+
+def test_what_waits_is_queued(stack):
+    """While the inbox is full; a worker that takes nothing for two seconds keeps nobody waiting, though."""
+    stack.start(workers=0)
+    (a,) = tenants(stack, 1, 300)
+    (batch,) = submit_together([a], 3)
+    bulk = Inbox(a, 1, "bulk")
+    until(lambda: bulk.commands() >= ROOM, what="a full inbox")
+    assert bulk.commands() <= ROOM + MOVES + ENTRY
+    assert not a.sql("SELECT 1 FROM batch WHERE id = %s AND routed_ms IS NOT NULL", batch)
+    a.wait_routed(batch)
+    assert a.live_states(batch) == {ROUTED: 300 * BLOCK} and bulk.commands() == 300 * BLOCK
+
+
+@pytest.mark.parametrize("inbox, priority", [("bulk", 3), ("normal", 2)])
+def test_tenants_take_turns_in_a_worker(stack, inbox, priority):
+    """One command behind 1,800 of another tenant, which came with it, for devices that do not answer."""
+    large, small = HandRouter(stack, devices=1800), HandRouter(stack, devices=1)
+    small.ids = ["other-0"]
+    stack.sql("UPDATE device SET id = 'other-0' WHERE tenant_id = %s", small.tenant)
+    stack.start_worker()
+    tokens = {large.ids[seq]: large.token(seq) for seq in range(1800)}
+    fleet = stack.start_fleet({**tokens, "other-0": small.token(0)}, "--hold")
+    until(lambda: small.presence(0) and all(large.presence(seq) for seq in (0, 1799)), what="presence")
+    pushed = []
+    for r in (large, small):
+        r.push = lambda worker, _, item: pushed.append((worker, item))
+    for r, seqs in ((large, range(1024)), (large, range(1024, 1800)), (small, [0])):
+        r.route(r.open(seqs, priority=priority), seqs)
+    (worker,) = {worker for worker, _ in pushed}
+    stack.redis.client().rpush(f"{{w{worker}}}:inbox:{inbox}", b"".join(item for _, item in pushed))
+    until(lambda: fleet.stats()["received"] == 1801, what="every device has its command")
+    fleet.dump()
+    with open(fleet.record_path, encoding="ascii") as f:
+        came = sorted((int(line.split()[6]), line.split()[0]) for line in f)
+    mine = [at for at, device in came if device == "other-0"]
+    before = sum(at < mine[0] for at, _ in came)
+    assert len(mine) == 1 and before < 900, f"behind {before} of the other tenant"
