@@ -517,6 +517,17 @@ void acks_redis_lost(struct acks *acks)
     acks->losses++;
 }
 
+static void stored_only(void *arg, enum err err)
+{
+    (void)arg, (void)err; /* told by db_ack_flush */
+}
+
+void acks_store_only(struct acks *acks, struct slice entries)
+{
+    if (acks->stream)
+        db_ack_flush(acks->pg, acks->stream, ++acks->next_row, clock_wall_ms(), entries, NULL, 0, stored_only, acks);
+}
+
 /* A result is kept when its outcome is the command's end; NOT_NOW is none, and what came too late neither. */
 static bool result_counts(const struct flush *f, uint32_t index)
 {

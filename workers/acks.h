@@ -57,6 +57,9 @@ bool acks_push(struct acks *acks);
 /* Redis may have lost what was recorded there (it was away, or had lost the lease): what is being stored is recorded
  * once more before anybody is told that it is durable, so that nothing else becomes of its commands. */
 void acks_redis_lost(struct acks *acks);
+/* Stores a row of the log as it is (proto/ack_log), past Redis, once: what it says is recorded in time by the usual way
+ * too. Copies. */
+void acks_store_only(struct acks *acks, struct slice entries);
 /* Calls `fn` when everything added so far is durable; flushes at once. */
 void acks_barrier(struct acks *acks, void (*fn)(void *arg), void *arg);
 const struct acks_stats *acks_stats(const struct acks *acks);

@@ -10,6 +10,7 @@
 #include "workers/batch_cache.h"
 #include "workers/credentials.h"
 #include "workers/gates.h"
+#include "workers/in_flight.h"
 #include "workers/inbox.h"
 #include "workers/mqtt.h"
 #include "workers/routed.h"
@@ -108,6 +109,7 @@ const struct lease_events lifecycle_events = {
 
 void lifecycle_redis_lost(struct worker *w)
 {
+    in_flight_record(w);
     gates_doubt(w->gates);
 }
 

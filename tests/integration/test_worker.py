@@ -510,6 +510,23 @@ def test_while_redis_is_away_outcomes_wait(make_stack):
     assert router.log()[batch, 1] == SUCCEEDED | 1 << 4
 
 
+def test_what_is_in_flight_is_recorded_when_redis_is_lost(make_stack):
+    """Whatever becomes of the worker then: that its device has it, answered or not, only the worker knew for certain."""
+    stack = make_stack()
+    router = HandRouter(stack, devices=4)
+    worker = stack.start_worker("--lease", "60s")
+    first, second = router.open([1, 2]), router.open([1])
+    with router.device(1).connect(worker.address) as one, router.device(2).connect(worker.address) as two:
+        one.next()
+        delivery = two.next()
+        stack.redis.kill()
+        two.ack(delivery)
+        worker.wait_event("in_flight_recorded")
+        until(lambda: router.log() == {(first, 1): SENT | 1 << 4, (first, 2): SENT | 1 << 4})
+        worker.kill()
+    assert (second, 1) not in router.log()
+
+
 def test_what_has_nothing_to_store_waits_once_for_the_log(stack, router):
     """While a worker cannot open its stream of the log, an outcome waits, and a "not now" behind it, which is stored nowhere."""
     stack.sql("ALTER TABLE ack_stream RENAME TO elsewhere")
