@@ -22,6 +22,8 @@ TABLE = [
         ("push → ack p50, meanwhile", "half_open_during_p50_ms", "{:,.2f} ms", None),
         ("push → ack p99, before", "half_open_before_p99_ms", "{:,.2f} ms", None),
         ("push → ack p99, while they come", "half_open_coming_p99_ms", "{:,.2f} ms", None),
+        ("the same while they come to a bare listener", "half_open_elsewhere_p99_ms", "{:,.2f} ms", None),
+        ("p99 while they come / to the bare listener", "half_open_coming_ratio", "{:.2f}", ("max", 1.10)),
         ("push → ack p99, while they stay", "half_open_during_p99_ms", "{:,.2f} ms", None),
         ("push → ack p99, after", "half_open_after_p99_ms", "{:,.2f} ms", None),
         ("p99 meanwhile / before and after", "half_open_p99_ratio", "{:.2f}", ("max", 1.10)),
@@ -96,6 +98,37 @@ class Steady:
         return prometheus.quantiles_ms(before, prometheus.scrape([self.worker.admin]), "muster_worker_push_ack_seconds")[:2]
 
 
+class BareListener:
+    """A process that accepts whatever comes and does nothing with it: what a crowd costs who only shares its machine."""
+
+    CODE = """
+import resource, select, socket, sys
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+s, taken = socket.create_server(("127.0.0.1", 0), backlog=4096), []
+print("127.0.0.1:%d" % s.getsockname()[1], flush=True)
+while True:
+    ready = select.select([s, sys.stdin], [], [])[0]
+    if sys.stdin in ready:
+        break
+    while len(taken) < most - 64:
+        s.setblocking(False)
+        try:
+            taken.append(s.accept()[0])
+        except BlockingIOError:
+            break
+"""
+
+    def __enter__(self):
+        self.child = subprocess.Popen([sys.executable, "-c", self.CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.address = self.child.stdout.readline().strip()
+        return self
+
+    def __exit__(self, *_):
+        self.child.stdin.close()
+        self.child.wait(60)
+
+
 class Crowd:
     """Processes of half-open peers: all manners, `count` connections in all, those closed made anew."""
 
@@ -117,6 +150,14 @@ class Crowd:
             c.wait(60)
 
 
+def coming(steady, address, count):
+    """A crowd that is there, and the p99 of the others until it was."""
+    crowd = Crowd(address, count)
+    there = threading.Thread(target=crowd.wait_held)
+    there.start()
+    return crowd, steady.quantiles(until=lambda: not there.is_alive())[1]
+
+
 def half_open(i, client, tokens, count, seconds, progress):
     s = i.stack
     worker = s.workers[0]
@@ -126,12 +167,14 @@ def half_open(i, client, tokens, count, seconds, progress):
         steady.quantiles(2)
         progress(f"half open: {seconds} s before")
         out["half_open_before_p50_ms"], out["half_open_before_p99_ms"] = steady.quantiles(seconds)
+        progress(f"half open: {count:,} connections to a bare listener")
+        with BareListener() as bare:
+            crowd, out["half_open_elsewhere_p99_ms"] = coming(steady, bare.address, count)
+            crowd.end()
+        steady.quantiles(2)
         before, rss = prometheus.scrape([worker.admin]), processes.rss_bytes([worker.pid])
         progress(f"half open: {count:,} connections")
-        crowd = Crowd(worker.address, count)
-        there = threading.Thread(target=crowd.wait_held)
-        there.start()
-        out["half_open_coming_p99_ms"] = steady.quantiles(until=lambda: not there.is_alive())[1]
+        crowd, out["half_open_coming_p99_ms"] = coming(steady, worker.address, count)
         meter, began = processes.Meter({"worker": [worker.pid], "peers": [c.pid for c in crowd.children]}), time.monotonic()
         out["half_open_during_p50_ms"], out["half_open_during_p99_ms"] = steady.quantiles(seconds)
         used, took = meter.read(), time.monotonic() - began
@@ -143,6 +186,7 @@ def half_open(i, client, tokens, count, seconds, progress):
         out["half_open_after_p99_ms"] = steady.quantiles(seconds)[1]
     out["half_open_p99_ratio"] = out["half_open_during_p99_ms"] / statistics.mean(
         [out["half_open_before_p99_ms"], out["half_open_after_p99_ms"]])
+    out["half_open_coming_ratio"] = out["half_open_coming_p99_ms"] / out["half_open_elsewhere_p99_ms"]
     out["half_open_worker_share"] = used["worker"] / 1e6 / took
     out["half_open_peers_share"] = used["peers"] / 1e6 / took
     out["half_open_dropped"] = sum(after[f"muster_worker_{n}_dropped_total"] - before[f"muster_worker_{n}_dropped_total"]

@@ -498,12 +498,13 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
     (void)revents;
     struct stream_hub *hub = container_of(w, struct stream_hub, prepare);
     struct list end;
-    begin_handshakes(hub);
     share_reads(hub);
     list_append(&hub->turn, &end);
     for (unsigned n = 0; n < STREAM_FLUSHES_PER_TURN && hub->turn.next != &end; n++)
         finish_stream(container_of(list_pop(&hub->turn), struct stream, turn));
     list_remove(&end);
+    /* What is to be sent does not wait for who only comes; what these write leaves with the next turn, at once. */
+    begin_handshakes(hub);
     reap(hub);
     /* Those who may not begin yet need no hurry: they are looked at after whatever comes next. */
     bool more = !list_empty(&hub->turn) || (hub->hello_count > 0 && hub->handshakes < STREAM_HANDSHAKES_MAX);
