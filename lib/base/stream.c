@@ -114,8 +114,9 @@ static void reap(struct stream_hub *hub)
     struct list *l;
     while ((l = list_pop(&hub->closed))) {
         struct stream *s = container_of(l, struct stream, link);
-        if (s->tls)
-            stream_records(s)->free(s);
+        const struct stream_records *records = stream_records(s);
+        if (records)
+            records->free(s);
         pool_give(&hub->streams, s, sizeof *s);
     }
 }
@@ -181,9 +182,10 @@ static void read_once(struct stream *s)
     size_t n = receive(s);
     if (n == 0 || s->state == STREAM_LINGER || (s->closing && s->state == STREAM_OPEN))
         return;
-    if (s->tls) {
+    const struct stream_records *records = stream_records(s);
+    if (records) {
         hub->raw = (struct slice){hub->received, n};
-        stream_records(s)->receive(s);
+        records->receive(s);
         hub->raw.len = 0;
     } else {
         stream_deliver(s, hub->received, n);
