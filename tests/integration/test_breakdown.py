@@ -134,10 +134,11 @@ def test_while_it_runs(api, client):
         wishes = [{}, {"by_platform": True}, {"by_wave": True, "latency": True}]
         watchers = [client.commands.WatchBatch(pb.WatchBatchRequest(batch_id=batch, interval_ms=100, **w), timeout=120)
                     for w in wishes]
-        b = until(lambda: (lambda b: b if b.progress.succeeded == 2 else None)(get(api, client, batch, **EVERYTHING)))
+        # The time of an outcome comes with its being durable, a little after the outcome.
+        b = until(lambda: (lambda b: b if b.latency.commands == 2 else None)(get(api, client, batch, **EVERYTHING)))
         assert [(w.released, progress(w)) for w in b.waves] == [(True, {"succeeded": 2}), (False, {"held": 4})]
         assert {p.platform: progress(p) for p in b.platforms} == {1: {"succeeded": 1, "held": 2}, 5: {"succeeded": 1, "held": 2}}
-        assert b.latency.commands == 2 and 0 < b.latency.p50_ms <= b.latency.max_ms
+        assert 0 < b.latency.p50_ms <= b.latency.max_ms
         client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch))
         b = until(lambda: (lambda b: b if b.progress.succeeded == 5 else None)(get(api, client, batch, **EVERYTHING)))
         assert [(w.released, progress(w)) for w in b.waves] == [(True, {"succeeded": 2}), (True, {"succeeded": 3, "queued": 1})]
