@@ -89,8 +89,11 @@ static void reply_device(void *arg, enum err err, const redisReply *reply)
     free(arg);
     if (!err && (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2))
         err = ERR_PROTOCOL;
-    struct slice worker = err ? (struct slice){0} : reply_slice(reply->element[0]);
-    struct slice packed = err ? (struct slice){0} : reply_slice(reply->element[1]);
+    struct slice worker = {0}, packed = {0};
+    if (!err) {
+        worker = reply_slice(reply->element[0]);
+        packed = reply_slice(reply->element[1]);
+    }
     size_t n = packed.len / WAITING_ITEM;
     struct live_pending *commands = calloc(n + 1, sizeof *commands);
     if (!commands)
