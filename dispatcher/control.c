@@ -38,6 +38,7 @@ struct control {
     int32_t request, handled; /* the last one asked for, and carried out */
     int32_t reading, read;    /* up to which cancels are being carried out, and have been */
     bool held;                /* nobody has it */
+    bool fresh;               /* loaded, and nothing is done about it yet */
     bool active;              /* counts among those at once */
     bool failed, restart;     /* a move failed: the step comes again at the next tick; all steps do */
     unsigned left;            /* moves of the step under way */
@@ -379,6 +380,9 @@ static void advance(struct control *c)
     bool more = (c->time && control_time_more(c->time)) || (c->rollout && control_rollout_more(c->rollout));
     if (c->step == CONTROL_RESTS)
         reign_busy(c->batch);
+    if (c->fresh) /* what Redis knows workers may have: then it can be released, but nothing of it held or ended */
+        c->held = !c->batch->touched || (!hold && ended);
+    c->fresh = false;
     if (pointless(c)) {
         c->handled = c->request;
     } else if (!c->held && (hold || !ended || less)) {
@@ -449,8 +453,10 @@ void control_load(struct reign *r, struct open_batch *batch, bool paused, int32_
     c->older = steer->supersedes && !batch->routed ? control_older_new(r, batch) : NULL;
     batch->deliver_by_ms = steer->deliver_by_ms;
     batch->execution_ms = steer->execution_ms;
-    /* Whatever the workers have been told before, they are told anew. */
-    c->held = batch->held = !is_held_back(c);
+    /* Whatever the workers have been told before, they are told anew; until then a Redis that was lost is filled with
+     * it HELD, what is to be sent and what is not. */
+    c->fresh = true;
+    batch->held = true;
 }
 
 void control_mask(const struct control *c, const struct open_block *b, struct buf *states)

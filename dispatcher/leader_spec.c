@@ -66,6 +66,7 @@ static void put_spec(struct reign *r, struct open_batch *batch, const struct con
         abort(); /* a fresh process does better than one that has lost a reply */
     muster__internal__v1__batch_spec__pack(&spec, bytes);
     *w = (struct spec_write){reign_hold(r), written, batch};
+    batch->touched = true;
     reign_busy(batch);
     live_put_spec(r->live, batch->id, (struct slice){bytes, len}, spec_done, w);
     free(bytes);

@@ -258,6 +258,14 @@ static void found(void *arg, struct batch *batch, uint64_t i, uint64_t unused)
         give_all(g);
 }
 
+/* What was in another worker's hands counts as sent, as the script has it. */
+static uint8_t attempts_before(uint8_t state, uint16_t previous, uint16_t number)
+{
+    unsigned attempts = state_attempts(state);
+    bool forsaken = state_of(state) == STATE_ROUTED && previous && previous != number;
+    return (uint8_t)(forsaken && !attempts ? 1 : attempts);
+}
+
 static struct gifts *gifts_new(const struct call *call, const struct live_attached *slots, size_t count)
 {
     struct worker *w = call->attach->worker;
@@ -282,9 +290,10 @@ static struct gifts *gifts_new(const struct call *call, const struct live_attach
         settled[i] = (struct settled){block_seq(call->block, slots[i].slot), call->generations[i]};
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; k < slots[i].count; k++)
-            g->v[g->count++] = (struct gift){.id = slots[i].pending[k].batch,
-                                             .seq = block_seq(call->block, slots[i].slot),
-                                             .attempts = (uint8_t)state_attempts(slots[i].pending[k].state)};
+            g->v[g->count++] =
+                (struct gift){.id = slots[i].pending[k].batch,
+                              .seq = block_seq(call->block, slots[i].slot),
+                              .attempts = attempts_before(slots[i].pending[k].state, slots[i].previous, call->number)};
     return g;
 }
 

@@ -207,6 +207,14 @@ static int64_t age_us(const struct batch *batch)
     return absurd ? 0 : us;
 }
 
+static void record_sent(struct session *s, struct held *h)
+{
+    if (h->phase != HELD_SENT || h->recorded)
+        return;
+    h->recorded = true;
+    record(s, h, EVENT_SEND);
+}
+
 /* False when the device cannot take it. */
 static bool send_held(struct session *s, struct held *h, int64_t now_us)
 {
@@ -224,6 +232,8 @@ static bool send_held(struct session *s, struct held *h, int64_t now_us)
     h->phase = HELD_SENT;
     w->timed = w->timed || h->batch->execution_ms;
     h->sent_us = (uint32_t)now_us;
+    if (s->put_off)
+        record_sent(s, h); /* a hint given twice may be of what it has put off: nobody knows that it is in its hands */
     s->in_flight++;
     w->stats.pushed++;
     window_sent(&w->window, now_us);
@@ -241,23 +251,16 @@ static void ask_for_more(struct session *s)
     attach_change(s->worker->attach, s->tenant, s->seq);
 }
 
-/* What waits here was not sent, at least not by this worker: it is as if it were handed back first. */
-static void end_unsent(struct session *s, const struct held *h)
+/* What waits here was not sent, at least not by this worker: it is as if it were handed back first. What another worker
+ * has sent the delivery timeout does not end. */
+static void end_unsent(struct session *s, const struct held *h, int64_t wall_ms)
 {
     if (h->batch->canceled) {
         record(s, h, EVENT_DROP);
         return;
     }
     record(s, h, EVENT_LOSE);
-    record(s, h, EVENT_EXPIRE);
-}
-
-static void record_sent(struct session *s, struct held *h)
-{
-    if (h->phase != HELD_SENT || h->recorded)
-        return;
-    h->recorded = true;
-    record(s, h, EVENT_SEND);
+    record(s, h, wall_ms >= h->batch->expires_ms ? EVENT_EXPIRE : EVENT_OVERDUE);
 }
 
 /* Forgets a command whose outcome did not come in its time: it ends without, and what is behind it goes on. */
@@ -297,7 +300,7 @@ void session_pump(struct session *s)
             now_us = clock_mono_us();
         }
         if (h->batch->canceled || wall >= h->batch->expires_ms || (!h->attempts && wall >= h->batch->deliver_by_ms)) {
-            end_unsent(s, h);
+            end_unsent(s, h, wall);
             held_remove(s, h);
             continue;
         }

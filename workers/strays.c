@@ -60,27 +60,31 @@ void strays_unsure(struct strays *strays, uint32_t tenant, uint32_t seq)
     strays->many = strays->many || strays->unsure.failed;
 }
 
-static bool any_gone(const struct strays *strays)
+/* Of one that is here another worker may have a session still, and was not told. */
+static bool put_takeovers(const struct strays *strays, struct buf *items)
 {
     const uint64_t *keys = (const uint64_t *)(const void *)buf_head(&strays->unsure);
+    bool gone = strays->many;
     for (size_t i = 0, n = buf_len(&strays->unsure) / sizeof *keys; i < n; i++) {
-        const struct session *s =
-            session_table_get(strays->worker->sessions, (uint32_t)(keys[i] >> 32), (uint32_t)keys[i]);
-        if (!s || !s->receiving)
-            return true;
+        struct inbox_item item = {
+            .kind = INBOX_TAKEOVER, .tenant = (uint32_t)(keys[i] >> 32), .seq = (uint32_t)keys[i]};
+        const struct session *s = session_table_get(strays->worker->sessions, item.tenant, item.seq);
+        if (s && s->receiving)
+            inbox_put(items, &item);
+        else
+            gone = true;
     }
-    return strays->many;
+    return gone;
 }
 
 void strays_settled(struct strays *strays)
 {
-    struct buf item = {0};
-    if (any_gone(strays)) {
-        inbox_put(&item, &(struct inbox_item){.kind = INBOX_CHECK});
-        if (!item.failed)
-            live_tell_workers(strays->worker->live, LIVE_URGENT, buf_slice(&item));
-        buf_free(&item);
-    }
+    struct buf items = {0};
+    if (put_takeovers(strays, &items))
+        inbox_put(&items, &(struct inbox_item){.kind = INBOX_CHECK});
+    if (buf_len(&items) && !items.failed)
+        live_tell_workers(strays->worker->live, LIVE_URGENT, buf_slice(&items));
+    buf_free(&items);
     buf_free(&strays->unsure);
     strays->many = false;
 }

@@ -16,7 +16,8 @@ struct strays *strays_new(struct worker *worker);
 void strays_free(struct strays **strays);
 /* Redis was told that the device is here, and has not answered. */
 void strays_unsure(struct strays *strays, uint32_t tenant, uint32_t seq);
-/* All changes so far are carried out: whoever has gone meanwhile may be out of a presence that was another's. */
+/* All changes so far are carried out. Whoever has gone meanwhile may be out of a presence that was another's; and of
+ * who is here whoever had him before must know. */
 void strays_settled(struct strays *strays);
 /* Devices are about to be attached. */
 void strays_mark(struct strays *strays);

@@ -238,6 +238,16 @@ void live_belief_set(struct live *live, uint32_t tenant, uint32_t block, unsigne
 
 /* --- cancels, events, generation --------------------------------------------------------------------------------- */
 
+/* Confirmed once more after the batch was closed, it would stay. */
+static void limit_life(struct live *live, const char *kind, uint64_t batch)
+{
+    struct args life = {0};
+    args_raw(&life, "EXPIRE", 6);
+    args_printf(&life, "%s:%llu", kind, (unsigned long long)batch);
+    args_printf(&life, "%d", CANCEL_LIFE_S);
+    redis_command(live->moves, life.n, life.v, NULL, NULL);
+}
+
 void live_cancel_confirm(struct live *live, uint64_t batch, uint16_t worker, live_done_fn *done, void *arg)
 {
     struct args a = {0};
@@ -247,12 +257,7 @@ void live_cancel_confirm(struct live *live, uint64_t batch, uint16_t worker, liv
     args_printf(&a, "cancel:%llu", (unsigned long long)batch);
     args_printf(&a, "%u", worker);
     live_send(live, &a, reply_done, r);
-    /* Confirmed once more after the batch was closed, it would stay. */
-    struct args life = {0};
-    args_raw(&life, "EXPIRE", 6);
-    args_printf(&life, "cancel:%llu", (unsigned long long)batch);
-    args_printf(&life, "%d", CANCEL_LIFE_S);
-    redis_command(live->moves, life.n, life.v, NULL, NULL);
+    limit_life(live, "cancel", batch);
 }
 
 static void reply_numbers(void *arg, enum err err, const redisReply *reply)
@@ -289,6 +294,8 @@ void live_confirm(struct live *live, uint64_t batch, uint64_t number, uint16_t w
     args_printf(&a, "%u", worker);
     args_printf(&a, "%llu", (unsigned long long)number);
     live_send(live, &a, reply_done, r);
+    if (batch)
+        limit_life(live, "confirm", batch);
 }
 
 /* Fields and values in turn. */

@@ -22,6 +22,12 @@ def test_two_thousand_seeds():
     assert "2000 seeds, 0 failed" in done.stdout
 
 
+def test_what_went_wrong_once():
+    """The faults that found what was mended, one scenario each, at other moments and with other callers."""
+    done = run("--scenario", "all", "--seeds", "1..100", "--jobs", 2, timeout=300)
+    assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-5000:]
+
+
 def test_the_same_seed_is_the_same_world():
     for seed in (7, 480, 9001):
         first, second = run("--seed", seed), run("--seed", seed)

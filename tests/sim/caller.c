@@ -6,14 +6,18 @@
 #include <string.h>
 
 #include "dispatcher/accept.h"
+#include "dispatcher/gate_keeper.h"
 #include "dispatcher/leader.h"
 #include "dispatcher/revoke.h"
 #include "lib/store/block.h"
 #include "lib/store/db_batch.h"
+#include "lib/store/db_control.h"
 #include "lib/store/db_device.h"
+#include "lib/store/db_gate.h"
 #include "lib/store/live.h"
 #include "lib/store/value_block.h"
 #include "muster/v1/command_service.pb-c.h"
+#include "muster/v1/steering.pb-c.h"
 #include "proto/fill.h"
 #include "tests/sim/device.h"
 #include "tests/sim/oracle.h"
@@ -24,7 +28,17 @@
 #define REPEAT_MAX_US (1 * S)
 #define BLOCKS_MAX    4
 
-enum wish_kind { WISH_BATCH, WISH_CANCEL, WISH_DELETE };
+enum wish_kind {
+    WISH_BATCH,
+    WISH_CANCEL,
+    WISH_DELETE,
+    WISH_PAUSE,
+    WISH_RESUME,
+    WISH_SOME, /* cancel for some devices */
+    WISH_WAVE, /* release the next one */
+    WISH_HOLD,
+    WISH_OPEN,
+};
 
 /* Something wanted, until it is answered. */
 struct wish {
@@ -34,15 +48,20 @@ struct wish {
     struct process *process;
     unsigned life;
     bool asked, done;
-    int64_t cancel_after_us; /* of a batch; 0: never */
+    /* What is wished for once this is answered: so long after it; 0: not at all. */
+    int64_t cancel_after_us, pause_after_us, some_after_us, wave_after_us, undo_after_us;
     /* WISH_BATCH */
     char request[24], device_id[32];
     bool single, valued; /* valued: a value per device */
     uint32_t tenant;
     int16_t priority;
     int64_t expires_after_ms, created_ms;
-    struct bitmap targets[BLOCKS_MAX];
-    /* WISH_CANCEL: batch, WISH_DELETE: device */
+    struct bitmap targets[BLOCKS_MAX]; /* WISH_SOME: for whom */
+    char key[8];
+    struct db_steer steer; /* its times count from acceptance */
+    uint8_t steering[96];
+    size_t steering_len;
+    /* WISH_DELETE: device, WISH_HOLD, WISH_OPEN: tenant, the others: batch */
     int64_t batch;
     struct device *device;
 };
@@ -92,21 +111,37 @@ static struct wish *wish_new(struct caller *c, enum wish_kind kind, int64_t at_u
 
 /* --- submitting -------------------------------------------------------------------------------------------------- */
 
+/* A wish about the same batch, or tenant. */
+static struct wish *follow(const struct wish *x, enum wish_kind kind, int64_t after_us)
+{
+    if (!after_us)
+        return NULL;
+    struct wish *next = wish_new(x->caller, kind, x->caller->world->now_us + after_us);
+    next->batch = x->batch;
+    next->tenant = x->tenant;
+    return next;
+}
+
 static void accepted(struct wish *x, int64_t id)
 {
-    struct caller *c = x->caller;
-    struct world *w = c->world;
+    struct world *w = x->caller->world;
     if (x->done)
         return;
     x->done = true;
     x->batch = id;
     trace(w, "batch %" PRId64 " is accepted (%s)", id, x->request);
     oracle_accepted(w, (uint64_t)id);
-    if (x->cancel_after_us) {
-        struct wish *cancel = wish_new(c, WISH_CANCEL, w->now_us + x->cancel_after_us);
-        cancel->batch = id;
-        cancel->tenant = x->tenant;
-    }
+    (void)follow(x, WISH_CANCEL, x->cancel_after_us);
+    (void)follow(x, WISH_WAVE, x->wave_after_us);
+    struct wish *pause = follow(x, WISH_PAUSE, x->pause_after_us);
+    if (pause)
+        pause->undo_after_us = x->undo_after_us;
+    struct wish *some = follow(x, WISH_SOME, x->some_after_us);
+    for (int i = 0; some && i < BLOCKS_MAX; i++)
+        for (unsigned slot = bitmap_next(&x->targets[i], 0); slot < BLOCK_SLOTS;
+             slot = bitmap_next(&x->targets[i], slot + 1))
+            if (chance(w, 400))
+                bitmap_set(&some->targets[i], slot);
 }
 
 static int64_t find_request(const struct world *w, const struct wish *x)
@@ -181,7 +216,7 @@ static void job_done(struct accept_job *job, enum err err, const struct pg_error
             a->firsts[0] = (int16_t)first;
             job->batch.block_count = 1;
         }
-        if (!leader_accepted(process_leader(a->process), (uint64_t)job->id, &job->batch))
+        if (job->superseded || !leader_accepted(process_leader(a->process), (uint64_t)job->id, &job->batch))
             process_unannounced(a->process, job->id);
     }
     if (a->process->dying)
@@ -214,7 +249,7 @@ static void submit(struct wish *x, struct process *p)
     *b = (struct db_accept){.tenant = (int32_t)x->tenant,
                             .request_id = x->request,
                             .description = "",
-                            .supersede_key = "",
+                            .supersede_key = x->key,
                             .command = {command, sizeof command},
                             .priority = x->priority,
                             .created_ms = x->created_ms,
@@ -222,6 +257,12 @@ static void submit(struct wish *x, struct process *p)
                             .blocks = a->blocks,
                             .firsts = a->firsts,
                             .targets = a->targets};
+    if (x->steering_len) {
+        b->steering = (struct slice){x->steering, x->steering_len};
+        b->steer = x->steer;
+        b->steer.not_before_ms += x->steer.not_before_ms ? x->created_ms : 0;
+        b->steer.deliver_by_ms += x->steer.deliver_by_ms ? x->created_ms : 0;
+    }
     memcpy(a->bitmaps, x->targets, sizeof a->bitmaps);
     for (int i = 0; i < BLOCKS_MAX && !x->single; i++) {
         uint16_t first;
@@ -248,16 +289,81 @@ static void submit(struct wish *x, struct process *p)
     again(x);
 }
 
-/* --- cancelling, deleting ---------------------------------------------------------------------------------------- */
+/* --- steering, holding ------------------------------------------------------------------------------------------- */
 
-/* False: the wish was not granted, and is said again. */
+/* Answers to what was asked; a dispatcher that has died meanwhile gives none. */
 static bool answered(struct wish *x, enum err err)
 {
-    x->done = !err && !x->process->dying && x->life == x->process->lives;
-    if (!x->done)
+    if (err || x->process->dying || x->life != x->process->lives) {
         again(x);
-    return x->done;
+        return false;
+    }
+    x->done = true;
+    return true;
 }
+
+static void steered(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                    size_t count)
+{
+    struct wish *x = arg;
+    struct process *p = x->process;
+    (void)error, (void)count;
+    if (!answered(x, err))
+        return;
+    (void)follow(x, WISH_RESUME, x->undo_after_us);
+    if (!pg_rows(results[0]) || !pg_bool(results[0], 0, 0))
+        return; /* too late, or nothing new */
+    char text[40];
+    snprintf(text, sizeof text, "steer %" PRId64, x->batch);
+    live_publish(process_live(p), text);
+    leader_hint(process_leader(p), LEADER_HINT_CANCEL, (uint64_t)x->batch);
+}
+
+static void held(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                 size_t count)
+{
+    struct wish *x = arg;
+    struct db_gate gate;
+    (void)error, (void)count;
+    if (!answered(x, err))
+        return;
+    (void)follow(x, WISH_OPEN, x->undo_after_us);
+    if (!pg_rows(results[0]))
+        return; /* it was open */
+    db_gate_read(results[0], 0, &gate);
+    gate_keeper_changed(process_gates(x->process), (uint64_t)gate.number, NULL);
+    live_publish(process_live(x->process), "gates 0");
+}
+
+static void put_some(const struct wish *x, struct pg_txn *txn, int64_t now_ms)
+{
+    int32_t blocks[BLOCKS_MAX];
+    struct slice slots[BLOCKS_MAX];
+    size_t n = 0;
+    for (int i = 0; i < BLOCKS_MAX; i++) {
+        if (!bitmap_count(&x->targets[i]))
+            continue;
+        blocks[n] = i;
+        slots[n++] = (struct slice){x->targets[i].bytes, sizeof x->targets[i].bytes};
+    }
+    db_control_cancel_some(txn, (int32_t)x->tenant, x->batch, blocks, slots, n, now_ms, 1);
+}
+
+static void ask_steering(struct wish *x, struct pg_txn *txn, int64_t now_ms)
+{
+    static const char *const words[] = {
+        [WISH_PAUSE] = "pause", [WISH_RESUME] = "resume", [WISH_SOME] = "cancel for some", [WISH_WAVE] = "next wave"};
+    trace(x->caller->world, "%s of %" PRId64 " is asked for", words[x->kind], x->batch);
+    if (x->kind == WISH_SOME)
+        put_some(x, txn, now_ms);
+    else if (x->kind == WISH_WAVE)
+        db_control_release_wave(txn, (int32_t)x->tenant, x->batch, now_ms, 1);
+    else
+        db_control_pause(txn, (int32_t)x->tenant, x->batch, x->kind == WISH_PAUSE, "", now_ms, 1);
+    pg_txn_submit(txn, steered, x);
+}
+
+/* --- cancelling, deleting ---------------------------------------------------------------------------------------- */
 
 static void canceled(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                      size_t count)
@@ -308,6 +414,12 @@ static void ask_one(void *arg)
         trace(w, "cancel of %" PRId64 " is asked for", x->batch);
         db_batch_cancel(txn, (int32_t)x->tenant, x->batch, world_wall_ms(w), 1);
         pg_txn_submit(txn, canceled, x);
+    } else if (x->kind == WISH_HOLD || x->kind == WISH_OPEN) {
+        trace(w, "%s of tenant %u is asked for", x->kind == WISH_HOLD ? "hold" : "release", x->tenant);
+        db_gate_set(txn, (int32_t)x->tenant, NULL, x->kind == WISH_HOLD, "", world_wall_ms(w), 1);
+        pg_txn_submit(txn, held, x);
+    } else if (x->kind != WISH_DELETE) {
+        ask_steering(x, txn, world_wall_ms(w));
     } else {
         x->device->deleted = true; /* perhaps */
         db_device_delete(txn, (int32_t)x->device->tenant, x->device->id, world_wall_ms(w), 1);
@@ -342,7 +454,7 @@ static void choose_targets(struct world *w, struct wish *x)
     const struct device *some = &w->devices[below(w, (unsigned)w->device_count)];
     unsigned share = chance(w, 400) ? 1000 : 1 + below(w, 999);
     x->tenant = some->tenant;
-    if (chance(w, 250)) {
+    if (!x->steering_len && !*x->key && chance(w, 250)) {
         x->single = true;
         snprintf(x->device_id, sizeof x->device_id, "%s", some->id);
         return;
@@ -355,6 +467,72 @@ static void choose_targets(struct world *w, struct wish *x)
     }
 }
 
+static void put_steering(struct wish *x, const Muster__V1__Steering *steering)
+{
+    if (muster__v1__steering__get_packed_size(steering) > sizeof x->steering)
+        abort();
+    x->steering_len = muster__v1__steering__pack(steering, x->steering);
+}
+
+/* Some devices first; the others later, by hand, or when half of the first have succeeded. */
+static void choose_waves(struct world *w, struct wish *x, Muster__V1__Steering *steering)
+{
+    Muster__V1__Wave first = MUSTER__V1__WAVE__INIT, rest = MUSTER__V1__WAVE__INIT;
+    Muster__V1__Wave *waves[] = {&first, &rest};
+    Google__Protobuf__Duration after = GOOGLE__PROTOBUF__DURATION__INIT;
+    first.size_case = MUSTER__V1__WAVE__SIZE_DEVICES;
+    first.devices = 1 + below(w, 8);
+    switch (below(w, 3)) {
+    case 0:
+        rest.release_case = MUSTER__V1__WAVE__RELEASE_AFTER;
+        after.seconds = between(w, 1, 8);
+        rest.after = &after;
+        break;
+    case 1:
+        rest.release_case = MUSTER__V1__WAVE__RELEASE_BY_HAND;
+        rest.by_hand = true;
+        break;
+    default:
+        rest.release_case = MUSTER__V1__WAVE__RELEASE_SUCCESS_PERCENT;
+        rest.success_percent = 50;
+        break;
+    }
+    x->wave_after_us =
+        rest.release_case == MUSTER__V1__WAVE__RELEASE_BY_HAND || chance(w, 300) ? between(w, 500 * MS, 15 * S) : 0;
+    x->steer.rollout = true;
+    x->steer.waves = 2;
+    steering->n_waves = 2;
+    steering->waves = waves;
+    put_steering(x, steering);
+}
+
+static void choose_steering(struct world *w, struct wish *x)
+{
+    Muster__V1__Steering steering = MUSTER__V1__STEERING__INIT;
+    if (chance(w, 150))
+        snprintf(x->key, sizeof x->key, "key-%u", below(w, 2));
+    if (chance(w, 200)) {
+        x->pause_after_us = between(w, 1 * MS, 6 * S);
+        x->undo_after_us = chance(w, 850) ? between(w, 1 * MS, 10 * S) : 0;
+    }
+    x->some_after_us = chance(w, 120) ? between(w, 1 * MS, 6 * S) : 0;
+    if (!chance(w, 250))
+        return;
+    x->steer.not_before_ms = chance(w, 400) ? between(w, 1, 8000) : 0;
+    x->steer.deliver_by_ms = chance(w, 300) ? x->steer.not_before_ms + between(w, 1000, 15000) : 0;
+    x->steer.execution_ms = chance(w, 300) ? between(w, 1000, 10000) : 0;
+    if (x->steer.deliver_by_ms >= x->expires_after_ms)
+        x->steer.deliver_by_ms = 0;
+    if (x->steer.not_before_ms >= x->expires_after_ms)
+        x->steer.not_before_ms = 0;
+    if (chance(w, 400))
+        choose_waves(w, x, &steering);
+    else
+        put_steering(x, &steering);
+    if (!x->steering_len) /* what it says is in `steer` */
+        x->steering[x->steering_len++] = 0x12, x->steering[x->steering_len++] = 0;
+}
+
 void caller_init(struct world *w, int batches, int64_t until_us)
 {
     struct caller *c = calloc(1, sizeof *c);
@@ -362,10 +540,11 @@ void caller_init(struct world *w, int batches, int64_t until_us)
         abort();
     w->caller = c;
     c->world = w;
-    c->room = batches * 2 + 4;
+    c->room = batches * 6 + 16;
     c->wishes = calloc((size_t)c->room, sizeof *c->wishes);
     if (!c->wishes)
         abort();
+    bool steered = chance(w, 500);
     for (int i = 0; i < batches; i++) {
         struct wish *x = wish_new(c, WISH_BATCH, between(w, w->now_us, until_us));
         snprintf(x->request, sizeof x->request, "request-%d", i);
@@ -373,8 +552,16 @@ void caller_init(struct world *w, int batches, int64_t until_us)
         x->priority = (int16_t)between(w, 1, 3);
         x->expires_after_ms = chance(w, 300) ? between(w, 500, 5000) : between(w, 5000, 60000);
         x->cancel_after_us = chance(w, 200) ? between(w, 1 * MS, 6 * S) : 0;
+        if (steered)
+            choose_steering(w, x);
         choose_targets(w, x);
     }
+    for (int i = 0; i < 2; i++)
+        if (steered && chance(w, 150)) {
+            struct wish *x = wish_new(c, WISH_HOLD, between(w, w->now_us, until_us));
+            x->tenant = below(w, DEVICE_TENANTS + 1); /* 0: all */
+            x->undo_after_us = chance(w, 900) ? between(w, 1 * MS, 10 * S) : 0;
+        }
     for (int i = 0; i < 2; i++)
         if (chance(w, 150)) {
             struct wish *x = wish_new(c, WISH_DELETE, between(w, w->now_us, until_us));

@@ -1,6 +1,8 @@
-/* Who calls the service: submits batches, cancels them, deletes devices, and repeats what was not answered.
- * Owns: struct caller. May call: dispatcher/accept, leader, lib/store/db_*, process. Loop rule: events of the world;
- * what it does in a dispatcher's name it does as dispatcher/submit.c, batches.c and devices.c do. */
+/* Who calls the service: submits batches, also steered ones and ones that supersede others, pauses and resumes, cancels
+ * them, for some devices or all, holds and releases tenants, deletes devices, and repeats what was not answered.
+ * Owns: struct caller. May call: dispatcher/accept, leader, gate_keeper, lib/store/db_*, process. Loop rule: events of
+ * the world; what it does in a dispatcher's name it does as dispatcher/submit.c, batches.c, cancel_some.c, holds.c and
+ * devices.c do. */
 #ifndef MUSTER_TESTS_SIM_CALLER_H
 #define MUSTER_TESTS_SIM_CALLER_H
 

@@ -1,11 +1,13 @@
 #include "tests/sim/fault.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/sim/device.h"
 #include "tests/sim/pg.h"
 #include "tests/sim/process.h"
 #include "tests/sim/redis.h"
+#include "tests/sim/scenario.h"
 
 #define FAULTS_MAX  16
 #define FIRST_US    (500 * MS)
@@ -19,6 +21,7 @@ struct fault {
     struct event event, after;
     const struct fault_kind *kind;
     struct process *process;
+    const struct scenario_step *step; /* NULL: who, and for how long, the seed says */
 };
 
 struct faults {
@@ -47,6 +50,23 @@ static struct process *some_process(struct world *w)
     return i < (unsigned)w->dispatcher_count ? &w->dispatchers[i] : &w->workers[i - (unsigned)w->dispatcher_count];
 }
 
+/* To whom it happens; with `all` perhaps to all: NULL. */
+static struct process *whose(struct fault *x, bool all)
+{
+    struct world *w = x->faults->world;
+    if (!x->step)
+        return all && chance(w, 200) ? NULL : some_process(w);
+    if (!x->step->who)
+        return NULL;
+    int i = x->step->who[1] - '0';
+    return x->step->who[0] == 'd' ? &w->dispatchers[i] : &w->workers[i];
+}
+
+static int64_t how_long(struct fault *x, int64_t most_us)
+{
+    return x->step ? x->step->for_ms * MS : some_time(x->faults, most_us);
+}
+
 static void revive(void *arg)
 {
     struct fault *x = arg;
@@ -57,12 +77,12 @@ static void revive(void *arg)
 static void kill_one(struct fault *x)
 {
     struct world *w = x->faults->world;
-    x->process = some_process(w);
+    x->process = whose(x, false);
     if (!x->process->running)
         return;
     trace(w, "FAULT kill %s", x->process->name);
     process_kill(x->process);
-    event_plan(w, &x->after, w->now_us + some_time(x->faults, 8 * S), NULL, revive, x);
+    event_plan(w, &x->after, w->now_us + how_long(x, 8 * S), NULL, revive, x);
 }
 
 static void wake_one(void *arg)
@@ -77,10 +97,10 @@ static void wake_one(void *arg)
 static void stop_one(struct fault *x)
 {
     struct world *w = x->faults->world;
-    x->process = some_process(w);
+    x->process = whose(x, false);
     if (!x->process->running || x->process->stopped)
         return;
-    int64_t us = some_time(x->faults, STOP_MAX_US);
+    int64_t us = how_long(x, STOP_MAX_US);
     trace(w, "FAULT stop %s for %.3f s", x->process->name, (double)us / 1e6);
     process_stop(x->process);
     event_plan(w, &x->after, w->now_us + us, NULL, wake_one, x);
@@ -89,7 +109,7 @@ static void stop_one(struct fault *x)
 static void drain_one(struct fault *x)
 {
     struct world *w = x->faults->world;
-    struct process *p = some_process(w);
+    struct process *p = whose(x, false);
     if (!p->running || p->stopped || p->draining)
         return;
     trace(w, "FAULT drain %s", p->name);
@@ -98,9 +118,10 @@ static void drain_one(struct fault *x)
 }
 
 /* All connections of one process to a store, now and then those of all. */
-static void cut(struct world *w, const char *store, void (*fn)(struct world *w, const struct process *p))
+static void cut(struct fault *x, const char *store, void (*fn)(struct world *w, const struct process *p))
 {
-    const struct process *p = chance(w, 200) ? NULL : some_process(w);
+    struct world *w = x->faults->world;
+    const struct process *p = whose(x, true);
     trace(w, "FAULT cut %s from %s", store, p ? p->name : "all");
     fn(w, p);
 }
@@ -109,15 +130,15 @@ static void stall(struct fault *x, const char *store, int64_t most_us,
                   void (*fn)(struct world *w, const struct process *p, int64_t until_us))
 {
     struct world *w = x->faults->world;
-    const struct process *p = chance(w, 200) ? NULL : some_process(w);
-    int64_t us = some_time(x->faults, most_us);
+    const struct process *p = whose(x, true);
+    int64_t us = how_long(x, most_us);
     trace(w, "FAULT stall %s of %s for %.3f s", store, p ? p->name : "all", (double)us / 1e6);
     fn(w, p, w->now_us + us);
 }
 
 static void cut_redis(struct fault *x)
 {
-    cut(x->faults->world, "redis", sim_redis_cut);
+    cut(x, "redis", sim_redis_cut);
 }
 
 static void stall_redis(struct fault *x)
@@ -131,17 +152,32 @@ static void flush_redis(struct fault *x)
     sim_redis_flush(x->faults->world);
 }
 
-static void restart_redis(struct fault *x)
+static void bring_redis_back(struct fault *x, int64_t away, int64_t lost)
 {
     struct world *w = x->faults->world;
-    int64_t away = some_time(x->faults, 4 * S), lost = chance(w, 500) ? INT64_MAX : 0;
     trace(w, "FAULT restart redis, away %.3f s, %s", (double)away / 1e6, lost ? "empty" : "as it was a moment ago");
     sim_redis_restart(w, away, lost);
 }
 
+static void restart_redis(struct fault *x)
+{
+    int64_t away = how_long(x, 4 * S);
+    bring_redis_back(x, away, chance(x->faults->world, 500) ? INT64_MAX : 0);
+}
+
+static void empty_redis(struct fault *x)
+{
+    bring_redis_back(x, how_long(x, 4 * S), INT64_MAX);
+}
+
+static void take_redis_back(struct fault *x)
+{
+    bring_redis_back(x, how_long(x, 4 * S), 0);
+}
+
 static void cut_pg(struct fault *x)
 {
-    cut(x->faults->world, "postgres", sim_pg_cut);
+    cut(x, "postgres", sim_pg_cut);
 }
 
 static void stall_pg(struct fault *x)
@@ -152,7 +188,7 @@ static void stall_pg(struct fault *x)
 static void restart_pg(struct fault *x)
 {
     struct world *w = x->faults->world;
-    int64_t away = some_time(x->faults, 4 * S);
+    int64_t away = how_long(x, 4 * S);
     trace(w, "FAULT restart postgres, away %.3f s", (double)away / 1e6);
     sim_pg_restart(w, away);
 }
@@ -164,7 +200,7 @@ static void lose_devices(struct fault *x)
     trace(w, "FAULT devices lose their connection");
     for (int i = 0; i < w->device_count; i++)
         if (!w->devices[i].absent && chance(w, share))
-            device_lose(&w->devices[i], (enum device_loss)below(w, 3), some_time(x->faults, 4 * S));
+            device_lose(&w->devices[i], (enum device_loss)below(w, 3), how_long(x, 4 * S));
 }
 
 static void stall_devices(struct fault *x)
@@ -187,13 +223,26 @@ static void jump_clock(struct fault *x)
 }
 
 struct fault_kind {
+    const char *name; /* for scenarios */
     void (*fn)(struct fault *x);
-    unsigned weight;
+    unsigned weight; /* 0: in scenarios only */
 };
 static const struct fault_kind kinds[] = {
-    {kill_one, 20},     {stop_one, 20},     {drain_one, 8},  {cut_redis, 15}, {stall_redis, 12},
-    {flush_redis, 8},   {restart_redis, 8}, {cut_pg, 15},    {stall_pg, 8},   {restart_pg, 6},
-    {lose_devices, 15}, {stall_devices, 8}, {jump_clock, 8},
+    {"kill", kill_one, 20},
+    {"stop", stop_one, 20},
+    {"drain", drain_one, 8},
+    {"cut-redis", cut_redis, 15},
+    {"stall-redis", stall_redis, 12},
+    {"flush-redis", flush_redis, 8},
+    {"restart-redis", restart_redis, 8},
+    {"empty-redis", empty_redis, 0},
+    {"older-redis", take_redis_back, 0},
+    {"cut-postgres", cut_pg, 15},
+    {"stall-postgres", stall_pg, 8},
+    {"restart-postgres", restart_pg, 6},
+    {"lose-devices", lose_devices, 15},
+    {"stall-devices", stall_devices, 8},
+    {"jump-clock", jump_clock, 8},
 };
 #define KINDS (sizeof kinds / sizeof *kinds)
 
@@ -252,7 +301,28 @@ static void draw_plan(struct world *w, struct fault_plan *plan, bool none)
     }
 }
 
-void faults_init(struct world *w, bool none)
+static const struct fault_kind *kind_of(const char *name)
+{
+    for (size_t i = 0; i < KINDS; i++)
+        if (strcmp(kinds[i].name, name) == 0)
+            return &kinds[i];
+    abort(); /* a scenario has what is there */
+}
+
+static void plan_step(struct faults *f, struct fault *x, const struct scenario_step *step)
+{
+    struct world *w = f->world;
+    x->step = step;
+    x->kind = kind_of(step->fault);
+    event_plan(w, &x->event, w->now_us + step->at_ms * MS + between(w, 0, 500 * MS), NULL, happen, x);
+}
+
+static bool takes_back(const struct fault_kind *kind)
+{
+    return kind->fn == restart_redis || kind->fn == take_redis_back;
+}
+
+void faults_init(struct world *w, bool none, const struct scenario *scenario)
 {
     struct faults *f = calloc(1, sizeof *f);
     if (!f)
@@ -260,13 +330,18 @@ void faults_init(struct world *w, bool none)
     w->faults = f;
     f->world = w;
     f->heal_us = w->now_us + HEAL_US;
-    draw_plan(w, &f->plan, none);
+    draw_plan(w, &f->plan, none || scenario);
     bool redis_restarts = false;
+    for (int i = 0; scenario && i < SCENARIO_STEPS && scenario->steps[i].fault; i++) {
+        f->all[i].faults = f;
+        plan_step(f, &f->all[i], &scenario->steps[i]);
+        redis_restarts = redis_restarts || takes_back(f->all[i].kind);
+    }
     for (int i = 0; i < f->plan.count; i++) {
         struct fault *x = &f->all[i];
         x->faults = f;
         x->kind = some_kind(w);
-        redis_restarts = redis_restarts || x->kind->fn == restart_redis;
+        redis_restarts = redis_restarts || takes_back(x->kind);
         event_plan(w, &x->event, between(w, w->now_us + FIRST_US, w->now_us + LAST_US), NULL, happen, x);
     }
     if (redis_restarts)

@@ -20,7 +20,9 @@ struct fault_plan {
     bool skews; /* clocks differ */
 };
 
-void faults_init(struct world *w, bool none);
+struct scenario;
+/* What the seed says, what the scenario says, or nothing. */
+void faults_init(struct world *w, bool none, const struct scenario *scenario);
 void faults_free(struct world *w);
 const struct fault_plan *fault_plan(const struct world *w);
 /* How wrong the clock of a process that starts now is. */

@@ -19,6 +19,7 @@
 #include "tests/sim/pg.h"
 #include "tests/sim/process.h"
 #include "tests/sim/redis.h"
+#include "tests/sim/scenario.h"
 #include "tests/sim/world.h"
 
 #define SUBMIT_US (16 * S)  /* batches are submitted within so long */
@@ -29,7 +30,8 @@ struct options {
     uint64_t from, to;
     int jobs;
     unsigned mutation;
-    bool trace, calm, once;
+    const struct scenario *scenario;
+    bool trace, calm, once, every; /* every: scenario, one after another */
 };
 
 /* --- one seed
@@ -42,11 +44,15 @@ static void name_process(struct world *w, struct process *p, enum process_kind k
     snprintf(p->name, sizeof p->name, "%c%d", kind == PROCESS_DISPATCHER ? 'd' : 'w', index);
 }
 
-static void populate(struct world *w, bool calm)
+static void populate(struct world *w, bool calm, const struct scenario *scenario)
 {
     w->dispatcher_count = (int)between(w, 1, chance(w, 200) ? DISPATCHERS_MAX : 2);
     w->worker_count = (int)between(w, 1, chance(w, 200) ? WORKERS_MAX : 3);
-    faults_init(w, calm);
+    if (scenario) {
+        w->dispatcher_count = scenario->dispatchers;
+        w->worker_count = scenario->workers;
+    }
+    faults_init(w, calm, scenario);
     sim_redis_init(w);
     sim_pg_init(w);
     devices_init(w, (int)between(w, 4, 40));
@@ -86,7 +92,7 @@ static uint64_t run_seed(uint64_t seed, const struct options *o, bool traced, ch
     world_init(w, seed);
     w->mutation = o->mutation;
     w->tracing = traced;
-    populate(w, o->calm);
+    populate(w, o->calm, o->scenario);
     world_run(w, faults_end_us(w));
     if (!w->over)
         faults_heal(w);
@@ -194,26 +200,53 @@ static bool run_all(const struct options *o, struct tally *sum)
     return good;
 }
 
+/* The same seeds of each. */
+static bool run_scenarios(struct options *o, struct tally *sum)
+{
+    bool good = true;
+    for (int i = 0; (o->scenario = scenario_at(i)) && (good || o->once); i++) {
+        struct tally one = {0};
+        bool kept = run_all(o, &one);
+        if (!kept)
+            printf("scenario %s\n", o->scenario->name);
+        good = good && kept;
+        sum->done += one.done;
+        sum->failed += one.failed;
+        sum->events += one.events;
+    }
+    return good;
+}
+
 /* --- options
  * ---------------------------------------------------------------------------------------------------------------------
  */
 
 static const char usage[] =
-    "usage: sim [--seed N [--trace]] [--seeds A..B] [--jobs N] [--once] [--calm] [--mutation N]\n"
+    "usage: sim [--seed N [--trace]] [--seeds A..B] [--jobs N] [--once] [--calm] [--scenario S] [--mutation N]\n"
     "  --seed N      one seed; prints its hash: the same for the same program\n"
     "  --trace       everything that happens, with virtual times\n"
     "  --seeds A..B  all of these; the first that fails prints its schedule\n"
     "  --jobs N      processes\n"
     "  --once        go on after a seed has failed; one line each\n"
     "  --calm        nothing goes wrong\n"
+    "  --scenario S  what goes wrong: see scenario.c; `all`: one after another\n"
     "  --mutation N  the models make a mistake: see mutation.h\n";
+
+static bool read_scenario(struct options *o, const char *name)
+{
+    o->every = strcmp(name, "all") == 0;
+    o->scenario = o->every ? scenario_at(0) : scenario_find(name);
+    return o->scenario;
+}
 
 static void read_options(struct options *o, int argc, char **argv)
 {
     static const struct option known[] = {
-        {"seed", 1, NULL, 's'}, {"seeds", 1, NULL, 'r'}, {"jobs", 1, NULL, 'j'},     {"trace", 0, NULL, 't'},
-        {"once", 0, NULL, 'o'}, {"calm", 0, NULL, 'c'},  {"mutation", 1, NULL, 'm'}, {0}};
+        {"seed", 1, NULL, 's'},     {"seeds", 1, NULL, 'r'},    {"jobs", 1, NULL, 'j'},
+        {"trace", 0, NULL, 't'},    {"once", 0, NULL, 'o'},     {"calm", 0, NULL, 'c'},
+        {"mutation", 1, NULL, 'm'}, {"scenario", 1, NULL, 'n'}, {0}};
     int c;
+    bool good = true;
     *o = (struct options){.from = 1, .to = 100, .jobs = 1};
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
         char *end = NULL;
@@ -226,10 +259,12 @@ static void read_options(struct options *o, int argc, char **argv)
             o->jobs = (int)strtol(optarg, &end, 10);
         else if (c == 'm')
             o->mutation = (unsigned)strtoul(optarg, &end, 10);
+        else if (c == 'n')
+            good = read_scenario(o, optarg);
         o->trace = o->trace || c == 't';
         o->once = o->once || c == 'o';
         o->calm = o->calm || c == 'c';
-        if (c == '?' || (end && *end) || o->to < o->from || o->jobs < 1) {
+        if (!good || c == '?' || (end && *end) || o->to < o->from || o->jobs < 1) {
             fputs(usage, stderr);
             exit(2);
         }
@@ -247,7 +282,7 @@ int main(int argc, char **argv)
     signal(SIGABRT, crashed);
     signal(SIGSEGV, crashed);
     clock_gettime(CLOCK_MONOTONIC, &begun);
-    bool good = run_all(&o, &sum);
+    bool good = o.every ? run_scenarios(&o, &sum) : run_all(&o, &sum);
     clock_gettime(CLOCK_MONOTONIC, &now);
     double s = (double)(now.tv_sec - begun.tv_sec) + (double)(now.tv_nsec - begun.tv_nsec) / 1e9;
     if (o.from != o.to)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "lib/store/block.h"
+#include "muster/v1/steering.pb-c.h"
 #include "proto/ack_log.h"
 #include "tests/sim/caller.h"
 #include "tests/sim/device.h"
@@ -25,6 +26,9 @@ struct command {
     int64_t first_us;     /* delivered first; 0: never */
     int64_t ended_us;     /* a store first said that it has ended without the device */
     bool got;             /* delivered, and not put off since */
+    int32_t some_request; /* it was asked that it end, with this request of its batch; 0: not */
+    bool superseded;      /* by that */
+    int64_t canceled_us;  /* that is carried out */
     uint8_t executed;     /* outcome, 0: never */
     uint8_t acknowledged; /* outcome with PUBACK */
     int64_t acknowledged_us;
@@ -40,6 +44,9 @@ struct seen_batch {
     struct command *commands; /* one per device */
     bool answered;
     int64_t answered_us, committed_us, canceled_us, closed_us;
+    int64_t paused_us; /* it is, and that is carried out; 0: not */
+    int32_t request, wave;
+    int64_t freed_us; /* when it was last let go on: resumed, or its next wave released */
     struct seen_block *blocks;
 };
 
@@ -50,6 +57,9 @@ struct oracle {
     const struct process *who; /* of what is being done to Redis; NULL: nobody any more */
     struct slice what;
     int64_t redis_lost_us;
+    int64_t held_us[DEVICE_TENANTS + 1]; /* of all (0) and of each tenant: held, and that is confirmed; 0: not */
+    int64_t opened_us;                   /* when something was released last */
+    bool gates;                          /* something was ever held */
 };
 
 /* --- life
@@ -235,10 +245,72 @@ static void look_at_log(struct world *w)
     }
 }
 
+/* What is asked for of some of its commands, and whether that is carried out. */
+static void look_at_cancels(struct world *w, const struct row_batch *row, struct seen_batch *b)
+{
+    const struct pg_model *m = w->pg;
+    for (size_t i = 0; i < m->cancels.count; i++) {
+        const struct row_cancel_some *x = &m->cancels.v[i];
+        for (int k = 0; x->batch == row->id && k < w->device_count; k++) {
+            const struct device *d = &w->devices[k];
+            unsigned slot = slot_of(d->seq);
+            struct command *c = &b->commands[k];
+            if ((int32_t)d->tenant != row->tenant || (int32_t)block_of(d->seq) != x->block || c->some_request ||
+                !(x->slots[slot / 8] >> slot % 8 & 1))
+                continue;
+            c->some_request = x->request;
+            c->superseded = x->superseded;
+        }
+    }
+    for (int k = 0; k < w->device_count; k++) {
+        struct command *c = &b->commands[k];
+        if (c->some_request && !c->canceled_us && row->control.handled >= c->some_request)
+            c->canceled_us = w->now_us;
+    }
+}
+
+static void look_at_control(struct world *w, const struct row_batch *row, struct seen_batch *b)
+{
+    const struct row_control *k = &row->control;
+    if (!k->is)
+        return;
+    if (k->paused && !b->paused_us && k->handled == k->request) {
+        b->paused_us = w->now_us;
+        trace(w, "batch %" PRId64 " is paused", row->id);
+    }
+    if (!k->paused && b->paused_us)
+        b->paused_us = 0;
+    if (!k->paused && (k->request != b->request || k->wave != b->wave))
+        b->freed_us = w->now_us;
+    b->request = k->request;
+    b->wave = k->wave;
+    look_at_cancels(w, row, b);
+}
+
+static void look_at_gates(struct world *w)
+{
+    struct oracle *o = w->oracle;
+    for (int tenant = 0; tenant <= DEVICE_TENANTS; tenant++) {
+        const struct row_gate *g = NULL;
+        for (size_t i = 0; i < w->pg->gates.count; i++)
+            if (w->pg->gates.v[i].tenant == tenant)
+                g = &w->pg->gates.v[i];
+        o->gates = o->gates || g;
+        if (g && g->closed && g->confirmed_ms && !o->held_us[tenant]) {
+            o->held_us[tenant] = w->now_us;
+            trace(w, "tenant %d is held", tenant);
+        } else if ((!g || !g->closed) && o->held_us[tenant])
+            o->held_us[tenant] = 0;
+        if (g)
+            o->opened_us = w->now_us; /* until it is settled */
+    }
+}
+
 void oracle_committed(struct world *w)
 {
     const struct pg_model *m = w->pg;
     look_at_log(w);
+    look_at_gates(w);
     for (size_t i = 0; i < m->batches.count; i++) {
         const struct row_batch *row = m->batches.v[i];
         struct seen_batch *b = seen(w, (uint64_t)row->id);
@@ -252,6 +324,7 @@ void oracle_committed(struct world *w)
         }
         for (size_t k = 0; k < row->block_count && k < 8; k++)
             look_at_block(w, row, &row->blocks[k], &b->blocks[k]);
+        look_at_control(w, row, b);
         if (row->closed_ms) {
             b->closed_us = w->now_us;
             trace(w, "batch %" PRId64 " is closed", row->id);
@@ -316,8 +389,9 @@ static void check_order(struct world *w, const struct device *d, const struct ro
         const struct row_batch *earlier = m->batches.v[i];
         struct seen_batch *b = seen(w, (uint64_t)earlier->id);
         const struct command *c = &b->commands[d->index];
-        if (earlier->priority != row->priority || c->first_us || c->ended_us || earlier->closed_ms || d->deleted ||
-            !addresses(earlier, d) || earlier->cancel_requested_ms || world_wall_ms(w) + SKEW_MS > earlier->expires_ms)
+        if (earlier->control.is || w->oracle->gates || earlier->priority != row->priority || c->first_us ||
+            c->ended_us || earlier->closed_ms || d->deleted || !addresses(earlier, d) || earlier->cancel_requested_ms ||
+            world_wall_ms(w) + SKEW_MS > earlier->expires_ms)
             continue;
         if (b->answered_us && b->answered_us < seen(w, (uint64_t)row->id)->committed_us - 1 * S)
             violated(w, "device %s gets batch %" PRId64 " before %" PRId64, d->id, row->id, earlier->id);
@@ -331,10 +405,62 @@ static int in_flight(const struct world *w, const struct device *d)
     for (size_t i = 0; i < d->task_count; i++) {
         const struct row_batch *row = pg_model_batch(w->pg, (int64_t)d->tasks[i].batch);
         const struct seen_batch *b = &w->oracle->batches[d->tasks[i].batch];
-        n += row && !b->commands[d->index].ended_us && row->expires_ms > world_wall_ms(w) + SKEW_MS &&
-             d->tasks[i].connection == d->connections && !d->tasks[i].answered;
+        n += row && !row->control.execution_ms && !b->commands[d->index].ended_us &&
+             row->expires_ms > world_wall_ms(w) + SKEW_MS && d->tasks[i].connection == d->connections &&
+             !d->tasks[i].answered;
     }
     return n;
+}
+
+/* How many devices, in the order of registration, the batch is out to. */
+static uint32_t wave_limit(const struct row_batch *row)
+{
+    uint32_t limit = UINT32_MAX;
+    if (row->control.waves < 2 || row->control.wave > 0)
+        return limit;
+    Muster__V1__Steering *s = muster__v1__steering__unpack(NULL, row->control.steering_len, row->control.steering);
+    if (!s || s->n_waves < 1)
+        abort();
+    limit = s->waves[0]->devices;
+    muster__v1__steering__free_unpacked(s, NULL);
+    return limit;
+}
+
+/* Devices that the batch addresses and that were registered before this one. */
+static uint32_t rank_of(const struct world *w, const struct row_batch *row, const struct device *d)
+{
+    uint32_t rank = 0;
+    for (int i = 0; i < w->device_count; i++)
+        rank += w->devices[i].seq < d->seq && addresses(row, &w->devices[i]);
+    return rank;
+}
+
+/* What was asked for and confirmed holds: until something else is asked for. */
+static void check_steering(struct world *w, const struct device *d, const struct row_batch *row, unsigned attempt,
+                           int64_t sent_us, int64_t sent_ms)
+{
+    const struct seen_batch *b = seen(w, (uint64_t)row->id);
+    const struct command *c = &b->commands[d->index];
+    const struct row_control *k = &row->control;
+    int64_t early_ms = k->not_before_ms - (WORLD_EPOCH_MS + sent_us / 1000) - (fault_plan(w)->skews ? SKEW_MS : 0);
+    if (b->paused_us && sent_us > b->paused_us)
+        violated(w, "device %s is sent %" PRId64 " %.3f s after its pause was confirmed", d->id, row->id,
+                 (double)(sent_us - b->paused_us) / 1e6);
+    /* What had been sent, or may have been, goes on to its own end. */
+    if (c->canceled_us && c->ended_us && sent_us > c->canceled_us)
+        violated(w, "device %s is sent %" PRId64 " %.3f s after it was %s for it", d->id, row->id,
+                 (double)(sent_us - c->canceled_us) / 1e6, c->superseded ? "superseded" : "canceled");
+    for (uint32_t t = 0; t <= d->tenant; t += d->tenant)
+        if (w->oracle->held_us[t] && sent_us > w->oracle->held_us[t])
+            violated(w, "device %s is sent %" PRId64 " %.3f s after tenant %u was held", d->id, row->id,
+                     (double)(sent_us - w->oracle->held_us[t]) / 1e6, t);
+    if (early_ms > 0)
+        violated(w, "device %s is sent %" PRId64 " %lld ms too early", d->id, row->id, (long long)early_ms);
+    if (k->deliver_by_ms && attempt == 1 && sent_ms > k->deliver_by_ms + TURN_MS)
+        violated(w, "device %s is sent %" PRId64 " %lld ms too late", d->id, row->id,
+                 (long long)(sent_ms - k->deliver_by_ms));
+    if (rank_of(w, row, d) >= wave_limit(row))
+        violated(w, "device %s is sent %" PRId64 ", and is not in its first wave", d->id, row->id);
 }
 
 void oracle_delivered(struct world *w, struct device *d, uint64_t batch, unsigned attempt, int64_t sent_us,
@@ -358,6 +484,7 @@ void oracle_delivered(struct world *w, struct device *d, uint64_t batch, unsigne
     if (b->canceled_us && sent_us > b->canceled_us && !(fault_plan(w)->skews && b->closed_us == b->canceled_us))
         violated(w, "device %s is sent %" PRIu64 " %.3f s after its cancel was confirmed", d->id, batch,
                  (double)(sent_us - b->canceled_us) / 1e6);
+    check_steering(w, d, row, attempt, sent_us, sent_ms);
     /* One that crosses the device's "not now" on the way is taken back with it. */
     bool crossed = false;
     for (size_t i = 0; i < d->ack_count; i++)
@@ -407,9 +534,29 @@ bool oracle_quiet(const struct world *w)
 /* From when all was put right long enough before the batch's end on. */
 static bool was_there(const struct world *w, const struct row_batch *row, const struct device *d)
 {
-    int64_t end_us = (row->expires_ms - WORLD_EPOCH_MS) * MS, healed_us = faults_end_us(w);
+    const struct row_control *k = &row->control;
+    const struct seen_batch *b = seen((struct world *)(uintptr_t)w, (uint64_t)row->id);
+    int64_t end_us = ((k->deliver_by_ms ? k->deliver_by_ms : row->expires_ms) - WORLD_EPOCH_MS) * MS;
+    int64_t begin_us[] = {(k->not_before_ms ? k->not_before_ms - WORLD_EPOCH_MS : 0) * MS, b->freed_us,
+                          w->oracle->opened_us};
+    int64_t healed_us = faults_end_us(w);
+    for (size_t i = 0; i < sizeof begin_us / sizeof *begin_us; i++)
+        healed_us = begin_us[i] > healed_us ? begin_us[i] : healed_us;
+    if (k->paused || k->wave + 1 < k->waves || w->oracle->held_us[0] || w->oracle->held_us[d->tenant])
+        return false;
     return d->connected && !d->deleted && !row->cancel_requested_ms && d->connected_us < healed_us + THERE_US &&
            end_us > healed_us + 2 * THERE_US + SKEW_MS * MS;
+}
+
+/* When a command may end so, at the earliest. */
+static int64_t end_of(const struct row_batch *row, const struct command *c, enum command_state state)
+{
+    const struct row_control *k = &row->control;
+    if (state == STATE_EXPIRED && k->deliver_by_ms)
+        return k->deliver_by_ms;
+    if (state == STATE_TIMED_OUT && k->execution_ms)
+        return WORLD_EPOCH_MS + c->first_us / 1000 + k->execution_ms;
+    return row->expires_ms;
 }
 
 static void judge_command(struct world *w, const struct row_batch *row, const struct device *d)
@@ -426,13 +573,16 @@ static void judge_command(struct world *w, const struct row_batch *row, const st
         violated(w, "batch %" PRId64 " of %s is %s, and the device has PUBACK of %d at %.6f", row->id, d->id, name,
                  c->acknowledged, (double)(c->acknowledged_us - 1000 * S) / 1e6);
     /* That it was sent only Redis and the worker knew for a while. */
-    else if (c->got && !d->deleted && !w->oracle->redis_lost_us && (state == STATE_EXPIRED || state == STATE_CANCELED))
+    else if (c->got && !d->deleted && !w->oracle->redis_lost_us &&
+             (state == STATE_EXPIRED || state == STATE_CANCELED || state == STATE_SUPERSEDED))
         violated(w, "batch %" PRId64 " of %s is %s, and the device has got it", row->id, d->id, name);
     else if (state == STATE_EXPIRED && was_there(w, row, d))
         violated(w, "batch %" PRId64 " of %s is %s, and the device was there all the time", row->id, d->id, name);
-    else if (state == STATE_CANCELED && !row->cancel_requested_ms && !d->deleted)
+    else if (state == STATE_CANCELED && !row->cancel_requested_ms && !d->deleted && !c->some_request)
         violated(w, "batch %" PRId64 " of %s is CANCELED, and nobody asked for it", row->id, d->id);
-    else if ((state == STATE_EXPIRED || state == STATE_TIMED_OUT) && row->closed_ms + SKEW_MS < row->expires_ms)
+    else if (state == STATE_SUPERSEDED && !c->superseded)
+        violated(w, "batch %" PRId64 " of %s is SUPERSEDED, and nothing takes its place", row->id, d->id);
+    else if ((state == STATE_EXPIRED || state == STATE_TIMED_OUT) && row->closed_ms + SKEW_MS < end_of(row, c, state))
         violated(w, "batch %" PRId64 " of %s is %s before its time", row->id, d->id, name);
 }
 
@@ -459,11 +609,11 @@ static void judge_batch(struct world *w, const struct row_batch *row)
 /* Keys of batches that are over. */
 static void judge_redis(struct world *w)
 {
-    static const char *const kinds[] = {":state:", ":open", "batch:", "cancel:"};
+    static const char *const kinds[] = {":state:", ":open", "batch:", "cancel:", "confirm:"};
     for (size_t i = 0; i < 256; i++)
         for (const struct value *v = w->redis_model->buckets[i]; v; v = v->next)
-            for (size_t k = 0; k < 4; k++)
-                if (strstr(v->key, kinds[k]) && !v->expires_ms)
+            for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+                if (strstr(v->key, kinds[k]) && !v->expires_ms && strcmp(v->key, "confirm:0") != 0)
                     violated(w, "Redis still has %s", v->key);
 }
 
@@ -481,6 +631,11 @@ void oracle_judge(struct world *w)
     if (m->canceling.count)
         violated(w, "device %d/%d stays among those whose commands are to end", m->canceling.v[0].tenant,
                  m->canceling.v[0].seq);
+    for (size_t i = 0; i < m->batches.count; i++)
+        if (m->batches.v[i]->control.handled != m->batches.v[i]->control.request)
+            violated(w, "what was asked for of batch %" PRId64 " is not carried out", m->batches.v[i]->id);
+    if (m->cancels.count || m->parts.count)
+        violated(w, "%zu rows of cancels and %zu of parts stay", m->cancels.count, m->parts.count);
     if (m->log.count)
         violated(w, "%zu rows stay in the log", m->log.count);
 }

@@ -37,6 +37,7 @@ static void batch_free(struct row_batch *b)
     free(b->described);
     free(b->defaults);
     free(b->blocks);
+    free(b->control.steering);
     free(b->request_id);
     free(b->command);
     free(b);
@@ -61,6 +62,9 @@ void pg_model_free(struct pg_model **out)
     free(m->canceling.v);
     free(m->revoked.v);
     free(m->tenants.v);
+    free(m->cancels.v);
+    free(m->gates.v);
+    free(m->parts.v);
     free(m);
     *out = NULL;
 }
@@ -224,8 +228,8 @@ int64_t pg_model_draws(const struct pg_txn *txn, int index)
 {
     const struct stmt_call c = {.txn = txn, .call = &txn->calls[index]};
     size_t n = 0;
-    if (is_named(txn, index, "batch_accept") || is_named(txn, index, "ack_stream_open") ||
-        is_named(txn, index, "open_new_stream"))
+    if (is_named(txn, index, "batch_accept") || is_named(txn, index, "batch_accept_steered") ||
+        is_named(txn, index, "ack_stream_open") || is_named(txn, index, "open_new_stream"))
         return 1;
     if (is_named(txn, index, "batch_accept_devices"))
         free(param_array(&c, 0, &n));

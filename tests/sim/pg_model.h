@@ -16,6 +16,20 @@ struct row_block {
     uint8_t *vals; /* of batch_value_block; NULL: no row */
     size_t vals_len;
 };
+/* What steers a batch. */
+struct row_control {
+    bool is; /* there is a row */
+    bool paused, rollout;
+    int32_t request, handled, window, waves, wave, by_hand, stopped, freed, acted, canceled;
+    int64_t not_before_ms, deliver_by_ms, execution_ms, wave_ms;
+    char zone[64], key[32]; /* key "": none */
+    int64_t supersedes[64];
+    size_t supersedes_count; /* 0: NULL */
+    int32_t rate_steps, rate_ended, rate_succeeded;
+    int64_t paced_ms;
+    uint8_t *steering;
+    size_t steering_len;
+};
 struct row_batch {
     int64_t id;
     int32_t tenant, device_count;
@@ -30,6 +44,9 @@ struct row_batch {
     int32_t counts[16];
     struct row_block *blocks; /* by block */
     size_t block_count;
+    const void *made_by; /* the transaction: never looked into */
+    bool has_key;        /* its rows of batch_key are there */
+    struct row_control control;
 };
 struct row_log {
     int64_t stream, n, at_ms;
@@ -49,10 +66,30 @@ struct row_result {
 struct row_device {
     int32_t tenant, seq;
     char id[32];
+    int16_t platform;
     int64_t deleted_ms; /* 0: NULL */
 };
 struct row_cancel {
     int32_t tenant, seq;
+};
+/* Devices for which a batch is to be canceled. */
+struct row_cancel_some {
+    int64_t batch;
+    int32_t request, block;
+    bool superseded;
+    uint8_t slots[128];
+};
+/* Some of a batch's devices. */
+struct row_part {
+    int64_t batch;
+    int16_t kind;
+    int32_t block;
+    uint8_t slots[128];
+};
+struct row_gate {
+    int32_t tenant;
+    bool closed;
+    int64_t number, changed_ms, confirmed_ms; /* confirmed_ms 0: NULL */
 };
 struct row_revocation {
     int64_t id;
@@ -79,6 +116,10 @@ struct pg_model {
     TABLE(struct row_cancel) canceling; /* by tenant, seq */
     TABLE(struct row_revocation) revoked;
     TABLE(struct row_tenant) tenants;
+    TABLE(struct row_cancel_some) cancels; /* in the order of asking */
+    TABLE(struct row_gate) gates;          /* by tenant */
+    TABLE(struct row_part) parts;
+    int64_t gate_number;
     int64_t next_batch, next_stream, next_revocation, worker_number; /* of the sequences */
     struct {
         char name[32], holder[64];

@@ -1,15 +1,16 @@
 /* Statements of acceptance, devices, acknowledgements and leases: see lib/store/db_batch.c, db_device.c, db_ack_log.c,
  * db_credential.c, db_lease.c. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/sim/mutation.h"
 #include "tests/sim/pg_model.h"
 
-stmt_fn stmt_batch_hold_tenants, stmt_batch_accept, stmt_batch_accept_devices, stmt_batch_cancel, stmt_device_delete,
-    stmt_ack_stream_open, stmt_ack_log_insert, stmt_command_result_insert, stmt_device_information_update,
-    stmt_device_news_insert, stmt_seen_add, stmt_revocation_read, stmt_signing_key_read, stmt_lease_acquire,
-    stmt_lease_renew, stmt_lease_release, stmt_lease_fence, stmt_worker_number;
+stmt_fn stmt_batch_hold_tenants, stmt_batch_accept, stmt_batch_accept_steered, stmt_batch_accept_devices,
+    stmt_batch_cancel, stmt_device_delete, stmt_ack_stream_open, stmt_ack_log_insert, stmt_command_result_insert,
+    stmt_device_information_update, stmt_device_news_insert, stmt_seen_add, stmt_revocation_read, stmt_signing_key_read,
+    stmt_lease_acquire, stmt_lease_renew, stmt_lease_release, stmt_lease_fence, stmt_worker_number;
 
 static uint8_t *copy(struct slice s)
 {
@@ -92,7 +93,8 @@ static void cancel_device(struct pg_model *m, int32_t tenant, int32_t seq)
     m->canceling.v[at] = (struct row_cancel){tenant, seq};
 }
 
-void stmt_batch_accept(struct stmt_call *c)
+/* Gives the new row, or NULL when there is one already. */
+static struct row_batch *accept(struct stmt_call *c)
 {
     struct pg_model *m = c->m;
     int64_t tenant = param_int(c, 0), created_ms = param_int(c, 9), id = next_id(c);
@@ -104,8 +106,9 @@ void stmt_batch_accept(struct stmt_call *c)
     out_row(c);
     m->accepted = NULL;
     if (b)
-        return;
+        return NULL;
     b = m->accepted = add_batch(m, id);
+    b->made_by = c->txn;
     b->tenant = (int32_t)tenant;
     b->request_id = (char *)copy(param_bytes(c, 1));
     b->command = copy(param_bytes(c, 4));
@@ -123,6 +126,30 @@ void stmt_batch_accept(struct stmt_call *c)
     for (size_t i = 0; i < m->devices.count; i++)
         if (m->devices.v[i].tenant == tenant && m->devices.v[i].deleted_ms > created_ms - 10000)
             cancel_device(m, m->devices.v[i].tenant, m->devices.v[i].seq);
+    return b;
+}
+
+void stmt_batch_accept(struct stmt_call *c)
+{
+    (void)accept(c);
+}
+
+void stmt_batch_accept_steered(struct stmt_call *c)
+{
+    struct row_batch *b = accept(c);
+    if (!b)
+        return;
+    struct row_control *k = &b->control;
+    *k = (struct row_control){.is = true,
+                              .not_before_ms = param_int(c, 15),
+                              .deliver_by_ms = param_int(c, 16),
+                              .execution_ms = param_int(c, 17),
+                              .window = (int32_t)param_int(c, 18),
+                              .rollout = param_int(c, 20) != 0};
+    k->waves = k->rollout ? (int32_t)param_int(c, 21) : 0;
+    k->steering = copy(param_bytes(c, 14));
+    k->steering_len = param_bytes(c, 14).len;
+    snprintf(k->zone, sizeof k->zone, "%.*s", (int)param_bytes(c, 19).len, (const char *)param_bytes(c, 19).data);
 }
 
 static struct row_device *find_device(struct pg_model *m, int64_t tenant, struct slice id)
@@ -145,6 +172,7 @@ static void accept_device(struct stmt_call *c, size_t i, struct slice *const v[9
     if (!id)
         return;
     struct row_batch *b = add_batch(c->m, id);
+    b->made_by = c->txn;
     b->tenant = d->tenant;
     b->request_id = (char *)copy(v[1][i]);
     b->command = copy(v[4][i]);

@@ -1,48 +1,527 @@
 /* Statements of gates, steered and held batches: see lib/store/db_gate.c, db_control.c, db_guard.c. Simulated callers
- * close no gate, steer no batch and have no budget yet: the tables are empty. */
+ * have no budget: no batch is held for approval. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "tests/sim/pg_model.h"
 
-stmt_fn stmt_gate_closed, stmt_gate_list, stmt_gate_confirm, stmt_gate_settle, stmt_control_asked, stmt_control_cancels,
-    stmt_control_handled, stmt_guard_release_due;
+stmt_fn stmt_gate_closed, stmt_gate_list, stmt_gate_confirm, stmt_gate_settle, stmt_gate_set, stmt_control_asked,
+    stmt_control_cancels, stmt_control_handled, stmt_control_pause, stmt_control_cancel_some, stmt_control_release_wave,
+    stmt_control_rollout, stmt_control_wave, stmt_control_stop, stmt_control_abort, stmt_control_parts,
+    stmt_control_let_go, stmt_control_forget, stmt_device_blocks, stmt_supersede_hold, stmt_supersede_accept,
+    stmt_supersede_older, stmt_supersede_closed, stmt_guard_release_due;
+
+/* --- gates ------------------------------------------------------------------------------------------------------- */
+
+static struct row_gate *find_gate(struct pg_model *m, int64_t tenant)
+{
+    for (size_t i = 0; i < m->gates.count; i++)
+        if (m->gates.v[i].tenant == tenant)
+            return &m->gates.v[i];
+    return NULL;
+}
+
+static struct row_gate *add_gate(struct pg_model *m, int64_t tenant)
+{
+    (void)table_add(&m->gates);
+    size_t at = m->gates.count - 1;
+    for (; at > 0 && m->gates.v[at - 1].tenant > tenant; at--)
+        m->gates.v[at] = m->gates.v[at - 1];
+    m->gates.v[at] = (struct row_gate){.tenant = (int32_t)tenant};
+    return &m->gates.v[at];
+}
+
+/* An int4[]. */
+static void out_numbers(struct stmt_call *c, int col, const int32_t *v, size_t n)
+{
+    struct buf array = {0};
+    buf_put_u32be(&array, n ? 1 : 0);
+    buf_put_u32be(&array, 0);
+    buf_put_u32be(&array, 23);
+    if (n) {
+        buf_put_u32be(&array, (uint32_t)n);
+        buf_put_u32be(&array, 1);
+    }
+    for (size_t i = 0; i < n; i++) {
+        buf_put_u32be(&array, 4);
+        buf_put_u32be(&array, (uint32_t)v[i]);
+    }
+    out_bytes(c, col, buf_slice(&array).data, buf_len(&array));
+    buf_free(&array);
+}
 
 void stmt_gate_closed(struct stmt_call *c)
 {
-    static const uint8_t none[12] = {[11] = 23}; /* an int4[] without elements */
+    int32_t closed[16];
+    size_t n = 0;
+    for (size_t i = 0; i < c->m->gates.count && n < 16; i++)
+        if (c->m->gates.v[i].closed)
+            closed[n++] = c->m->gates.v[i].tenant;
     out_columns(c, 2);
-    out_int8(c, 0, 0);
-    out_bytes(c, 1, none, sizeof none);
+    out_int8(c, 0, c->m->gate_number);
+    out_numbers(c, 1, closed, n);
+    out_row(c);
+}
+
+/* Tenants are t1, t2, …; reasons are empty. */
+static void put_gate(struct stmt_call *c, const struct row_gate *g)
+{
+    char name[16] = "";
+    if (g->tenant)
+        snprintf(name, sizeof name, "t%d", g->tenant);
+    out_int4(c, 0, g->tenant);
+    out_bytes(c, 1, name, strlen(name));
+    out_bool(c, 2, g->closed);
+    out_int8(c, 3, g->number);
+    out_bytes(c, 4, "", 0);
+    out_int8(c, 5, g->changed_ms);
+    if (g->confirmed_ms)
+        out_int8(c, 6, g->confirmed_ms);
+    else
+        out_null(c, 6);
     out_row(c);
 }
 
 void stmt_gate_list(struct stmt_call *c)
 {
+    int64_t tenant = param_int(c, 0);
     out_columns(c, 7);
+    for (size_t i = 0; i < c->m->gates.count; i++)
+        if (!tenant || !c->m->gates.v[i].tenant || c->m->gates.v[i].tenant == tenant)
+            put_gate(c, &c->m->gates.v[i]);
+}
+
+/* Only by number of the tenant. */
+void stmt_gate_set(struct stmt_call *c)
+{
+    struct pg_model *m = c->m;
+    int64_t tenant = param_int(c, 0);
+    bool closed = param_int(c, 2) != 0;
+    struct row_gate *g = find_gate(m, tenant);
+    m->gate_number++;
+    if (closed ? !g || !g->closed : g && g->closed) {
+        g = g ? g : add_gate(m, tenant);
+        g->closed = closed;
+        g->number = m->gate_number;
+        g->changed_ms = param_int(c, 4);
+        g->confirmed_ms = 0;
+    }
+    out_columns(c, 7);
+    if (g)
+        put_gate(c, g);
 }
 
 void stmt_gate_confirm(struct stmt_call *c)
 {
-    (void)c;
+    for (size_t i = 0; i < c->m->gates.count; i++)
+        if (c->m->gates.v[i].number <= param_int(c, 0) && !c->m->gates.v[i].confirmed_ms)
+            c->m->gates.v[i].confirmed_ms = param_int(c, 1);
 }
 
 void stmt_gate_settle(struct stmt_call *c)
 {
-    (void)c;
+    struct pg_model *m = c->m;
+    size_t n, kept = 0;
+    struct slice *tenants = param_array(c, 0, &n), *numbers = param_array(c, 1, &n);
+    for (size_t i = 0; i < m->gates.count; i++) {
+        const struct row_gate *g = &m->gates.v[i];
+        bool gone = false;
+        for (size_t k = 0; k < n; k++)
+            gone =
+                gone || (g->tenant == int_of_slice(tenants[k]) && g->number == int_of_slice(numbers[k]) && !g->closed);
+        if (!gone)
+            m->gates.v[kept++] = *g;
+    }
+    m->gates.count = kept;
+    free(tenants);
+    free(numbers);
 }
+
+/* --- steered batches --------------------------------------------------------------------------------------------- */
 
 void stmt_control_asked(struct stmt_call *c)
 {
+    int64_t left = param_int(c, 0);
     out_columns(c, 4);
+    for (size_t i = 0; i < c->m->batches.count && left > 0; i++) {
+        const struct row_batch *b = c->m->batches.v[i];
+        if (!b->control.is || b->control.request <= b->control.handled)
+            continue;
+        out_int8(c, 0, b->id);
+        out_bool(c, 1, b->control.paused);
+        out_int4(c, 2, b->control.request);
+        out_bool(c, 3, b->closed_ms != 0);
+        out_row(c);
+        left--;
+    }
 }
 
 void stmt_control_cancels(struct stmt_call *c)
 {
     out_columns(c, 3);
+    for (size_t i = 0; i < c->m->cancels.count; i++) {
+        const struct row_cancel_some *x = &c->m->cancels.v[i];
+        if (x->batch != param_int(c, 0) || x->request > param_int(c, 1))
+            continue;
+        out_int4(c, 0, x->block);
+        out_bytes(c, 1, x->slots, sizeof x->slots);
+        out_bool(c, 2, x->superseded);
+        out_row(c);
+    }
+}
+
+static void handle(struct pg_model *m, int64_t id, int32_t request)
+{
+    struct row_batch *b = pg_model_batch(m, id);
+    size_t kept = 0;
+    for (size_t i = 0; i < m->cancels.count; i++)
+        if (m->cancels.v[i].batch != id || m->cancels.v[i].request > request)
+            m->cancels.v[kept++] = m->cancels.v[i];
+    m->cancels.count = kept;
+    if (b && b->control.is && b->control.handled < request)
+        b->control.handled = request;
 }
 
 void stmt_control_handled(struct stmt_call *c)
 {
-    (void)c;
+    size_t n;
+    struct slice *ids = param_array(c, 0, &n), *requests = param_array(c, 1, &n);
+    for (size_t i = 0; i < n; i++)
+        handle(c->m, int_of_slice(ids[i]), (int32_t)int_of_slice(requests[i]));
+    free(ids);
+    free(requests);
 }
+
+/* The batch, when something may be asked for of it. */
+static struct row_batch *steerable(struct stmt_call *c)
+{
+    struct row_batch *b = pg_model_batch(c->m, param_int(c, 1));
+    out_columns(c, 1);
+    return b && b->tenant == param_int(c, 0) && !b->closed_ms && !b->cancel_requested_ms ? b : NULL;
+}
+
+static void answer(struct stmt_call *c, bool changed)
+{
+    out_bool(c, 0, changed);
+    out_row(c);
+}
+
+void stmt_control_pause(struct stmt_call *c)
+{
+    struct row_batch *b = steerable(c);
+    struct row_control *k = b ? &b->control : NULL;
+    bool paused = param_int(c, 2) != 0;
+    if (!b)
+        return;
+    bool changed = paused ? !k->paused : k->is && (k->paused || k->stopped);
+    answer(c, changed);
+    if (!changed)
+        return;
+    k->is = true;
+    k->request++;
+    k->paused = paused;
+    if (!paused) {
+        k->freed |= k->stopped;
+        k->stopped = 0;
+    }
+}
+
+void stmt_control_cancel_some(struct stmt_call *c)
+{
+    struct row_batch *b = steerable(c);
+    size_t n;
+    if (!b)
+        return;
+    struct slice *blocks = param_array(c, 2, &n), *slots = param_array(c, 3, &n);
+    b->control.is = true;
+    b->control.request++;
+    for (size_t i = 0; i < n; i++) {
+        struct row_cancel_some *x = table_add(&c->m->cancels);
+        *x = (struct row_cancel_some){
+            .batch = b->id, .request = b->control.request, .block = (int32_t)int_of_slice(blocks[i])};
+        if (slots[i].len != sizeof x->slots)
+            abort();
+        memcpy(x->slots, slots[i].data, sizeof x->slots);
+    }
+    answer(c, true);
+    free(blocks);
+    free(slots);
+}
+
+void stmt_control_release_wave(struct stmt_call *c)
+{
+    struct row_batch *b = steerable(c);
+    struct row_control *k = b ? &b->control : NULL;
+    if (!b)
+        return;
+    int32_t next = (k->by_hand > k->wave ? k->by_hand : k->wave) + 1;
+    bool changed = k->is && next < k->waves;
+    answer(c, changed);
+    if (!changed)
+        return;
+    k->by_hand = next;
+    k->request++;
+}
+
+void stmt_control_rollout(struct stmt_call *c)
+{
+    const struct row_batch *b = pg_model_batch(c->m, param_int(c, 0));
+    const struct row_control *k = b && b->control.is ? &b->control : NULL;
+    out_columns(c, 14);
+    if (!k)
+        return;
+    if (k->steering)
+        out_bytes(c, 0, k->steering, k->steering_len);
+    else
+        out_null(c, 0);
+    const int32_t numbers[] = {k->wave, k->by_hand, k->stopped, k->freed, k->acted};
+    for (int i = 0; i < 5; i++)
+        out_int4(c, 1 + i, numbers[i]);
+    out_int8(c, 6, k->wave_ms);
+    out_int4(c, 7, k->request);
+    out_int4(c, 8, k->canceled);
+    out_int4(c, 9, k->rate_steps);
+    out_int4(c, 10, k->rate_ended);
+    out_int4(c, 11, k->rate_succeeded);
+    out_int8(c, 12, k->paced_ms);
+    out_int8(c, 13, c->m->now_ms);
+    out_row(c);
+}
+
+void stmt_control_wave(struct stmt_call *c)
+{
+    struct row_batch *b = pg_model_batch(c->m, param_int(c, 0));
+    if (!b || !b->control.is || b->control.wave >= param_int(c, 1))
+        return;
+    b->control.wave = (int32_t)param_int(c, 1);
+    b->control.wave_ms = c->m->now_ms;
+}
+
+/* --- parts of batches -------------------------------------------------------------------------------------------- */
+
+static struct row_part *find_part(struct pg_model *m, int64_t batch, int kind, int64_t block)
+{
+    for (size_t i = 0; i < m->parts.count; i++)
+        if (m->parts.v[i].batch == batch && m->parts.v[i].kind == kind && m->parts.v[i].block == block)
+            return &m->parts.v[i];
+    return NULL;
+}
+
+void stmt_control_parts(struct stmt_call *c)
+{
+    out_columns(c, 3);
+    for (int16_t kind = 1; kind <= 3; kind++)
+        for (int32_t block = 0; block < 8; block++) {
+            const struct row_part *p = find_part(c->m, param_int(c, 0), kind, block);
+            if (!p)
+                continue;
+            out_int2(c, 0, kind);
+            out_int4(c, 1, block);
+            out_bytes(c, 2, p->slots, sizeof p->slots);
+            out_row(c);
+        }
+}
+
+void stmt_control_let_go(struct stmt_call *c)
+{
+    struct row_batch *b = pg_model_batch(c->m, param_int(c, 0));
+    size_t n;
+    if (b && b->control.is) {
+        b->control.rate_steps = (int32_t)param_int(c, 1);
+        b->control.rate_ended = (int32_t)param_int(c, 2);
+        b->control.rate_succeeded = (int32_t)param_int(c, 3);
+        b->control.paced_ms = c->m->now_ms;
+    }
+    struct slice *blocks = param_array(c, 4, &n), *slots = param_array(c, 5, &n);
+    for (size_t i = 0; i < n; i++) {
+        struct row_part *p = find_part(c->m, param_int(c, 0), 3, int_of_slice(blocks[i]));
+        if (!p) {
+            p = table_add(&c->m->parts);
+            *p = (struct row_part){.batch = param_int(c, 0), .kind = 3, .block = (int32_t)int_of_slice(blocks[i])};
+        }
+        if (slots[i].len != sizeof p->slots)
+            abort();
+        memcpy(p->slots, slots[i].data, sizeof p->slots);
+    }
+    free(blocks);
+    free(slots);
+}
+
+void stmt_control_forget(struct stmt_call *c)
+{
+    struct pg_model *m = c->m;
+    size_t n, kept = 0;
+    struct slice *ids = param_array(c, 0, &n);
+    for (size_t i = 0; i < m->parts.count; i++) {
+        bool gone = false;
+        for (size_t k = 0; k < n; k++)
+            gone = gone || (m->parts.v[i].kind == 3 && m->parts.v[i].batch == int_of_slice(ids[k]));
+        if (!gone)
+            m->parts.v[kept++] = m->parts.v[i];
+    }
+    m->parts.count = kept;
+    free(ids);
+}
+
+/* --- batches with a key ------------------------------------------------------------------------------------------ */
+
+void stmt_supersede_hold(struct stmt_call *c)
+{
+    out_columns(c, 1);
+    out_bytes(c, 0, "", 0); /* void */
+    out_row(c);
+}
+
+/* Whole bitmap of a block's row. */
+static void whole(const struct row_block *k, uint8_t slots[128])
+{
+    memset(slots, 0, 128);
+    memcpy(slots + k->first / 8, k->targets, k->target_len);
+}
+
+/* Asks that `older` ends for the devices of the newer one; false when there are none. A block that both address without
+ * sharing a device is asked for all the same, as the function does. */
+static bool supersede(struct pg_model *m, struct row_batch *older, const struct row_batch *newer)
+{
+    bool any = false;
+    int32_t request = older->control.request + 1;
+    for (size_t i = 0; i < newer->block_count; i++) {
+        const struct row_block *k = pg_model_block(older, newer->blocks[i].block);
+        uint8_t mine[128], theirs[128], both = 0;
+        if (!k)
+            continue;
+        whole(&newer->blocks[i], mine);
+        whole(k, theirs);
+        for (size_t at = 0; at < 128; at++)
+            both |= mine[at] & theirs[at];
+        if (!both)
+            continue;
+        struct row_cancel_some *x = table_add(&m->cancels);
+        *x = (struct row_cancel_some){older->id, request, k->block, true, {0}};
+        memcpy(x->slots, mine, sizeof mine);
+        any = true;
+    }
+    if (any) {
+        older->control.is = true;
+        older->control.request = request;
+    }
+    return any;
+}
+
+/* One that the transaction has made. */
+void stmt_supersede_accept(struct stmt_call *c)
+{
+    struct pg_model *m = c->m;
+    struct row_batch *b = NULL;
+    for (size_t i = m->batches.count; i-- > 0 && !b;)
+        if (m->batches.v[i]->tenant == param_int(c, 0) && slice_is(param_bytes(c, 1), m->batches.v[i]->request_id))
+            b = m->batches.v[i];
+    out_columns(c, 1);
+    int32_t older = 0;
+    if (b && b->made_by == c->txn) {
+        b->control.is = true;
+        snprintf(b->control.key, sizeof b->control.key, "%.*s", (int)param_bytes(c, 2).len,
+                 (const char *)param_bytes(c, 2).data);
+        for (size_t i = 0; i < m->batches.count; i++) {
+            struct row_batch *o = m->batches.v[i];
+            if (o->id >= b->id || !o->has_key || o->tenant != b->tenant ||
+                strcmp(o->control.key, b->control.key) != 0 || !supersede(m, o, b))
+                continue;
+            b->control.supersedes[older++] = o->id;
+        }
+        b->has_key = true;
+        b->control.supersedes_count = (size_t)older;
+    }
+    out_int4(c, 0, older);
+    out_row(c);
+}
+
+void stmt_supersede_older(struct stmt_call *c)
+{
+    const struct row_batch *b = pg_model_batch(c->m, param_int(c, 0));
+    struct buf array = {0};
+    out_columns(c, 1);
+    if (!b || !b->control.is)
+        return;
+    size_t n = b->control.supersedes_count;
+    buf_put_u32be(&array, n ? 1 : 0);
+    buf_put_u32be(&array, 0);
+    buf_put_u32be(&array, 20);
+    if (n) {
+        buf_put_u32be(&array, (uint32_t)n);
+        buf_put_u32be(&array, 1);
+    }
+    for (size_t i = 0; i < n; i++) {
+        buf_put_u32be(&array, 8);
+        buf_put_u32be(&array, (uint32_t)((uint64_t)b->control.supersedes[i] >> 32));
+        buf_put_u32be(&array, (uint32_t)b->control.supersedes[i]);
+    }
+    out_bytes(c, 0, buf_slice(&array).data, buf_len(&array));
+    out_row(c);
+    buf_free(&array);
+}
+
+void stmt_supersede_closed(struct stmt_call *c)
+{
+    size_t n;
+    struct slice *ids = param_array(c, 0, &n);
+    for (size_t i = 0; i < n; i++) {
+        struct row_batch *b = pg_model_batch(c->m, int_of_slice(ids[i]));
+        if (b)
+            b->has_key = false;
+    }
+    free(ids);
+}
+
+/* Simulated thresholds cancel no platform: $3 is 0. */
+void stmt_control_stop(struct stmt_call *c)
+{
+    struct row_batch *b = pg_model_batch(c->m, param_int(c, 0));
+    if (!b || !b->control.is)
+        return;
+    if (param_int(c, 2))
+        abort();
+    b->control.stopped |= (int32_t)param_int(c, 1);
+    b->control.acted |= (int32_t)param_int(c, 3);
+    b->control.paused = b->control.paused || param_int(c, 4);
+    b->control.request++;
+}
+
+void stmt_control_abort(struct stmt_call *c)
+{
+    struct row_batch *b = pg_model_batch(c->m, param_int(c, 0));
+    if (b && !b->cancel_requested_ms && !b->closed_ms)
+        b->cancel_requested_ms = param_int(c, 1);
+}
+
+/* The blocks of devices that are registered, by block; those of one block by platform. */
+void stmt_device_blocks(struct stmt_call *c)
+{
+    int64_t tenant = param_int(c, 0), only = param_int(c, 1);
+    out_columns(c, 3);
+    for (int32_t block = 0; block < 8; block++)
+        for (int16_t platform = 1; platform < 16; platform++) {
+            uint8_t slots[128] = {0};
+            bool any = false;
+            for (size_t i = 0; i < c->m->devices.count; i++) {
+                const struct row_device *d = &c->m->devices.v[i];
+                if (d->tenant != tenant || d->deleted_ms || d->platform != platform || d->seq / 1024 != block ||
+                    (only && only != platform))
+                    continue;
+                slots[d->seq % 1024 / 8] |= (uint8_t)(1 << d->seq % 8);
+                any = true;
+            }
+            if (!any)
+                continue;
+            out_int4(c, 0, block);
+            out_int2(c, 1, platform);
+            out_bytes(c, 2, slots, sizeof slots);
+            out_row(c);
+        }
+}
+
+/* --- budgets ------------------------------------------------------------------------------------------------------ */
 
 void stmt_guard_release_due(struct stmt_call *c)
 {

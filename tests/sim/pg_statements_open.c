@@ -30,6 +30,25 @@ static int32_t next_seq(const struct pg_model *m, int32_t tenant)
 
 /* --- reading ----------------------------------------------------------------------------------------------------- */
 
+static void put_control(struct stmt_call *c, const struct row_control *k)
+{
+    out_bool(c, 10, k->is);
+    out_bool(c, 11, k->paused);
+    out_int4(c, 12, k->request);
+    for (int i = 13; i < 19 && !k->is; i++)
+        out_null(c, i);
+    out_bool(c, 19, k->supersedes_count > 0);
+    out_bool(c, 20, k->key[0] != 0);
+    if (!k->is)
+        return;
+    out_int8(c, 13, k->not_before_ms);
+    out_int8(c, 14, k->deliver_by_ms);
+    out_int8(c, 15, k->execution_ms);
+    out_int4(c, 16, k->window);
+    out_bytes(c, 17, k->zone, strlen(k->zone));
+    out_bool(c, 18, k->rollout);
+}
+
 static void put_open(struct stmt_call *c, const struct row_batch *b)
 {
     int32_t blocks = (next_seq(c->m, b->tenant) + 1023) / 1024;
@@ -43,13 +62,7 @@ static void put_open(struct stmt_call *c, const struct row_batch *b)
     out_bool(c, 7, b->routed_ms != 0);
     out_bool(c, 8, b->cancel_requested_ms != 0);
     out_bool(c, 9, b->canceled_ms != 0);
-    out_bool(c, 10, false); /* steered, paused: no batch is */
-    out_bool(c, 11, false);
-    out_int4(c, 12, 0);
-    for (int i = 13; i < 19; i++)
-        out_null(c, i);
-    out_bool(c, 19, false); /* nor does one supersede another */
-    out_bool(c, 20, false);
+    put_control(c, &b->control);
     out_bool(c, 21, b->valued);
     out_row(c);
 }

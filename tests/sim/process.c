@@ -112,6 +112,11 @@ struct acceptor *process_acceptor(const struct process *p)
     return ((struct dispatcher_parts *)p->parts)->acceptor;
 }
 
+struct gate_keeper *process_gates(const struct process *p)
+{
+    return ((struct dispatcher_parts *)p->parts)->gates;
+}
+
 void process_unannounced(struct process *p, int64_t batch)
 {
     ((struct dispatcher_parts *)p->parts)->unannounced = batch;

@@ -15,6 +15,7 @@ struct dispatcher_parts;
 struct pg *process_pg(const struct process *p);
 struct live *process_live(const struct process *p);
 struct leader *process_leader(const struct process *p);
+struct gate_keeper *process_gates(const struct process *p);
 struct acceptor *process_acceptor(const struct process *p);
 /* A batch is durable that the leader of the dispatcher was not given: announced with the commit. */
 void process_unannounced(struct process *p, int64_t batch);

@@ -17,7 +17,7 @@ def main():
         if source.endswith(".c"):
             with open(source, encoding="utf-8") as text:
                 # struct pg_stmt x = {"name", …}
-                statements |= set(re.findall(r"struct pg_stmt \w+ = \{\s*\"(\w+)\"", text.read()))
+                statements |= set(re.findall(r"struct pg_stmt \w+ = \{\s*(?:/\*.*?\*/\s*)?\"(\w+)\"", text.read(), re.DOTALL))
     file.write('#include "tests/sim/pg_model.h"\n#include "tests/sim/redis_model.h"\n\n')
     for name in scripts:
         file.write(f"model_fn model_{name};\n")

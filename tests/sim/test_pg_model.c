@@ -12,10 +12,13 @@
 
 #include "lib/store/db_ack_log.h"
 #include "lib/store/db_batch.h"
+#include "lib/store/db_control.h"
 #include "lib/store/db_credential.h"
 #include "lib/store/db_device.h"
+#include "lib/store/db_gate.h"
 #include "lib/store/db_lease.h"
 #include "lib/store/db_open.h"
+#include "lib/store/db_supersede.h"
 #include "tests/sim/mutation.h"
 #include "tests/sim/pg_model.h"
 #include "tests/store/servers.h"
@@ -237,6 +240,117 @@ static void accept_devices(void)
     pg_txn_submit(txn, ignore, NULL);
 }
 
+/* With what steers it, a key, or both. */
+static void accept_steered(void)
+{
+    static const uint8_t bits[] = {0xff, 0x0f, 0x81}, steering[] = {8, 1};
+    char request[16], key[8];
+    int32_t blocks[] = {0, 1};
+    int16_t firsts[] = {(int16_t)(8 * below(2)), 0};
+    struct slice targets[] = {{bits, 1 + below(2)}, {bits + 1, 1}};
+    snprintf(request, sizeof request, "r%d", below(4) ? ++check.requests : (int)below((unsigned)check.requests + 1));
+    snprintf(key, sizeof key, "k%u", below(3));
+    struct db_accept b = {.tenant = 1 + (int32_t)below(2),
+                          .request_id = request,
+                          .description = "",
+                          .supersede_key = below(2) ? key : "",
+                          .command = {bits, 2},
+                          .priority = (int16_t)(1 + below(3)),
+                          .device_count = 12,
+                          .created_ms = CREATED_MS + check.step,
+                          .expires_ms = CREATED_MS + 60000,
+                          .blocks = blocks,
+                          .firsts = firsts,
+                          .targets = targets,
+                          .block_count = 1 + below(2)};
+    if (below(3))
+        b.steering = (struct slice){steering, sizeof steering};
+    b.steer = (struct db_steer){.not_before_ms = below(3) * 1000,
+                                .deliver_by_ms = below(3) * 2000,
+                                .execution_ms = below(3) * 3000,
+                                .window = (int32_t)below(3),
+                                .rollout = below(2),
+                                .waves = (int32_t)below(4)};
+    snprintf(b.steer.zone, sizeof b.steer.zone, "%s", below(2) ? "Europe/Berlin" : "");
+    struct pg_txn *txn = pg_txn_new(NULL, 0);
+    if (*b.supersede_key)
+        db_supersede_hold(txn, &b.tenant, &b.supersede_key, 1);
+    db_batch_hold_tenants(txn, &b.tenant, 1);
+    db_batch_accept(txn, &b);
+    if (*b.supersede_key)
+        db_supersede_accept(txn, &b);
+    pg_txn_submit(txn, ignore, NULL);
+}
+
+static void steer(void)
+{
+    static const uint8_t slots[128] = {1, 2, 3};
+    const int32_t blocks[] = {0, 1};
+    const struct slice all[] = {{slots, sizeof slots}, {slots, sizeof slots}};
+    int32_t tenant = 1 + (int32_t)below(2);
+    struct pg_txn *txn = pg_txn_new(NULL, 0);
+    switch (below(4)) {
+    case 0:
+        db_control_cancel_some(txn, tenant, some_batch(), blocks, all, 1 + below(2), CREATED_MS, 1);
+        break;
+    case 1:
+        db_control_release_wave(txn, tenant, some_batch(), CREATED_MS, 1);
+        break;
+    default:
+        db_control_pause(txn, tenant, some_batch(), below(2), "", CREATED_MS, 1);
+        break;
+    }
+    pg_txn_submit(txn, ignore, NULL);
+}
+
+static void hold_or_release(void)
+{
+    struct pg_txn *txn = pg_txn_new(NULL, 0);
+    if (below(3))
+        db_gate_set(txn, (int32_t)below(3), NULL, below(2), "", CREATED_MS + check.step, 1);
+    else
+        db_gate_confirm(txn, (int64_t)below(50), CREATED_MS + check.step);
+    pg_txn_submit(txn, ignore, NULL);
+}
+
+/* What the leader writes of all that. */
+static void carry_out(void)
+{
+    static const uint8_t slots[128] = {7};
+    const int64_t ids[] = {some_batch(), some_batch()}, numbers[] = {below(50)};
+    const int32_t requests[] = {(int32_t)below(4), (int32_t)below(4)}, tenants[] = {(int32_t)below(3)}, blocks[] = {1};
+    const struct slice all[] = {{slots, sizeof slots}};
+    const struct db_stop stop = {
+        .platforms = below(8), .acted = below(4), .pause = below(2), .abort = below(8) == 0, .reason = ""};
+    const struct db_pace pace = {below(3), below(9), below(9), 0};
+    struct pg_txn *txn = pg_txn_new(NULL, 0);
+    db_control_handled(txn, ids, requests, 2, CREATED_MS);
+    if (below(3) == 0)
+        db_gate_settle(txn, tenants, numbers, 1);
+    if (below(3) == 0)
+        db_control_stop(txn, (uint64_t)ids[0], &stop, CREATED_MS);
+    if (below(4) == 0)
+        db_supersede_closed(txn, ids, 1);
+    if (below(3) == 0)
+        db_control_let_go(txn, (uint64_t)ids[0], &pace, blocks, all, 1);
+    if (below(6) == 0)
+        db_control_forget(txn, ids, 2);
+    pg_txn_submit(txn, ignore, NULL);
+}
+
+static void read_control(void)
+{
+    struct pg_txn *txn = pg_txn_new(NULL, 0);
+    db_control_asked(txn, 1 + (int)below(50));
+    db_control_cancels(txn, (uint64_t)some_batch(), (int32_t)below(5));
+    db_control_parts(txn, (uint64_t)some_batch());
+    db_supersede_older(txn, (uint64_t)some_batch());
+    db_gate_closed(txn);
+    db_gate_list(txn, (int32_t)below(3));
+    db_device_blocks(txn, 1, (int)below(2));
+    pg_txn_submit(txn, ignore, NULL);
+}
+
 static void cancel_or_delete(void)
 {
     char device[16];
@@ -357,12 +471,15 @@ static void read_open(void)
 
 static void make_moves(int steps)
 {
-    static void (*const moves[])(void) = {accept_blocks, accept_devices, cancel_or_delete, acknowledge,
-                                          acknowledge,   lease,          write_fenced,     write_fenced};
+    static void (*const moves[])(void) = {accept_blocks, accept_devices,  cancel_or_delete, acknowledge,    acknowledge,
+                                          lease,         write_fenced,    write_fenced,     accept_steered, steer,
+                                          steer,         hold_or_release, carry_out};
     for (check.step = 0; check.step < steps && !check.noticed; check.step++) {
         moves[below(sizeof moves / sizeof *moves)]();
         if (check.step % 3 == 0)
             read_open();
+        if (check.step % 5 == 0)
+            read_control();
     }
 }
 
@@ -389,14 +506,21 @@ static void a_wrong_model_is_noticed(void **state)
 
 static void add_device(int32_t tenant, int32_t seq)
 {
-    char sql[256];
+    char sql[400];
     struct row_device *row = table_add(&check.model->devices);
     row->tenant = tenant;
     row->seq = seq;
+    row->platform = 1;
     snprintf(row->id, sizeof row->id, "d%d", seq);
     snprintf(sql, sizeof sql,
              "INSERT INTO device (tenant_id, seq, id, platform, created_ms) VALUES (%d, %d, 'd%d', 1, 1)", tenant, seq,
              seq);
+    say(sql);
+    snprintf(sql, sizeof sql,
+             "INSERT INTO device_block VALUES (%d, %d, 1, set_byte(decode(repeat('00', 128), 'hex'), %d, %d))"
+             " ON CONFLICT (tenant_id, block, platform) DO UPDATE SET slots = set_byte(device_block.slots, %d,"
+             " get_byte(device_block.slots, %d) | %d)",
+             tenant, seq / 1024, seq % 1024 / 8, 1 << seq % 8, seq % 1024 / 8, seq % 1024 / 8, 1 << seq % 8);
     say(sql);
 }
 

@@ -1,0 +1,29 @@
+/* Faults that come one after another, as they once did when a promise was not kept: what a seed then adds is the
+ * moments, the devices and what callers want. So a mend has its test, whatever else changes the seeds. Owns: the list
+ * of scenarios. May call: nothing. Loop rule: none. */
+#ifndef MUSTER_TESTS_SIM_SCENARIO_H
+#define MUSTER_TESTS_SIM_SCENARIO_H
+
+#include <stdint.h>
+
+#define SCENARIO_STEPS 10
+
+struct scenario_step {
+    int64_t at_ms;     /* at the earliest: up to half a second later */
+    const char *fault; /* a name of fault.c's table; NULL: no more steps */
+    const char *who;   /* d0 …, w0 …; NULL: all */
+    int64_t for_ms;
+};
+
+struct scenario {
+    const char *name;
+    int dispatchers, workers;
+    struct scenario_step steps[SCENARIO_STEPS];
+};
+
+/* NULL: there is none of this name. */
+const struct scenario *scenario_find(const char *name);
+/* The i-th; NULL behind the last. */
+const struct scenario *scenario_at(int i);
+
+#endif
