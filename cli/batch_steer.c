@@ -1,4 +1,4 @@
-/* muster batch cancel, pause, resume, release. */
+/* muster batch cancel, pause, resume, release, seal. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -74,6 +74,22 @@ int batch_release(struct invocation *inv)
     request.batch_id = args_number(inv, "batch", a.words.items[0]);
     return call_once(inv, "ControlService/ReleaseWave", &request.base, &muster__v1__release_wave_response__descriptor,
                      show_released);
+}
+
+static void show_sealed(const ProtobufCMessage *answer)
+{
+    show_batch(((const Muster__V1__SealBatchResponse *)answer)->batch);
+}
+
+int batch_seal(struct invocation *inv)
+{
+    struct args a = {.positional = "BATCH", .min = 1, .max = 1};
+    Muster__V1__SealBatchRequest request = MUSTER__V1__SEAL_BATCH_REQUEST__INIT;
+
+    args_parse(inv, &a);
+    request.batch_id = args_number(inv, "batch", a.words.items[0]);
+    return call_once(inv, "ControlService/SealBatch", &request.base, &muster__v1__seal_batch_response__descriptor,
+                     show_sealed);
 }
 
 static void show_resumed(const ProtobufCMessage *answer)

@@ -17,7 +17,7 @@ struct submit {
     struct command_flags command;
     struct target_flags target;
     struct steering_flags steering;
-    bool validate_only, require_all_known, watch;
+    bool validate_only, require_all_known, watch, dynamic;
     const char *priority, *request_id, *description, *digest, *supersede_key, *values;
     int64_t expires_ms; /* from now; 0: the service's default */
 };
@@ -61,6 +61,7 @@ static void fill(struct invocation *inv, struct submit *f, struct parts *p, Must
     r->description = (char *)f->description;
     r->validate_only = f->validate_only;
     r->require_all_known = f->require_all_known;
+    r->dynamic = f->dynamic;
     r->target_digest = (char *)f->digest;
     r->supersede_key = (char *)f->supersede_key;
     if (f->expires_ms) {
@@ -119,7 +120,7 @@ static int run(struct session *s, const struct submit *f, const Muster__V1__Subm
     return status;
 }
 
-#define OWN_FLAGS (11 + TARGET_FLAG_COUNT)
+#define OWN_FLAGS (12 + TARGET_FLAG_COUNT)
 
 int batch_submit(struct invocation *inv)
 {
@@ -135,6 +136,8 @@ int batch_submit(struct invocation *inv)
         {"digest", ARG_TEXT, &f.digest, "DIGEST", "refuse when the target means others than it did for this", 0, 0},
         {"supersede-key", ARG_TEXT, &f.supersede_key, "KEY", "older unsent commands with this key are superseded", 0,
          0},
+        {"dynamic", ARG_BOOL, &f.dynamic, "", "devices that are meant later get it too, until it is sealed or expires",
+         0, 0},
         {"validate-only", ARG_BOOL, &f.validate_only, "", "say what would happen and do nothing", 0, 0},
         {"require-all-known", ARG_BOOL, &f.require_all_known, "", "refuse when a listed id is unknown", 0, 0},
         {"watch", ARG_BOOL, &f.watch, "", "show progress until closed; exit 0 only if all succeeded", 0, 0},

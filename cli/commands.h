@@ -42,6 +42,7 @@ int batch_resume(struct invocation *inv);
 int batch_approve(struct invocation *inv);
 int batch_reject(struct invocation *inv);
 int batch_release(struct invocation *inv);
+int batch_seal(struct invocation *inv);
 int batch_commands(struct invocation *inv);
 int command_get(struct invocation *inv);
 

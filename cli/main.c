@@ -45,6 +45,7 @@ static const struct subcommand {
     {"batch", "cancel", batch_cancel, "Asks that nothing more of a batch be sent, to all or to some devices."},
     {"batch", "pause", batch_pause, "Holds what is unsent of a batch until it is resumed."},
     {"batch", "release", batch_release, "Releases the next wave of a batch."},
+    {"batch", "seal", batch_seal, "Lets no more devices join a dynamic batch."},
     {"batch", "resume", batch_resume, "Lets a paused batch go on."},
     {"batch", "approve", batch_approve, "Lets a batch go that is held for approval."},
     {"batch", "reject", batch_reject, "Cancels a batch that is held for approval."},

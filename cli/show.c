@@ -188,6 +188,8 @@ void show_batch(const Muster__V1__Batch *b)
                b->control->reason);
         if (b->control->waves_released)
             printf("  released     wave %" PRIu32 "\n", b->control->waves_released);
+        if (b->dynamic)
+            printf("  dynamic      %" PRIu32 " joined%s\n", b->control->joined, b->control->sealed ? ", sealed" : "");
         if (b->control->rate)
             printf("  rate now     %" PRIu32 "\n", b->control->rate);
         for (size_t i = 0; i < b->control->n_stopped_platforms; i++)

@@ -5,6 +5,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/store/db_audit.h"
+#include "lib/store/db_dynamic.h"
 #include "lib/store/db_supersede.h"
 
 /* Two, so that one gathers while the other commits; more only make smaller groups. */
@@ -233,6 +234,8 @@ static struct pg_txn *make(const struct writer *writer)
             db_supersede_accept(txn, batches[i]);
         if (batches[i]->canary_count)
             db_batch_accept_canary(txn, batches[i]);
+        if (batches[i]->dynamic.len)
+            db_dynamic_accept(txn, batches[i]);
         if (batches[i]->values)
             db_values_accepted(txn, batches[i]->tenant, batches[i]->request_id, batches[i]->values, batches[i]->blocks,
                                batches[i]->block_count);
@@ -276,6 +279,7 @@ static void read_results(struct writer *writer, const struct pg_result *const *r
             job->state = job->guard ? (int16_t)pg_int(*next++, 0, 0) : 0;
             job->superseded = *job->batch.supersede_key ? (int32_t)pg_int(*next++, 0, 0) : 0;
             next += job->batch.canary_count > 0;
+            next += job->batch.dynamic.len > 0;
             next += job->batch.values != NULL; /* written last */
         }
     }

@@ -13,6 +13,7 @@
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
 #include "lib/store/db_control.h"
+#include "lib/store/db_dynamic.h"
 #include "lib/store/db_guard.h"
 #include "lib/store/live.h"
 #include "muster/v1/control_service.pb-c.h"
@@ -36,10 +37,12 @@ static void reply_batch(struct one_batch *o, const uint32_t *counts)
     Muster__V1__PauseBatchResponse pause = MUSTER__V1__PAUSE_BATCH_RESPONSE__INIT;
     Muster__V1__ResumeBatchResponse resume = MUSTER__V1__RESUME_BATCH_RESPONSE__INIT;
     Muster__V1__ReleaseWaveResponse wave = MUSTER__V1__RELEASE_WAVE_RESPONSE__INIT;
+    Muster__V1__SealBatchResponse seal = MUSTER__V1__SEAL_BATCH_RESPONSE__INIT;
     const ProtobufCMessage *answers[] = {
         [BATCH_GET] = &get.base,     [BATCH_CANCEL] = &cancel.base, [BATCH_CANCEL_SOME] = &cancel.base,
-        [BATCH_PAUSE] = &pause.base, [BATCH_RESUME] = &resume.base, [BATCH_WAVE] = &wave.base};
-    get.batch = cancel.batch = pause.batch = resume.batch = wave.batch = o->batch;
+        [BATCH_PAUSE] = &pause.base, [BATCH_RESUME] = &resume.base, [BATCH_WAVE] = &wave.base,
+        [BATCH_SEAL] = &seal.base};
+    get.batch = cancel.batch = pause.batch = resume.batch = wave.batch = seal.batch = o->batch;
     cancel.devices = o->devices;
     request_reply(&o->r, answers[o->kind]);
 }
@@ -95,6 +98,10 @@ static void on_batch(struct request *r, const struct pg_result *const *results)
     }
     if (o->kind == BATCH_WAVE && !pg_bool(results[0], 0, 0)) {
         request_refuse(r, STATUS_FAILED_PRECONDITION, "NO_MORE_WAVES", "batch %" PRId64 " has no further wave", o->id);
+        return;
+    }
+    if (o->kind == BATCH_SEAL && !pg_bool(results[0], 0, 1)) {
+        request_refuse(r, STATUS_FAILED_PRECONDITION, "NOT_DYNAMIC", "batch %" PRId64 " is not dynamic", o->id);
         return;
     }
     if (o->kind != BATCH_GET)
@@ -213,6 +220,17 @@ void release_wave(struct grpc_call *call, void *service, const ProtobufCMessage 
         return;
     struct pg_txn *txn = request_txn(&o->r);
     db_control_release_wave(txn, o->r.tenant, o->id, clock_wall_ms(), o->r.caller->key);
+    one_batch_run(o, txn);
+}
+
+void seal_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request)
+{
+    const Muster__V1__SealBatchRequest *in = (const Muster__V1__SealBatchRequest *)request;
+    struct one_batch *o = one_batch(call, service, in->batch_id, BATCH_SEAL, "");
+    if (!o)
+        return;
+    struct pg_txn *txn = request_txn(&o->r);
+    db_dynamic_seal(txn, o->r.tenant, o->id, clock_wall_ms(), o->r.caller->key);
     one_batch_run(o, txn);
 }
 

@@ -1,4 +1,4 @@
-/* GetBatch, ListBatches, CancelBatch, PauseBatch, ResumeBatch.
+/* GetBatch, ListBatches, CancelBatch, PauseBatch, ResumeBatch, ReleaseWave, SealBatch.
  * Owns: the handlers. May call: lib/store, other parts of the dispatcher. Loop rule: non-blocking. */
 #ifndef MUSTER_DISPATCHER_BATCHES_H
 #define MUSTER_DISPATCHER_BATCHES_H
@@ -15,12 +15,21 @@ void cancel_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
 void pause_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request);
 void resume_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request);
 void release_wave(struct grpc_call *call, void *service, const ProtobufCMessage *request);
+void seal_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request);
 
 /* All that are about one batch differ only in what is asked for first, and in the type of the answer. */
 struct one_batch {
     struct request r;
     int64_t id;
-    enum one_batch_kind { BATCH_GET, BATCH_CANCEL, BATCH_CANCEL_SOME, BATCH_PAUSE, BATCH_RESUME, BATCH_WAVE } kind;
+    enum one_batch_kind {
+        BATCH_GET,
+        BATCH_CANCEL,
+        BATCH_CANCEL_SOME,
+        BATCH_PAUSE,
+        BATCH_RESUME,
+        BATCH_WAVE,
+        BATCH_SEAL
+    } kind;
     uint32_t devices; /* BATCH_CANCEL_SOME: of the answer */
     unsigned wishes;  /* BATCH_GET: enum breakdown_wish */
     struct db_batch row;

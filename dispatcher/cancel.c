@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "dispatcher/joiner.h"
 #include "dispatcher/leader_spec.h"
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
@@ -324,6 +325,7 @@ void cancel_requested(struct reign *r, uint64_t id)
     reign_busy(batch);
     *c = (struct cancel){.reign = r, .batch = batch};
     list_append(&r->canceler->cancels, &c->link);
+    joiner_end(r, batch);
     log_info("cancel_begun", "batch=%llu", (unsigned long long)id);
     enter(c, CANCEL_DRAIN);
 }

@@ -6,6 +6,7 @@
 #include "dispatcher/control_older.h"
 #include "dispatcher/control_rollout.h"
 #include "dispatcher/control_time.h"
+#include "dispatcher/joiner.h"
 #include "dispatcher/leader_spec.h"
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
@@ -123,7 +124,7 @@ static void rest(struct control *c)
 /* Canceled as a whole, or expiring: nothing is left to steer. */
 static bool pointless(const struct control *c)
 {
-    return c->batch->canceling || c->batch->ending || !c->batch->unsettled;
+    return c->batch->canceling || c->batch->ending || (!c->batch->unsettled && !c->batch->growing);
 }
 
 static void step_ended(struct control *c)
@@ -435,6 +436,8 @@ void control_asked(struct reign *r, const struct db_control *asked)
         return;
     c->paused = asked->paused;
     c->request = asked->request;
+    if (asked->sealed)
+        joiner_end(r, batch);
     if (c->rollout)
         control_rollout_asked(c->rollout, c->request);
     log_info("control_asked", "batch=%llu paused=%s request=%d", (unsigned long long)batch->id,
@@ -470,6 +473,32 @@ void control_mask(const struct control *c, const struct open_block *b, struct bu
 bool control_routes(struct control *c, const struct open_block *b, struct bitmap *only)
 {
     return c->rollout && control_rollout_routes(c->rollout, b, only);
+}
+
+void control_renew(struct control *c, uint32_t blocks)
+{
+    if (c->time)
+        control_time_renew(c->time, blocks);
+    if (c->rollout)
+        control_rollout_renew(c->rollout);
+}
+
+bool control_renewed(const struct control *c)
+{
+    return (!c->time || control_time_renewed(c->time)) && (!c->rollout || control_rollout_renewed(c->rollout));
+}
+
+void control_joined(struct control *c, struct open_block *b, const struct bitmap *slots)
+{
+    if (c->rollout)
+        control_rollout_joined(c->rollout, b->block, slots);
+    b->again = true;
+}
+
+void control_may_join(const struct control *c, uint32_t block, struct bitmap *slots)
+{
+    if (c->rollout)
+        control_rollout_may_join(c->rollout, block, slots);
 }
 
 void control_begin(struct reign *r, struct open_batch *batch)

@@ -42,6 +42,12 @@ bool control_settled(const struct open_batch *batch);
 /* The block is being routed, as control_mask has it. True: `only` has who is let go since it was routed last; of all
  * others the workers have been told then. */
 bool control_routes(struct control *c, const struct open_block *b, struct bitmap *only);
+/* Of a dynamic batch, before devices of blocks below `blocks` join: what is known of devices is read anew; whether it
+ * has been since; takes out who must not join; they have joined, and are to be routed. */
+void control_renew(struct control *c, uint32_t blocks);
+bool control_renewed(const struct control *c);
+void control_may_join(const struct control *c, uint32_t block, struct bitmap *slots);
+void control_joined(struct control *c, struct open_block *b, const struct bitmap *slots);
 /* The batch leaves the picture. */
 void control_gone(struct reign *r, struct open_batch *batch);
 /* Redis was filled again: what was told there is gone. */

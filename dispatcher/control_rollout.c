@@ -23,6 +23,7 @@ struct control_rollout {
     int64_t wave_us, look_us, read_us; /* wave_us: when it was released; 0: not known */
     int32_t wanted, request;           /* the one to be read, and that is; -1: none yet */
     bool known;                        /* something was read before */
+    bool renew;                        /* platforms are to be read again */
     bool more, less, news;             /* since it was released; news: something was read */
     unsigned under_way;                /* questions and writes */
     bool reading, writing;
@@ -119,13 +120,35 @@ static void take_platforms(struct control_rollout *o, const struct pg_result *ro
             target_set_add(&o->platforms[b.platform], b.block, &b.slots);
 }
 
+static void extend(struct control_rollout *o)
+{
+    if (!let_go_extend(o->go, o->batch->block_count))
+        abort();
+    let_go_again(o->go);
+}
+
+/* Blocks that it has got since stand in the order, too. */
+static void extend_order(struct control_rollout *o)
+{
+    for (uint32_t i = o->order.count; i < o->batch->block_count; i++) {
+        struct bitmap targets = open_block_bitmap(&o->batch->blocks[i]);
+        wave_order_add(&o->order, o->batch->blocks[i].block, &targets);
+    }
+    if (o->order.failed || o->order.canary.failed || o->order.joined.failed)
+        abort();
+}
+
 /* Who is in which part, and with it the order. */
 static void take_parts(struct control_rollout *o, const struct pg_result *rows)
 {
     struct db_control_part part;
+    /* Who has joined stays: the rows may be a moment older. */
+    struct target_set joined = o->order.joined;
+    o->order.joined = (struct target_set){0};
     wave_order_free(&o->order);
+    o->order.joined = joined;
     if (o->go)
-        let_go_again(o->go);
+        extend(o);
     for (int i = 0; i < pg_rows(rows); i++) {
         const struct open_block *b = NULL;
         if (!db_control_part_read(rows, i, &part) || !(b = open_batch_block(o->batch, part.block)))
@@ -137,12 +160,7 @@ static void take_parts(struct control_rollout *o, const struct pg_result *rows)
         else if (o->go)
             let_go_put(o->go, (uint32_t)(b - o->batch->blocks), &part.slots);
     }
-    for (uint32_t i = 0; i < o->batch->block_count; i++) {
-        struct bitmap targets = open_block_bitmap(&o->batch->blocks[i]);
-        wave_order_add(&o->order, o->batch->blocks[i].block, &targets);
-    }
-    if (o->order.failed || o->order.canary.failed || o->order.joined.failed)
-        abort();
+    extend_order(o);
 }
 
 /* The pace as another leader has left it; one's own goes on. */
@@ -195,8 +213,10 @@ static void got_state(void *arg, enum err err, const struct pg_error *error, con
     if (!back(o))
         return;
     o->reading = false;
-    if (err || !pg_rows(results[0]))
+    if (err || !pg_rows(results[0])) {
+        o->renew = true;
         return; /* asked again with the next tick */
+    }
     db_control_rollout_read(results[0], 0, &row);
     /* What was written without an answer is found here. */
     o->more = o->more || (o->known && (o->request < 0 || row.wave > o->wave || (o->stopped & ~row.stopped)));
@@ -217,6 +237,7 @@ static void got_state(void *arg, enum err err, const struct pg_error *error, con
 static void read_state(struct control_rollout *o)
 {
     o->reading = true;
+    o->renew = false;
     o->read_us = clock_mono_us() + ROLLOUT_LOOK_MS * 1000;
     struct pg_txn *txn = pg_txn_new(o->reign->pg, PG_ANY_LANE);
     if (txn) {
@@ -233,24 +254,48 @@ void control_rollout_asked(struct control_rollout *o, int32_t request)
     o->read_us = 0;
 }
 
-/* --- who may be sent to ------------------------------------------------------------------------------------------- */
-
-/* Takes out who is of a platform that is stopped. */
-static void without_stopped(const struct control_rollout *o, uint32_t block, struct bitmap *slots)
+/* Takes out who is of one of these platforms. */
+static void without(const struct control_rollout *o, uint32_t platforms, uint32_t block, struct bitmap *slots)
 {
     for (unsigned p = 0; p < ROLLOUT_PLATFORMS; p++) {
-        const struct target_block *b = o->stopped >> p & 1 ? target_set_find(&o->platforms[p], block) : NULL;
+        const struct target_block *b = platforms >> p & 1 ? target_set_find(&o->platforms[p], block) : NULL;
         if (b)
             bitmap_and_not(slots, &b->slots);
     }
 }
+
+void control_rollout_renew(struct control_rollout *o)
+{
+    o->renew = true;
+}
+
+bool control_rollout_renewed(const struct control_rollout *o)
+{
+    return o->known && !o->renew && !o->reading;
+}
+
+void control_rollout_may_join(const struct control_rollout *o, uint32_t block, struct bitmap *slots)
+{
+    without(o, o->canceled, block, slots);
+}
+
+void control_rollout_joined(struct control_rollout *o, uint32_t block, const struct bitmap *slots)
+{
+    target_set_add(&o->order.joined, block, slots);
+    if (o->known)
+        extend_order(o);
+    if (o->go)
+        extend(o);
+}
+
+/* --- who may be sent to ------------------------------------------------------------------------------------------- */
 
 /* Who may be sent to in the waves that are out, at whatever rate. */
 static struct bitmap released(const struct control_rollout *o, const struct open_block *b)
 {
     struct bitmap targets = open_block_bitmap(b), out;
     wave_order_out(&o->order, &o->plan, o->wave, (uint32_t)(b - o->batch->blocks), b->block, &targets, &out);
-    without_stopped(o, b->block, &out);
+    without(o, o->stopped, b->block, &out);
     return out;
 }
 
@@ -497,7 +542,7 @@ bool control_rollout_tick(struct control_rollout *o, bool held, const struct con
 {
     int64_t now_us = clock_mono_us();
     o->time = time;
-    if (!o->reading && !o->writing && (o->request < 0 || o->request < o->wanted) && now_us >= o->read_us)
+    if (!o->reading && !o->writing && (o->request < 0 || o->request < o->wanted || o->renew) && now_us >= o->read_us)
         read_state(o);
     if (o->known && !o->wave && time && control_time_early(time))
         o->wave_us = now_us; /* the first wave is out when its time has come */

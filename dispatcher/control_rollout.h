@@ -28,6 +28,11 @@ bool control_rollout_known(const struct control_rollout *o, int32_t request);
 bool control_rollout_tick(struct control_rollout *o, bool held, const struct control_time *time);
 /* Somebody is let go and not routed yet: his block says `again`. */
 bool control_rollout_fresh(const struct control_rollout *o);
+/* See control_renew, _renewed, _may_join, _joined. */
+void control_rollout_renew(struct control_rollout *o);
+bool control_rollout_renewed(const struct control_rollout *o);
+void control_rollout_may_join(const struct control_rollout *o, uint32_t block, struct bitmap *slots);
+void control_rollout_joined(struct control_rollout *o, uint32_t block, const struct bitmap *slots);
 /* See control_routes. */
 bool control_rollout_routes(struct control_rollout *o, const struct open_block *b, struct bitmap *only);
 bool control_rollout_less(const struct control_rollout *o);

@@ -19,6 +19,8 @@ struct control_time {
     bool reading;
     struct schedule schedule;
     char (*zones)[DB_ZONE_MAX]; /* names of the schedule's */
+    bool renew;                 /* zones are to be read again */
+    uint32_t blocks;            /* of so many blocks, of a dynamic batch */
     int64_t read_ms, overdue_ms, overtime_ms;
 };
 
@@ -158,8 +160,10 @@ static void got_windows(void *arg, enum err err, const struct pg_error *error, c
         destroy(t);
         return;
     }
-    if (err)
+    if (err) {
+        t->renew = true;
         return; /* asked again with the next tick */
+    }
     take(t, results[0], results[1]);
     t->read_ms = clock_wall_ms() + TIME_READ_MS;
 }
@@ -167,19 +171,33 @@ static void got_windows(void *arg, enum err err, const struct pg_error *error, c
 static void read_windows(struct control_time *t, int64_t now_ms)
 {
     struct db_window window = db_window_of(&t->steer);
-    int32_t *blocks = calloc(t->batch->block_count + 1u, sizeof *blocks);
+    uint32_t n = t->batch->growing && t->blocks > t->batch->block_count ? t->blocks : t->batch->block_count;
+    int32_t *blocks = calloc(n + 1u, sizeof *blocks);
     struct pg_txn *txn = pg_txn_new(t->reign->pg, PG_ANY_LANE);
     if (!blocks || !txn)
         abort();
-    for (uint32_t i = 0; i < t->batch->block_count; i++)
-        blocks[i] = (int32_t)t->batch->blocks[i].block;
+    for (uint32_t i = 0; i < n; i++) /* those of a growing batch stand at their numbers */
+        blocks[i] = (int32_t)(i < t->batch->block_count ? t->batch->blocks[i].block : i);
     db_window_next(txn, (int32_t)t->batch->tenant, &window, now_ms);
-    db_window_zones(txn, (int32_t)t->batch->tenant, blocks, t->batch->block_count);
+    db_window_zones(txn, (int32_t)t->batch->tenant, blocks, n);
     t->reading = true;
+    t->renew = false;
     t->read_ms = now_ms + 1000; /* should it fail */
     reign_hold(t->reign);
     pg_txn_submit(txn, got_windows, t);
     free(blocks);
+}
+
+void control_time_renew(struct control_time *t, uint32_t blocks)
+{
+    t->renew = t->steer.window != 0;
+    t->blocks = blocks;
+    t->read_ms = t->renew ? 0 : t->read_ms;
+}
+
+bool control_time_renewed(const struct control_time *t)
+{
+    return !t->renew && !t->reading;
 }
 
 /* --- timeouts ----------------------------------------------------------------------------------------------------- */

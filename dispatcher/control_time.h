@@ -31,6 +31,9 @@ bool control_time_early(const struct control_time *t);
 void control_time_closed(const struct control_time *t, uint32_t block, struct bitmap *out);
 /* What may be sent is being routed: there is no more and no less. */
 void control_time_released(struct control_time *t);
+/* Of a dynamic batch: zones of devices in blocks below `blocks` are read anew; whether they have been since. */
+void control_time_renew(struct control_time *t, uint32_t blocks);
+bool control_time_renewed(const struct control_time *t);
 /* See control_mask. */
 void control_time_mask(const struct control_time *t, const struct open_block *b, struct buf *states);
 

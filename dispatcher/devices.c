@@ -1,5 +1,7 @@
 #include "dispatcher/devices.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "dispatcher/batches.h"
@@ -105,6 +107,14 @@ void get_device(struct grpc_call *call, void *service, const ProtobufCMessage *r
     struct pg_txn *txn = request_txn(&o->r);
     db_device_get(txn, o->r.tenant, o->id);
     request_query(&o->r, txn, on_device);
+}
+
+void devices_changed(struct dispatcher *d, int32_t tenant)
+{
+    char text[32];
+    snprintf(text, sizeof text, "devices %" PRId32, tenant);
+    live_publish(d->live, text);
+    leader_devices(d->leader, (uint32_t)tenant);
 }
 
 static void on_deleted(struct request *r, const struct pg_result *const *results)

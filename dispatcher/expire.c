@@ -1,5 +1,6 @@
 #include "dispatcher/expire.h"
 
+#include "dispatcher/joiner.h"
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/route.h"
 #include "lib/base/clock.h"
@@ -15,6 +16,10 @@ static void expire(struct reign *r, struct open_batch *batch)
         walk_batch(r, batch, EVENT_EXPIRE, NULL);
     else
         walk_unknown(r, batch, EVENT_EXPIRE);
+    if (batch->growing) {
+        joiner_end(r, batch);
+        reign_check_complete(r, batch);
+    }
 }
 
 struct scan {

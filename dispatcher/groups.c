@@ -1,5 +1,6 @@
 #include "dispatcher/groups.h"
 
+#include "dispatcher/devices.h"
 #include "dispatcher/filter_find.h"
 #include "dispatcher/page_token.h"
 #include "dispatcher/present.h"
@@ -65,6 +66,7 @@ static void on_created(struct request *r, const struct pg_result *const *results
     } else if (!unknown_refused(g, results[0], 3)) {
         Muster__V1__CreateGroupResponse out = MUSTER__V1__CREATE_GROUP_RESPONSE__INIT;
         out.group = changed(g, results[0], 1);
+        devices_changed(r->d, r->tenant);
         request_reply(r, &out.base);
     }
 }
@@ -81,6 +83,7 @@ static void on_filter_created(struct request *r, const struct pg_result *const *
     db_group_read(results[0], 0, &row);
     Muster__V1__CreateGroupResponse out = MUSTER__V1__CREATE_GROUP_RESPONSE__INIT;
     out.group = present_group(&r->arena, &row);
+    devices_changed(r->d, r->tenant);
     request_reply(r, &out.base);
 }
 
@@ -145,6 +148,7 @@ static void on_filter_updated(struct request *r, const struct pg_result *const *
     db_group_read(results[0], 0, &row);
     Muster__V1__UpdateGroupResponse out = MUSTER__V1__UPDATE_GROUP_RESPONSE__INIT;
     out.group = present_group(&r->arena, &row);
+    devices_changed(r->d, r->tenant);
     request_reply(r, &out.base);
 }
 
@@ -157,6 +161,7 @@ static void on_updated(struct request *r, const struct pg_result *const *results
     } else if (!unknown_refused(g, results[0], 2)) {
         Muster__V1__UpdateGroupResponse out = MUSTER__V1__UPDATE_GROUP_RESPONSE__INIT;
         out.group = changed(g, results[0], 0);
+        devices_changed(r->d, r->tenant);
         request_reply(r, &out.base);
     }
 }
@@ -200,6 +205,7 @@ static void on_deleted(struct request *r, const struct pg_result *const *results
         return;
     }
     Muster__V1__DeleteGroupResponse out = MUSTER__V1__DELETE_GROUP_RESPONSE__INIT;
+    devices_changed(r->d, r->tenant);
     request_reply(r, &out.base);
 }
 

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "dispatcher/devices.h"
 #include "dispatcher/label_set.h"
 #include "dispatcher/request.h"
 #include "dispatcher/target_set.h"
@@ -35,6 +36,7 @@ static void on_written(struct request *r, const struct pg_result *const *results
     im->updated += (uint32_t)pg_int(results[0], 0, 1);
     r->d->figures.devices_imported += (uint64_t)pg_int(results[0], 0, 0);
     arena_reset(&r->arena);
+    devices_changed(r->d, r->tenant);
     if (im->cancelled)
         request_done(r);
     else if (im->ended)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatcher/joiner.h"
 #include "dispatcher/leader_backlog.h"
 #include "dispatcher/leader_fold.h"
 #include "dispatcher/leader_load.h"
@@ -323,6 +324,12 @@ void leader_hint(struct leader *l, enum leader_hint_kind kind, uint64_t batch)
         folder_wake(l->reign);
 }
 
+void leader_devices(struct leader *l, uint32_t tenant)
+{
+    if (l->reign)
+        joiner_hint(l->reign, tenant);
+}
+
 bool leader_accepted(struct leader *l, uint64_t id, const struct db_accept *batch)
 {
     return l->reign && loader_accepted(l->reign, id, batch);
@@ -378,6 +385,15 @@ static bool begins(struct slice text, const char *word)
     return text.len >= n && memcmp(text.data, word, n) == 0;
 }
 
+static unsigned long number_after(struct slice text, const char *word)
+{
+    unsigned long n = 0;
+    for (size_t i = strlen(word); i < text.len && text.data[i] >= '0' && text.data[i] <= '9' && n < UINT32_MAX / 10;
+         i++)
+        n = n * 10 + (unsigned long)(text.data[i] - '0');
+    return n;
+}
+
 void leader_event(struct leader *l, struct slice text)
 {
     if (begins(text, "accepted "))
@@ -392,6 +408,8 @@ void leader_event(struct leader *l, struct slice text)
         leader_hint(l, LEADER_HINT_RELEASED, 0);
     else if (begins(text, "deleted "))
         leader_hint(l, LEADER_HINT_DELETED, 0);
+    else if (begins(text, "devices ") && l->reign)
+        joiner_hint(l->reign, (uint32_t)number_after(text, "devices "));
     else if (begins(text, "repair ") && l->reign)
         repair_told(l->reign, text);
     else if (begins(text, "resigned")) {

@@ -12,6 +12,7 @@
  *   cancel    batch with cancel_requested_ms set, canceled_ms and closed_ms NULL
  *   steer     batch_control with request > handled: dispatcher/control.h
  *   gates     gate: dispatcher/leader_gates.h
+ *   devices   who is registered, in a group, or labelled: dispatcher/joiner.h (looked at every 30 seconds without)
  *   deleted   device_cancel(tenant_id, seq): inserted in the transaction that deletes the device; every open command of
  *             that device ends CANCELED (unless its outcome is there already), then the leader deletes the row
  * What it tells others, as text on muster:events: "closed <batch>", "canceled <batch>", "control <batch>", "resigned",
@@ -63,13 +64,15 @@ void leader_free(struct leader **leader);
 
 /* RELEASED: a batch that was held is no longer, or was canceled; its number may be lower than those seen. */
 enum leader_hint_kind { LEADER_HINT_ACCEPTED, LEADER_HINT_CANCEL, LEADER_HINT_DELETED, LEADER_HINT_RELEASED };
+/* Devices of the tenant have changed (0: of some): they may be meant by dynamic batches now. As leader_hint. */
+void leader_devices(struct leader *leader, uint32_t tenant);
 /* Something was committed. Cheap; ignored while another leads. */
 void leader_hint(struct leader *leader, enum leader_hint_kind kind, uint64_t batch);
 /* This process has committed the batch. When it leads, its leader takes it from here, without reading it again, and
  * nobody else need be told: true. */
 bool leader_accepted(struct leader *leader, uint64_t id, const struct db_accept *batch);
-/* Every text of muster:events may be passed here: "accepted 17", "cancel 17", "deleted 0", "resigned", and what
- * dispatcher/repair.h says; others are ignored. */
+/* Every text of muster:events may be passed here: "accepted 17", "cancel 17", "deleted 0", "devices 3", "resigned", and
+ * what dispatcher/repair.h says; others are ignored. */
 void leader_event(struct leader *leader, struct slice text);
 
 /* `fn` gets what "backlog" says, of this process's leader or another's. */

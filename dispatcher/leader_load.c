@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "dispatcher/control.h"
+#include "dispatcher/joiner.h"
 #include "dispatcher/route.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
@@ -116,16 +117,32 @@ static const struct db_open *find_row(const struct loader *l, uint64_t id)
     return NULL;
 }
 
-/* Rows [from, to) of the answer are one batch's. */
-static void add_batch(struct reign *r, const struct db_open *row, const struct pg_result *result, int from, int to)
+/* Rows [from, to) are its. NULL without memory. */
+static struct open_batch *make_batch(struct reign *r, const struct db_open *row, const struct pg_result *result,
+                                     int from, int to)
 {
     struct db_open_block block;
     size_t bytes = 0;
+    if (row->growing && !row->cancel_requested)
+        return open_set_add_growing(&r->set, row->id, row->blocks);
     for (int i = from; i < to; i++) {
         db_open_block_read(result, i, &block);
         bytes += block.targets.len;
     }
-    struct open_batch *batch = open_set_add(&r->set, row->id, (uint32_t)(to - from), bytes);
+    return open_set_add(&r->set, row->id, (uint32_t)(to - from), bytes);
+}
+
+static bool put_block(struct reign *r, struct open_batch *batch, const struct db_open_block *b)
+{
+    return batch->growing ? open_batch_place(&r->set, batch, b->block, b->first, b->targets, b->states)
+                          : open_batch_put(&r->set, batch, b->block, b->first, b->targets, b->states);
+}
+
+/* Rows [from, to) of the answer are one batch's. */
+static void add_batch(struct reign *r, const struct db_open *row, const struct pg_result *result, int from, int to)
+{
+    struct db_open_block block;
+    struct open_batch *batch = make_batch(r, row, result, from, to);
     if (!batch)
         return;
     batch->tenant = row->tenant;
@@ -143,16 +160,27 @@ static void add_batch(struct reign *r, const struct db_open *row, const struct p
     batch->keep_cells = row->steered && row->steer.rollout;
     for (int i = from; i < to; i++) {
         db_open_block_read(result, i, &block);
-        if (!open_batch_put(&r->set, batch, block.block, block.first, block.targets, block.states)) {
+        if (!put_block(r, batch, &block)) {
             log_error("block_unreadable", "batch=%llu block=%u", (unsigned long long)row->id, block.block);
             continue;
         }
-        struct open_block *b = &batch->blocks[batch->block_count - 1];
-        if (b->cells)
+        struct open_block *b = open_batch_block(batch, block.block);
+        if (b && b->cells)
             buf_put(&r->loader->times, &b, sizeof b);
     }
     if (row->steered)
         control_load(r, batch, row->paused, row->request, &row->steer);
+    if (batch->growing)
+        joiner_add(r, batch);
+}
+
+/* Dynamic ones whom nobody has joined yet have no rows. */
+static void add_empty(struct reign *r)
+{
+    const struct loader *l = r->loader;
+    for (size_t i = l->next; i < l->group_end; i++)
+        if (l->rows[i].growing && !open_set_find(&r->set, l->rows[i].id) && !open_set_is_closed(&r->set, l->rows[i].id))
+            add_batch(r, &l->rows[i], NULL, 0, 0);
 }
 
 static void got_blocks(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
@@ -180,6 +208,7 @@ static void got_blocks(void *arg, enum err err, const struct pg_error *error, co
             add_batch(r, row, results[0], from, i + 1);
         from = i + 1;
     }
+    add_empty(r);
     if (r->set.failed || l->times.failed) {
         reign_fail(r, "load_blocks", ERR_NOMEM);
     } else if (buf_len(&l->times)) {
@@ -346,8 +375,8 @@ void loader_take(struct reign *r, const struct db_open *rows, size_t n, load_don
 bool loader_accepted(struct reign *r, uint64_t id, const struct db_accept *a)
 {
     size_t bytes = 0;
-    if (!r->loaded || r->failed || clock_mono_us() - r->looked_us > OWN_LOOK_US)
-        return false;
+    if (!r->loaded || r->failed || clock_mono_us() - r->looked_us > OWN_LOOK_US || a->dynamic.len)
+        return false; /* a dynamic one is read: nothing of it hurries */
     if (open_set_find(&r->set, id) || open_set_is_closed(&r->set, id))
         return true; /* read meanwhile */
     for (size_t i = 0; i < a->block_count; i++)

@@ -5,6 +5,7 @@
 #include "dispatcher/cancel.h"
 #include "dispatcher/control.h"
 #include "dispatcher/expire.h"
+#include "dispatcher/joiner.h"
 #include "dispatcher/leader_backlog.h"
 #include "dispatcher/leader_clear.h"
 #include "dispatcher/leader_fold.h"
@@ -63,6 +64,7 @@ static void tick(struct ev_loop *loop, ev_timer *t, int events)
     clearer_tick(r);
     cancel_tick(r);
     control_tick(r);
+    joiner_tick(r);
     reign_gates_tick(r);
     expire_tick(r);
     ledger_tick(r);
@@ -127,7 +129,7 @@ struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, 
         !(r->walker = walker_new(r)) || !(r->canceler = canceler_new(r)) || !(r->controller = controller_new(r)) ||
         !(r->gates = reign_gates_new(r)) || !(r->sweeper = sweeper_new(r)) || !(r->rebuilder = rebuilder_new(r)) ||
         !(r->learner = learner_new(r)) || !(r->clearer = clearer_new(r)) || !(r->writer = writer_new(r)) ||
-        !(r->ledger = ledger_new(r))) {
+        !(r->ledger = ledger_new(r)) || !(r->joiner = joiner_new(r))) {
         reign_end(&r);
         return NULL;
     }
@@ -157,6 +159,7 @@ void reign_end(struct reign **reign)
     reign_gates_free(&r->gates);
     sweeper_free(&r->sweeper);
     rebuilder_free(&r->rebuilder);
+    joiner_free(&r->joiner);
     learner_free(&r->learner);
     clearer_free(&r->clearer);
     writer_free(&r->writer);
@@ -194,7 +197,7 @@ void reign_loaded_batch(struct reign *r, struct open_batch *batch)
 {
     if (batch->expires_ms < r->set.next_expiry_ms)
         r->set.next_expiry_ms = batch->expires_ms;
-    if (!batch->unsettled)
+    if (!batch->unsettled && !batch->growing)
         reign_check_complete(r, batch);
     else if (batch->control)
         control_begin(r, batch);
@@ -211,7 +214,7 @@ void reign_idle(struct reign *r, struct open_batch *batch)
 
 void reign_check_complete(struct reign *r, struct open_batch *batch)
 {
-    if (batch->busy || batch->unsettled || batch->stage != OPEN_RUNNING || batch->rebuild)
+    if (batch->busy || batch->unsettled || batch->growing || batch->stage != OPEN_RUNNING || batch->rebuild)
         return;
     queue_remove(&r->queue, batch);
     list_remove(&batch->work);

@@ -62,6 +62,7 @@ struct reign {
     struct reign_gates *gates;
     struct sweeper *sweeper;
     struct rebuilder *rebuilder;
+    struct joiner *joiner;
     struct learner *learner;
     struct clearer *clearer;
     struct writer *writer;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "dispatcher/control.h"
+#include "dispatcher/joiner.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/store/db_control.h"
@@ -316,7 +317,7 @@ static void publish(struct reign *r, const char *what, uint64_t batch)
 
 static void stored(struct reign *r, struct open_block *b)
 {
-    if (!b->remaining && !b->dirty && !b->settled)
+    if (!b->remaining && !b->dirty && !b->settled && !b->batch->growing)
         open_block_settle(b);
     reign_idle(r, b->batch);
 }
@@ -344,6 +345,7 @@ static void committed(struct reign *r, struct write_job *job)
         publish(r, "closed", job->closed[i]->id);
         r->figures->closed_batches++;
         control_gone(r, job->closed[i]);
+        joiner_gone(r, job->closed[i]);
         open_set_remove(&r->set, job->closed[i]);
     }
 }

@@ -386,3 +386,106 @@ void open_block_settle(struct open_block *b)
     b->settled = true;
     b->batch->unsettled--;
 }
+
+/* --- growing ----------------------------------------------------------------------------------------------------- */
+
+/* Devices that may join before a batch must be read anew: a million. Memory that is not used costs nothing. */
+#define ROOM_BLOCKS 1024
+
+static void make_block(struct open_batch *batch, uint32_t i)
+{
+    struct open_block *b = &batch->blocks[i];
+    *b = (struct open_block){
+        .batch = batch, .block = i, .span = BLOCK_SLOTS, .targets = batch->targets + (size_t)i * BITMAP_BYTES};
+    list_init(&b->link);
+}
+
+struct open_batch *open_set_add_growing(struct open_set *set, uint64_t id, uint32_t blocks)
+{
+    uint32_t room = blocks + ROOM_BLOCKS;
+    struct open_batch *batch = open_set_add(set, id, room, 0);
+    uint8_t *targets = batch ? calloc(room, BITMAP_BYTES) : NULL;
+    if (!targets) {
+        set->failed = true;
+        return NULL; /* the set is not used any more */
+    }
+    free(batch->targets);
+    batch->targets = targets;
+    batch->growing = true;
+    batch->block_room = room;
+    return open_batch_extend(batch, blocks) ? batch : NULL;
+}
+
+bool open_batch_extend(struct open_batch *batch, uint32_t blocks)
+{
+    bool passed =
+        batch->route_next == batch->block_count; /* who has routed all has routed these: nobody is there yet */
+    if (blocks > batch->block_room)
+        return false;
+    for (; batch->block_count < blocks; batch->block_count++) {
+        make_block(batch, batch->block_count);
+        batch->unsettled++;
+    }
+    if (passed)
+        batch->route_next = batch->block_count;
+    return true;
+}
+
+unsigned open_block_join(struct open_set *set, struct open_block *b, const struct bitmap *slots, int64_t at_ms)
+{
+    uint8_t *targets = b->batch->targets + (size_t)b->block * BITMAP_BYTES;
+    unsigned n = 0;
+    for (unsigned slot = bitmap_next(slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(slots, slot + 1)) {
+        if (targets[slot / 8] >> slot % 8 & 1)
+            continue;
+        targets[slot / 8] = (uint8_t)(targets[slot / 8] | 1u << slot % 8);
+        if (b->cells && at_ms)
+            set_cell(set, b, slot, 0, state_byte(STATE_QUEUED, 0), at_ms);
+        else if (b->cells)
+            b->cells[slot] = state_byte(STATE_QUEUED, 0);
+        n++;
+    }
+    b->remaining = (uint16_t)(b->remaining + n);
+    b->batch->remaining += n;
+    set->remaining += n;
+    return n;
+}
+
+bool open_batch_place(struct open_set *set, struct open_batch *batch, uint32_t block, unsigned first,
+                      struct slice targets, struct slice states)
+{
+    struct bitmap whole;
+    if (block >= batch->block_count || !bitmap_untrim(&whole, first, targets) ||
+        (states.len && states.len != 8 * targets.len))
+        return false;
+    struct open_block *b = &batch->blocks[block];
+    open_block_join(set, b, &whole, 0);
+    if (!states.len || !make_cells(set, b))
+        return !states.len;
+    for (size_t i = 0; i < states.len; i++)
+        if (state_of(states.data[i])) /* who has just joined may have none */
+            b->cells[first + i] = states.data[i];
+    unsigned was = b->remaining;
+    b->remaining = (uint16_t)count_remaining(b);
+    batch->remaining -= was - b->remaining;
+    set->remaining -= was - b->remaining;
+    return true;
+}
+
+void open_batch_seal(struct open_batch *batch)
+{
+    if (!batch->growing)
+        return;
+    batch->growing = false;
+    for (uint32_t i = 0; i < batch->block_count; i++) {
+        struct open_block *b = &batch->blocks[i];
+        if (b->settled || b->remaining || b->dirty)
+            continue;
+        if (b->cells) {
+            open_block_settle(b);
+        } else { /* nobody is there */
+            b->settled = true;
+            batch->unsettled--;
+        }
+    }
+}

@@ -75,19 +75,21 @@ struct open_batch {
     bool held;                        /* nothing of it is to be routed; in Redis it is HELD */
     uint64_t hold;                    /* number of the last hold or release, as workers know it; 0: none */
     bool keyed;                       /* it has a key, to be forgotten when it is closed */
-    bool keep_cells;                  /* its states are counted by cohorts: kept also of complete blocks */
-    struct control *control;          /* what steers it, or NULL: dispatcher/control.h's */
-    bool redo;                        /* dispatcher/repair.h: what stands in Redis is to be thrown away, */
-    uint32_t looking;                 /* when so many blocks have been looked at */
-    uint32_t busy;                    /* moves in flight that name it: it must not go away */
-    uint32_t route_next, routing;     /* next block to route; blocks in flight */
-    bool partial;                     /* only blocks that say `again` are being routed */
-    bool route_failed;                /* some move of the routing failed: once more */
-    uint32_t remaining;               /* commands that are not terminal */
-    uint32_t unsettled;               /* blocks not yet settled */
-    uint32_t counts[STATE_COUNT];     /* of settled blocks */
-    uint8_t *targets;                 /* owned: bitmaps of all blocks */
-    uint32_t block_count;
+    bool growing;                 /* dynamic, and open to whom joins: blocks stand at their number, with all slots, */
+                                  /* and none is settled */
+    bool keep_cells;              /* its states are counted by cohorts: kept also of complete blocks */
+    struct control *control;      /* what steers it, or NULL: dispatcher/control.h's */
+    bool redo;                    /* dispatcher/repair.h: what stands in Redis is to be thrown away, */
+    uint32_t looking;             /* when so many blocks have been looked at */
+    uint32_t busy;                /* moves in flight that name it: it must not go away */
+    uint32_t route_next, routing; /* next block to route; blocks in flight */
+    bool partial;                 /* only blocks that say `again` are being routed */
+    bool route_failed;            /* some move of the routing failed: once more */
+    uint32_t remaining;           /* commands that are not terminal */
+    uint32_t unsettled;           /* blocks not yet settled */
+    uint32_t counts[STATE_COUNT]; /* of settled blocks */
+    uint8_t *targets;             /* owned: bitmaps of all blocks */
+    uint32_t block_count, block_room;
     struct open_block blocks[]; /* by number */
 };
 
@@ -113,6 +115,18 @@ void open_set_each(const struct open_set *set, void (*each)(void *arg, struct op
 struct open_batch *open_set_add(struct open_set *set, uint64_t id, uint32_t blocks, size_t target_bytes);
 /* Frees the batch; it is remembered as closed. */
 void open_set_remove(struct open_set *set, struct open_batch *batch);
+
+/* A growing batch, which has the first `blocks` blocks of its tenant, nobody in them yet. */
+struct open_batch *open_set_add_growing(struct open_set *set, uint64_t id, uint32_t blocks);
+/* Makes it have so many; false: there is no room, and the batch is to be read anew. */
+MUST_CHECK bool open_batch_extend(struct open_batch *batch, uint32_t blocks);
+/* These devices of the block join, those that are not there already: at `at_ms`, or (0) before. Returns how many. */
+unsigned open_block_join(struct open_set *set, struct open_block *b, const struct bitmap *slots, int64_t at_ms);
+/* What batch_block says of a block of a growing batch; false when it makes no sense. */
+MUST_CHECK bool open_batch_place(struct open_set *set, struct open_batch *batch, uint32_t block, unsigned first,
+                                 struct slice targets, struct slice states);
+/* Nobody joins any more: what is complete is settled. */
+void open_batch_seal(struct open_batch *batch);
 void open_set_note_closed(struct open_set *set, uint64_t id);
 bool open_set_is_closed(const struct open_set *set, uint64_t id);
 

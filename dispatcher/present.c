@@ -72,6 +72,8 @@ static Muster__V1__BatchControl *present_control(struct arena *a, const struct d
                                                         : MUSTER__V1__CONTROL_STATE__CONTROL_STATE_RUNNING;
     c->reason = copy(a, batch->reason);
     c->waves_released = batch->waves_released;
+    c->joined = batch->joined;
+    c->sealed = batch->sealed;
     c->n_stopped_platforms = present_platforms(a, batch->stopped, &c->stopped_platforms);
     c->n_canceled_platforms = present_platforms(a, batch->cohorts_canceled, &c->canceled_platforms);
     c->since = batch->asked ? NULL : present_time(a, batch->handled_ms);
@@ -106,6 +108,7 @@ Muster__V1__Batch *present_batch(struct arena *a, const struct db_batch *batch, 
     b->canceled_at = present_time(a, batch->canceled_ms);
     b->closed_at = present_time(a, batch->closed_ms);
     b->control = batch->steered ? present_control(a, batch) : NULL;
+    b->dynamic = batch->dynamic;
     b->supersede_key = copy(a, batch->supersede_key);
     if (batch->steering.len)
         b->steering = muster__v1__steering__unpack(arena_allocator(a), batch->steering.len, batch->steering.data);

@@ -16,6 +16,7 @@ const struct grpc_method service_control_methods[] = {
     METHOD("PauseBatch", pause_batch, OPERATOR, pause_batch),
     METHOD("ResumeBatch", resume_batch, OPERATOR, resume_batch),
     METHOD("ReleaseWave", release_wave, OPERATOR, release_wave),
+    METHOD("SealBatch", seal_batch, OPERATOR, seal_batch),
     METHOD("Hold", hold, OPERATOR, hold_scope),
     METHOD("Release", release, OPERATOR, release_scope),
     METHOD("ListHolds", list_holds, READ_ONLY, list_holds),

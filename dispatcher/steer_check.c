@@ -4,6 +4,8 @@
 #include "dispatcher/pace.h"
 #include "dispatcher/request.h"
 #include "dispatcher/rollout.h"
+#include "dispatcher/validate.h"
+#include "lib/store/db_dynamic.h"
 
 static void end(struct steer_check *c, enum err err, const struct pg_error *error)
 {
@@ -73,7 +75,7 @@ static void check_waves(struct steer_check *c)
     struct rollout plan;
     uint32_t devices = c->batch->device_count;
     rollout_read(&plan, c->in, devices, c->canary_devices);
-    if (rollout_too_large(&plan, devices))
+    if (rollout_too_large(&plan, devices) && !c->batch->dynamic.len) /* who joins comes with the last wave */
         status_set(&c->st, STATUS_FAILED_PRECONDITION, "WAVES_TOO_LARGE",
                    "nothing of %u devices is left for the last wave", devices);
 }
@@ -156,7 +158,7 @@ static void on_canary(void *arg, const struct status *st, bool store, struct tar
     end(c, ERR_OK, NULL);
 }
 
-void steer_check_run(struct steer_check *c)
+static void check_steering(struct steer_check *c)
 {
     const Muster__V1__Wave *first = c->in && c->in->n_waves ? c->in->waves[0] : NULL;
     struct filter_question question = {.tenant = c->batch->tenant};
@@ -172,4 +174,43 @@ void steer_check_run(struct steer_check *c)
         check_rest(c);
     else
         end(c, ERR_OK, NULL);
+}
+
+/* --- whether it may be dynamic ------------------------------------------------------------------------------------ */
+
+static void on_counted(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                       size_t count)
+{
+    struct steer_check *c = arg;
+    (void)count;
+    if (err) {
+        end(c, err, error);
+    } else if (pg_int(results[0], 0, 0) >= DYNAMIC_MAX) {
+        status_set(&c->st, STATUS_FAILED_PRECONDITION, "DYNAMIC_TOO_MANY",
+                   "there are %d dynamic batches already: seal or cancel some", DYNAMIC_MAX);
+        end(c, ERR_OK, NULL);
+    } else {
+        check_steering(c);
+    }
+}
+
+void steer_check_run(struct steer_check *c)
+{
+    if (!c->batch->dynamic.len) {
+        check_steering(c);
+        return;
+    }
+    if (c->guarded) { /* what cannot be undone is not done to whom nobody has seen yet */
+        status_set(&c->st, STATUS_FAILED_PRECONDITION, "DYNAMIC_GUARDED",
+                   "devices must not join a batch whose command the tenant's policy guards, nor a wipe");
+        end(c, ERR_OK, NULL);
+        return;
+    }
+    struct pg_txn *txn = pg_txn_new(c->pg, PG_ANY_LANE);
+    if (!txn) {
+        end(c, ERR_NOMEM, NULL);
+        return;
+    }
+    db_dynamic_count(txn, c->batch->tenant);
+    pg_txn_submit(txn, on_counted, c);
 }

@@ -1,6 +1,7 @@
-/* Whether a steering can be carried out for those whom a batch addresses: its canary group, waves, rate and window.
- * Owns: struct steer_check. May call: lib/store/db_window, dispatcher/filter_find, rollout, pace, request (what
- * failures mean). Loop rule: non-blocking. */
+/* Whether a steering can be carried out for those whom a batch addresses: its canary group, waves, rate and window; and
+ * whether it may be dynamic.
+ * Owns: struct steer_check. May call: lib/store/db_window, db_dynamic, dispatcher/filter_find, rollout, pace, request
+ * (what failures mean). Loop rule: non-blocking. */
 #ifndef MUSTER_DISPATCHER_STEER_CHECK_H
 #define MUSTER_DISPATCHER_STEER_CHECK_H
 
@@ -14,9 +15,10 @@
 struct steer_check {
     struct pg *pg;
     struct arena *arena;            /* has what `batch` then points to */
-    const Muster__V1__Steering *in; /* passed steering_check; NULL: none, and all is well */
+    const Muster__V1__Steering *in; /* passed steering_check; NULL: none */
     struct db_accept *batch;        /* as it is to be accepted; gets its canary group */
     const struct target_set *whom;  /* the same devices as in `batch` */
+    bool guarded;                   /* the command: nobody may join such a batch */
     /* Called once, perhaps before steer_check_run returns. */
     void (*done)(struct steer_check *c);
     /* The answer. */

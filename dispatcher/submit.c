@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "dispatcher/accept.h"
+#include "dispatcher/accepted_digest.h"
 #include "dispatcher/batch_values.h"
 #include "dispatcher/guard.h"
 #include "dispatcher/leader.h"
@@ -16,10 +17,11 @@
 #include "dispatcher/resolve.h"
 #include "dispatcher/steer_check.h"
 #include "dispatcher/steering.h"
-#include "dispatcher/submit_note.h"
 #include "dispatcher/submit_hash.h"
+#include "dispatcher/submit_note.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
+#include "lib/store/db_control.h"
 #include "lib/store/db_device.h"
 #include "lib/store/live.h"
 
@@ -79,6 +81,17 @@ static bool describe_steering(struct submit *s)
     return true;
 }
 
+static bool describe_dynamic(struct submit *s)
+{
+    size_t n = muster__v1__target__get_packed_size(s->in->target);
+    uint8_t *bytes = request_alloc(&s->r, 1, n);
+    if (!bytes)
+        return false;
+    muster__v1__target__pack(s->in->target, bytes);
+    s->job.batch.dynamic = (struct slice){bytes, n};
+    return true;
+}
+
 /* Fills the job but for the target. False without memory. */
 static bool describe(struct submit *s)
 {
@@ -104,6 +117,8 @@ static bool describe(struct submit *s)
     if (s->in->expires_at && !validate_timestamp(&b->expires_ms, s->in->expires_at))
         return false;
     submit_hash(&s->r, s->in, b->request_hash);
+    if (s->in->dynamic && !describe_dynamic(s))
+        return false;
     return describe_steering(s) && !s->r.arena.failed;
 }
 
@@ -118,9 +133,11 @@ static bool describe_target(struct submit *s)
     if (!blocks || !firsts || !targets)
         return false;
     for (size_t i = 0; i < n; i++) {
-        uint16_t first;
-        blocks[i] = (int32_t)s->res.set.blocks[i].block;
-        targets[i] = bitmap_trim(&s->res.set.blocks[i].slots, &first);
+        uint16_t first = 0;
+        const struct target_block *block = &s->res.set.blocks[i];
+        blocks[i] = (int32_t)block->block;
+        targets[i] = b->dynamic.len ? (struct slice){block->slots.bytes, BITMAP_BYTES} /* with room for who joins */
+                                    : bitmap_trim(&block->slots, &first);
         firsts[i] = (int16_t)first;
     }
     b->blocks = blocks;
@@ -178,7 +195,8 @@ static Muster__V1__Batch *present_accepted(struct submit *s)
                            .device_count = b->device_count,
                            .reason = "",
                            .supersede_key = b->supersede_key,
-                           .steered = b->steering.len,
+                           .steered = b->steering.len || b->dynamic.len,
+                           .dynamic = b->dynamic.len,
                            .steering = b->steering,
                            .not_before_ms = b->steer.not_before_ms,
                            .described = s->values.values.described};
@@ -262,16 +280,8 @@ static void keep_id(void *arg, struct slice id)
 static void on_replayed_targets(struct request *r, const struct pg_result *const *results)
 {
     struct submit *s = (struct submit *)r;
-    struct target_set set = {0};
-    struct db_batch_block b;
-    for (int row = 0; row < pg_rows(results[0]); row++)
-        if (db_batch_addressed_read(results[0], row, &b))
-            target_set_add(&set, b.block, &b.targets);
-    target_set_digest(&set, r->tenant, s->digest);
     s->replayed.target_digest = s->digest;
-    bool failed = set.failed;
-    target_set_free(&set);
-    if (failed)
+    if (!accepted_digest(results[0], results[1], r->tenant, s->digest))
         no_memory(s);
     else
         reply(s, &s->replayed);
@@ -287,6 +297,9 @@ static void answer_replayed(struct submit *s, const struct pg_result *result)
         return;
     }
     uint32_t counts[STATE_COUNT] = {0};
+    row.device_count -= row.joined;
+    row.joined = 0;
+    row.sealed = false;
     counts[row.held ? STATE_HELD : STATE_QUEUED] = row.device_count;
     struct id_list unknown = {.arena = &s->r.arena, .ids = request_alloc(&s->r, RESOLVE_UNKNOWN_KEPT, sizeof(char *))};
     if (unknown.ids)
@@ -302,6 +315,7 @@ static void answer_replayed(struct submit *s, const struct pg_result *result)
     s->r.d->figures.batches_replayed++;
     struct pg_txn *txn = request_txn(&s->r);
     db_batch_addressed(txn, row.id);
+    db_control_parts(txn, (uint64_t)row.id);
     request_query(&s->r, txn, on_replayed_targets);
 }
 
@@ -367,7 +381,7 @@ static void check_target(struct submit *s, struct status *st)
                    s->job.batch.device_count);
         status_metadata(st, "device_count", "%u", s->job.batch.device_count);
         status_metadata(st, "target_digest", "%s", s->digest);
-    } else if (!s->job.batch.device_count) {
+    } else if (!s->job.batch.device_count && !s->in->dynamic) {
         status_set(st, STATUS_FAILED_PRECONDITION, "EMPTY_TARGET", "the target addresses no device");
     }
 }
@@ -527,12 +541,14 @@ static void on_steered(struct steer_check *c)
 
 static void check_steering(struct submit *s)
 {
-    s->steer = (struct steer_check){.pg = s->r.d->pg,
-                                    .arena = &s->r.arena,
-                                    .in = s->job.batch.steering.len ? s->in->steering : NULL,
-                                    .batch = &s->job.batch,
-                                    .whom = &s->res.set,
-                                    .done = on_steered};
+    s->steer =
+        (struct steer_check){.pg = s->r.d->pg,
+                             .arena = &s->r.arena,
+                             .in = s->job.batch.steering.len ? s->in->steering : NULL,
+                             .batch = &s->job.batch,
+                             .whom = &s->res.set,
+                             .guarded = is_guarded(s) || s->in->command->kind_case == MUSTER__V1__COMMAND__KIND_WIPE,
+                             .done = on_steered};
     steer_check_run(&s->steer);
 }
 

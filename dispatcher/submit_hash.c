@@ -53,6 +53,8 @@ void submit_hash(struct request *r, const Muster__V1__SubmitBatchRequest *in, ui
         crypto_hash_sha256_update(&h, (const uint8_t *)"supersede_key", sizeof "supersede_key");
         crypto_hash_sha256_update(&h, (const uint8_t *)in->supersede_key, strlen(in->supersede_key));
     }
+    if (in->dynamic)
+        crypto_hash_sha256_update(&h, (const uint8_t *)"dynamic", sizeof "dynamic");
     if (in->values)
         hash_values(&h, r, in->values);
     crypto_hash_sha256_final(&h, hash);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "dispatcher/devices.h"
 #include "dispatcher/guard.h"
 #include "lib/base/clock.h"
 #include "lib/base/list.h"
@@ -39,6 +40,8 @@ static void on_done(void *arg, enum err err, const struct pg_error *error, const
         if (err != ERR_CLOSED && err != ERR_UNAVAILABLE)
             log_warn("upkeep_failed", "error=%s message=%s", err_name(err), log_quote(error ? error->message : ""));
     } else {
+        if (pg_int(results[0], 0, 0))
+            devices_changed(u->d, 0);
         if (pg_rows(results[1]))
             guard_tell_leader(u->d, pg_int(results[1], 0, 0));
         if (pg_int(results[0], 0, 0) == NEWS_ROWS || pg_rows(results[1]) == RELEASES)

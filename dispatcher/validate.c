@@ -188,6 +188,19 @@ static void validate_steering(struct status *st, const Muster__V1__SubmitBatchRe
         steering_check(st, request->steering, now_ms, expires_ms);
 }
 
+static void validate_dynamic(struct status *st, const Muster__V1__SubmitBatchRequest *request)
+{
+    if (request->target && request->target->kind_case == MUSTER__V1__TARGET__KIND_DEVICES)
+        status_violation(st, "target.devices", "does not go with dynamic: nobody comes to be listed later");
+    if (request->target && muster__v1__target__get_packed_size(request->target) > DYNAMIC_TARGET_MAX)
+        status_violation(st, "target", "takes more than %u bytes, which is too much for a dynamic batch",
+                         DYNAMIC_TARGET_MAX);
+    if (*request->supersede_key)
+        status_violation(st, "supersede_key", "does not go with dynamic");
+    if (request->values)
+        status_violation(st, "values", "do not go with dynamic: who joins would have none");
+}
+
 void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *request, int64_t now_ms)
 {
     validate_text(st, "request_id", request->request_id, request->validate_only ? 0 : 1, REQUEST_ID_MAX);
@@ -207,6 +220,6 @@ void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *re
     validate_steering(st, request, now_ms);
     validate_digest(st, request->target_digest);
     if (request->dynamic)
-        status_violation(st, "dynamic", "is not available yet");
+        validate_dynamic(st, request);
     validate_text(st, "supersede_key", request->supersede_key, 0, SUPERSEDE_KEY_MAX);
 }

@@ -23,7 +23,9 @@
 #define REASON_MAX             256u
 #define KEY_DESCRIPTION_MAX    256u
 #define DECISION_REASON_MAX    256u
-#define DIGEST_TEXT            64u /* digits of a SHA-256 */
+#define DIGEST_TEXT            64u    /* digits of a SHA-256 */
+#define DYNAMIC_TARGET_MAX     65536u /* bytes: it is kept, and looked at again and again */
+#define DYNAMIC_MAX            64     /* open ones of a tenant */
 #define CREDENTIAL_LIFE_MIN_MS (60 * 1000ll)
 #define CREDENTIAL_LIFE_MAX_MS (3652 * DAY_MS) /* ten years */
 

@@ -326,6 +326,7 @@ static bool keep_blocks(struct watched *w, const struct pg_result *list)
 {
     size_t n = pg_int_array(list, 0, 0, NULL, 0);
     int64_t *wide = malloc((n ? n : 1) * sizeof *wide);
+    free(w->blocks);
     w->blocks = malloc((n ? n : 1) * sizeof *w->blocks);
     if (!wide || !w->blocks) {
         free(wide);
@@ -347,7 +348,8 @@ static void keep_row(struct watched *w, const struct pg_result *r)
     struct db_batch row;
     db_batch_read(r, 0, &row);
     if (!w->version || row.cancel_requested_ms != w->row.cancel_requested_ms || row.canceled_ms != w->row.canceled_ms ||
-        row.closed_ms != w->row.closed_ms || row.asked != w->row.asked || row.handled_ms != w->row.handled_ms)
+        row.closed_ms != w->row.closed_ms || row.asked != w->row.asked || row.handled_ms != w->row.handled_ms ||
+        row.device_count != w->row.device_count)
         w->version++;
     arena_reset(&w->arena);
     w->next = present_batch(&w->arena, &row, NULL);
@@ -376,7 +378,7 @@ static void on_row(void *arg, enum err err, const struct pg_error *error, const 
         return;
     }
     keep_row(w, results[0]);
-    if (!w->blocks && (count < 2 || !keep_blocks(w, results[1]))) {
+    if (count >= 2 ? !keep_blocks(w, results[1]) : !w->blocks) {
         look_failed(w, ERR_NOMEM, NULL);
     } else if (wants_breakdown(w)) {
         struct view_batch view = batches_view(w->tenant, &w->row);
@@ -403,7 +405,7 @@ static void poll_batch(struct watched *w)
         return; /* the next tick tries again */
     w->polling = true;
     db_batch_get(txn, w->tenant, w->batch);
-    if (!w->blocks)
+    if (!w->blocks || w->row.dynamic) /* devices may have joined */
         db_batch_blocks(txn, w->batch);
     pg_txn_submit(txn, on_row, w);
 }

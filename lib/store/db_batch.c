@@ -8,16 +8,17 @@
 #define BATCH_COLUMNS                                                                                                  \
     "b.id, b.request_id, b.description, b.request_hash, b.command, b.priority, b.device_count, b.unknown_count,"       \
     " b.created_ms, b.expires_ms, b.routed_ms, b.cancel_requested_ms, b.canceled_ms, b.closed_ms, b.counts,"           \
-    " c.request > 0 OR c.steering IS NOT NULL, c.paused, c.reason, c.request > c.handled, c.handled_ms,"               \
+    " c.request > 0 OR c.steering IS NOT NULL OR c.target IS NOT NULL, c.paused, c.reason, c.request > c.handled, "    \
+    "c.handled_ms,"                                                                                                    \
     " c.steering, c.not_before_ms, CASE WHEN c.waves > 0 THEN c.wave + 1 ELSE 0 END, c.stopped,"                       \
-    " c.canceled, c.supersede_key, c.rate_steps, b.held_ms IS NOT NULL,"                                               \
+    " c.canceled, c.supersede_key, c.rate_steps, c.target IS NOT NULL, c.sealed, c.joined, b.held_ms IS NOT NULL,"     \
     " CASE WHEN b.valued THEN (SELECT v.described FROM batch_values v WHERE v.batch_id = b.id) END"
 #define WITH_CONTROL   " LEFT JOIN batch_control c ON c.batch_id = b.id"
 #define COLUMN_CONTROL 15
-#define COLUMN_HELD    27
-#define COLUMN_VALUES  28
-#define COLUMN_TOTAL   29
-#define COLUMN_UNKNOWN 30
+#define COLUMN_HELD    30
+#define COLUMN_VALUES  31
+#define COLUMN_TOTAL   32
+#define COLUMN_UNKNOWN 33
 
 void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id)
 {
@@ -99,6 +100,9 @@ void db_batch_read(const struct pg_result *r, int row, struct db_batch *out)
                              .cohorts_canceled = (uint32_t)pg_int(r, row, COLUMN_CONTROL + 9),
                              .supersede_key = pg_text(r, row, COLUMN_CONTROL + 10),
                              .rate_steps = (uint32_t)pg_int(r, row, COLUMN_CONTROL + 11),
+                             .dynamic = pg_bool(r, row, COLUMN_CONTROL + 12),
+                             .sealed = pg_bool(r, row, COLUMN_CONTROL + 13),
+                             .joined = (uint32_t)pg_int(r, row, COLUMN_CONTROL + 14),
                              .held = pg_bool(r, row, COLUMN_HELD),
                              .described = pg_bytes(r, row, COLUMN_VALUES),
                              .total = pg_int(r, row, COLUMN_TOTAL)};

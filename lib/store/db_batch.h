@@ -27,8 +27,10 @@ struct db_batch {
     int64_t not_before_ms;
     uint32_t waves_released;
     uint32_t stopped, cohorts_canceled; /* by thresholds: bit n for platform n */
-    uint32_t rate_steps;                /* how often its rate has grown */
-    int64_t handled_ms;                 /* when all was that was asked for before; 0: never */
+    bool dynamic, sealed;
+    uint32_t joined;     /* devices, of device_count */
+    uint32_t rate_steps; /* how often its rate has grown */
+    int64_t handled_ms;  /* when all was that was asked for before; 0: never */
     const char *supersede_key;
     struct slice described; /* of its values: encoded muster.v1.BatchValues; empty: it has none */
     bool held;              /* for approval, or to cool off: see db_guard.h */
@@ -66,6 +68,7 @@ struct db_accept {
     struct slice steering; /* encoded muster.v1.Steering; empty: none, and then `steer` is not used */
     struct db_steer steer;
     const char *supersede_key; /* "": none; else db_supersede.h has statements of its own for it */
+    struct slice dynamic;      /* encoded muster.v1.Target of a dynamic batch, else empty; its blocks have all slots */
     /* The canary group: those of the first wave, block by block; 0: it has none. */
     const int32_t *canary_blocks;
     const struct slice *canary_slots; /* whole bitmaps */

@@ -35,7 +35,7 @@ void db_control_cancel_some(struct pg_txn *txn, int32_t tenant, int64_t batch, c
 void db_control_asked(struct pg_txn *txn, int limit)
 {
     static const struct pg_stmt stmt = {
-        "control_asked", "SELECT c.batch_id, c.paused, c.request, b.closed_ms IS NOT NULL"
+        "control_asked", "SELECT c.batch_id, c.paused, c.request, b.closed_ms IS NOT NULL, c.sealed"
                          " FROM batch_control c JOIN batch b ON b.id = c.batch_id"
                          " WHERE c.request > c.handled AND b.held_ms IS NULL ORDER BY c.batch_id LIMIT $1::integer"};
     pg_txn_add(txn, &stmt);
@@ -47,7 +47,8 @@ void db_control_asked_read(const struct pg_result *r, int row, struct db_control
     *out = (struct db_control){.batch = (uint64_t)pg_int(r, row, 0),
                                .paused = pg_bool(r, row, 1),
                                .request = (int32_t)pg_int(r, row, 2),
-                               .closed = pg_bool(r, row, 3)};
+                               .closed = pg_bool(r, row, 3),
+                               .sealed = pg_bool(r, row, 4)};
 }
 
 void db_control_cancels(struct pg_txn *txn, uint64_t batch, int32_t request)

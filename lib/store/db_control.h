@@ -27,6 +27,7 @@ struct db_control {
     bool paused;
     int32_t request;
     bool closed; /* the batch */
+    bool sealed; /* it is dynamic, and nobody joins any more */
 };
 /* What is asked for and not carried out, but of batches held for approval, which the leader does not know. */
 void db_control_asked(struct pg_txn *txn, int limit);

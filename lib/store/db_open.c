@@ -4,11 +4,13 @@
 
 /* A batch has no more blocks than devices, nor than its tenant. A held one is not there: see 015_guard.sql. */
 #define OPEN_COLUMNS                                                                                                   \
-    "SELECT b.id, b.tenant_id, b.priority, least(b.device_count, (t.next_seq + 1023) / 1024), length(b.command),"      \
+    "SELECT b.id, b.tenant_id, b.priority, CASE WHEN c.target IS NULL THEN"                                            \
+    " least(b.device_count, (t.next_seq + 1023) / 1024) ELSE (t.next_seq + 1023) / 1024 END, length(b.command),"       \
     " b.created_ms, b.expires_ms, b.routed_ms IS NOT NULL, b.cancel_requested_ms IS NOT NULL,"                         \
     " b.canceled_ms IS NOT NULL, c.batch_id IS NOT NULL, coalesce(c.paused, false), coalesce(c.request, 0),"           \
     " c.not_before_ms, c.deliver_by_ms, c.execution_ms, c.time_window, c.window_zone, c.rollout,"                      \
-    " c.supersedes IS NOT NULL, coalesce(c.supersede_key, '') <> '', b.valued"                                         \
+    " c.supersedes IS NOT NULL, coalesce(c.supersede_key, '') <> '', b.valued,"                                        \
+    " c.target IS NOT NULL AND NOT c.sealed"                                                                           \
     " FROM batch b JOIN tenant t ON t.id = b.tenant_id LEFT JOIN batch_control c ON c.batch_id = b.id"                 \
     " WHERE b.closed_ms IS NULL AND b.held_ms IS NULL"
 
@@ -62,7 +64,8 @@ void db_open_read(const struct pg_result *r, int row, struct db_open *out)
                                       .rollout = pg_bool(r, row, 18),
                                       .supersedes = pg_bool(r, row, 19)},
                             .keyed = pg_bool(r, row, 20),
-                            .valued = pg_bool(r, row, 21)};
+                            .valued = pg_bool(r, row, 21),
+                            .growing = pg_bool(r, row, 22)};
     snprintf(out->steer.zone, sizeof out->steer.zone, "%s", pg_text(r, row, 17));
 }
 

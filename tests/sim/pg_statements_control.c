@@ -143,7 +143,7 @@ void stmt_gate_settle(struct stmt_call *c)
 void stmt_control_asked(struct stmt_call *c)
 {
     int64_t left = param_int(c, 0);
-    out_columns(c, 4);
+    out_columns(c, 5);
     for (size_t i = 0; i < c->m->batches.count && left > 0; i++) {
         const struct row_batch *b = c->m->batches.v[i];
         if (!b->control.is || b->control.request <= b->control.handled)
@@ -152,6 +152,7 @@ void stmt_control_asked(struct stmt_call *c)
         out_bool(c, 1, b->control.paused);
         out_int4(c, 2, b->control.request);
         out_bool(c, 3, b->closed_ms != 0);
+        out_bool(c, 4, false); /* sealed: no batch is dynamic */
         out_row(c);
         left--;
     }

@@ -5,7 +5,7 @@
 #include "tests/sim/mutation.h"
 #include "tests/sim/pg_model.h"
 
-#define OPEN_COLUMNS 22
+#define OPEN_COLUMNS 23
 
 stmt_fn stmt_open_page, stmt_open_unrouted, stmt_open_some, stmt_open_blocks, stmt_open_times, stmt_open_commands,
     stmt_open_canceling, stmt_open_deleted, stmt_open_tenants, stmt_open_log, stmt_open_fold, stmt_open_forget_log,
@@ -64,6 +64,7 @@ static void put_open(struct stmt_call *c, const struct row_batch *b)
     out_bool(c, 9, b->canceled_ms != 0);
     put_control(c, &b->control);
     out_bool(c, 21, b->valued);
+    out_bool(c, 22, false); /* nor is one dynamic */
     out_row(c);
 }
 

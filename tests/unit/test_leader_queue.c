@@ -225,6 +225,22 @@ static void test_a_batch_with_nothing_open_leaves_the_queue(void **state)
     world_free(&w);
 }
 
+static void test_only_blocks_with_news_are_routed_again(void **state)
+{
+    (void)state;
+    struct world w;
+    struct open_batch *finished;
+    world_init(&w);
+    struct open_batch *batch = add(&w, 1, 1, 2, 8, 8);
+    batch->partial = true;
+    batch->blocks[2].again = batch->blocks[7].again = true;
+    assert_ptr_equal(queue_pick(&w.q, &finished), &batch->blocks[2]);
+    assert_ptr_equal(queue_pick(&w.q, &finished), &batch->blocks[7]);
+    assert_null(queue_pick(&w.q, &finished));
+    assert_int_equal(w.q.batches, 0);
+    world_free(&w);
+}
+
 /* --- room --------------------------------------------------------------------------------------------------------- */
 
 static void push(struct room *room, uint16_t worker, unsigned class, uint32_t commands, int64_t now_us)
@@ -337,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_who_waited_has_its_turn),
         cmocka_unit_test(test_a_batch_without_spec_waits_without_stopping_others),
         cmocka_unit_test(test_a_batch_with_nothing_open_leaves_the_queue),
+        cmocka_unit_test(test_only_blocks_with_news_are_routed_again),
         cmocka_unit_test(test_when_an_inbox_is_full),
         cmocka_unit_test(test_entries_on_their_way),
         cmocka_unit_test(test_many_entries),

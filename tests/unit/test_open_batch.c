@@ -205,6 +205,106 @@ static void a_held_batch_is_held_in_redis(void **unused)
     open_set_free(&set);
 }
 
+/* --- growing ------------------------------------------------------------------------------------------------------ */
+
+static struct bitmap slots_from(unsigned from, unsigned to)
+{
+    struct bitmap m = {{0}};
+    for (unsigned i = from; i < to; i++)
+        bitmap_set(&m, i);
+    return m;
+}
+
+static void devices_join_in_their_place(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    struct buf out = {0};
+    struct state_string s;
+    open_set_init(&set);
+    struct open_batch *batch = open_set_add_growing(&set, 5, 2);
+    assert_non_null(batch);
+    batch->created_ms = 1000;
+    assert_int_equal(batch->block_count, 2);
+    struct bitmap some = slots_from(100, 110), more = slots_from(90, 105);
+    assert_int_equal(open_block_join(&set, &batch->blocks[1], &some, 0), 10);
+    assert_int_equal(set.remaining, 10);
+    /* Some are done; then others join, before and among them. */
+    for (unsigned slot = 100; slot < 110; slot++)
+        assert_true(open_block_merge(&set, &batch->blocks[1], slot, state_byte(STATE_SUCCEEDED, 1), 2000));
+    assert_int_equal(batch->remaining, 0);
+    assert_int_equal(open_block_join(&set, &batch->blocks[1], &more, 3000), 10);
+    assert_int_equal(batch->remaining, 10);
+    assert_int_equal(open_block_state(&batch->blocks[1], 90), state_byte(STATE_QUEUED, 0));
+    assert_int_equal(open_block_state(&batch->blocks[1], 104), state_byte(STATE_SUCCEEDED, 1));
+    assert_true(open_block_is_dirty(&batch->blocks[1], 90)); /* what is stored has no state of them */
+    open_block_string(&batch->blocks[1], &out);
+    assert_true(state_string_parse(&s, buf_slice(&out)));
+    assert_int_equal(s.first, 90);
+    assert_int_equal(s.count, 20);
+    assert_int_equal(state_of(state_string_get(&s, 99)), STATE_QUEUED);
+    buf_free(&out);
+    /* A block that was not there: who has routed all goes on behind it. */
+    batch->route_next = 2;
+    assert_true(open_batch_extend(batch, 4));
+    assert_int_equal(batch->route_next, 4);
+    batch->route_next = 1;
+    assert_true(open_batch_extend(batch, 5));
+    assert_int_equal(batch->route_next, 1);
+    assert_int_equal(open_block_join(&set, &batch->blocks[4], &some, 3000), 10);
+    assert_ptr_equal(open_batch_block(batch, 4), &batch->blocks[4]);
+    assert_null(open_batch_block(batch, 5));
+    assert_false(open_batch_extend(batch, 5000));
+    open_set_free(&set);
+}
+
+static void a_growing_batch_settles_when_it_is_sealed(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    open_set_init(&set);
+    struct open_batch *batch = open_set_add_growing(&set, 5, 3);
+    assert_non_null(batch);
+    struct bitmap one = slots_from(7, 8);
+    assert_int_equal(open_block_join(&set, &batch->blocks[0], &one, 0), 1);
+    assert_int_equal(open_block_join(&set, &batch->blocks[1], &one, 0), 1);
+    for (unsigned i = 0; i < 2; i++)
+        assert_true(open_block_merge(&set, &batch->blocks[i], 7, state_byte(STATE_FAILED, 2), 2000));
+    open_block_clean(&batch->blocks[0]); /* the other one is not stored yet */
+    assert_int_equal(batch->unsettled, 3);
+    open_batch_seal(batch);
+    assert_false(batch->growing);
+    assert_int_equal(batch->unsettled, 1);
+    assert_int_equal(batch->counts[STATE_FAILED], 1);
+    open_block_clean(&batch->blocks[1]);
+    open_block_settle(&batch->blocks[1]);
+    assert_int_equal(batch->unsettled, 0);
+    assert_int_equal(batch->counts[STATE_FAILED], 2);
+    open_batch_seal(batch); /* once more, nothing */
+    open_set_free(&set);
+}
+
+static void a_stored_block_finds_its_place(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    open_set_init(&set);
+    struct open_batch *batch = open_set_add_growing(&set, 5, 2);
+    assert_non_null(batch);
+    const uint8_t targets[] = {0x07}, states[8] = {state_byte(STATE_SUCCEEDED, 1), 0, state_byte(STATE_SENT, 1), 9};
+    struct slice t = {targets, 1}, s = {states, 8};
+    assert_false(open_batch_place(&set, batch, 2, 0, t, s));
+    assert_false(open_batch_place(&set, batch, 1, 7, t, s));
+    assert_false(open_batch_place(&set, batch, 1, 8, t, (struct slice){states, 7}));
+    assert_true(open_batch_place(&set, batch, 1, 8, t, s));
+    assert_int_equal(batch->remaining, 2);
+    assert_int_equal(open_block_state(&batch->blocks[1], 8), state_byte(STATE_SUCCEEDED, 1));
+    assert_int_equal(open_block_state(&batch->blocks[1], 9), state_byte(STATE_QUEUED, 0)); /* who has just joined */
+    assert_int_equal(open_block_state(&batch->blocks[1], 10), state_byte(STATE_SENT, 1));
+    assert_int_equal(open_block_state(&batch->blocks[1], 11), 0);
+    open_set_free(&set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +316,9 @@ int main(void)
         cmocka_unit_test(events_happen_where_the_table_lets_them),
         cmocka_unit_test(strings_of_redis_join),
         cmocka_unit_test(a_held_batch_is_held_in_redis),
+        cmocka_unit_test(devices_join_in_their_place),
+        cmocka_unit_test(a_growing_batch_settles_when_it_is_sealed),
+        cmocka_unit_test(a_stored_block_finds_its_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,427 @@
+#include "dispatcher/joiner.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "dispatcher/control.h"
+#include "dispatcher/leader_write.h"
+#include "dispatcher/resolve.h"
+#include "dispatcher/route.h"
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+#include "lib/store/db_control.h"
+#include "lib/store/db_dynamic.h"
+
+/* One dynamic batch that grows. */
+struct growing {
+    struct list link;
+    struct reign *reign;
+    struct open_batch *batch;
+    Muster__V1__Target *target; /* NULL: not read yet */
+    struct target_set joined;
+    bool reading, writing;
+    bool over;                      /* gone while it was read */
+    bool end;                       /* nobody joins after this write */
+    bool wanted;                    /* something has hinted at it */
+    bool routes;                    /* who has joined is to be routed */
+    int64_t earliest_us, latest_us; /* of the next look */
+};
+
+/* A look: who is meant now, and of them those who are new. */
+struct join_look {
+    struct reign *reign;
+    struct growing *of; /* NULL: gone meanwhile */
+    struct resolution res;
+    int64_t began_us, began_ms;
+    bool resolved;
+};
+
+struct joiner {
+    struct list all; /* the one whose turn it is first */
+    struct join_look *look;
+};
+
+struct joiner *joiner_new(struct reign *r)
+{
+    (void)r;
+    struct joiner *j = calloc(1, sizeof *j);
+    if (j)
+        list_init(&j->all);
+    return j;
+}
+
+static void growing_free(struct growing *g)
+{
+    list_remove(&g->link);
+    muster__v1__target__free_unpacked(g->target, NULL);
+    target_set_free(&g->joined);
+    free(g);
+}
+
+static void look_free(struct join_look *look)
+{
+    resolution_free(&look->res);
+    free(look);
+}
+
+/* What is read, resolved or written is freed by its answer. */
+void joiner_free(struct joiner **joiner)
+{
+    struct joiner *j = *joiner;
+    *joiner = NULL;
+    if (!j)
+        return;
+    if (j->look && j->look->resolved)
+        look_free(j->look);
+    list_for_each (l, tmp, &j->all) {
+        struct growing *g = container_of(l, struct growing, link);
+        list_remove(&g->link);
+        if (!g->reading)
+            growing_free(g);
+    }
+    free(j);
+}
+
+static struct growing *find(const struct reign *r, const struct open_batch *batch)
+{
+    struct list *head = &r->joiner->all;
+    for (struct list *l = head->next; l != head; l = l->next)
+        if (container_of(l, struct growing, link)->batch == batch)
+            return container_of(l, struct growing, link);
+    return NULL;
+}
+
+void joiner_hint(struct reign *r, uint32_t tenant)
+{
+    list_for_each (l, tmp, &r->joiner->all) {
+        struct growing *g = container_of(l, struct growing, link);
+        g->wanted = g->wanted || !tenant || g->batch->tenant == tenant;
+    }
+}
+
+void joiner_end(struct reign *r, struct open_batch *batch)
+{
+    struct growing *g = batch->growing ? find(r, batch) : NULL;
+    if (g && g->writing)
+        g->end = true;
+    else
+        open_batch_seal(batch);
+}
+
+/* --- what is read once -------------------------------------------------------------------------------------------- */
+
+static void got_target(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                       size_t count)
+{
+    struct growing *g = arg;
+    struct db_control_part part;
+    (void)error, (void)count;
+    bool lives = reign_back(g->reign);
+    g->reading = false;
+    if (!lives || g->over) {
+        growing_free(g);
+        return;
+    }
+    g->earliest_us = clock_mono_us() + JOIN_PACE_MS * 1000;
+    if (err || !pg_rows(results[0]))
+        return; /* asked again */
+    struct slice bytes = pg_bytes(results[0], 0, 0);
+    g->target = muster__v1__target__unpack(NULL, bytes.len, bytes.data);
+    if (!g->target)
+        log_error("target_unreadable", "batch=%" PRIu64, g->batch->id);
+    for (int i = 0; i < pg_rows(results[1]); i++)
+        if (db_control_part_read(results[1], i, &part) && part.kind == DB_PART_JOINED)
+            target_set_add(&g->joined, part.block, &part.slots);
+    g->wanted = true;
+}
+
+static void read_target(struct growing *g)
+{
+    struct pg_txn *txn = pg_txn_new(g->reign->pg, PG_ANY_LANE);
+    if (txn) {
+        db_dynamic_target(txn, g->batch->id);
+        db_control_parts(txn, g->batch->id);
+    }
+    g->reading = true;
+    reign_hold(g->reign);
+    pg_txn_submit(txn, got_target, g);
+}
+
+void joiner_add(struct reign *r, struct open_batch *batch)
+{
+    struct growing *g = calloc(1, sizeof *g);
+    if (!g)
+        abort();
+    g->reign = r;
+    g->batch = batch;
+    list_append(&r->joiner->all, &g->link);
+    read_target(g);
+}
+
+void joiner_gone(struct reign *r, const struct open_batch *batch)
+{
+    struct growing *g = find(r, batch);
+    if (!g)
+        return;
+    if (r->joiner->look && r->joiner->look->of == g)
+        r->joiner->look->of = NULL;
+    g->over = true;
+    list_remove(&g->link);
+    if (!g->reading)
+        growing_free(g);
+}
+
+/* --- who joins ---------------------------------------------------------------------------------------------------- */
+
+/* Of one tenant others have their turn now. */
+static void look_ended(struct reign *r)
+{
+    struct join_look *look = r->joiner->look;
+    struct growing *g = look->of;
+    int64_t now_us = clock_mono_us(), pause_us = (now_us - look->began_us) * JOIN_PACE_TIMES;
+    if (pause_us < JOIN_PACE_MS * 1000)
+        pause_us = JOIN_PACE_MS * 1000;
+    list_for_each (l, tmp, &r->joiner->all) {
+        struct growing *other = container_of(l, struct growing, link);
+        if (g && other->batch->tenant == g->batch->tenant)
+            other->earliest_us = now_us + pause_us;
+    }
+    if (g)
+        g->latest_us = now_us + JOIN_INTERVAL_MS * 1000;
+    r->joiner->look = NULL;
+    look_free(look);
+}
+
+/* A block of those who are meant, less those who are there. */
+static struct bitmap who_is_new(const struct open_batch *batch, const struct target_block *meant)
+{
+    struct bitmap slots = meant->slots;
+    if (meant->block < batch->block_count) {
+        struct bitmap there = open_block_bitmap(&batch->blocks[meant->block]);
+        bitmap_and_not(&slots, &there);
+    }
+    control_may_join(batch->control, meant->block, &slots);
+    return slots;
+}
+
+struct join_write {
+    struct reign *reign;
+    struct growing *of;
+    uint32_t devices;
+    size_t count;
+    int32_t blocks[JOIN_BLOCKS];
+    struct bitmap new[JOIN_BLOCKS], targets[JOIN_BLOCKS], joined[JOIN_BLOCKS];
+};
+
+/* They are in the picture; what has come over the batch meanwhile comes over them. */
+static void take_in(struct reign *r, struct growing *g, const struct join_write *w)
+{
+    struct open_batch *batch = g->batch;
+    int64_t now_ms = clock_wall_ms();
+    if (!open_batch_extend(batch, (uint32_t)w->blocks[w->count - 1] + 1)) {
+        reign_fail(r, "batch_grown", ERR_OK);
+        return;
+    }
+    for (size_t i = 0; i < w->count; i++) {
+        struct open_block *b = &batch->blocks[w->blocks[i]];
+        open_block_join(&r->set, b, &w->new[i], now_ms);
+        target_set_add(&g->joined, b->block, &w->new[i]);
+        control_joined(batch->control, b, &w->new[i]);
+        if (batch->canceling || batch->ending)
+            open_block_apply(&r->set, b, batch->canceling ? EVENT_CANCEL : EVENT_EXPIRE, &w->new[i], now_ms);
+        fold_changed(&r->log, b, true, now_ms);
+    }
+    g->routes = !batch->canceling && !batch->ending;
+    log_info("joined", "batch=%" PRIu64 " devices=%u", batch->id, w->devices);
+}
+
+static void written(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                    size_t count)
+{
+    struct join_write *w = arg;
+    struct reign *r = w->reign;
+    if (!reign_back(r)) {
+        free(w);
+        return;
+    }
+    struct growing *g = w->of; /* its batch is busy, so it is there */
+    g->writing = false;
+    if (err)
+        reign_fail(r, db_lease_fenced(err, error) ? "fenced" : "join", err);
+    else if (pg_bool(results[count - 1], 0, 0))
+        take_in(r, g, w);
+    if (g->end)
+        open_batch_seal(g->batch);
+    write_pump(r);
+    reign_idle(r, g->batch);
+    free(w);
+}
+
+static void submit(struct join_write *w, int64_t since_ms)
+{
+    struct reign *r = w->reign;
+    struct growing *g = w->of;
+    struct slice slots[3][JOIN_BLOCKS];
+    for (size_t i = 0; i < w->count; i++) {
+        slots[0][i] = (struct slice){w->targets[i].bytes, BITMAP_BYTES};
+        slots[1][i] = (struct slice){w->joined[i].bytes, BITMAP_BYTES};
+        slots[2][i] = (struct slice){w->new[i].bytes, BITMAP_BYTES};
+    }
+    struct db_join join = {.tenant = (int32_t)g->batch->tenant,
+                           .batch = g->batch->id,
+                           .devices = w->devices,
+                           .blocks = w->blocks,
+                           .targets = slots[0],
+                           .joined = slots[1],
+                           .new = slots[2],
+                           .count = w->count,
+                           .since_ms = since_ms};
+    struct pg_txn *txn = pg_txn_new(r->pg, r->lane);
+    if (!txn)
+        abort();
+    db_lease_fence(txn, &r->fence);
+    db_dynamic_join(txn, &join);
+    g->writing = true;
+    reign_busy(g->batch);
+    reign_hold(r);
+    pg_txn_submit(txn, written, w);
+}
+
+/* Writes down who is new; false: nobody. */
+static bool write_new(struct reign *r, const struct join_look *look)
+{
+    struct growing *g = look->of;
+    struct join_write *w = calloc(1, sizeof *w);
+    if (!w)
+        abort();
+    *w = (struct join_write){.reign = r, .of = g};
+    for (size_t i = 0; i < look->res.set.count; i++) {
+        const struct target_block *meant = &look->res.set.blocks[i],
+                                  *joined = target_set_find(&g->joined, meant->block);
+        struct bitmap new = who_is_new(g->batch, meant);
+        unsigned n = bitmap_count(&new);
+        if (!n)
+            continue;
+        if (w->count == JOIN_BLOCKS) {
+            g->wanted = true; /* the others with the next look */
+            break;
+        }
+        w->devices += n;
+        w->blocks[w->count] = (int32_t)meant->block;
+        w->new[w->count] = w->targets[w->count] = w->joined[w->count] = new;
+        if (meant->block < g->batch->block_count) {
+            struct bitmap there = open_block_bitmap(&g->batch->blocks[meant->block]);
+            bitmap_or(&w->targets[w->count], &there);
+        }
+        if (joined)
+            bitmap_or(&w->joined[w->count], &joined->slots);
+        w->count++;
+    }
+    if (!w->count) {
+        free(w);
+        return false;
+    }
+    submit(w, look->began_ms);
+    return true;
+}
+
+static bool anybody_new(const struct join_look *look)
+{
+    for (size_t i = 0; i < look->res.set.count; i++) {
+        struct bitmap new = who_is_new(look->of->batch, &look->res.set.blocks[i]);
+        if (bitmap_next(&new, 0) < BLOCK_SLOTS)
+            return true;
+    }
+    return false;
+}
+
+/* --- looking ------------------------------------------------------------------------------------------------------ */
+
+static bool may_join(const struct growing *g)
+{
+    return g->batch->growing && !g->end && !g->batch->canceling && !g->batch->ending && g->batch->stage == OPEN_RUNNING;
+}
+
+static void resolved(struct resolution *res)
+{
+    struct join_look *look = res->arg;
+    struct reign *r = look->reign;
+    if (!reign_back(r)) {
+        look_free(look);
+        return;
+    }
+    look->resolved = true;
+    struct growing *g = look->of;
+    if (res->st.code != STATUS_OK) {
+        log_warn("target_unresolved", "batch=%" PRIu64 " why=%s", g ? g->batch->id : 0, res->st.reason);
+        look_ended(r);
+    } else if (!g || !may_join(g) || !anybody_new(look)) {
+        look_ended(r);
+    } else {
+        /* Their zones and platforms may not be known yet. */
+        control_renew(g->batch->control, res->set.blocks[res->set.count - 1].block + 1);
+    }
+}
+
+static void begin(struct reign *r, struct growing *g)
+{
+    struct join_look *look = calloc(1, sizeof *look);
+    if (!look)
+        abort();
+    list_remove(&g->link);
+    list_append(&r->joiner->all, &g->link);
+    g->wanted = false;
+    *look =
+        (struct join_look){.reign = reign_hold(r), .of = g, .began_us = clock_mono_us(), .began_ms = clock_wall_ms()};
+    look->res = (struct resolution){
+        .pg = r->pg, .tenant = (int32_t)g->batch->tenant, .target = g->target, .done = resolved, .arg = look};
+    r->joiner->look = look;
+    resolution_run(&look->res);
+}
+
+static void route_joined(struct reign *r, struct growing *g)
+{
+    bool again = false;
+    for (uint32_t i = 0; g->batch->handed && i < g->batch->block_count && !again; i++)
+        again = g->batch->blocks[i].again;
+    if (again)
+        router_some(r, g->batch);
+    else if (g->batch->handed)
+        g->routes = false;
+}
+
+/* The first whose time it is. */
+static struct growing *whose_turn(struct reign *r, int64_t now_us)
+{
+    list_for_each (l, tmp, &r->joiner->all) {
+        struct growing *g = container_of(l, struct growing, link);
+        if (g->target && !g->writing && may_join(g) && now_us >= g->earliest_us &&
+            (g->wanted || now_us >= g->latest_us))
+            return g;
+    }
+    return NULL;
+}
+
+void joiner_tick(struct reign *r)
+{
+    struct joiner *j = r->joiner;
+    int64_t now_us = clock_mono_us();
+    if (!r->loaded)
+        return;
+    list_for_each (l, tmp, &j->all) {
+        struct growing *g = container_of(l, struct growing, link);
+        if (g->routes)
+            route_joined(r, g);
+        if (!g->target && !g->reading && now_us >= g->earliest_us)
+            read_target(g);
+    }
+    struct join_look *look = j->look;
+    if (look && look->resolved && (!look->of || !may_join(look->of) || control_renewed(look->of->batch->control))) {
+        if (look->of && may_join(look->of))
+            write_new(r, look);
+        look_ended(r);
+    }
+    struct growing *g = j->look ? NULL : whose_turn(r, now_us);
+    if (g)
+        begin(r, g);
+}

@@ -1,0 +1,30 @@
+/* Dynamic batches: looks who has come to be meant by their targets, and lets them join.
+ * Owns: struct joiner; when a batch stops growing. May call: lib/store/db_dynamic, dispatcher/resolve, control, route,
+ * leader_reign. Loop rule: non-blocking.
+ *
+ * A target is resolved anew soon after a hint that devices of the tenant have changed, and now and then without one:
+ * one target at a time, and of one tenant no more than a quarter of the time. Who joins is written down, then stands in
+ * the picture, and is routed like all others. Who is meant no longer stays. */
+#ifndef MUSTER_DISPATCHER_JOINER_H
+#define MUSTER_DISPATCHER_JOINER_H
+
+#include "dispatcher/leader_reign.h"
+
+#define JOIN_PACE_MS     100   /* between looks for one tenant, */
+#define JOIN_PACE_TIMES  3     /* or so many times as long as one took */
+#define JOIN_INTERVAL_MS 30000 /* between looks at one batch that nothing hints at */
+#define JOIN_BLOCKS      256   /* in one write: 100 KB */
+
+struct joiner *joiner_new(struct reign *r);
+void joiner_free(struct joiner **j);
+/* A growing batch has come into the picture; it leaves. */
+void joiner_add(struct reign *r, struct open_batch *batch);
+void joiner_gone(struct reign *r, const struct open_batch *batch);
+/* Devices of the tenant (0: of any) have changed. */
+void joiner_hint(struct reign *r, uint32_t tenant);
+/* Nobody joins the batch any more: it is sealed, canceled or expires. When a write is under way, whoever is in it still
+ * does, to the same end. */
+void joiner_end(struct reign *r, struct open_batch *batch);
+void joiner_tick(struct reign *r);
+
+#endif
