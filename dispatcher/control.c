@@ -12,7 +12,6 @@
 #include "dispatcher/leader_write.h"
 #include "dispatcher/route.h"
 #include "dispatcher/tell.h"
-#include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "proto/inbox.h"
 
@@ -284,7 +283,7 @@ static void drop_in_block(struct control *c, struct open_block *b, const struct 
         c->left++;
         walk_block(r, b, superseded ? EVENT_SUPERSEDE : EVENT_DROP, slots, walked);
     } else {
-        int64_t now = clock_wall_ms();
+        int64_t now = db_clock_ms(r->clock);
         open_block_apply(&r->set, b, superseded ? EVENT_SUPERSEDE : EVENT_CANCEL, slots, now);
         fold_changed(&r->log, b, true, now);
     }

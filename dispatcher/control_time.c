@@ -21,7 +21,8 @@ struct control_time {
     char (*zones)[DB_ZONE_MAX]; /* names of the schedule's */
     bool renew;                 /* zones are to be read again */
     uint32_t blocks;            /* of so many blocks, of a dynamic batch */
-    int64_t read_ms, overdue_ms, overtime_ms;
+    /* When to do so again, by the clock that does not step: they are read, and what is late is looked for. */
+    int64_t read_us, overdue_us, overtime_us;
 };
 
 struct control_time *control_time_new(struct reign *r, struct open_batch *batch, const struct db_steer *steer)
@@ -34,9 +35,7 @@ struct control_time *control_time_new(struct reign *r, struct open_batch *batch,
     t->reign = r;
     t->batch = batch;
     t->steer = *steer;
-    t->early = clock_wall_ms() < steer->not_before_ms;
-    t->overdue_ms = steer->deliver_by_ms ? steer->deliver_by_ms : INT64_MAX;
-    t->overtime_ms = steer->execution_ms ? 0 : INT64_MAX;
+    t->early = db_clock_ms(r->clock) < steer->not_before_ms;
     return t;
 }
 
@@ -165,7 +164,7 @@ static void got_windows(void *arg, enum err err, const struct pg_error *error, c
         return; /* asked again with the next tick */
     }
     take(t, results[0], results[1]);
-    t->read_ms = clock_wall_ms() + TIME_READ_MS;
+    t->read_us = clock_mono_us() + TIME_READ_MS * 1000ll;
 }
 
 static void read_windows(struct control_time *t, int64_t now_ms)
@@ -182,7 +181,7 @@ static void read_windows(struct control_time *t, int64_t now_ms)
     db_window_zones(txn, (int32_t)t->batch->tenant, blocks, n);
     t->reading = true;
     t->renew = false;
-    t->read_ms = now_ms + 1000; /* should it fail */
+    t->read_us = clock_mono_us() + TIME_FAILED_MS * 1000ll; /* should it fail */
     reign_hold(t->reign);
     pg_txn_submit(txn, got_windows, t);
     free(blocks);
@@ -192,7 +191,7 @@ void control_time_renew(struct control_time *t, uint32_t blocks)
 {
     t->renew = t->steer.window != 0;
     t->blocks = blocks;
-    t->read_ms = t->renew ? 0 : t->read_ms;
+    t->read_us = t->renew ? 0 : t->read_us;
 }
 
 bool control_time_renewed(const struct control_time *t)
@@ -236,7 +235,7 @@ static void end_overtime(struct control_time *t, int64_t now_ms)
 
 bool control_time_tick(struct control_time *t)
 {
-    int64_t now_ms = clock_wall_ms();
+    int64_t now_ms = db_clock_ms(t->reign->clock), now_us = clock_mono_us();
     bool was_early = t->early;
     t->early =
         t->early && now_ms < t->steer.not_before_ms; /* what has begun goes on, also when the clock is set back */
@@ -247,15 +246,15 @@ bool control_time_tick(struct control_time *t)
         t->any = turn.any;
         t->more = t->more || turn.more;
         t->less = t->less || turn.less;
-        if (!t->reading && (now_ms >= t->read_ms || (t->schedule.known && turn.next_ms <= now_ms)))
+        if (!t->reading && (now_us >= t->read_us || (t->schedule.known && turn.next_ms <= now_ms)))
             read_windows(t, now_ms);
     }
-    if (now_ms >= t->overdue_ms) {
-        t->overdue_ms = now_ms + TIME_OVERDUE_MS;
+    if (t->steer.deliver_by_ms && now_ms >= t->steer.deliver_by_ms && now_us >= t->overdue_us) {
+        t->overdue_us = now_us + TIME_OVERDUE_MS * 1000ll;
         end_overdue(t);
     }
-    if (now_ms >= t->overtime_ms && reign_live(t->reign)) {
-        t->overtime_ms = now_ms + TIME_OVERTIME_MS;
+    if (t->steer.execution_ms && now_us >= t->overtime_us && reign_live(t->reign)) {
+        t->overtime_us = now_us + TIME_OVERTIME_MS * 1000ll;
         end_overtime(t, now_ms);
     }
     return news;

@@ -3,7 +3,6 @@
 #include "dispatcher/joiner.h"
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/route.h"
-#include "lib/base/clock.h"
 
 static void expire(struct reign *r, struct open_batch *batch)
 {
@@ -40,7 +39,7 @@ static void look(void *arg, struct open_batch *batch)
 
 void expire_tick(struct reign *r)
 {
-    struct scan scan = {r, clock_wall_ms(), INT64_MAX};
+    struct scan scan = {r, db_clock_ms(r->clock), INT64_MAX};
     if (!r->loaded || scan.now_ms < r->set.next_expiry_ms)
         return;
     open_set_each(&r->set, look, &scan);

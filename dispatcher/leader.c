@@ -51,6 +51,7 @@ struct leader {
     double looked;  /* when `check` looked at the clock last, by the loop's own */
     ev_check check; /* the deadline again, in front of all that a turn has to do: the process may have been stopped */
     struct reign *reign;
+    struct db_clock *clock;
     void (*resigned)(void *arg);
     void *resigned_arg;
     void (*behind)(void *arg, const struct queue_heavy *heavy, size_t count);
@@ -241,6 +242,7 @@ static void acquired(void *arg, enum err err, int64_t epoch)
     l->reign = reign_new(l->loop, l->pg, l->redis, &fence, l->lane, l->events_ms, &l->figures, reign_failed, l);
     if (!l->reign)
         abort();
+    l->reign->clock = l->clock;
     l->reign->on_behind = behind;
     l->reign->on_full = full;
     l->reign->set.open.limit = l->mailbox_max;
@@ -263,6 +265,7 @@ static void timer(struct ev_loop *loop, ev_timer *t, int events)
 {
     struct leader *l = container_of(t, struct leader, timer);
     (void)loop, (void)events;
+    (void)db_clock_ms(l->clock); /* it is followed also by one who does not lead yet */
     if (l->state == LEADER_FOLLOWS)
         contend(l);
     else if (l->state == LEADER_LEADS && !l->call) {
@@ -290,7 +293,8 @@ struct leader *leader_new(struct ev_loop *loop, struct pg *pg, struct live *live
     ev_set_priority(&l->check, EV_MAXPRI);
     ev_check_start(loop, &l->check);
     l->holder = strdup(options->holder);
-    if (!l->holder) {
+    l->clock = db_clock_new(pg);
+    if (!l->holder || !l->clock) {
         leader_free(&l);
         return NULL;
     }
@@ -306,6 +310,7 @@ void leader_free(struct leader **leader)
         return;
     stop_reign(l);
     ev_check_stop(l->loop, &l->check);
+    db_clock_free(&l->clock);
     free(l->holder);
     free(l);
 }
@@ -328,6 +333,11 @@ void leader_devices(struct leader *l, uint32_t tenant)
 {
     if (l->reign)
         joiner_hint(l->reign, tenant);
+}
+
+int64_t leader_now_ms(struct leader *l)
+{
+    return db_clock_ms(l->clock);
 }
 
 bool leader_accepted(struct leader *l, uint64_t id, const struct db_accept *batch)

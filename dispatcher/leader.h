@@ -70,6 +70,8 @@ void leader_devices(struct leader *leader, uint32_t tenant);
 void leader_hint(struct leader *leader, enum leader_hint_kind kind, uint64_t batch);
 /* This process has committed the batch. When it leads, its leader takes it from here, without reading it again, and
  * nobody else need be told: true. */
+/* The time of day by which what is due is decided, also by one who does not lead: lib/store/db_clock.h. */
+int64_t leader_now_ms(struct leader *leader);
 bool leader_accepted(struct leader *leader, uint64_t id, const struct db_accept *batch);
 /* Every text of muster:events may be passed here: "accepted 17", "cancel 17", "deleted 0", "devices 3", "resigned", and
  * what dispatcher/repair.h says; others are ignored. */

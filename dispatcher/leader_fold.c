@@ -128,7 +128,7 @@ static void poll_end(struct reign *r)
 static void take_rows(struct reign *r)
 {
     struct folder *f = r->folder;
-    int64_t now = clock_wall_ms();
+    int64_t now = db_clock_ms(r->clock);
     for (struct slice s = buf_slice(&f->rows); s.len;) {
         struct log_head h;
         memcpy(&h, s.data, sizeof h);
@@ -330,7 +330,7 @@ void folder_tick(struct reign *r)
     struct folder *f = r->folder;
     if (!f->begun)
         return;
-    fold_age(&r->log, clock_wall_ms());
+    fold_age(&r->log, db_clock_ms(r->clock));
     write_pump(r);
     if (!f->polling && clock_mono_us() >= f->next_poll_us)
         poll(r);

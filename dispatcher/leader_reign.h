@@ -10,6 +10,7 @@
 #include "dispatcher/leader.h"
 #include "dispatcher/leader_queue.h"
 #include "dispatcher/open_batch.h"
+#include "lib/store/db_clock.h"
 #include "lib/store/db_lease.h"
 
 #define REIGN_TICK_MS 50
@@ -19,6 +20,7 @@ struct reign {
     struct pg *pg;
     struct live *live; /* owned: it ends with the reign, and with it what is on its way there */
     struct lease_fence fence;
+    struct db_clock *clock; /* borrowed, set by who makes it: by this is decided what is due; NULL: the machine's */
     int lane;
     int64_t events_ms; /* how long events are kept */
     struct leader_figures *figures;

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "dispatcher/rebuild.h"
-#include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/base/owned.h"
 
@@ -52,7 +51,7 @@ void walker_free(struct walker **w)
 static void finish(struct reign *r, struct walk_move *m)
 {
     struct open_batch *batch = m->block->batch;
-    fold_changed(&r->log, m->block, true, clock_wall_ms());
+    fold_changed(&r->log, m->block, true, db_clock_ms(r->clock));
     if (m->done)
         m->done(r, batch);
     reign_idle(r, batch);
@@ -82,7 +81,7 @@ static void got_generation(void *arg, enum err err, int64_t value)
         return;
     }
     if (m->event != EVENT_HOLD) /* what Redis does not know nobody has */
-        open_block_apply(&r->set, m->block, m->event, m->some ? &m->only : NULL, clock_wall_ms());
+        open_block_apply(&r->set, m->block, m->event, m->some ? &m->only : NULL, db_clock_ms(r->clock));
     finish(r, m);
     walker_pump(r);
 }
@@ -109,7 +108,7 @@ static void applied(void *arg, enum err err, struct slice value)
         again(r, m);
         return;
     }
-    open_block_merge_string(&r->set, m->block, &states, clock_wall_ms());
+    open_block_merge_string(&r->set, m->block, &states, db_clock_ms(r->clock));
     finish(r, m);
     walker_pump(r);
 }
@@ -165,7 +164,7 @@ unsigned walk_batch(struct reign *r, struct open_batch *batch, enum command_even
 
 void walk_unknown(struct reign *r, struct open_batch *batch, enum command_event event)
 {
-    int64_t now = clock_wall_ms();
+    int64_t now = db_clock_ms(r->clock);
     for (uint32_t i = 0; i < batch->block_count; i++)
         if (open_block_apply(&r->set, &batch->blocks[i], event, NULL, now))
             fold_changed(&r->log, &batch->blocks[i], true, now);

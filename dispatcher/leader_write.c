@@ -138,7 +138,7 @@ static void put_closed(struct reign *r, struct write_job *job, struct pg_txn *tx
     }
     if (keyed_count)
         db_supersede_closed(txn, keyed, keyed_count);
-    db_open_closed(txn, ids, counts, n, clock_wall_ms());
+    db_open_closed(txn, ids, counts, n, db_clock_ms(r->clock));
     size_t rollouts = 0;
     for (size_t i = 0; i < n; i++)
         if (job->closed[i]->keep_cells)
@@ -163,7 +163,7 @@ static void put_routed(struct reign *r, struct write_job *job, struct pg_txn *tx
         job->routed[n++] = batch;
         reign_busy(batch);
     }
-    db_open_routed(txn, ids, n, clock_wall_ms());
+    db_open_routed(txn, ids, n, db_clock_ms(r->clock));
     job->routed_count = n;
     job->anything = true;
 }
@@ -182,7 +182,7 @@ static void put_canceled(struct reign *r, struct write_job *job, struct pg_txn *
         ids[i] = (int64_t)job->canceled[i];
     }
     buf_consume(&r->canceled, n * 8);
-    db_open_canceled(txn, ids, n, clock_wall_ms());
+    db_open_canceled(txn, ids, n, db_clock_ms(r->clock));
     job->canceled_count = n;
     job->anything = true;
 }
@@ -203,7 +203,7 @@ static void put_handled(struct reign *r, struct write_job *job, struct pg_txn *t
         requests[i] = (int32_t)load_u32le(buf_head(&r->handled) + i * 12 + 8);
     }
     buf_consume(&r->handled, n * 12);
-    db_control_handled(txn, ids, requests, n, clock_wall_ms());
+    db_control_handled(txn, ids, requests, n, db_clock_ms(r->clock));
     job->handled_count = n;
     job->anything = true;
 }
@@ -253,7 +253,7 @@ static void put_forget(struct reign *r, struct write_job *job, struct pg_txn *tx
     }
     if (r->writer->forget_streams) {
         r->writer->forget_streams = false;
-        db_open_forget_streams(txn, clock_wall_ms() - STREAM_LIFE_MS);
+        db_open_forget_streams(txn, db_clock_ms(r->clock) - STREAM_LIFE_MS);
         job->anything = true;
     }
 }
@@ -280,7 +280,7 @@ static void put_compacted(struct reign *r, struct write_job *job, struct pg_txn 
     job->anything = true;
     if (!w->own_stream) {
         job->new_stream = true;
-        db_open_new_stream(txn, r->fence.holder, clock_wall_ms());
+        db_open_new_stream(txn, r->fence.holder, db_clock_ms(r->clock));
         return;
     }
     uint64_t rows = r->log.rows;

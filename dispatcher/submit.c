@@ -112,7 +112,7 @@ static bool describe(struct submit *s)
     b->address = grpc_call_peer(s->r.call);
     b->note = s->note;
     submit_note(s->note, s->in);
-    b->created_ms = clock_wall_ms();
+    b->created_ms = leader_now_ms(s->r.d->leader);
     b->expires_ms = b->created_ms + BATCH_LIFE_DEFAULT_MS;
     if (s->in->expires_at && !validate_timestamp(&b->expires_ms, s->in->expires_at))
         return false;
@@ -661,7 +661,7 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
     struct status st = {0};
     s->in = (const Muster__V1__SubmitBatchRequest *)request;
     s->began_us = clock_mono_us();
-    validate_submit(&st, s->in, clock_wall_ms());
+    validate_submit(&st, s->in, leader_now_ms(s->r.d->leader));
     if (st.code != STATUS_OK) {
         fail(s, &st);
         return;

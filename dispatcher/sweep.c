@@ -201,7 +201,7 @@ static void end_in_block(struct reign *r, struct open_block *b, const struct bit
         walk_block(r, b, EVENT_CANCEL, slots, NULL);
         walk_block(r, b, EVENT_DROP, slots, NULL);
     } else {
-        int64_t now = clock_wall_ms();
+        int64_t now = db_clock_ms(r->clock);
         open_block_apply(&r->set, b, EVENT_CANCEL, slots, now);
         fold_changed(&r->log, b, true, now);
     }

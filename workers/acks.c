@@ -8,6 +8,7 @@
 #include "lib/base/log.h"
 #include "lib/base/owned.h"
 #include "lib/store/db_ack_log.h"
+#include "lib/store/db_clock.h"
 #include "lib/store/live.h"
 #include "proto/ack_log.h"
 #include "workers/session.h"
@@ -494,7 +495,7 @@ static void flush_encode(struct flush *f)
         abort();
     }
     if (!f->at_ms)
-        f->at_ms = clock_wall_ms();
+        f->at_ms = db_clock_ms(f->acks->options.clock);
 }
 
 static void flush_stored(void *arg, enum err err)

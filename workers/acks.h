@@ -12,6 +12,7 @@
 #include "lib/base/buf.h"
 #include "lib/base/metrics.h"
 
+struct db_clock;
 struct acks;
 struct live;
 struct pg;
@@ -34,8 +35,9 @@ struct acks_stats {
 };
 
 struct acks_options {
-    int64_t interval_ms; /* how long acknowledgements collect; five times that when they come in crowds */
-    const char *worker;  /* name in ack_stream */
+    int64_t interval_ms;    /* how long acknowledgements collect; five times that when they come in crowds */
+    const char *worker;     /* name in ack_stream */
+    struct db_clock *clock; /* borrowed: what was recorded when, by which leaders count; NULL: the machine's */
 };
 
 #define ACKS_FLUSH_MAX   8192 /* acknowledgements of one flush; more begin the next at once */

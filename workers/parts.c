@@ -1,5 +1,6 @@
 #include "lib/base/log.h"
 #include "lib/base/stream.h"
+#include "lib/store/db_clock.h"
 #include "lib/store/live.h"
 #include "lib/store/pg.h"
 #include "workers/acks.h"
@@ -37,7 +38,8 @@ static bool may_send(void *arg)
 bool worker_make(struct worker *w)
 {
     struct acks_options acks = {.interval_ms = w->options.flush_ms, .worker = w->instance};
-    if (!(w->hub = stream_hub_new(w->loop)) || !(w->sessions = session_table_new()) ||
+    acks.clock = w->clock = db_clock_new(w->pg);
+    if (!w->clock || !(w->hub = stream_hub_new(w->loop)) || !(w->sessions = session_table_new()) ||
         !(w->batches = batch_cache_new(w->live)) || !(w->values = value_cache_new(w->live)) ||
         !(w->acks = acks_new(w->loop, w->live, w->pg, w->sessions, &acks)) || !(w->attach = attach_new(w)) ||
         !(w->strays = strays_new(w)) || !(w->routed = routed_new(w)) || !(w->inbox = inbox_new(w)) ||
@@ -74,6 +76,7 @@ void worker_unmake(struct worker *w)
     seen_free(&w->seen);
     acks_free(&w->acks);
     value_cache_free(&w->values);
+    db_clock_free(&w->clock);
     batch_cache_free(&w->batches);
     session_table_free(&w->sessions);
     stream_hub_free(&w->hub);

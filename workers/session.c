@@ -5,6 +5,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
+#include "lib/store/db_clock.h"
 #include "lib/store/state.h"
 #include "workers/acks.h"
 #include "workers/attach.h"
@@ -296,7 +297,7 @@ void session_pump(struct session *s)
             continue;
         }
         if (wall == 0) {
-            wall = clock_wall_ms();
+            wall = db_clock_ms(s->worker->clock);
             now_us = clock_mono_us();
         }
         if (h->batch->canceled || wall >= h->batch->expires_ms || (!h->attempts && wall >= h->batch->deliver_by_ms)) {

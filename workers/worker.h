@@ -18,6 +18,7 @@ struct answer_self;
 struct attach;
 struct batch_cache;
 struct credentials;
+struct db_clock;
 struct gates;
 struct inbox;
 struct lease;
@@ -58,6 +59,7 @@ struct worker {
     struct worker_options options;
     char instance[64]; /* unique per life of the process: host, pid, random */
     struct session_table *sessions;
+    struct db_clock *clock; /* by this is decided what is over; NULL: the machine's */
     struct batch_cache *batches;
     struct value_cache *values;
     struct acks *acks;

@@ -159,6 +159,12 @@ void verify_cancelled(struct grpc_call *call, void *service)
     (void)call, (void)service;
 }
 
+int64_t leader_now_ms(struct leader *leader)
+{
+    (void)leader;
+    return NOW_MS;
+}
+
 bool leader_accepted(struct leader *leader, uint64_t id, const struct db_accept *batch)
 {
     (void)leader, (void)id;

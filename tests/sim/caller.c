@@ -235,7 +235,6 @@ static void submit(struct wish *x, struct process *p)
 {
     static const uint8_t command[] = {0x0a, 0x00}; /* muster.v1.Command: an empty lock */
     static const uint8_t template[] = {0x0a, 7, 0x1a, 5, '{', '{', 'p', '}', '}'}; /* its passcode is the value */
-    struct world *w = x->caller->world;
     struct ask *a = calloc(1, sizeof *a);
     if (!a)
         abort();
@@ -244,7 +243,7 @@ static void submit(struct wish *x, struct process *p)
     a->next = x->caller->asks;
     x->caller->asks = a;
     if (!x->created_ms)
-        x->created_ms = clock_wall_ms_of(w, p);
+        x->created_ms = leader_now_ms(process_leader(p));
     struct db_accept *b = &a->job.batch;
     *b = (struct db_accept){.tenant = (int32_t)x->tenant,
                             .request_id = x->request,

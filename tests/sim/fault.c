@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/step_clock.h"
 #include "tests/sim/device.h"
 #include "tests/sim/pg.h"
 #include "tests/sim/process.h"
@@ -14,6 +15,7 @@
 #define LAST_US     (18 * S)
 #define HEAL_US     (22 * S)
 #define SKEW_MAX_MS 4000
+#define STEP_MAX_MS 3600000
 #define STOP_MAX_US (14 * S)
 
 struct fault {
@@ -218,7 +220,10 @@ static void jump_clock(struct fault *x)
     struct process *p = some_process(w);
     if (!x->faults->plan.skews)
         return;
-    p->wall_skew_ms = between(w, -SKEW_MAX_MS, SKEW_MAX_MS);
+    /* Its own time of day may step by an hour: what it goes by must not. */
+    int64_t most_ms = chance(w, 500) ? SKEW_MAX_MS : STEP_MAX_MS;
+    p->wall_skew_ms = between(w, -most_ms, most_ms);
+    p->slow_ms += STEP_CLOCK_SLACK_MS;
     trace(w, "FAULT clock of %s is %lld ms off", p->name, (long long)p->wall_skew_ms);
 }
 

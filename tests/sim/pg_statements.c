@@ -10,7 +10,7 @@
 stmt_fn stmt_batch_hold_tenants, stmt_batch_accept, stmt_batch_accept_steered, stmt_batch_accept_devices,
     stmt_batch_cancel, stmt_device_delete, stmt_ack_stream_open, stmt_ack_log_insert, stmt_command_result_insert,
     stmt_device_information_update, stmt_device_news_insert, stmt_seen_add, stmt_revocation_read, stmt_signing_key_read,
-    stmt_lease_acquire, stmt_lease_renew, stmt_lease_release, stmt_lease_fence, stmt_worker_number;
+    stmt_lease_acquire, stmt_lease_renew, stmt_lease_release, stmt_lease_fence, stmt_worker_number, stmt_clock_read;
 
 static uint8_t *copy(struct slice s)
 {
@@ -363,6 +363,13 @@ void stmt_lease_renew(struct stmt_call *c)
         c->m->lease.expires_ms = c->m->now_ms + param_int(c, 3);
     out_columns(c, 1);
     out_int8(c, 0, kept);
+    out_row(c);
+}
+
+void stmt_clock_read(struct stmt_call *c)
+{
+    out_columns(c, 1);
+    out_int8(c, 0, c->m->now_ms);
     out_row(c);
 }
 

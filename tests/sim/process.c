@@ -188,6 +188,7 @@ void process_start(struct process *p)
     p->running = true;
     p->dying = p->stopped = p->draining = false;
     p->wall_skew_ms = fault_skew(p->world);
+    p->slow_ms = p->wall_skew_ms < 0 ? -p->wall_skew_ms : p->wall_skew_ms;
     p->world->current = p;
     p->loop = sim_loop_new(p);
     trace(p->world, "starts, life %u", p->lives);

@@ -96,7 +96,7 @@ static struct segment *segment_new(struct stream *s, const void *data, size_t le
     g->stream = s;
     g->len = len;
     g->sent_us = s->world->now_us;
-    g->sent_ms = world_wall_ms(s->world) + s->process->wall_skew_ms;
+    g->sent_ms = world_wall_ms(s->world) - s->process->slow_ms;
     if (len)
         memcpy(g->data, data, len);
     list_append(&s->segments, &g->link);

@@ -64,6 +64,7 @@ struct process {
     bool draining;        /* SIGTERM */
     bool dying;           /* being torn down: nothing it does reaches anybody */
     int64_t wall_skew_ms; /* of its CLOCK_REALTIME */
+    int64_t slow_ms;      /* so far behind the world's what it goes by may be: as it began, and by small steps */
     struct ev_loop *loop; /* of this life */
     struct event *held_first, *held_last;
     unsigned lives;
