@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "dispatcher/usual.h"
 #include "lib/store/db_open.h"
 #include "muster/internal/v1/batch.pb-c.h"
 #include "muster/v1/command_service.pb-c.h"
@@ -19,6 +20,12 @@ struct spec_write {
     spec_written_fn *written;
     struct open_batch *batch;
 };
+
+/* Of an encoded muster.v1.Command: all there is in it is one field, whose number stands in the first byte. */
+static Muster__V1__Command__KindCase kind_of(struct slice command)
+{
+    return (Muster__V1__Command__KindCase)(command.len ? command.data[0] >> 3 : 0);
+}
 
 static void spec_done(void *arg, enum err err)
 {
@@ -53,6 +60,7 @@ static void put_spec(struct reign *r, struct open_batch *batch, const struct con
     spec.hold = batch->hold;
     spec.deliver_by_ms = batch->deliver_by_ms;
     spec.execution_ms = batch->execution_ms;
+    spec.head_of_line_ms = usual_ms(kind_of(command));
     if (told) {
         spec.variables = told->names;
         spec.n_variables = told->n_names;

@@ -6,30 +6,8 @@
 #include "dispatcher/filter_find.h"
 #include "dispatcher/pace.h"
 #include "dispatcher/rollout.h"
+#include "dispatcher/usual.h"
 #include "dispatcher/validate.h"
-
-#define MINUTE_MS (60 * 1000ll)
-
-static int64_t default_execution(Muster__V1__Command__KindCase kind)
-{
-    switch (kind) {
-    case MUSTER__V1__COMMAND__KIND_LOCK:
-    case MUSTER__V1__COMMAND__KIND_UNLOCK:
-    case MUSTER__V1__COMMAND__KIND_WIPE:
-    case MUSTER__V1__COMMAND__KIND_RESTRICT_FUNCTIONS:
-    case MUSTER__V1__COMMAND__KIND_QUERY_INFORMATION:
-        return 5 * MINUTE_MS;
-    case MUSTER__V1__COMMAND__KIND_CONFIGURE:
-    case MUSTER__V1__COMMAND__KIND_REMOVE_APPLICATION:
-    case MUSTER__V1__COMMAND__KIND_RESTART:
-        return 15 * MINUTE_MS;
-    case MUSTER__V1__COMMAND__KIND_BACK_UP:
-    case MUSTER__V1__COMMAND__KIND_RESTORE:
-        return DAY_MS;
-    default:
-        return 60 * MINUTE_MS;
-    }
-}
 
 /* "HH:MM" as minutes, or -1. */
 static int read_minutes(const char *text)
@@ -220,5 +198,5 @@ void steering_read(struct db_steer *out, const Muster__V1__Steering *in, Muster_
     int64_t begin = out->not_before_ms > created_ms ? out->not_before_ms : created_ms;
     if (in->timeouts->delivery)
         out->deliver_by_ms = begin + duration_ms(in->timeouts->delivery);
-    out->execution_ms = in->timeouts->execution ? duration_ms(in->timeouts->execution) : default_execution(kind);
+    out->execution_ms = in->timeouts->execution ? duration_ms(in->timeouts->execution) : usual_ms(kind);
 }

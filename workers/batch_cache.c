@@ -167,6 +167,7 @@ static bool batch_read(struct batch *batch, struct slice bytes)
     batch->expires_ms = spec->expires_ms;
     batch->deliver_by_ms = spec->deliver_by_ms ? spec->deliver_by_ms : INT64_MAX;
     batch->execution_ms = spec->execution_ms;
+    batch->head_ms = spec->head_of_line_ms;
     batch->canceled = batch->canceled || spec->canceled;
     batch_set_hold(batch, spec->hold);
     buf_free(&batch->command);

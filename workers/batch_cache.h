@@ -25,7 +25,8 @@ struct batch {
     uint32_t refs;
     int64_t created_ms, expires_ms;
     int64_t deliver_by_ms; /* of what was not sent yet; INT64_MAX: expires_ms counts */
-    int64_t execution_ms;  /* a command without outcome for so long keeps no others back; 0: it does */
+    int64_t execution_ms;  /* a command without outcome for so long ends without; 0: it does not */
+    int64_t head_ms;       /* without execution_ms: and keeps no others back after so long; 0: it does */
     struct buf command;    /* encoded muster.v1.Command; with `fill` a template of it */
     struct buf tail;       /* of the Delivery: proto/delivery.h; with `fill` only its expires_at */
     struct fill *fill;     /* it has values per device, workers/values.h; NULL: it has none */

@@ -17,8 +17,9 @@
 #include "workers/session_table.h"
 #include "workers/worker.h"
 
-#define URGENT      1                     /* muster.v1.Priority */
-#define SENT_US_MAX (60 * 60 * 1000000ll) /* longest time since sent_us that is told apart */
+#define URGENT     1                     /* muster.v1.Priority */
+#define HOUR_US    (60 * 60 * 1000000ll) /* sent_us tells one from the next, but not more */
+#define LOOK_S_MAX 30
 
 /* --- what it holds ------------------------------------------------------------------------------------------------ */
 
@@ -97,7 +98,7 @@ static bool held_insert(struct session *s, struct batch *batch, unsigned attempt
 static void held_remove(struct session *s, struct held *h)
 {
     size_t at = (size_t)(h - s->held);
-    if (h->phase != HELD_WAITING)
+    if (h->phase != HELD_WAITING && !h->passed)
         s->in_flight--;
     batch_unref(s->worker->batches, h->batch);
     value_free(h);
@@ -216,6 +217,29 @@ static void record_sent(struct session *s, struct held *h)
     record(s, h, EVENT_SEND);
 }
 
+static int64_t sent_ago_us(const struct held *h, int64_t now_us)
+{
+    return (uint32_t)((uint32_t)now_us - h->sent_us) + h->hours * HOUR_US;
+}
+
+/* Within which it must be answered to keep others back; 0: it may take as long as it likes. */
+static int64_t limit_us(const struct batch *batch)
+{
+    int64_t ms = batch->execution_ms ? batch->execution_ms : batch->head_ms;
+    return ms > INT64_MAX / 1000 ? 0 : ms * 1000;
+}
+
+/* A second late where it ends then, else a tenth of its time. */
+static void look_for(struct worker *w, const struct batch *batch)
+{
+    int64_t limit = limit_us(batch), s = batch->execution_ms ? 1 : limit / 10000000;
+    if (!limit)
+        return;
+    s = s < 1 ? 1 : s > LOOK_S_MAX ? LOOK_S_MAX : s;
+    if (!w->look_s || s < w->look_s)
+        w->look_s = (uint32_t)s;
+}
+
 /* False when the device cannot take it. */
 static bool send_held(struct session *s, struct held *h, int64_t now_us)
 {
@@ -231,8 +255,9 @@ static bool send_held(struct session *s, struct held *h, int64_t now_us)
     if (attempt == 1)
         histogram_add(&w->stats.submit_push_us, age_us(h->batch));
     h->phase = HELD_SENT;
-    w->timed = w->timed || h->batch->execution_ms;
+    look_for(w, h->batch);
     h->sent_us = (uint32_t)now_us;
+    h->hours = 0;
     if (s->put_off)
         record_sent(s, h); /* a hint given twice may be of what it has put off: nobody knows that it is in its hands */
     s->in_flight++;
@@ -242,11 +267,28 @@ static bool send_held(struct session *s, struct held *h, int64_t now_us)
     return true;
 }
 
-/* When all it holds is done. What it has put off would be given again first: with that it asks when its time has come,
- * and for as much as it can hold, so that what is behind is not forgotten. */
+static bool holds_unpassed(const struct session *s)
+{
+    for (unsigned i = 0; i < s->held_count; i++)
+        if (!s->held[i].passed)
+            return true;
+    return false;
+}
+
+static bool holds_passed(const struct session *s)
+{
+    for (unsigned i = 0; i < s->held_count; i++)
+        if (s->held[i].passed)
+            return true;
+    return false;
+}
+
+/* When all it holds is done, or keeps nothing back. What it has put off would be given again first: with that it asks
+ * when its time has come, and for as much as it can hold, so that what is behind is not forgotten. */
 static void ask_for_more(struct session *s)
 {
-    if (!s->more || s->asked || s->put_off || s->held_count > 0 || gates_closed(s->worker->gates, s->tenant))
+    if (!s->more || s->asked || s->put_off || holds_unpassed(s) || s->held_count >= SESSION_HELD_MAX ||
+        gates_closed(s->worker->gates, s->tenant))
         return;
     s->asked = true;
     attach_change(s->worker->attach, s->tenant, s->seq);
@@ -264,19 +306,43 @@ static void end_unsent(struct session *s, const struct held *h, int64_t wall_ms)
     record(s, h, wall_ms >= h->batch->expires_ms ? EVENT_EXPIRE : EVENT_OVERDUE);
 }
 
-/* Forgets a command whose outcome did not come in its time: it ends without, and what is behind it goes on. */
-static bool give_up_overtime(struct session *s, int64_t now_us)
+/* Its outcome did not come in its time: what is behind it goes on. Where it ends then it is forgotten, else it stays:
+ * its outcome may still come, and it is not to be sent again. False when it has time. */
+static bool pass(struct session *s, struct held *h, int64_t now_us)
 {
-    for (unsigned i = 0; i < s->held_count; i++) {
-        struct held *h = &s->held[i];
-        int64_t limit_us = h->batch->execution_ms * 1000;
-        if (h->phase != HELD_SENT || !limit_us || limit_us > SENT_US_MAX || (uint32_t)now_us - h->sent_us < limit_us)
-            continue;
-        record_sent(s, h);
+    int64_t limit = limit_us(h->batch);
+    if (h->phase != HELD_SENT || h->passed || !limit || sent_ago_us(h, now_us) < limit)
+        return false;
+    record_sent(s, h);
+    if (h->batch->execution_ms) {
         held_remove(s, h);
         return true;
     }
+    h->passed = true;
+    s->in_flight--;
+    return true;
+}
+
+/* The first of them. */
+static bool pass_overtime(struct session *s, int64_t now_us)
+{
+    for (unsigned i = 0; i < s->held_count; i++)
+        if (pass(s, &s->held[i], now_us))
+            return true;
     return false;
+}
+
+void session_look(struct session *s, int64_t now_us)
+{
+    for (unsigned i = 0; i < s->held_count; i++) {
+        struct held *h = &s->held[i];
+        if (h->phase == HELD_SENT && (uint32_t)now_us - h->sent_us >= HOUR_US && h->hours < UINT8_MAX) {
+            h->sent_us += (uint32_t)HOUR_US;
+            h->hours++;
+        }
+    }
+    if (s->held_count > s->in_flight)
+        session_pump(s);
 }
 
 /* The lease holds, and all is known that could forbid it. */
@@ -305,7 +371,7 @@ void session_pump(struct session *s)
             held_remove(s, h);
             continue;
         }
-        if (s->in_flight >= s->in_flight_max && give_up_overtime(s, now_us)) {
+        if (s->in_flight >= s->in_flight_max && pass_overtime(s, now_us)) {
             i = 0; /* places have moved */
             continue;
         }
@@ -322,7 +388,7 @@ void session_pump(struct session *s)
 
 unsigned session_wants(const struct session *s)
 {
-    return s->put_off ? SESSION_HELD_MAX : SESSION_GIVEN_MAX;
+    return s->put_off || holds_passed(s) ? SESSION_HELD_MAX : SESSION_GIVEN_MAX;
 }
 
 void session_attached(struct session *s, size_t given, unsigned wanted)
@@ -432,8 +498,9 @@ enum session_answered session_answer(struct session *s, const struct acknowledge
     if (h && h->phase == HELD_SENT) {
         int64_t now_us = clock_mono_us();
         h->phase = HELD_ANSWERED;
-        histogram_add(&w->stats.push_ack_us, (uint32_t)now_us - h->sent_us);
-        window_answered(&w->window, now_us, (uint32_t)now_us - h->sent_us);
+        histogram_add(&w->stats.push_ack_us, sent_ago_us(h, now_us));
+        if (!h->hours)
+            window_answered(&w->window, now_us, (uint32_t)now_us - h->sent_us);
         routed_continue(w->routed);
     }
     w->stats.answered++;

@@ -48,7 +48,9 @@ struct held {
     uint32_t sent_us;         /* CLOCK_MONOTONIC, cut, when it was written */
     uint8_t phase;            /* enum held_phase */
     uint8_t attempts;         /* deliveries so far */
-    bool recorded;            /* SENT is recorded */
+    bool recorded : 1;        /* SENT is recorded */
+    bool passed : 1; /* it was not answered in its time: it keeps nothing back any more, nor counts as in flight */
+    uint8_t hours;   /* before sent_us, in which it was sent */
 };
 enum held_phase { HELD_WAITING, HELD_SENT, HELD_ANSWERED };
 
@@ -105,6 +107,8 @@ enum session_answered { SESSION_TAKEN, SESSION_NOT_ITS, SESSION_NO_MEMORY };
 MUST_CHECK enum session_answered session_answer(struct session *s, const struct acknowledgement *ack, uint16_t token);
 /* An outcome of this session is durable. Called by acks. */
 void session_durable(struct session *s, uint64_t batch, uint8_t event, uint16_t token);
+/* To be called twice an hour or more often, and where something may be waiting for a command that takes too long. */
+void session_look(struct session *s, int64_t now_us);
 /* Sends what the in-flight limit lets through; drops what is canceled or expired. */
 void session_pump(struct session *s);
 /* A cancel of the batch: what is unsent is dropped and recorded, what is sent is recorded as sent. A hold: the same,

@@ -10,8 +10,8 @@
 #include "workers/session_table.h"
 #include "workers/worker.h"
 
-#define TICK_S      0.1
-#define TIMED_TICKS 10 /* how often sessions are looked at for commands that take too long */
+#define TICK_S         0.1
+#define TICKS_A_SECOND 10
 
 struct sent {
     uint64_t batch;
@@ -54,17 +54,16 @@ static bool next_due(struct worker *w, struct buf *queue, uint32_t now, int64_t 
     return true;
 }
 
-static void pump_waiting(void *arg, struct session *s)
+static void look(void *now_us, struct session *s)
 {
-    (void)arg;
-    if (s->held_count > s->in_flight)
-        session_pump(s);
+    session_look(s, *(const int64_t *)now_us);
 }
 
 static void on_tick(struct ev_loop *loop, struct ev_timer *timer, int revents)
 {
     struct worker *w = timer->data;
-    uint32_t now = (uint32_t)(clock_mono_us() / 1000);
+    int64_t now_us = clock_mono_us();
+    uint32_t now = (uint32_t)(now_us / 1000);
     struct session *s;
     struct sent sent;
     (void)loop;
@@ -72,8 +71,8 @@ static void on_tick(struct ev_loop *loop, struct ev_timer *timer, int revents)
     while (next_due(w, &w->watch.sent, now, SENT_RECORD_MS, &sent, &s))
         if (s)
             session_record_sent(s, sent.batch);
-    if (w->timed && ++w->watch.ticks % TIMED_TICKS == 0)
-        session_table_each(w->sessions, pump_waiting, NULL);
+    if (w->look_s && ++w->watch.ticks % (w->look_s * TICKS_A_SECOND) == 0)
+        session_table_each(w->sessions, look, &now_us);
     while (next_due(w, &w->watch.later, now, w->options.not_now_ms, &sent, &s))
         if (s)
             attach_change(w->attach, sent.tenant, sent.seq);

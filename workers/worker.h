@@ -79,7 +79,7 @@ struct worker {
     uint32_t takes;                    /* from the inbox, so far */
     uint32_t holds;                    /* changes of holds it was told of, so far */
     uint64_t held;                     /* commands in all sessions' hands */
-    bool timed;                        /* some batch has limited how long a command may take */
+    uint32_t look_s;                   /* how often commands are looked for that take too long; 0: none does */
     bool draining;
     bool unvouched; /* Redis is there, and nobody has said yet that what it holds is not of the past */
     struct ev_timer ask_again;

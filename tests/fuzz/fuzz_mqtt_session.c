@@ -336,7 +336,7 @@ static void count_held(void *arg, struct session *s)
     const struct mqtt_session *m = container_of(s, struct mqtt_session, session);
     unsigned in_flight = 0, waiting = 0;
     for (unsigned i = 0; i < s->held_count; i++)
-        in_flight += s->held[i].phase != HELD_WAITING;
+        in_flight += s->held[i].phase != HELD_WAITING && !s->held[i].passed;
     for (size_t i = 0; i < world.ack_count; i++)
         waiting += world.acks[i].generation == s->generation;
     check(s->in_flight == in_flight && s->held_count <= SESSION_HELD_MAX);

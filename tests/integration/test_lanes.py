@@ -3,7 +3,7 @@ import struct
 import time
 
 import pytest
-from harness.hand_router import HandRouter
+from harness.hand_router import SUCCEEDED, HandRouter, command_id
 from harness.until import until
 from test_leader import BLOCK, ROUTED, Field
 
@@ -125,3 +125,120 @@ def test_tenants_take_turns_in_a_worker(stack, inbox, priority):
     mine = [at for at, device in came if device == "other-0"]
     before = sum(at < mine[0] for at, _ in came)
     assert len(mine) == 1 and before < 900, f"behind {before} of the other tenant"
+
+
+# --- what keeps others back on one device ---
+
+@pytest.fixture
+def alone(stack):
+    """(router, worker): a worker without a dispatcher."""
+    return HandRouter(stack, devices=4), stack.start_worker()
+
+
+def take(device, router, *batches):
+    """Its next deliveries, which are of these batches; nothing else comes."""
+    out = [device.next() for _ in batches]
+    assert [d.command_id for d in out] == [command_id(b, router.tenant, 1) for b in batches]
+    assert device.deliveries.empty()
+    return out
+
+
+def limited(router, ms, priority=2):
+    """A batch whose command keeps others back for so long; 0: until it is answered."""
+    batch = router.open([1], priority=priority)
+    now = int(time.time() * 1000)
+    router.put_spec(batch, router.pb.Command(lock=router.pb.LockCommand()).SerializeToString(), priority, now, now + 3600000,
+                    head_ms=ms)
+    return batch
+
+
+@pytest.mark.parametrize("waiting", [
+    pytest.param([(2, 0), (2, 0)], id="the next of its class"),
+    pytest.param([(1, 0)], id="an urgent one"),
+    pytest.param([(3, 1000), (3, 0)], id="bulk ones, one after another"),
+])
+def test_an_unanswered_command_keeps_others_back_for_its_time(alone, waiting):
+    router, worker = alone
+    first = limited(router, 2000)
+    with router.device(1).connect(worker.address) as device:
+        began = time.monotonic()
+        silent = take(device, router, first)
+        behind = [limited(router, ms, priority) for priority, ms in waiting]
+        for batch, (priority, _) in zip(behind, waiting):
+            router.route(batch, [1], {1: "urgent", 2: "normal", 3: "bulk"}[priority])
+        silent += take(device, router, behind[0])
+        assert time.monotonic() - began >= 1.9
+        if waiting[0][1] == 0:  # this one keeps the others back until it is answered
+            assert device.deliveries.empty()
+            device.wait_published(device.ack(silent.pop()))
+        for batch in behind[1:]:
+            silent += take(device, router, batch)
+        # Late outcomes count, and nothing comes twice.
+        for delivery in silent:
+            device.wait_published(device.ack(delivery))
+        assert device.deliveries.empty()
+        until(lambda: {router.log()[b, 1] & 15 for b in (first, *behind)} == {SUCCEEDED})
+
+
+def test_what_is_behind_in_redis_is_fetched_past_an_unanswered_command(alone):
+    """More than a session is given at once."""
+    router, worker = alone
+    first = limited(router, 2000)
+    behind = [limited(router, 0) for _ in range(40)]
+    with router.device(1).connect(worker.address) as device:
+        (silent,) = take(device, router, first)
+        for batch in behind:
+            device.wait_published(device.ack(take(device, router, batch)[0]))
+        late = limited(router, 0)
+        router.route(late, [1])
+        device.ack(take(device, router, late)[0])
+        device.wait_published(device.ack(silent))
+        until(lambda: len(router.log()) == 42 and {state & 15 for state in router.log().values()} == {SUCCEEDED})
+
+
+def varint_field(message, number):
+    """The value of a field of an encoded message that is a varint."""
+    def varint():
+        nonlocal message
+        value = shift = 0
+        while True:
+            byte, message = message[0], message[1:]
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+    found = 0
+    while message:
+        tag = varint()
+        value = varint()
+        message = message[value:] if tag & 7 == 2 else message
+        found = value if tag >> 3 == number else found
+    return found
+
+
+KINDS = [("lock", 5), ("unlock", 5), ("wipe", 5), ("configure", 15), ("restrict_functions", 5), ("query_information", 5),
+         ("install_application", 60), ("remove_application", 15), ("back_up", 24 * 60), ("restore", 24 * 60), ("restart", 15),
+         ("custom", 60)]
+
+
+def test_how_long_commands_keep_others_back(stack):
+    """By their type, as workers are told; an execution timeout takes its place there."""
+    stack.start(workers=0)
+    tenant = stack.make_tenant()
+    client, pb = stack.client(tenant), stack.pb
+    stack.import_devices(client, ["one"])
+    client.admin.SetGuardPolicy(pb.SetGuardPolicyRequest(tenant=tenant.name, policy=pb.GuardPolicy(
+        enabled=False, approval_lifetime={"seconds": 3600})))
+    whole = {"configure": pb.ConfigureCommand(profile_id="p", profile=b"x"), "custom": pb.CustomCommand(type="a.b"),
+             "restrict_functions": pb.RestrictCommand(restrictions=[pb.Restriction(function=pb.FUNCTION_CAMERA)]),
+             "install_application": pb.InstallApplicationCommand(application_id="com.example"),
+             "remove_application": pb.RemoveApplicationCommand(application_id="com.example"),
+             "restore": pb.RestoreCommand(backup_reference="there")}
+    assert {f.name for f in pb.Command.DESCRIPTOR.oneofs_by_name["kind"].fields} == {kind for kind, _ in KINDS}
+    redis = stack.redis.client()
+    for kind, minutes in KINDS:
+        field = pb.Command.DESCRIPTOR.fields_by_name[kind]
+        command = pb.Command(**{kind: whole.get(kind) or getattr(pb, field.message_type.name)()})
+        batch = stack.submit(client, command=command).batch.id
+        spec = until(lambda b=batch: redis.get(f"batch:{b}"))
+        assert varint_field(spec, 11) == minutes * 60000, kind

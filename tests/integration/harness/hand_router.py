@@ -97,9 +97,10 @@ class HandRouter:
         self.redis.zadd(f"{place}:open", {struct.pack("<HH", seqs[0] % BLOCK, count) + b"%d" % batch: priority * 2 ** 48 + batch})
         return batch
 
-    def put_spec(self, batch, command, priority, created, expires):
+    def put_spec(self, batch, command, priority, created, expires, head_ms=0):
+        """`head_ms`: how long a command keeps others of its device back; 0: until it is answered."""
         spec = b""
-        for field, value in ((1, batch), (2, self.tenant), (3, priority), (5, created), (6, expires)):
+        for field, value in ((1, batch), (2, self.tenant), (3, priority), (5, created), (6, expires), (11, head_ms)):
             spec += varint(field << 3) + varint(value)
         self.redis.set(f"batch:{batch}", spec + varint(4 << 3 | 2) + varint(len(command)) + command)
 
