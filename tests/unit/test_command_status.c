@@ -99,6 +99,36 @@ static void a_result_goes_through_as_it_is(void **unused)
     }
 }
 
+static void more_fields_are_of_the_same_command(void **unused)
+{
+    (void)unused;
+    Muster__V1__CommandStatus more = MUSTER__V1__COMMAND_STATUS__INIT;
+    Muster__V1__Pending pending = MUSTER__V1__PENDING__INIT, *list[] = {&pending, &pending};
+    struct buf encoded = {0}, out = {0};
+    pending.words = (char *)"it waits";
+    more.pending = list;
+    more.n_pending = 2;
+    uint8_t *p = buf_reserve(&encoded, muster__v1__command_status__get_packed_size(&more));
+    assert_non_null(p);
+    buf_commit(&encoded, muster__v1__command_status__pack(&more, p));
+    for (uint32_t seq = 0; seq < 2; seq++)
+        command_status_put(&out, 1,
+                           &(struct command_status){
+                               .id = {9, 2, seq}, .device_id = text("dev"), .state = 2, .more = buf_slice(&encoded)});
+    Muster__V1__ListCommandsResponse *answer =
+        muster__v1__list_commands_response__unpack(NULL, buf_len(&out), buf_head(&out));
+    assert_non_null(answer);
+    assert_int_equal(answer->n_commands, 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(answer->commands[i]->n_pending, 2);
+        assert_string_equal(answer->commands[i]->pending[1]->words, "it waits");
+        assert_string_equal(answer->commands[i]->device_id, "dev");
+    }
+    muster__v1__list_commands_response__free_unpacked(answer, NULL);
+    buf_free(&encoded);
+    buf_free(&out);
+}
+
 static void entries_stand_one_behind_the_other(void **unused)
 {
     (void)unused;
@@ -121,6 +151,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_encodes_as_the_generated_code_does),
         cmocka_unit_test(a_result_goes_through_as_it_is),
+        cmocka_unit_test(more_fields_are_of_the_same_command),
         cmocka_unit_test(entries_stand_one_behind_the_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
