@@ -25,7 +25,7 @@ VERSION := 0.1.0
 
 PACKAGES := libev-dev libhiredis-dev libssl-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler \
             libprotobuf-dev protobuf-compiler-grpc grpc-proto libpq-dev libsodium-dev libjansson-dev libmicrohttpd-dev \
-            libinih-dev libcmocka-dev postgresql redis-server openssl build-essential pkg-config \
+            libinih-dev libcmocka-dev libcurl4-openssl-dev postgresql redis-server openssl build-essential pkg-config \
             clang clang-format clang-tidy cppcheck libclang-rt-14-dev \
             python3 python3-grpcio python3-protobuf python3-paho-mqtt python3-psycopg2 python3-redis python3-pytest \
             python3-pytest-timeout python3-pytest-xdist gnutls-bin libnss3-tools libfaketime valgrind
@@ -37,7 +37,7 @@ WARN   := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototype
 CFLAGS ?= -O2 -g
 FLAGS   = -std=gnu11 $(WARN) -D_GNU_SOURCE -DMUSTER_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen $(CFLAGS) $(SAN)
 INCS   := $(shell pkg-config --cflags libpq 2>/dev/null) -I/usr/include/postgresql
-LIBS   := -lnghttp2 -lssl -lcrypto -lev -lhiredis -lpq -lprotobuf-c -lsodium -ljansson -lmicrohttpd -linih -lm
+LIBS   := -lnghttp2 -lssl -lcrypto -lev -lhiredis -lpq -lprotobuf-c -lsodium -ljansson -lmicrohttpd -linih -lm -Wl,--as-needed -lcurl -Wl,--no-as-needed
 SAN    ?=
 # Say what is made, not how; V=1 shows the commands.
 Q      := $(if $(V),,@)

@@ -55,6 +55,14 @@ int audit_verify(struct invocation *inv);
 
 int events_watch(struct invocation *inv);
 
+int webhook_add(struct invocation *inv);
+int webhook_list(struct invocation *inv);
+int webhook_remove(struct invocation *inv);
+int webhook_rotate(struct invocation *inv);
+int webhook_test(struct invocation *inv);
+int webhook_dead(struct invocation *inv);
+int webhook_replay(struct invocation *inv);
+
 int dev_run(struct invocation *inv);
 
 int plan_run(struct invocation *inv);

@@ -23,6 +23,7 @@ struct dispatcher {
     struct mailboxes *mailboxes;
     int64_t mailbox_max; /* open commands of a device; 0: any number */
     struct event_watches *event_watches;
+    int64_t webhook_life_ms; /* an event that is older is given up when it fails */
     int64_t unannounced; /* a batch that is durable and no leader has been told of; 0: none */
     struct list exports; /* under way */
     struct dispatcher_figures {

@@ -18,6 +18,8 @@
 #define LEASE_NAME        "leader"
 #define LEASE_MS          4000
 #define EVENTS_MS         (7 * 24 * 3600 * 1000ll)
+#define WEBHOOK_RETRY_MS  5000
+#define WEBHOOK_LIFE_MS   (24 * 3600 * 1000ll)
 #define RENEW_MS_MIN      100
 #define CONTEND_MS        1000 /* between tries while another leads */
 #define CONTEND_JITTER_MS 200  /* so that followers do not come all at once */
@@ -39,7 +41,8 @@ struct leader {
     struct live *live; /* for what it tells others; a reign has its own */
     const char *redis;
     char *holder;
-    int64_t lease_ms, events_ms;
+    int64_t lease_ms;
+    struct leader_options options; /* for reigns; without defaults no more */
     int lane;
     enum leader_state state;
     bool again; /* try at once when the try under way is over */
@@ -239,7 +242,7 @@ static void acquired(void *arg, enum err err, int64_t epoch)
     l->state = LEADER_LEADS;
     l->epoch = epoch;
     struct lease_fence fence = fence_of(l);
-    l->reign = reign_new(l->loop, l->pg, l->redis, &fence, l->lane, l->events_ms, &l->figures, reign_failed, l);
+    l->reign = reign_new(l->loop, l->pg, l->redis, &fence, l->lane, &l->options, &l->figures, reign_failed, l);
     if (!l->reign)
         abort();
     l->reign->clock = l->clock;
@@ -284,7 +287,10 @@ struct leader *leader_new(struct ev_loop *loop, struct pg *pg, struct live *live
     l->live = live;
     l->redis = options->redis;
     l->lease_ms = options->lease_ms ? options->lease_ms : LEASE_MS;
-    l->events_ms = options->events_ms ? options->events_ms : EVENTS_MS;
+    l->options = *options;
+    l->options.events_ms = options->events_ms ? options->events_ms : EVENTS_MS;
+    l->options.webhook_retry_ms = options->webhook_retry_ms ? options->webhook_retry_ms : WEBHOOK_RETRY_MS;
+    l->options.webhook_life_ms = options->webhook_life_ms ? options->webhook_life_ms : WEBHOOK_LIFE_MS;
     l->lane = options->lane;
     l->mailbox_max = options->mailbox_max;
     ev_timer_init(&l->timer, timer, 1., 0);

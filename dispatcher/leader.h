@@ -27,6 +27,7 @@
 
 #include "dispatcher/leader_queue.h"
 #include "lib/base/buf.h"
+#include "lib/base/http_client.h"
 #include "lib/store/db_batch.h"
 #include "lib/store/live.h"
 #include "lib/store/pg.h"
@@ -40,12 +41,15 @@ struct leader;
 #define LEADER_HEAVY_MAX 32
 
 struct leader_options {
-    const char *holder;   /* who holds the lease: unique per life of a process; copied */
-    int64_t lease_ms;     /* 0: 4,000; renewed four times within it, never more often than each 100 ms */
-    int lane;             /* lane of PostgreSQL its writes go over, in order */
-    uint32_t mailbox_max; /* open commands of a device; 0: any number */
-    int64_t events_ms;    /* how long events are kept; 0: 7 days */
-    const char *redis;    /* url: each reign has a connection of its own, which is its fence there; borrowed */
+    const char *holder;       /* who holds the lease: unique per life of a process; copied */
+    int64_t lease_ms;         /* 0: 4,000; renewed four times within it, never more often than each 100 ms */
+    int lane;                 /* lane of PostgreSQL its writes go over, in order */
+    uint32_t mailbox_max;     /* open commands of a device; 0: any number */
+    int64_t events_ms;        /* how long events are kept; 0: 7 days */
+    int64_t webhook_retry_ms; /* until what a web hook did not take is sent again first; 0: 5 s */
+    int64_t webhook_life_ms;  /* an event that is older is given up when it fails; 0: a day */
+    struct http_options web;  /* for web hooks; its file's name is borrowed */
+    const char *redis;        /* url: each reign has a connection of its own, which is its fence there; borrowed */
 };
 
 /* Figures for the metrics endpoint; counters since the start of the process, gauges 0 while another leads. */
@@ -54,6 +58,7 @@ struct leader_figures {
         log_entries;                                                                       /* gauges */
     uint64_t routed_blocks, routed_commands, inbox_entries, folded_blocks, folded_entries; /* counters … */
     uint64_t closed_batches, canceled_batches, expired_batches, rebuilds, reaped_workers, reloads;
+    uint64_t webhooks_taken, webhooks_failed; /* attempts */
 };
 
 /* Begins to contend for the lease at once. Borrows loop, pg and live, which must live until after leader_free; what is

@@ -19,6 +19,7 @@
 #include "dispatcher/rebuild.h"
 #include "dispatcher/route.h"
 #include "dispatcher/sweep.h"
+#include "dispatcher/webhook_sender.h"
 #include "lib/base/log.h"
 
 #define TICKS_PER_SECOND (1000 / REIGN_TICK_MS)
@@ -68,6 +69,7 @@ static void tick(struct ev_loop *loop, ev_timer *t, int events)
     reign_gates_tick(r);
     expire_tick(r);
     ledger_tick(r);
+    webhook_sender_tick(r);
     if (second)
         sweep(r);
     show(r);
@@ -100,8 +102,8 @@ static bool tenant_waits(const void *arg, uint32_t tenant)
 }
 
 struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, const struct lease_fence *fence,
-                        int lane, int64_t events_ms, struct leader_figures *figures, void (*on_failed)(void *arg),
-                        void *arg)
+                        int lane, const struct leader_options *options, struct leader_figures *figures,
+                        void (*on_failed)(void *arg), void *arg)
 {
     struct reign *r = calloc(1, sizeof *r);
     if (!r)
@@ -110,7 +112,10 @@ struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, 
     r->pg = pg;
     r->fence = *fence;
     r->lane = lane;
-    r->events_ms = events_ms;
+    r->events_ms = options->events_ms;
+    r->retry_ms = options->webhook_retry_ms;
+    r->webhook_life_ms = options->webhook_life_ms;
+    r->web = options->web;
     r->figures = figures;
     r->on_failed = on_failed;
     r->arg = arg;
@@ -129,7 +134,7 @@ struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, 
         !(r->walker = walker_new(r)) || !(r->canceler = canceler_new(r)) || !(r->controller = controller_new(r)) ||
         !(r->gates = reign_gates_new(r)) || !(r->sweeper = sweeper_new(r)) || !(r->rebuilder = rebuilder_new(r)) ||
         !(r->learner = learner_new(r)) || !(r->clearer = clearer_new(r)) || !(r->writer = writer_new(r)) ||
-        !(r->ledger = ledger_new(r)) || !(r->joiner = joiner_new(r))) {
+        !(r->ledger = ledger_new(r)) || !(r->joiner = joiner_new(r)) || !(r->webhooks = webhook_sender_new(r))) {
         reign_end(&r);
         return NULL;
     }
@@ -164,6 +169,7 @@ void reign_end(struct reign **reign)
     clearer_free(&r->clearer);
     writer_free(&r->writer);
     ledger_free(&r->ledger);
+    webhook_sender_free(&r->webhooks);
     queue_free(&r->queue);
     fold_free(&r->log);
     open_set_free(&r->set);

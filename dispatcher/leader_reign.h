@@ -23,6 +23,8 @@ struct reign {
     struct db_clock *clock; /* borrowed, set by who makes it: by this is decided what is due; NULL: the machine's */
     int lane;
     int64_t events_ms; /* how long events are kept */
+    int64_t retry_ms, webhook_life_ms;
+    struct http_options web;
     struct leader_figures *figures;
     void (*on_failed)(void *arg);
     /* Too much waits, mostly of these; may be NULL. */
@@ -69,13 +71,14 @@ struct reign {
     struct clearer *clearer;
     struct writer *writer;
     struct ledger *ledger;
+    struct webhook_sender *webhooks;
 };
 
 /* Begins to load. `on_failed` comes from the loop when this reign can't go on and is to be ended. `fence` is copied,
  * its texts are borrowed. Returns owned, or NULL without memory. */
 struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, const struct lease_fence *fence,
-                        int lane, int64_t events_ms, struct leader_figures *figures, void (*on_failed)(void *arg),
-                        void *arg);
+                        int lane, const struct leader_options *options, struct leader_figures *figures,
+                        void (*on_failed)(void *arg), void *arg);
 /* Forgets everything at once; sets *r to NULL. */
 void reign_end(struct reign **r);
 

@@ -50,7 +50,9 @@ struct process {
     int ending; /* what a drain still waits for */
     /* settings */
     char *postgres, *redis, *listen, *tls_cert, *tls_key, *admin_listen, *log_level;
-    int64_t drain_ms, lease_ms, connections, events_ms;
+    int64_t drain_ms, lease_ms, connections, events_ms, webhook_retry_ms, webhook_life_ms;
+    char *webhook_ca;
+    bool webhook_private;
     bool migrate, tls;
 };
 
@@ -83,6 +85,14 @@ static void load_settings(struct process *p, int argc, char **argv)
          "how long events are kept for those who watch and for web hooks; the same for all"},
         {"mailbox-max", CONFIG_INT, &p->d.mailbox_max, "1000", 0, 60000,
          "open commands of one device; batches for one that has them are refused; 0: any number; the same for all"},
+        {"webhook-ca", CONFIG_STRING, &p->webhook_ca, NULL, 0, 0,
+         "PEM file of the authorities that web hooks' certificates are checked by (default: the system's)"},
+        {"webhook-private", CONFIG_BOOL, &p->webhook_private, "false", 0, 0,
+         "web hooks may also be at loopback, private and other addresses that are not public"},
+        {"webhook-retry", CONFIG_DURATION, &p->webhook_retry_ms, "5s", 10, 3600000,
+         "until an event that a web hook did not take is sent again; each further time twice as long, an hour at most"},
+        {"webhook-lifetime", CONFIG_DURATION, &p->webhook_life_ms, "24h", 10, 7 * 86400000ll,
+         "an event older than this that a web hook does not take is given up; the same for all"},
         {"drain-timeout", CONFIG_DURATION, &p->drain_ms, "10s", 0, 3600000, "time open calls get on SIGTERM"},
         {"log-level", CONFIG_STRING, &p->log_level, "info", 0, 0, "debug, info, warn or error"},
         {0},
@@ -103,8 +113,8 @@ static void load_settings(struct process *p, int argc, char **argv)
 
 static void free_settings(struct process *p)
 {
-    char **strings[] = {&p->postgres, &p->redis,        &p->listen,   &p->tls_cert,
-                        &p->tls_key,  &p->admin_listen, &p->log_level};
+    char **strings[] = {&p->postgres, &p->redis,        &p->listen,    &p->tls_cert,
+                        &p->tls_key,  &p->admin_listen, &p->log_level, &p->webhook_ca};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
         free(*strings[i]);
 }
@@ -199,6 +209,9 @@ static bool start_stores(struct process *p)
                                     .lane = LANE_LEADER,
                                     .lease_ms = p->lease_ms,
                                     .events_ms = p->events_ms,
+                                    .webhook_retry_ms = p->webhook_retry_ms,
+                                    .webhook_life_ms = p->webhook_life_ms,
+                                    .web = {.ca_file = p->webhook_ca, .allow_private = p->webhook_private},
                                     .redis = p->redis,
                                     .mailbox_max = (uint32_t)d->mailbox_max};
     d->pg = pg_new(d->loop, &pg);
@@ -211,6 +224,7 @@ static bool start_stores(struct process *p)
     d->gates = gate_keeper_new(d->loop, d->pg, d->live);
     d->watches = watches_new(d);
     d->event_watches = event_watches_new(d);
+    d->webhook_life_ms = p->webhook_life_ms;
     d->mailboxes = mailboxes_new();
     list_init(&d->exports);
     d->leader = leader_new(d->loop, d->pg, d->live, &leader);
@@ -314,6 +328,8 @@ static bool start_metrics(struct process *p)
         {METRIC_COUNTER, "closed_batches_total", "Batches whose last command became terminal", &l->closed_batches},
         {METRIC_COUNTER, "canceled_batches_total", "Cancels confirmed", &l->canceled_batches},
         {METRIC_COUNTER, "expired_batches_total", "Batches ended by their expiry", &l->expired_batches},
+        {METRIC_COUNTER, "webhooks_taken_total", "Events that web hooks took", &l->webhooks_taken},
+        {METRIC_COUNTER, "webhooks_failed_total", "Attempts to send to web hooks that failed", &l->webhooks_failed},
         {METRIC_COUNTER, "rebuilds_total", "Times Redis was filled again from PostgreSQL", &l->rebuilds},
         {METRIC_COUNTER, "reaped_workers_total", "Dead workers whose devices were freed", &l->reaped_workers},
     };

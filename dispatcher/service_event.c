@@ -1,8 +1,16 @@
 #include "dispatcher/service_event.h"
 
 #include "dispatcher/event_watch.h"
+#include "dispatcher/webhooks.h"
 #include "muster/v1/admin_service.pb-c.h"
 #include "muster/v1/event_service.pb-c.h"
+
+#define METHOD(name, lower)                                                                                            \
+    {                                                                                                                  \
+        .path = "/muster.v1.EventService/" name, .request = &muster__v1__##lower##_request__descriptor,                \
+        .response = &muster__v1__##lower##_response__descriptor, .tag = MUSTER__V1__ROLE__ROLE_OPERATOR,               \
+        .message = lower                                                                                               \
+    }
 
 const struct grpc_method service_event_methods[] = {
     {.path = "/muster.v1.EventService/WatchEvents",
@@ -12,5 +20,12 @@ const struct grpc_method service_event_methods[] = {
      .tag = MUSTER__V1__ROLE__ROLE_READ_ONLY,
      .message = watch_events,
      .cancelled = watch_events_cancelled},
+    METHOD("CreateWebhook", create_webhook),
+    METHOD("ListWebhooks", list_webhooks),
+    METHOD("DeleteWebhook", delete_webhook),
+    METHOD("RotateWebhookSecret", rotate_webhook_secret),
+    METHOD("TestWebhook", test_webhook),
+    METHOD("ListDeadEvents", list_dead_events),
+    METHOD("ReplayDeadEvents", replay_dead_events),
     {0},
 };

@@ -61,6 +61,13 @@ command show
 audit list
 audit verify
 events watch
+webhook add
+webhook list
+webhook remove
+webhook rotate
+webhook test
+webhook dead
+webhook replay
 hold
 release
 holds""".splitlines()]
