@@ -52,6 +52,7 @@ batch watch
 batch cancel
 batch pause
 batch release
+batch seal
 batch resume
 batch approve
 batch reject
