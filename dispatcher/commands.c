@@ -99,9 +99,7 @@ static void ask_pending(struct commands *c)
 {
     const struct found *f = &c->found[0];
     c->pending = (struct pending_command){
-        .batch = c->batch,
-        .state = f->state,
-        .at_ms = f->time && state_of(f->state) == STATE_SENT ? block_time_at(c->view.created_ms, f->time) : 0};
+        .batch = c->batch, .state = f->state, .at_ms = f->time ? block_time_at(c->view.created_ms, f->time) : 0};
     pending_find(c->r.d, &c->r.arena, c->r.tenant, f->seq, &c->pending, 1, on_pending, c);
 }
 

@@ -79,9 +79,8 @@ static void ask_pending(struct history *h)
         if (!e->open || state_is_terminal(state_of(c->state)))
             continue;
         struct pending_command *p = &h->pending[h->pending_count++];
-        bool sent = c->time && state_of(c->state) == STATE_SENT;
         *p = (struct pending_command){
-            .batch = c->batch, .state = c->state, .at_ms = sent ? block_time_at(c->created_ms, c->time) : 0};
+            .batch = c->batch, .state = c->state, .at_ms = c->time ? block_time_at(c->created_ms, c->time) : 0};
         e->pending = p;
     }
     if (h->pending_count)

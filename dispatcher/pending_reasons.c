@@ -320,15 +320,19 @@ static const char *worker_health(const struct pending_facts *f)
     return f->worker_there ? "" : ", which has lost its lease: what it has goes back";
 }
 
+/* A command that has not been sent has no time in this state, unless the device has put it off. */
 static void again(struct telling *t)
 {
     const struct pending_facts *f = t->facts;
     unsigned attempts = state_attempts(t->command->state);
-    if (t->state != STATE_QUEUED || !attempts || !f->worker)
+    if (t->state != STATE_QUEUED || !(attempts || t->command->at_ms) || !f->worker)
         return;
     Muster__V1__Pending *p =
-        tell(t, REASON(AGAIN), "the device had it %u time%s, and has put it off; worker %u sends it again%s", attempts,
-             attempts == 1 ? "" : "s", f->worker, worker_health(f));
+        tell(t, REASON(AGAIN),
+             "the device has put it off, or it is tried again (sent %u time%s by now); worker %u sends it at its"
+             " next chance%s",
+             attempts, attempts == 1 ? "" : "s", f->worker, worker_health(f));
+    tell_times(t, p, t->command->at_ms, 0);
     if (p)
         p->worker = f->worker;
 }

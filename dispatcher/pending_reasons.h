@@ -33,7 +33,8 @@ struct pending_facts {
 struct pending_command {
     int64_t batch;
     uint8_t state; /* byte; not terminal */
-    int64_t at_ms; /* when it came there, where that is recorded; 0: not */
+    int64_t at_ms; /* when it came to a state that is recorded, its last: HELD after an outcome, QUEUED again, SENT; 0:
+                      never */
     /* the answer */
     Muster__V1__Pending **list;
     size_t count;

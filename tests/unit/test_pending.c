@@ -91,7 +91,11 @@ static void test_device(void **state)
     says(0, "no dispatcher leads");
     command.state = state_byte(STATE_QUEUED, 2);
     told(R(AGAIN));
-    says(0, "2 times");
+    says(0, "sent 2 times");
+    command.state = state_byte(STATE_QUEUED, 0);
+    command.at_ms = NOW_MS - 3000;
+    told(R(AGAIN));
+    assert_int_equal(ms(command.list[0]->since), NOW_MS - 3000);
     assert_int_equal(command.list[0]->worker, 3);
 }
 
