@@ -217,7 +217,7 @@ struct join_write {
 static void take_in(struct reign *r, struct growing *g, const struct join_write *w)
 {
     struct open_batch *batch = g->batch;
-    int64_t now_ms = clock_wall_ms();
+    int64_t now_ms = db_clock_ms(r->clock);
     if (!open_batch_extend(batch, (uint32_t)w->blocks[w->count - 1] + 1)) {
         reign_fail(r, "batch_grown", ERR_OK);
         return;
@@ -371,8 +371,8 @@ static void begin(struct reign *r, struct growing *g)
     list_remove(&g->link);
     list_append(&r->joiner->all, &g->link);
     g->wanted = false;
-    *look =
-        (struct join_look){.reign = reign_hold(r), .of = g, .began_us = clock_mono_us(), .began_ms = clock_wall_ms()};
+    *look = (struct join_look){
+        .reign = reign_hold(r), .of = g, .began_us = clock_mono_us(), .began_ms = db_clock_ms(r->clock)};
     look->res = (struct resolution){
         .pg = r->pg, .tenant = (int32_t)g->batch->tenant, .target = g->target, .done = resolved, .arg = look};
     r->joiner->look = look;

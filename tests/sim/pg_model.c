@@ -249,6 +249,7 @@ PGresult *pg_model_execute(struct pg_model *m, const struct pg_txn *txn, int ind
                            const char **sqlstate)
 {
     struct stmt_call c = {.m = m, .txn = txn, .call = &txn->calls[index], .reserved = reserved};
+    m->transactions += index == 0;
     for (const struct model_stmt *s = model_stmts; s->name; s++) {
         if (strcmp(s->name, c.call->stmt->name) != 0)
             continue;

@@ -44,8 +44,8 @@ struct row_batch {
     int32_t counts[16];
     struct row_block *blocks; /* by block */
     size_t block_count;
-    const void *made_by; /* the transaction: never looked into */
-    bool has_key;        /* its rows of batch_key are there */
+    uint64_t made_by; /* the transaction, by its number */
+    bool has_key;     /* its rows of batch_key are there */
     struct row_control control;
 };
 struct row_log {
@@ -109,6 +109,7 @@ struct row_tenant {
 struct pg_model {
     TABLE(struct row_batch *) batches; /* by id */
     struct row_batch *accepted;        /* by the last batch_accept; NULL: it made none */
+    uint64_t transactions;             /* begun so far: memory of one may be that of an earlier one */
     TABLE(struct row_log) log;         /* by stream, n */
     TABLE(struct row_stream) streams;
     TABLE(struct row_result) results;

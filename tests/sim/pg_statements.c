@@ -108,7 +108,7 @@ static struct row_batch *accept(struct stmt_call *c)
     if (b)
         return NULL;
     b = m->accepted = add_batch(m, id);
-    b->made_by = c->txn;
+    b->made_by = c->m->transactions;
     b->tenant = (int32_t)tenant;
     b->request_id = (char *)copy(param_bytes(c, 1));
     b->command = copy(param_bytes(c, 4));
@@ -172,7 +172,7 @@ static void accept_device(struct stmt_call *c, size_t i, struct slice *const v[9
     if (!id)
         return;
     struct row_batch *b = add_batch(c->m, id);
-    b->made_by = c->txn;
+    b->made_by = c->m->transactions;
     b->tenant = d->tenant;
     b->request_id = (char *)copy(v[1][i]);
     b->command = copy(v[4][i]);

@@ -420,7 +420,7 @@ void stmt_supersede_accept(struct stmt_call *c)
             b = m->batches.v[i];
     out_columns(c, 1);
     int32_t older = 0;
-    if (b && b->made_by == c->txn) {
+    if (b && b->made_by == m->transactions) {
         b->control.is = true;
         snprintf(b->control.key, sizeof b->control.key, "%.*s", (int)param_bytes(c, 2).len,
                  (const char *)param_bytes(c, 2).data);
