@@ -305,7 +305,7 @@ static void enter(struct cancel *c, enum cancel_step step)
         move_ended(c, ERR_OK);
         break;
     case CANCEL_TELL:
-        live_workers(r->live, got_workers_to_tell, tell_new(c));
+        live_workers_all(r->live, got_workers_to_tell, tell_new(c));
         break;
     case CANCEL_CONFIRM:
         break; /* the tick asks */
@@ -355,6 +355,6 @@ void cancel_tick(struct reign *r)
     }
     if (confirming && !x->asking && reign_live(r)) {
         x->asking = true;
-        live_workers(r->live, got_workers, reign_hold(r));
+        live_workers_all(r->live, got_workers, reign_hold(r));
     }
 }

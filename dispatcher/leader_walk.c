@@ -24,6 +24,7 @@ struct walk_move {
     enum command_event event;
     bool some;
     struct bitmap only;
+    uint32_t routes; /* of its batch, when it was sent */
     walk_done_fn *done;
 };
 
@@ -64,7 +65,8 @@ static void again(struct reign *r, struct walk_move *m)
     r->walker->backoff = true;
 }
 
-/* The block is not open in Redis. When Redis holds what it should, then it never was: only PostgreSQL knows it. */
+/* The block was not open in Redis. When Redis holds what it should, and the batch was not routed since, then it never
+ * was: only PostgreSQL knows it. */
 static void got_generation(void *arg, enum err err, int64_t value)
 {
     struct walk_move *m = arg;
@@ -74,8 +76,8 @@ static void got_generation(void *arg, enum err err, int64_t value)
         return;
     }
     r->walker->under_way--;
-    if (err || !value) {
-        if (!err)
+    if (err || !value || m->routes != m->block->batch->routes) {
+        if (!err && !value)
             rebuild_begin(r);
         again(r, m);
         return;
@@ -123,6 +125,7 @@ void walker_pump(struct reign *r)
         struct walk_move *m = container_of(next, struct walk_move, link);
         w->under_way++;
         m->reign = reign_hold(r);
+        m->routes = m->block->batch->routes;
         live_apply(r->live, block_place(m->block), m->event, m->some ? &m->only : NULL, applied, m);
     }
 }

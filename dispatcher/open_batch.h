@@ -81,6 +81,7 @@ struct open_batch {
     struct control *control;      /* what steers it, or NULL: dispatcher/control.h's */
     bool redo;                    /* dispatcher/repair.h: what stands in Redis is to be thrown away, */
     uint32_t looking;             /* when so many blocks have been looked at */
+    uint32_t routes;              /* blocks routed so far */
     uint32_t busy;                /* moves in flight that name it: it must not go away */
     uint32_t route_next, routing; /* next block to route; blocks in flight */
     bool partial;                 /* only blocks that say `again` are being routed */

@@ -425,6 +425,7 @@ static void route_block(struct reign *r, struct open_block *b)
     b->again = false;
     b->batch->touched = true;
     b->look = OPEN_NOT_LOOKED;
+    b->batch->routes++;
     r->router->under_way++;
     step_begin(b->batch);
     live_route(r->live, block_place(b), ((uint64_t)b->batch->priority << 48) + b->batch->id, buf_slice(&states), routed,
@@ -453,16 +454,15 @@ void router_known(struct reign *r, struct open_batch *batch, struct slice comman
 
 static void fill(struct reign *r, struct open_batch *batch);
 
-/* The values are there, and with them all that its blocks need. What failed is begun again with the batch's spec. */
+/* The values are there, and with them all that its blocks need. What failed, or what Redis has lost meanwhile, is begun
+ * again with the batch's spec. */
 static void filled(struct reign *r, struct open_batch *batch, enum err err)
 {
     bool again = batch->fill_again;
     batch->filling = batch->fill_again = false;
     if (err) {
         r->router->backoff = true;
-    } else if (again) {
-        fill(r, batch);
-    } else {
+    } else if (!again) {
         batch->filled = true;
         queue_set_spec(&r->queue, batch, true);
     }

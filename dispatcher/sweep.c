@@ -310,5 +310,5 @@ void sweep(struct reign *r)
     if (!reign_live(r) || s->asking || s->reaping)
         return;
     s->asking = true;
-    live_workers(r->live, got_workers, reign_hold(r));
+    live_workers_all(r->live, got_workers, reign_hold(r));
 }

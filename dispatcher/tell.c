@@ -165,7 +165,7 @@ static void got_workers(void *arg, enum err err, const struct live_worker *worke
 
 static void look(struct tell *t)
 {
-    live_workers(t->live, got_workers, hold(t));
+    live_workers_all(t->live, got_workers, hold(t));
 }
 
 static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)

@@ -149,14 +149,16 @@ void live_worker_reclaim(struct live *live, uint16_t worker, const char *instanc
                          void *arg);
 void live_worker_release(struct live *live, uint16_t worker, const char *instance, live_done_fn *done, void *arg);
 /* Numbers in the set `workers`, and whether each has its lease. One that has none is fenced by being told of here: it
- * is dead for good, its slots may be reaped, and its number comes free with live_worker_forget. live_worker_forget:
- * takes a dead one out, with its inboxes, once its slots are reaped. */
+ * is dead for good, its slots may be reaped, and its number comes free with live_worker_forget. live_workers_all:
+ * ERR_UNAVAILABLE while Redis is not filled, since who is not listed there may still send. live_worker_forget: takes a
+ * dead one out, with its inboxes, once its slots are reaped. */
 struct live_worker {
     uint16_t number;
     bool alive;
 };
 typedef void live_workers_fn(void *arg, enum err err, const struct live_worker *workers, size_t count);
 void live_workers(struct live *live, live_workers_fn *done, void *arg);
+void live_workers_all(struct live *live, live_workers_fn *done, void *arg);
 void live_worker_forget(struct live *live, uint16_t worker, live_done_fn *done, void *arg);
 
 /* --- inboxes ---------------------------------------------------------------------------------------------------- */

@@ -288,9 +288,32 @@ static void look_at_leases(struct request *r)
     }
 }
 
+static void list_workers(struct request *r)
+{
+    const struct numbers *w = (const struct numbers *)r->extra;
+    if (w->n > 0) {
+        look_at_leases(r);
+        return;
+    }
+    r->fn.workers(r->arg, ERR_OK, NULL, 0);
+    free(r);
+}
+
+static void got_filled(void *arg, enum err err, int64_t filled)
+{
+    struct request *r = arg;
+    if (!err && filled) {
+        list_workers(r);
+        return;
+    }
+    r->fn.workers(r->arg, err ? err : ERR_UNAVAILABLE, NULL, 0);
+    free(r);
+}
+
 static void reply_workers(void *arg, enum err err, const redisReply *reply)
 {
     struct request *first = arg;
+    bool all = first->count;
     size_t n = !err && reply->type == REDIS_REPLY_ARRAY ? reply->elements : 0;
     struct request *r = request_new(first->live, first->arg, sizeof(struct numbers) + n * sizeof(struct live_worker));
     struct numbers *w = (struct numbers *)r->extra;
@@ -299,22 +322,35 @@ static void reply_workers(void *arg, enum err err, const redisReply *reply)
     for (size_t i = 0; i < n; i++)
         if ((w->v[w->n].number = reply_worker(reply->element[i])))
             w->n++;
-    if (w->n > 0) {
-        look_at_leases(r);
-        return;
+    if (err) {
+        r->fn.workers(r->arg, err, NULL, 0);
+        free(r);
+    } else if (all) {
+        live_generation_get(r->live, got_filled, r);
+    } else {
+        list_workers(r);
     }
-    r->fn.workers(r->arg, err, NULL, 0);
-    free(r);
 }
 
-void live_workers(struct live *live, live_workers_fn *done, void *arg)
+static void ask_workers(struct live *live, bool all, live_workers_fn *done, void *arg)
 {
     struct args a = {0};
     struct request *r = request_new(live, arg, 0);
     r->fn.workers = done;
+    r->count = all;
     args_raw(&a, "SMEMBERS", 8);
     args_raw(&a, "workers", 7);
     live_send(live, &a, reply_workers, r);
+}
+
+void live_workers(struct live *live, live_workers_fn *done, void *arg)
+{
+    ask_workers(live, false, done, arg);
+}
+
+void live_workers_all(struct live *live, live_workers_fn *done, void *arg)
+{
+    ask_workers(live, true, done, arg);
 }
 
 void live_workers_unknown(struct live *live)

@@ -91,6 +91,11 @@ void live_workers(struct live *live, live_workers_fn *done, void *arg)
     ask((struct pending){.what = ASK_WORKERS, .fn.workers = done, .arg = arg});
 }
 
+void live_workers_all(struct live *live, live_workers_fn *done, void *arg)
+{
+    live_workers(live, done, arg);
+}
+
 void live_waiting(struct live *live, uint32_t tenant, uint32_t block, uint16_t slot, live_waiting_fn *done, void *arg)
 {
     (void)live, (void)tenant, (void)block;

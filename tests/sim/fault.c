@@ -64,9 +64,13 @@ static struct process *whose(struct fault *x, bool all)
     return x->step->who[0] == 'd' ? &w->dispatchers[i] : &w->workers[i];
 }
 
+/* Nothing goes on when all is put right. */
 static int64_t how_long(struct fault *x, int64_t most_us)
 {
-    return x->step ? x->step->for_ms * MS : some_time(x->faults, most_us);
+    if (!x->step)
+        return some_time(x->faults, most_us);
+    int64_t us = x->step->for_ms * MS, left = x->faults->heal_us - x->faults->world->now_us;
+    return left < us ? left : us;
 }
 
 static void revive(void *arg)
@@ -336,6 +340,10 @@ void faults_init(struct world *w, bool none, const struct scenario *scenario)
     f->world = w;
     f->heal_us = w->now_us + HEAL_US;
     draw_plan(w, &f->plan, none || scenario);
+    if (scenario) {
+        f->plan.ghosts = 500;
+        f->plan.ghosts_late = 300;
+    }
     bool redis_restarts = false;
     for (int i = 0; scenario && i < SCENARIO_STEPS && scenario->steps[i].fault; i++) {
         f->all[i].faults = f;

@@ -24,6 +24,7 @@
 /* What was seen of one command. */
 struct command {
     int64_t first_us;     /* delivered first; 0: never */
+    int64_t sent_us;      /* and sent */
     int64_t ended_us;     /* a store first said that it has ended without the device */
     bool got;             /* delivered, and not put off since */
     int32_t some_request; /* it was asked that it end, with this request of its batch; 0: not */
@@ -493,6 +494,7 @@ void oracle_delivered(struct world *w, struct device *d, uint64_t batch, unsigne
     if (!b->commands[d->index].first_us) {
         check_order(w, d, row);
         b->commands[d->index].first_us = w->now_us;
+        b->commands[d->index].sent_us = sent_us;
     }
 }
 
@@ -555,7 +557,7 @@ static int64_t end_of(const struct row_batch *row, const struct command *c, enum
     if (state == STATE_EXPIRED && k->deliver_by_ms)
         return k->deliver_by_ms;
     if (state == STATE_TIMED_OUT && k->execution_ms)
-        return WORLD_EPOCH_MS + c->first_us / 1000 + k->execution_ms;
+        return WORLD_EPOCH_MS + c->sent_us / 1000 + k->execution_ms;
     return row->expires_ms;
 }
 

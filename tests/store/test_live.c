@@ -84,6 +84,13 @@ static void on_workers(void *arg, enum err err, const struct live_worker *worker
     l->done = true;
 }
 
+static void on_none(void *arg, enum err err, const struct live_worker *workers, size_t count)
+{
+    (void)workers;
+    assert_int_equal(count, 0);
+    on_done(arg, err);
+}
+
 static struct worker_list list_workers(struct fixture *f)
 {
     struct worker_list l = {0};
@@ -98,6 +105,11 @@ static void the_dead_stay_dead(void **state)
 {
     struct fixture *f = *state;
     flush_all(f);
+    live_workers_all(f->live, on_none, expect());
+    assert_int_equal(get(f)->err, ERR_UNAVAILABLE); /* who is not listed may be somewhere all the same */
+    live_generation_begin(f->live);
+    live_generation_set(f->live, on_done, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
     assert_false(list_workers(f).known[1]);
     live_worker_acquire(f->live, 1, "a", 60000, on_done, expect());
     assert_int_equal(get(f)->err, ERR_OK);
