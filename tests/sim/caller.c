@@ -505,9 +505,25 @@ static void choose_waves(struct world *w, struct wish *x, Muster__V1__Steering *
     put_steering(x, steering);
 }
 
+/* A few devices a second, which sometimes become more. */
+static void choose_rate(struct world *w, struct wish *x, Muster__V1__Rate *rate, Muster__V1__RateGrowth *growth)
+{
+    muster__v1__rate__init(rate);
+    muster__v1__rate_growth__init(growth);
+    rate->devices = 1 + below(w, 8);
+    growth->percent = 150;
+    growth->devices = 1 + below(w, 5);
+    growth->success_percent = 50;
+    growth->maximum = rate->devices + below(w, 8);
+    rate->growth = chance(w, 400) ? growth : NULL;
+    x->steer.rollout = true;
+}
+
 static void choose_steering(struct world *w, struct wish *x)
 {
     Muster__V1__Steering steering = MUSTER__V1__STEERING__INIT;
+    Muster__V1__Rate rate;
+    Muster__V1__RateGrowth growth;
     if (chance(w, 150))
         snprintf(x->key, sizeof x->key, "key-%u", below(w, 2));
     if (chance(w, 200)) {
@@ -524,6 +540,10 @@ static void choose_steering(struct world *w, struct wish *x)
         x->steer.deliver_by_ms = 0;
     if (x->steer.not_before_ms >= x->expires_after_ms)
         x->steer.not_before_ms = 0;
+    if (chance(w, 350)) {
+        choose_rate(w, x, &rate, &growth);
+        steering.rate = &rate;
+    }
     if (chance(w, 400))
         choose_waves(w, x, &steering);
     else

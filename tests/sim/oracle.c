@@ -61,6 +61,8 @@ struct oracle {
     int64_t held_us[DEVICE_TENANTS + 1]; /* of all (0) and of each tenant: held, and that is confirmed; 0: not */
     int64_t opened_us;                   /* when something was released last */
     bool gates;                          /* something was ever held */
+    int64_t epoch;                       /* of the lease, and how many there were */
+    uint32_t leaders;
 };
 
 /* --- life
@@ -312,6 +314,10 @@ void oracle_committed(struct world *w)
     const struct pg_model *m = w->pg;
     look_at_log(w);
     look_at_gates(w);
+    if (m->lease.epoch != w->oracle->epoch) {
+        w->oracle->epoch = m->lease.epoch;
+        w->oracle->leaders++;
+    }
     for (size_t i = 0; i < m->batches.count; i++) {
         const struct row_batch *row = m->batches.v[i];
         struct seen_batch *b = seen(w, (uint64_t)row->id);
@@ -436,6 +442,48 @@ static uint32_t rank_of(const struct world *w, const struct row_batch *row, cons
     return rank;
 }
 
+/* Devices a second: at first, and at most. */
+struct rate {
+    uint32_t first, most; /* 0: it has none */
+};
+
+static struct rate rate_of(const struct row_batch *row)
+{
+    struct rate rate = {0};
+    if (!row->control.rollout)
+        return rate;
+    Muster__V1__Steering *s = muster__v1__steering__unpack(NULL, row->control.steering_len, row->control.steering);
+    if (!s)
+        abort();
+    if (s->rate)
+        rate = (struct rate){s->rate->devices, s->rate->growth ? s->rate->growth->maximum : s->rate->devices};
+    muster__v1__steering__free_unpacked(s, NULL);
+    return rate;
+}
+
+/* Who is sent to has had his turn, and nobody had it too early: evenly, one at once, and one for each other leader. */
+static void check_rate(struct world *w, const struct device *d, const struct row_batch *row)
+{
+    struct rate rate = rate_of(row);
+    uint32_t turns = 0;
+    bool his = false;
+    if (!rate.first || row->closed_ms) /* then it is forgotten who had one */
+        return;
+    for (size_t i = 0; i < w->pg->parts.count; i++) {
+        const struct row_part *p = &w->pg->parts.v[i];
+        for (unsigned slot = 0; p->batch == row->id && p->kind == 3 && slot < BLOCK_SLOTS; slot++) {
+            bool had = p->slots[slot / 8] >> slot % 8 & 1;
+            turns += had;
+            his = his || (had && block_seq((uint32_t)p->block, slot) == d->seq);
+        }
+    }
+    double s = (double)(w->now_us - seen(w, (uint64_t)row->id)->committed_us) / 1e6;
+    if (!his)
+        violated(w, "device %s is sent %" PRId64 " and has not had its turn", d->id, row->id);
+    if (turns > rate.most * s + 1 + w->oracle->leaders)
+        violated(w, "%u devices have had their turn of %" PRId64 " within %.3f s", turns, row->id, s);
+}
+
 /* What was asked for and confirmed holds: until something else is asked for. */
 static void check_steering(struct world *w, const struct device *d, const struct row_batch *row, unsigned attempt,
                            int64_t sent_us, int64_t sent_ms)
@@ -462,6 +510,7 @@ static void check_steering(struct world *w, const struct device *d, const struct
                  (long long)(sent_ms - k->deliver_by_ms));
     if (rank_of(w, row, d) >= wave_limit(row))
         violated(w, "device %s is sent %" PRId64 ", and is not in its first wave", d->id, row->id);
+    check_rate(w, d, row);
 }
 
 void oracle_delivered(struct world *w, struct device *d, uint64_t batch, unsigned attempt, int64_t sent_us,
@@ -542,8 +591,11 @@ static bool was_there(const struct world *w, const struct row_batch *row, const 
     int64_t begin_us[] = {(k->not_before_ms ? k->not_before_ms - WORLD_EPOCH_MS : 0) * MS, b->freed_us,
                           w->oracle->opened_us};
     int64_t healed_us = faults_end_us(w);
+    struct rate rate = rate_of(row);
     for (size_t i = 0; i < sizeof begin_us / sizeof *begin_us; i++)
         healed_us = begin_us[i] > healed_us ? begin_us[i] : healed_us;
+    if (rate.first) /* the last one's turn, by looks five times a second */
+        end_us -= (int64_t)row->device_count * S / rate.first * 3 / 2;
     if (k->paused || k->wave + 1 < k->waves || w->oracle->held_us[0] || w->oracle->held_us[d->tenant])
         return false;
     return d->connected && !d->deleted && !row->cancel_requested_ms && d->connected_us < healed_us + THERE_US &&

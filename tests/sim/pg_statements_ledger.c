@@ -1,4 +1,5 @@
-/* Statements of the audit and of events: see lib/store/db_audit.c, db_event.c. What they hold decides nothing that is simulated. */
+/* Statements of the audit and of events: see lib/store/db_audit.c, db_event.c. What they hold decides nothing that is
+ * simulated. */
 #include "tests/sim/pg_model.h"
 
 stmt_fn stmt_ledger_accepted, stmt_ledger_settle, stmt_event_forget, stmt_webhook_take;
