@@ -230,9 +230,7 @@ static void got_confirmed(void *arg, enum err err, const uint16_t *numbers, size
     if (!err)
         c->worker_count = kept;
     c->left--;
-    if (c->restart)
-        step_ended(c);
-    else if (!err && !kept)
+    if (c->restart || (!err && !kept))
         step_ended(c);
     else
         tell_again(c);

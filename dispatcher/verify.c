@@ -146,6 +146,13 @@ bool verify_on(struct verify *v)
     return false;
 }
 
+void verify_no_memory(struct verify *v)
+{
+    verify_failed(v, ERR_NOMEM);
+    if (!v->moves)
+        end(v);
+}
+
 void verify_failed(struct verify *v, enum err err)
 {
     if (v->over)
@@ -336,10 +343,10 @@ static void got_tenants(void *arg, enum err err, const struct pg_error *error, c
         return;
     size_t n = (size_t)pg_rows(results[0]);
     v->tenants = calloc(n + 1, sizeof *v->tenants);
-    if (!v->tenants)
-        verify_failed(v, ERR_NOMEM);
-    if (!verify_on(v))
+    if (!v->tenants) {
+        verify_no_memory(v);
         return;
+    }
     v->tenant_count = n;
     for (size_t i = 0; i < n; i++) {
         struct verify_tenant *t = &v->tenants[i];

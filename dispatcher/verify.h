@@ -91,6 +91,8 @@ MUST_CHECK bool verify_back(struct verify *v, enum err err);
 void verify_failed(struct verify *v, enum err err);
 /* False when the run is over; then `v` may be gone. */
 MUST_CHECK bool verify_on(struct verify *v);
+/* There is no memory to go on with: the run is over, and `v` may be gone. */
+void verify_no_memory(struct verify *v);
 
 /* Notes a difference; returns it to be filled in further, or a place that nobody reads. */
 struct verify_finding *verify_note(struct verify *v, Muster__V1__Difference kind, uint32_t tenant, uint32_t block,

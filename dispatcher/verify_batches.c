@@ -252,15 +252,16 @@ static void got_block_list(void *arg, enum err err, const struct pg_error *error
     int64_t *wide = calloc(n + 1, sizeof *wide);
     free(v->blocks);
     v->blocks = calloc(n + 1, sizeof *v->blocks);
-    if (!wide || !v->blocks)
-        verify_failed(v, ERR_NOMEM);
-    else if (n)
+    if (!wide || !v->blocks) {
+        free(wide);
+        verify_no_memory(v);
+        return;
+    }
+    if (n)
         pg_int_array(results[0], 0, 0, wide, n);
-    for (size_t i = 0; i < n && !v->over; i++)
+    for (size_t i = 0; i < n; i++)
         v->blocks[i] = (int32_t)wide[i];
     free(wide);
-    if (!verify_on(v))
-        return;
     b->blocks = v->blocks;
     b->block_count = n;
     b->block_next = 0;
@@ -340,8 +341,8 @@ static void next_page(struct verify *v)
 void verify_batches(struct verify *v)
 {
     v->part = calloc(1, sizeof(struct batches));
-    if (!v->part)
-        verify_failed(v, ERR_NOMEM);
-    if (verify_on(v))
+    if (v->part)
         next_page(v);
+    else
+        verify_no_memory(v);
 }

@@ -193,8 +193,8 @@ static void go_on(struct verify *v)
 void verify_keys(struct verify *v)
 {
     v->part = calloc(1, sizeof(struct keys));
-    if (!v->part)
-        verify_failed(v, ERR_NOMEM);
-    if (verify_on(v))
+    if (v->part)
         scan(v);
+    else
+        verify_no_memory(v);
 }

@@ -85,10 +85,10 @@ static void asked_all(struct verify *v)
     }
     v->report_count = buf_len(told) / sizeof *v->reports;
     v->reports = malloc(buf_len(told) + 1);
-    if (!v->reports)
-        verify_failed(v, ERR_NOMEM);
-    if (!verify_on(v))
+    if (!v->reports) {
+        verify_no_memory(v);
         return;
+    }
     if (v->report_count) {
         memcpy(v->reports, buf_slice(told).data, buf_len(told));
         qsort(v->reports, v->report_count, sizeof *v->reports, compare);
@@ -137,10 +137,10 @@ static void ask_again(struct verify *v)
         if (!v->workers[i].alive || v->workers[i].ended)
             continue;
         struct asked *asked = malloc(sizeof *asked);
-        if (!asked)
-            verify_failed(v, ERR_NOMEM);
-        if (!verify_on(v))
+        if (!asked) {
+            verify_no_memory(v);
             return;
+        }
         *asked = (struct asked){v, i};
         a->left++;
         verify_go(v);
@@ -198,10 +198,10 @@ static void got_workers(void *arg, enum err err, const struct live_worker *worke
         return;
     struct asking *a = v->part;
     v->workers = calloc(count + 1, sizeof *v->workers);
-    if (!v->workers)
-        verify_failed(v, ERR_NOMEM);
-    if (!verify_on(v))
+    if (!v->workers) {
+        verify_no_memory(v);
         return;
+    }
     v->worker_count = count;
     for (size_t i = 0; i < count; i++) {
         v->workers[i] = (struct verify_worker){.number = workers[i].number, .alive = workers[i].alive};
@@ -217,10 +217,10 @@ static void got_workers(void *arg, enum err err, const struct live_worker *worke
 void verify_workers(struct verify *v)
 {
     struct asking *a = v->part = calloc(1, sizeof *a);
-    if (!a)
-        verify_failed(v, ERR_NOMEM);
-    if (!verify_on(v))
+    if (!a) {
+        verify_no_memory(v);
         return;
+    }
     a->number = (uint64_t)clock_wall_ms() << 16 | (uint64_t)(rand() & 0xffff);
     a->until_us = clock_mono_us() + SILENT_S * 1000000;
     verify_go(v);
@@ -312,10 +312,10 @@ static void got_presence(void *arg, enum err err, struct slice presence)
     if (!verify_back(v, err))
         return;
     struct at_worker *at = calloc(BLOCK_SLOTS, sizeof *at);
-    if (!at)
-        verify_failed(v, ERR_NOMEM);
-    if (!verify_on(v))
+    if (!at) {
+        verify_no_memory(v);
         return;
+    }
     size_t n = sort_presence(presence, at, BLOCK_SLOTS);
     for (size_t i = 0; i < n; i++)
         compare_presence(v, &p, &at[i]);
@@ -349,10 +349,10 @@ static void pump(struct verify *v)
             continue;
         }
         struct presence *p = malloc(sizeof *p);
-        if (!p)
-            verify_failed(v, ERR_NOMEM);
-        if (!verify_on(v))
+        if (!p) {
+            verify_no_memory(v);
             return;
+        }
         *p = (struct presence){v, t->id, all->block++};
         all->under_way++;
         verify_go(v);
@@ -367,8 +367,8 @@ static void pump(struct verify *v)
 void verify_presence(struct verify *v)
 {
     v->part = calloc(1, sizeof(struct presences));
-    if (!v->part)
-        verify_failed(v, ERR_NOMEM);
-    if (verify_on(v))
+    if (v->part)
         pump(v);
+    else
+        verify_no_memory(v);
 }

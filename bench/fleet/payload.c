@@ -94,9 +94,8 @@ bool delivery_read(struct slice in, struct delivery *out)
             has_id = uuid_parse(f.bytes.data, f.bytes.len, out->id);
         else if (f.number == DELIVERY_ATTEMPT)
             out->attempt = (uint32_t)f.value;
-        else if (f.number == DELIVERY_EXPIRES && !read_expiry(f.bytes, &out->expires_s))
-            return false;
-        else if (f.number == DELIVERY_COMMAND && !read_command(f.bytes, &out->wants))
+        else if ((f.number == DELIVERY_EXPIRES && !read_expiry(f.bytes, &out->expires_s)) ||
+                 (f.number == DELIVERY_COMMAND && !read_command(f.bytes, &out->wants)))
             return false;
     }
     return has_id;

@@ -53,7 +53,7 @@ static void settings_free(struct settings *s)
  */
 static char **read_ids(const char *path, char **text, size_t *count)
 {
-    FILE *f = fopen(path, "rb");
+    FILE *f = fopen(path, "rbe");
     long size = f && fseek(f, 0, SEEK_END) == 0 ? ftell(f) : -1;
     char **ids = NULL;
     *text = size > 0 && fseek(f, 0, SEEK_SET) == 0 ? calloc((size_t)size + 1, 1) : NULL;

@@ -68,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *argv[ARGS_MAX + 2] = {(char *)"muster-test"}, error[CONFIG_ERROR_MAX];
     int argc = 1;
     if (fd < 0) {
-        fd = memfd_create("muster-fuzz", 0);
+        fd = memfd_create("muster-fuzz", MFD_CLOEXEC);
         snprintf(path, sizeof path, "--config=/proc/self/fd/%d", fd);
     }
     uint8_t n = take_u8(&in) % ARGS_MAX;

@@ -41,7 +41,7 @@ static pid_t start(const struct passwd *user, const char *log, char *const argv[
         die("fork");
     if (pid > 0)
         return pid;
-    int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0666);
+    int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (fd >= 0) {
         dup2(fd, 1);
         dup2(fd, 2);

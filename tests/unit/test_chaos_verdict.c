@@ -365,7 +365,7 @@ static char path[] = "/tmp/muster-journal-XXXXXX";
 
 static void write_file(const char *text)
 {
-    FILE *out = fopen(path, "w");
+    FILE *out = fopen(path, "we");
 
     assert_non_null(out);
     assert_true(fputs(text, out) >= 0);

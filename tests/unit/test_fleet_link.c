@@ -29,7 +29,7 @@ static void connect_ends(struct ends *e)
     assert_int_equal(bind(e->listener, (struct sockaddr *)&e->address, len), 0);
     assert_int_equal(listen(e->listener, 1), 0);
     assert_int_equal(getsockname(e->listener, (struct sockaddr *)&e->address, &len), 0);
-    e->peer = (struct link_peer){.epoll = epoll_create1(0),
+    e->peer = (struct link_peer){.epoll = epoll_create1(EPOLL_CLOEXEC),
                                  .address = (const struct sockaddr *)&e->address,
                                  .len = len,
                                  .tls = link_context(NULL, true, NULL),
