@@ -139,8 +139,8 @@ static void print_chain(const char *name, const Muster__V1__VerifyAuditResponse 
         printf("%s: number %" PRId64 " is broken: %s; good up to %" PRId64 ":%s\n", name, answer->broken, answer->wrong,
                answer->number, hex);
     else
-        printf("%s: %" PRIu64 " links, all as they were written, up to %" PRId64 ":%s\n", name, checked,
-               answer->number, hex);
+        printf("%s: %" PRIu64 " links, all as they were written, up to %" PRId64 ":%s\n", name, checked, answer->number,
+               hex);
 }
 
 /* One chain, from its beginning to its end. */

@@ -14,7 +14,7 @@
 #define ACTION_MAX 64u
 /* Rows that one VerifyAudit looks at: a tenth of a second of PostgreSQL's work, where each is of a single call. */
 #define VERIFY_ROWS 10000
-#define HASH_BYTES     32u
+#define HASH_BYTES  32u
 
 struct audit_list {
     struct request r;

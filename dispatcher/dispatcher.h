@@ -24,8 +24,8 @@ struct dispatcher {
     int64_t mailbox_max; /* open commands of a device; 0: any number */
     struct event_watches *event_watches;
     int64_t webhook_life_ms; /* an event that is older is given up when it fails */
-    int64_t unannounced; /* a batch that is durable and no leader has been told of; 0: none */
-    struct list exports; /* under way */
+    int64_t unannounced;     /* a batch that is durable and no leader has been told of; 0: none */
+    struct list exports;     /* under way */
     struct dispatcher_figures {
         uint64_t batches_accepted, commands_accepted, batches_replayed, quota_refused, mailbox_refused,
             devices_imported;

@@ -10,6 +10,7 @@
 #include "lib/base/http_client.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
+#include "lib/base/owned.h"
 
 /* How soon what is new is looked for when nothing happens here. */
 #define LOOK_US 250000
@@ -129,6 +130,7 @@ static void send_one(struct webhook_sender *s, const struct db_webhook_task *tas
     f->hook = task->hook;
     f->event = task->event;
     list_append(&s->flying, &f->link);
+    owned(f);
     s->count++;
     char *body = webhook_body(task);
     if (!body)
@@ -138,8 +140,7 @@ static void send_one(struct webhook_sender *s, const struct db_webhook_task *tas
     free(body);
 }
 
-/* --- one step: what became of attempts is written, and what is to be sent is asked for
- * ---------------------------------- */
+/* --- one step: what became of attempts is written, what is to be sent asked for --------------------------------- */
 
 static void got_step(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                      size_t count)
