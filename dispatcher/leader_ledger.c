@@ -45,7 +45,7 @@ static void settled(void *arg, enum err err, const struct pg_error *error, const
     l->busy = false;
     if (err && db_lease_fenced(err, error))
         reign_fail(r, "fenced", err);
-    else if (err)
+    else if (err && err != ERR_UNAVAILABLE && err != ERR_CLOSED)
         log_warn("ledger_failed", "err=%s sqlstate=%s message=%s", err_name(err), error ? error->sqlstate : "",
                  log_quote(error ? error->message : ""));
     if (err)

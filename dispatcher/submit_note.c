@@ -86,7 +86,11 @@ void submit_note(char out[SUBMIT_NOTE_MAX], const Muster__V1__SubmitBatchRequest
         put_list(&t, "device", in->values->device_ids, in->values->n_device_ids);
     if (in->values)
         put(&t, "; a value per device");
-    /* A text that was too long may end in half a character. */
-    if (t.len == t.size - 1)
-        out[cut(out, t.len)] = 0;
+    /* A text that was too long may end in half a character: the last one goes, unless it is of one byte. */
+    size_t n = t.len;
+    while (t.len == t.size - 1 && n > 0 && ((unsigned char)out[n - 1] & 0xc0) == 0x80)
+        n--;
+    if (t.len == t.size - 1 && n > 0 && (unsigned char)out[n - 1] >= 0xc0)
+        n--;
+    out[n] = 0;
 }

@@ -165,8 +165,9 @@ static void got_step(void *arg, enum err err, const struct pg_error *error, cons
         return;
     }
     if (err) {
-        log_warn("webhooks_failed", "err=%s sqlstate=%s message=%s", err_name(err), error ? error->sqlstate : "",
-                 log_quote(error ? error->message : ""));
+        if (err != ERR_UNAVAILABLE && err != ERR_CLOSED)
+            log_warn("webhooks_failed", "err=%s sqlstate=%s message=%s", err_name(err), error ? error->sqlstate : "",
+                     log_quote(error ? error->message : ""));
         return;
     }
     const struct pg_result *rows = results[count - 1];
