@@ -8,6 +8,7 @@
 #include "cli/batch_command.h"
 #include "cli/batch_watch.h"
 #include "cli/commands.h"
+#include "cli/retry.h"
 #include "cli/steering.h"
 #include "cli/target.h"
 #include "cli/values.h"
@@ -17,6 +18,7 @@ struct submit {
     struct command_flags command;
     struct target_flags target;
     struct steering_flags steering;
+    struct retry_flags retry;
     bool validate_only, require_all_known, watch, dynamic;
     const char *priority, *request_id, *description, *digest, *supersede_key, *values;
     int64_t expires_ms; /* from now; 0: the service's default */
@@ -72,6 +74,7 @@ static void fill(struct invocation *inv, struct submit *f, struct parts *p, Must
         r->expires_at = &p->expires_at;
     }
     r->steering = steering_from_flags(inv, &f->steering);
+    r->retry = retry_from_flags(inv, &f->retry);
     if (f->validate_only && f->watch)
         args_refuse(inv, "--watch does not go with --validate-only");
 }
@@ -142,7 +145,7 @@ int batch_submit(struct invocation *inv)
         {"require-all-known", ARG_BOOL, &f.require_all_known, "", "refuse when a listed id is unknown", 0, 0},
         {"watch", ARG_BOOL, &f.watch, "", "show progress until closed; exit 0 only if all succeeded", 0, 0},
     };
-    struct arg_flag flags[OWN_FLAGS + STEERING_FLAG_COUNT + COMMAND_FLAG_COUNT + 1] = {0};
+    struct arg_flag flags[OWN_FLAGS + STEERING_FLAG_COUNT + RETRY_FLAG_COUNT + COMMAND_FLAG_COUNT + 1] = {0};
     struct args a = {
         .positional = "",
         .flags = flags,
@@ -158,7 +161,8 @@ int batch_submit(struct invocation *inv)
 
     memcpy(flags, own, sizeof own);
     steering_flags_table(&f.steering, flags + OWN_FLAGS);
-    command_flags_table(&f.command, flags + OWN_FLAGS + STEERING_FLAG_COUNT);
+    retry_flags_table(&f.retry, flags + OWN_FLAGS + STEERING_FLAG_COUNT);
+    command_flags_table(&f.command, flags + OWN_FLAGS + STEERING_FLAG_COUNT + RETRY_FLAG_COUNT);
     args_parse(inv, &a);
     fill(inv, &f, &parts, &request);
     if (session_open(&s, &inv->common) != ERR_OK)

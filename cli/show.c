@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/retry.h"
 #include "cli/steering.h"
 #include "proto/json.h"
 
@@ -179,6 +180,8 @@ void show_batch(const Muster__V1__Batch *b)
         printf("  closed       %s\n", show_time(b->closed_at, at));
     if (b->steering)
         steering_show(b->steering);
+    if (b->retry)
+        retry_show(b->retry);
     if (b->supersede_key[0])
         printf("  supersedes   older commands with the key %s\n", b->supersede_key);
     if (b->control) {

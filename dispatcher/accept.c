@@ -6,6 +6,7 @@
 #include "lib/base/clock.h"
 #include "lib/store/db_audit.h"
 #include "lib/store/db_dynamic.h"
+#include "lib/store/db_retry.h"
 #include "lib/store/db_supersede.h"
 
 /* Two, so that one gathers while the other commits; more only make smaller groups. */
@@ -232,6 +233,8 @@ static struct pg_txn *make(const struct writer *writer)
             db_guard_accepted(txn, batches[i], writer->group[i]->guard);
         if (*batches[i]->supersede_key)
             db_supersede_accept(txn, batches[i]);
+        if (batches[i]->steer.retry.after)
+            db_retry_accept(txn, batches[i]);
         if (batches[i]->canary_count)
             db_batch_accept_canary(txn, batches[i]);
         if (batches[i]->dynamic.len)
@@ -278,6 +281,7 @@ static void read_results(struct writer *writer, const struct pg_result *const *r
             job->id = pg_int(*next++, 0, 1);
             job->state = job->guard ? (int16_t)pg_int(*next++, 0, 0) : 0;
             job->superseded = *job->batch.supersede_key ? (int32_t)pg_int(*next++, 0, 0) : 0;
+            next += job->batch.steer.retry.after != 0;
             next += job->batch.canary_count > 0;
             next += job->batch.dynamic.len > 0;
             next += job->batch.values != NULL; /* written last */

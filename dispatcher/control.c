@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "dispatcher/control_older.h"
+#include "dispatcher/control_retry.h"
 #include "dispatcher/control_rollout.h"
 #include "dispatcher/control_time.h"
 #include "dispatcher/joiner.h"
@@ -11,6 +12,7 @@
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
 #include "dispatcher/route.h"
+#include "dispatcher/target_set.h"
 #include "dispatcher/tell.h"
 #include "lib/base/log.h"
 #include "proto/inbox.h"
@@ -45,6 +47,8 @@ struct control {
     struct tell *tell;
     struct control_time *time;       /* NULL: it may be sent at any time */
     struct control_rollout *rollout; /* NULL: to all at once, whatever becomes of it */
+    struct control_retry *retry;     /* NULL: nothing is tried again */
+    struct target_set superseded;    /* devices for which newer batches have its key, as far as they are read */
     struct control_older *older;     /* NULL: it takes the place of no other */
 };
 
@@ -70,6 +74,8 @@ static void control_free(struct control *c)
     control_time_free(&c->time);
     control_rollout_free(&c->rollout);
     control_older_free(&c->older);
+    control_retry_free(&c->retry);
+    target_set_free(&c->superseded);
     c->batch->control = NULL;
     free(c);
 }
@@ -307,8 +313,12 @@ static void got_cancels(void *arg, enum err err, const struct pg_error *error, c
         if (!b || !b->remaining || bytes.len != sizeof slots.bytes)
             continue;
         memcpy(slots.bytes, bytes.data, sizeof slots.bytes);
+        if (pg_bool(results[0], i, 2))
+            target_set_add(&c->superseded, b->block, &slots);
         drop_in_block(c, b, &slots, pg_bool(results[0], i, 2));
     }
+    if (c->superseded.failed)
+        abort();
     walker_pump(c->reign);
     if (!err)
         c->step = CONTROL_DROP; /* the walks have begun */
@@ -452,6 +462,7 @@ void control_load(struct reign *r, struct open_batch *batch, bool paused, int32_
     c->request = request;
     c->time = control_time_new(r, batch, steer);
     c->rollout = steer->rollout ? control_rollout_new(r, batch) : NULL;
+    c->retry = control_retry_new(r, batch, steer);
     c->older = steer->supersedes && !batch->routed ? control_older_new(r, batch) : NULL;
     batch->deliver_by_ms = steer->deliver_by_ms;
     batch->execution_ms = steer->execution_ms;
@@ -467,11 +478,21 @@ void control_mask(const struct control *c, const struct open_block *b, struct bu
         control_time_mask(c->time, b, states);
     if (c->rollout)
         control_rollout_mask(c->rollout, b, states);
+    if (c->retry)
+        control_retry_mask(b, states);
 }
 
 bool control_routes(struct control *c, const struct open_block *b, struct bitmap *only)
 {
-    return c->rollout && control_rollout_routes(c->rollout, b, only);
+    struct bitmap again;
+    bool some = c->rollout && control_rollout_routes(c->rollout, b, only);
+    if (!c->retry || !control_retry_routes(c->retry, b, &again))
+        return some;
+    if (some)
+        bitmap_or(only, &again);
+    else
+        *only = again;
+    return true;
 }
 
 void control_renew(struct control *c, uint32_t blocks)
@@ -542,6 +563,36 @@ void control_restart(struct reign *r)
     }
 }
 
+void control_ends(struct open_batch *batch)
+{
+    if (batch->control && batch->control->retry)
+        control_retry_end(batch->control->retry);
+}
+
+static bool somebody_is_let_go(const struct control *c)
+{
+    return (c->rollout && control_rollout_fresh(c->rollout)) || (c->retry && control_retry_fresh(c->retry));
+}
+
+/* What was sent when its device was superseded goes on to its own end; if it was put off, or is to be tried again, it
+ * is unsent once more. */
+static bool superseded_came_back(struct control *c)
+{
+    for (size_t i = 0; i < c->superseded.count; i++) {
+        const struct target_block *t = &c->superseded.blocks[i];
+        struct open_block *b = open_batch_block(c->batch, t->block);
+        if (!b || !b->came_back)
+            continue;
+        b->came_back = false;
+        for (unsigned slot = bitmap_next(&t->slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&t->slots, slot + 1)) {
+            uint8_t state = open_block_state(b, slot);
+            if (state && state_of(state) < STATE_SENT && state_attempts(state))
+                return true;
+        }
+    }
+    return false;
+}
+
 void control_tick(struct reign *r)
 {
     list_for_each (l, tmp, &r->controller->all) {
@@ -552,9 +603,15 @@ void control_tick(struct reign *r)
             news = true;
         if (c->older && c->batch->stage == OPEN_RUNNING && control_older_tick(c->older))
             news = true;
+        if (c->batch->stage == OPEN_RUNNING && c->step == CONTROL_RESTS && superseded_came_back(c)) {
+            c->read = c->request - 1; /* all is read again, and ends what it may */
+            news = true;
+        }
         if (news && c->step == CONTROL_RESTS)
             advance(c);
-        if (c->rollout && c->step == CONTROL_RESTS && !c->held && control_rollout_fresh(c->rollout))
+        if (c->retry && c->batch->stage == OPEN_RUNNING)
+            control_retry_tick(c->retry, c->held || c->step != CONTROL_RESTS);
+        if (c->step == CONTROL_RESTS && !c->held && somebody_is_let_go(c))
             router_some(r, c->batch);
         if (c->step == CONTROL_RESTS || c->left)
             continue;

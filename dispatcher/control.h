@@ -48,6 +48,8 @@ void control_renew(struct control *c, uint32_t blocks);
 bool control_renewed(const struct control *c);
 void control_may_join(const struct control *c, uint32_t block, struct bitmap *slots);
 void control_joined(struct control *c, struct open_block *b, const struct bitmap *slots);
+/* The batch expires; what has had an outcome ends by it. */
+void control_ends(struct open_batch *batch);
 /* The batch leaves the picture. */
 void control_gone(struct reign *r, struct open_batch *batch);
 /* Redis was filled again: what was told there is gone. */

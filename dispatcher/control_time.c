@@ -201,13 +201,33 @@ bool control_time_renewed(const struct control_time *t)
 
 /* --- timeouts ----------------------------------------------------------------------------------------------------- */
 
+/* Of what is tried again some was sent in its time. */
+static void end_overdue_of_block(struct control_time *t, struct open_block *b)
+{
+    struct bitmap unsent = {{0}};
+    for (unsigned slot = b->first; b->remaining && slot < (unsigned)b->first + b->span; slot++)
+        if (open_block_state(b, slot) && !state_attempts(open_block_state(b, slot)))
+            bitmap_set(&unsent, slot);
+    if (bitmap_next(&unsent, 0) < BLOCK_SLOTS)
+        walk_block(t->reign, b, EVENT_OVERDUE, &unsent, NULL);
+}
+
 static void end_overdue(struct control_time *t)
 {
     struct reign *r = t->reign;
-    if (t->batch->touched || t->batch->busy)
+    for (uint32_t i = 0; t->batch->retry_after && i < t->batch->block_count; i++)
+        end_overdue_of_block(t, &t->batch->blocks[i]);
+    if (t->batch->retry_after)
+        walker_pump(r);
+    else if (t->batch->touched || t->batch->busy)
         walk_batch(r, t->batch, EVENT_OVERDUE, NULL);
     else
         walk_unknown(r, t->batch, EVENT_OVERDUE);
+}
+
+static bool is_tried_again(const struct open_batch *batch, uint8_t state)
+{
+    return batch->retry_after >> STATE_TIMED_OUT & 1 && state_attempts(state) < batch->retry_attempts;
 }
 
 static void end_overtime(struct control_time *t, int64_t now_ms)
@@ -215,17 +235,21 @@ static void end_overtime(struct control_time *t, int64_t now_ms)
     bool any = false;
     for (uint32_t i = 0; i < t->batch->block_count; i++) {
         struct open_block *b = &t->batch->blocks[i];
-        struct bitmap late = {{0}};
-        bool some = false;
+        struct bitmap late = {{0}}, again = {{0}};
+        bool some = false, some_again = false;
         for (unsigned slot = b->first; b->cells && b->remaining && slot < (unsigned)b->first + b->span; slot++)
             if (state_of(open_block_state(b, slot)) == STATE_SENT &&
                 open_block_time(b, slot) + t->steer.execution_ms <= now_ms) {
-                bitmap_set(&late, slot);
-                some = true;
+                bool tried = is_tried_again(t->batch, open_block_state(b, slot));
+                bitmap_set(tried ? &again : &late, slot);
+                some = some || !tried;
+                some_again = some_again || tried;
             }
         if (some)
             walk_block(t->reign, b, EVENT_OVERTIME, &late, NULL);
-        any = any || some;
+        if (some_again)
+            walk_block(t->reign, b, EVENT_RETRY, &again, NULL);
+        any = any || some || some_again;
     }
     if (any)
         walker_pump(t->reign);

@@ -1,5 +1,6 @@
 #include "dispatcher/expire.h"
 
+#include "dispatcher/control.h"
 #include "dispatcher/joiner.h"
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/route.h"
@@ -11,6 +12,7 @@ static void expire(struct reign *r, struct open_batch *batch)
     if (!batch->rebuild)
         router_remove(r, batch);
     /* What Redis may know must not be overtaken: there an outcome may stand that is not in the log yet. */
+    control_ends(batch);
     if (batch->touched || batch->busy)
         walk_batch(r, batch, EVENT_EXPIRE, NULL);
     else

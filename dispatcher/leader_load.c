@@ -396,7 +396,7 @@ bool loader_accepted(struct reign *r, uint64_t id, const struct db_accept *a)
                             (struct slice){0}))
             abort(); /* made by this process */
     batch->valued = a->values != NULL;
-    if (a->steering.len)
+    if (a->steering.len || a->steer.retry.after)
         control_load(r, batch, false, 0, &a->steer);
     else if (!batch->valued)
         router_known(r, batch, a->command);

@@ -67,6 +67,9 @@ static void put_spec(struct reign *r, struct open_batch *batch, const struct con
         spec.default_values =
             (ProtobufCBinaryData){content->defaults.len, (uint8_t *)(uintptr_t)content->defaults.data};
     }
+    spec.retry_after = batch->retry_after;
+    spec.retry_attempts = batch->retry_attempts;
+    spec.keyed = batch->keyed;
     size_t len = muster__internal__v1__batch_spec__get_packed_size(&spec);
     uint8_t *bytes = malloc(len);
     struct spec_write *w = malloc(sizeof *w);

@@ -111,6 +111,8 @@ static void applied(void *arg, enum err err, struct slice value)
         return;
     }
     open_block_merge_string(&r->set, m->block, &states, db_clock_ms(r->clock));
+    if (m->event == EVENT_RETRY && m->some)
+        open_block_put_back(&r->set, m->block, &states, &m->only, db_clock_ms(r->clock));
     finish(r, m);
     walker_pump(r);
 }

@@ -219,6 +219,8 @@ bool open_batch_put(struct open_set *set, struct open_batch *batch, uint32_t blo
             return false;
         memcpy(b->cells, states.data, span);
         b->remaining = (uint16_t)count_remaining(b);
+        for (unsigned i = 0; i < b->span; i++)
+            b->put_back = (uint16_t)(b->put_back + (state_of(b->cells[i]) == STATE_HELD));
     }
     batch->block_count++;
     batch->unsettled++;
@@ -261,6 +263,8 @@ static void set_cell(struct open_set *set, struct open_block *b, unsigned i, uin
 {
     uint8_t *changed = cell_changed(b);
     b->cells[i] = state;
+    b->put_back = (uint16_t)(b->put_back + (state_of(state) == STATE_HELD) - (state_of(old) == STATE_HELD));
+    b->came_back = b->came_back || (state_of(state) < STATE_SENT && state_attempts(state));
     store_u32le(cell_times(b) + 4 * (size_t)i, block_time_since(b->batch->created_ms, at_ms));
     if (!(changed[i / 8] >> i % 8 & 1)) {
         changed[i / 8] = (uint8_t)(changed[i / 8] | 1u << i % 8);
@@ -297,6 +301,21 @@ unsigned open_block_merge_string(struct open_set *set, struct open_block *b, con
         changes += open_block_merge(set, b, s->first + i, state, at_ms);
     }
     return changes;
+}
+
+void open_block_release(struct open_set *set, struct open_block *b, unsigned slot, int64_t at_ms)
+{
+    uint8_t old = open_block_state(b, slot);
+    if (state_of(old) == STATE_HELD && b->cells)
+        set_cell(set, b, slot - b->first, old, state_byte(STATE_QUEUED, state_attempts(old)), at_ms);
+}
+
+void open_block_put_back(struct open_set *set, struct open_block *b, const struct state_string *s,
+                         const struct bitmap *only, int64_t at_ms)
+{
+    for (unsigned slot = bitmap_next(only, 0); slot < BLOCK_SLOTS; slot = bitmap_next(only, slot + 1))
+        if (state_of(state_string_get(s, slot)) == STATE_HELD)
+            open_block_merge(set, b, slot, state_string_get(s, slot), at_ms);
 }
 
 unsigned open_block_apply(struct open_set *set, struct open_block *b, enum command_event event,
@@ -435,6 +454,8 @@ unsigned open_block_join(struct open_set *set, struct open_block *b, const struc
 {
     uint8_t *targets = b->batch->targets + (size_t)b->block * BITMAP_BYTES;
     unsigned n = 0;
+    b->counts = open_counts_of(&set->open, b->batch->tenant, b->block);
+    set->failed = set->failed || set->open.failed;
     for (unsigned slot = bitmap_next(slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(slots, slot + 1)) {
         if (targets[slot / 8] >> slot % 8 & 1)
             continue;
@@ -443,6 +464,8 @@ unsigned open_block_join(struct open_set *set, struct open_block *b, const struc
             set_cell(set, b, slot, 0, state_byte(STATE_QUEUED, 0), at_ms);
         else if (b->cells)
             b->cells[slot] = state_byte(STATE_QUEUED, 0);
+        if (b->counts)
+            open_counts_add(&set->open, b->counts, slot);
         n++;
     }
     b->remaining = (uint16_t)(b->remaining + n);
@@ -463,8 +486,12 @@ bool open_batch_place(struct open_set *set, struct open_batch *batch, uint32_t b
     if (!states.len || !make_cells(set, b))
         return !states.len;
     for (size_t i = 0; i < states.len; i++)
-        if (state_of(states.data[i])) /* who has just joined may have none */
+        if (state_of(states.data[i])) { /* who has just joined may have none */
             b->cells[first + i] = states.data[i];
+            b->put_back = (uint16_t)(b->put_back + (state_of(states.data[i]) == STATE_HELD));
+            if (b->counts && state_is_terminal(state_of(states.data[i])) && open_block_targets(b, first + (unsigned)i))
+                open_counts_take(&set->open, b->counts, first + (unsigned)i);
+        }
     unsigned was = b->remaining;
     b->remaining = (uint16_t)count_remaining(b);
     batch->remaining -= was - b->remaining;

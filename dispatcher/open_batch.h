@@ -31,7 +31,9 @@ struct open_block {
     uint32_t block;
     uint16_t first, span;             /* slots first … first + span - 1, multiples of 8, as stored */
     uint16_t remaining;               /* commands that are not terminal */
+    uint16_t put_back;                /* commands that are to be tried again, and wait */
     uint16_t dirty;                   /* commands changed since the last fold */
+    bool came_back;                   /* some command that was sent is unsent again */
     bool due;                         /* stands in the list of those to fold now */
     bool again;                       /* to be routed although it was: more of it may be sent */
     bool settled;                     /* complete, stored and counted */
@@ -75,6 +77,8 @@ struct open_batch {
     bool held;                        /* nothing of it is to be routed; in Redis it is HELD */
     uint64_t hold;                    /* number of the last hold or release, as workers know it; 0: none */
     bool keyed;                       /* it has a key, to be forgotten when it is closed */
+    uint32_t retry_after;   /* states after which commands are tried again: bits */
+    uint8_t retry_attempts; /* deliveries then, in all */
     bool growing;                 /* dynamic, and open to whom joins: blocks stand at their number, with all slots, */
                                   /* and none is settled */
     bool keep_cells;              /* its states are counted by cohorts: kept also of complete blocks */
@@ -149,6 +153,11 @@ unsigned open_block_merge_string(struct open_set *set, struct open_block *b, con
 /* Makes an event happen to all commands (or those in `only`) without Redis. Returns the number of changes. */
 unsigned open_block_apply(struct open_set *set, struct open_block *b, enum command_event event,
                           const struct bitmap *only, int64_t at_ms);
+/* A command that waited to be tried again waits no more. */
+void open_block_release(struct open_set *set, struct open_block *b, unsigned slot, int64_t at_ms);
+/* Commands of `only` that the state string of Redis has HELD are to be tried again. */
+void open_block_put_back(struct open_set *set, struct open_block *b, const struct state_string *s,
+                         const struct bitmap *only, int64_t at_ms);
 /* State byte of an addressed command, else 0. */
 uint8_t open_block_state(const struct open_block *b, unsigned slot);
 bool open_block_targets(const struct open_block *b, unsigned slot);

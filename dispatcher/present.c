@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "dispatcher/pace.h"
+#include "dispatcher/retry_check.h"
 #include "lib/base/clock.h"
 #include "proto/command_id.h"
 
@@ -109,6 +110,7 @@ Muster__V1__Batch *present_batch(struct arena *a, const struct db_batch *batch, 
     b->closed_at = present_time(a, batch->closed_ms);
     b->control = batch->steered ? present_control(a, batch) : NULL;
     b->dynamic = batch->dynamic;
+    b->retry = retry_present(a, &batch->retry);
     b->supersede_key = copy(a, batch->supersede_key);
     if (batch->steering.len)
         b->steering = muster__v1__steering__unpack(arena_allocator(a), batch->steering.len, batch->steering.data);

@@ -234,6 +234,31 @@ static struct outbox *get_outbox(struct router *router, uint16_t worker, enum li
     return o;
 }
 
+/* Of a batch whose commands are tried again: those that were sent before, taken out of `slots`. False: there are none.
+ */
+static bool take_sent(const struct open_block *b, struct bitmap *slots, struct bitmap *sent)
+{
+    bool any = false;
+    memset(sent, 0, sizeof *sent);
+    if (!b->batch->retry_after || !b->cells)
+        return false;
+    for (unsigned slot = bitmap_next(slots, b->first); slot < BLOCK_SLOTS; slot = bitmap_next(slots, slot + 1))
+        if (state_attempts(open_block_state(b, slot))) {
+            bitmap_set(sent, slot);
+            any = true;
+        }
+    bitmap_and_not(slots, sent);
+    return any;
+}
+
+static void put_item(struct buf *items, const struct open_block *b, enum inbox_kind kind, const struct bitmap *slots)
+{
+    struct inbox_item item = {
+        .kind = kind, .batch = b->batch->id, .number = b->batch->hold, .tenant = b->batch->tenant, .block = b->block};
+    memcpy(item.slots, slots->bytes, sizeof item.slots);
+    inbox_put(items, &item);
+}
+
 static void collect(struct reign *r, const struct route_move *m, const struct live_routed *to)
 {
     const struct open_block *b = m->block;
@@ -246,13 +271,13 @@ static void collect(struct reign *r, const struct route_move *m, const struct li
     struct open_batch *batch = b->batch;
     struct outbox *o = get_outbox(router, to->worker, batch_class(batch));
     sweep_met(r, to->worker);
-    struct inbox_item item = {.kind = batch->hold ? INBOX_RELEASE : INBOX_ROUTE,
-                              .batch = batch->id,
-                              .number = batch->hold,
-                              .tenant = batch->tenant,
-                              .block = b->block};
-    memcpy(item.slots, slots.bytes, sizeof item.slots);
-    inbox_put(&o->items, &item);
+    struct bitmap sent;
+    unsigned commands = bitmap_count(&slots);
+    r->figures->routed_commands += commands;
+    if (take_sent(b, &slots, &sent))
+        put_item(&o->items, b, INBOX_AGAIN, &sent);
+    if (bitmap_next(&slots, 0) < BLOCK_SLOTS)
+        put_item(&o->items, b, batch->hold ? INBOX_RELEASE : INBOX_ROUTE, &slots);
     struct open_batch *last = NULL;
     if (buf_len(&o->batches))
         memcpy(&last, buf_head(&o->batches) + buf_len(&o->batches) - sizeof last, sizeof last);
@@ -262,8 +287,6 @@ static void collect(struct reign *r, const struct route_move *m, const struct li
     }
     if (o->items.failed || o->batches.failed)
         abort();
-    unsigned commands = bitmap_count(&slots);
-    r->figures->routed_commands += commands;
     o->commands += commands;
     if (buf_len(&o->items) >= ROUTE_ENTRY_BYTES || o->commands >= ROUTE_ENTRY_COMMANDS)
         push(r, o);

@@ -15,6 +15,7 @@
 #include "dispatcher/quota.h"
 #include "dispatcher/request.h"
 #include "dispatcher/resolve.h"
+#include "dispatcher/retry_check.h"
 #include "dispatcher/steer_check.h"
 #include "dispatcher/steering.h"
 #include "dispatcher/submit_hash.h"
@@ -119,7 +120,11 @@ static bool describe(struct submit *s)
     submit_hash(&s->r, s->in, b->request_hash);
     if (s->in->dynamic && !describe_dynamic(s))
         return false;
-    return describe_steering(s) && !s->r.arena.failed;
+    if (!describe_steering(s))
+        return false;
+    if (s->in->retry)
+        retry_read(&b->steer.retry, s->in->retry);
+    return !s->r.arena.failed;
 }
 
 /* The set as the arrays acceptance takes. False without memory. */
@@ -195,6 +200,7 @@ static Muster__V1__Batch *present_accepted(struct submit *s)
                            .device_count = b->device_count,
                            .reason = "",
                            .supersede_key = b->supersede_key,
+                           .retry = b->steer.retry,
                            .steered = b->steering.len || b->dynamic.len,
                            .dynamic = b->dynamic.len,
                            .steering = b->steering,
@@ -671,7 +677,7 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
         no_memory(s);
         return;
     }
-    s->job.device = s->job.batch.steering.len || *s->in->supersede_key ? NULL : only_device(s);
+    s->job.device = s->job.batch.steering.len || s->in->retry || *s->in->supersede_key ? NULL : only_device(s);
     if (s->job.device) {
         accept_it(s);
         return;

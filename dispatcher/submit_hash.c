@@ -49,6 +49,10 @@ void submit_hash(struct request *r, const Muster__V1__SubmitBatchRequest *in, ui
     crypto_hash_sha256_update(&h, (const uint8_t *)in->target_digest, strlen(in->target_digest));
     if (in->steering)
         hash_message(&h, r, &in->steering->base);
+    if (in->retry) {
+        crypto_hash_sha256_update(&h, (const uint8_t *)"retry", sizeof "retry");
+        hash_message(&h, r, &in->retry->base);
+    }
     if (*in->supersede_key) {
         crypto_hash_sha256_update(&h, (const uint8_t *)"supersede_key", sizeof "supersede_key");
         crypto_hash_sha256_update(&h, (const uint8_t *)in->supersede_key, strlen(in->supersede_key));

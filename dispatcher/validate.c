@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "dispatcher/filter_find.h"
+#include "dispatcher/retry_check.h"
 #include "dispatcher/steering.h"
 #include "lib/base/buf.h"
 #include "lib/base/utf8.h"
@@ -221,5 +222,7 @@ void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *re
     validate_digest(st, request->target_digest);
     if (request->dynamic)
         validate_dynamic(st, request);
+    if (request->retry)
+        retry_check(st, request->retry, request->steering && request->steering->timeouts);
     validate_text(st, "supersede_key", request->supersede_key, 0, SUPERSEDE_KEY_MAX);
 }

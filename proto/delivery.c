@@ -221,3 +221,11 @@ void acknowledgement_put_result(struct buf *out, const struct acknowledgement *a
     put_bytes(out, 4, ack->backup_reference);
     put_bytes(out, 5, ack->payload);
 }
+
+void acknowledgement_put_delivery(struct buf *out, int outcome, unsigned attempt)
+{
+    put_tag(out, 8, WIRE_VARINT);
+    put_varint(out, (uint64_t)outcome);
+    put_tag(out, 9, WIRE_VARINT);
+    put_varint(out, attempt);
+}

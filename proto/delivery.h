@@ -48,6 +48,9 @@ void information_read(struct slice information, struct slice *os_version, struct
 /* Whether it says more than the outcome. */
 bool acknowledgement_has_result(const struct acknowledgement *ack);
 /* Appends an encoded muster.v1.CommandResult. */
+/* Appends to a CommandResult which outcome it came with, and which delivery it is of. */
+#define ACKNOWLEDGEMENT_DELIVERY_MAX 16 /* bytes of that */
+void acknowledgement_put_delivery(struct buf *out, int outcome, unsigned attempt);
 void acknowledgement_put_result(struct buf *out, const struct acknowledgement *ack);
 
 #endif

@@ -47,6 +47,7 @@ void inbox_put(struct buf *out, const struct inbox_item *item)
     buf_put_u8(out, (uint8_t)item->kind);
     switch (item->kind) {
     case INBOX_RELEASE:
+    case INBOX_AGAIN:
         buf_put_u64le(out, item->number);
         /* fall through */
     case INBOX_ROUTE:
@@ -85,6 +86,7 @@ static bool read_body(struct slice *s, struct inbox_item *item)
     uint64_t when;
     switch (item->kind) {
     case INBOX_RELEASE:
+    case INBOX_AGAIN:
         if (!slice_u64le(s, &item->number))
             return false;
         /* fall through */

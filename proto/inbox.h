@@ -3,7 +3,7 @@
  *
  * kind (u8), then, little endian:
  *   ROUTE     batch u64, tenant u32, block u32, n u16, n × slot u16; or n = 0xffff and a bitmap of 128 bytes
- *   RELEASE   number u64, then as ROUTE
+ *   RELEASE, AGAIN  number u64, then as ROUTE
  *   CANCEL    batch u64
  *   TAKEOVER  tenant u32, seq u32
  *   REVOKE    tenant u32, seq u32, issued_before_ms u64
@@ -31,6 +31,7 @@ enum inbox_kind {
     INBOX_HOLD,      /* odd number: forget what is unsent of a batch, record what is sent; even: it may be sent again.
                         Then confirm */
     INBOX_GATE,      /* gates have changed: read them, act, then confirm */
+    INBOX_AGAIN,     /* RELEASE of commands that have been sent before: how often, Redis knows */
     INBOX_REPORT = 16, /* say which sessions are here, as report `number` (lib/store/live_look.h) */
     INBOX_CHECK, /* presence of the block may be wrong: compare and repair what is this worker's; tenant 0: devices
                     that came lately may be in no presence */
@@ -41,7 +42,7 @@ struct inbox_item {
     uint64_t batch, number;
     uint32_t tenant, block, seq;
     int64_t issued_before_ms;
-    uint8_t slots[INBOX_BITMAP_BYTES]; /* ROUTE, RELEASE: bitmap, least significant bit first */
+    uint8_t slots[INBOX_BITMAP_BYTES]; /* ROUTE, RELEASE, AGAIN: bitmap, least significant bit first */
 };
 
 void inbox_put(struct buf *out, const struct inbox_item *item);

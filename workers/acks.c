@@ -24,6 +24,7 @@
 struct said {
     uint32_t index; /* of the acknowledgement in its flush */
     size_t result_at, result_len, information_at, information_len;
+    uint8_t attempt; /* of a batch whose commands are tried again: the delivery; else 0 */
 };
 
 enum flush_phase { FLUSH_COLLECTING, FLUSH_RECORDING, FLUSH_STORING };
@@ -224,7 +225,7 @@ void acks_add(struct acks *acks, const struct ack *ack)
     }
     f->v[f->n++] = *ack;
     acks->stats.waiting++;
-    acks->stats.events[ack->event & 15]++;
+    acks->stats.events[ack->event & 31]++;
     if (f->n >= ACKS_FLUSH_MAX)
         acks_pass(acks);
 }
@@ -232,8 +233,12 @@ void acks_add(struct acks *acks, const struct ack *ack)
 void acks_add_result(struct acks *acks, const struct ack *ack, struct slice result, struct slice information)
 {
     struct flush *f = collecting(acks);
-    struct said said = {f->n, buf_len(&f->said_bytes), result.len, buf_len(&f->said_bytes) + result.len,
-                        information.len};
+    struct said said = {f->n,
+                        buf_len(&f->said_bytes),
+                        result.len,
+                        buf_len(&f->said_bytes) + result.len,
+                        information.len,
+                        ack->retried ? ack->attempts : 0};
     buf_put(&f->said_bytes, result.data, result.len);
     buf_put(&f->said_bytes, information.data, information.len);
     buf_put(&f->said, &said, sizeof said);
@@ -349,6 +354,10 @@ static uint8_t state_to_log(const struct ack *ack, uint8_t before, uint8_t after
 {
     if (state_is_terminal(state_of(after)))
         return after;
+    if (ack->event == EVENT_RETRY) /* the leader waits, then releases it */
+        return state_of(after) == STATE_HELD ? after : before == 0 ? state_byte(STATE_HELD, ack->attempts) : 0;
+    if (ack->event == EVENT_NOT_NOW && ack->tell) /* the leader may have to supersede it */
+        return state_of(after) == STATE_QUEUED ? after : 0;
     if (ack->event == EVENT_SEND)
         return state_of(after) == STATE_SENT && before != after ? after : 0;
     if (before == 0 && after == 0 && state_of_event(ack->event) != STATE_NONE)
@@ -529,10 +538,12 @@ void acks_store_only(struct acks *acks, struct slice entries)
         db_ack_flush(acks->pg, acks->stream, ++acks->next_row, clock_wall_ms(), entries, NULL, 0, stored_only, acks);
 }
 
-/* A result is kept when its outcome is the command's end; NOT_NOW is none, and what came too late neither. */
+/* A result is kept when its outcome is the command's end, or it is tried again; NOT_NOW is none, and what came too late
+ * neither. */
 static bool result_counts(const struct flush *f, uint32_t index)
 {
-    return f->after[index] && state_of(f->after[index]) == state_of_event(f->v[index].event);
+    enum command_event event = (enum command_event)f->v[index].event;
+    return f->after[index] && event != EVENT_NOT_NOW && state_of(f->after[index]) == state_next(STATE_SENT, event);
 }
 
 static size_t collect_results(const struct flush *f, struct db_result *results)
@@ -546,6 +557,7 @@ static size_t collect_results(const struct flush *f, struct db_result *results)
             (struct db_result){ack->batch,
                                ack->tenant,
                                ack->seq,
+                               said[i].attempt,
                                {bytes + said[i].result_at, result_counts(f, said[i].index) ? said[i].result_len : 0},
                                {bytes + said[i].information_at, said[i].information_len}};
     }

@@ -25,12 +25,14 @@ struct ack {
     uint16_t token;      /* the transport's, given back when durable */
     uint8_t event;       /* enum command_event */
     uint8_t attempts;    /* deliveries so far */
+    bool retried;        /* of a batch whose commands may be tried again: results of later deliveries count */
+    bool tell;           /* the leader must hear of it, also when it is no outcome */
 };
 
 struct acks_stats {
     uint64_t recorded, stored, flushes, retries, waiting;
     uint64_t waiting_bytes;    /* gauge: what came with outcomes that are not durable yet */
-    uint64_t events[16];       /* by enum command_event */
+    uint64_t events[32];       /* by enum command_event */
     struct histogram flush_us; /* from a flush's first acknowledgement to its commit */
 };
 

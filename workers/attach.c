@@ -195,7 +195,7 @@ struct gifts {
         struct value_part *values; /* owned: of a batch that has some */
         uint64_t id;
         uint32_t seq;
-        uint8_t attempts;
+        uint8_t state; /* before it was given */
     } v[];
 };
 
@@ -224,7 +224,7 @@ static void give_all(struct gifts *g)
         if (s && ours && stale)
             attach_change(g->worker->attach, g->tenant, g->v[i].seq);
         else if (s && ours)
-            session_hold(s, batch, g->v[i].attempts, value_part_get(g->v[i].values, slot_of(g->v[i].seq)));
+            session_hold(s, batch, g->v[i].state, value_part_get(g->v[i].values, slot_of(g->v[i].seq)));
         value_part_free(&g->v[i].values);
         batch_unref(g->worker->batches, batch);
     }
@@ -290,10 +290,11 @@ static struct gifts *gifts_new(const struct call *call, const struct live_attach
         settled[i] = (struct settled){block_seq(call->block, slots[i].slot), call->generations[i]};
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; k < slots[i].count; k++)
-            g->v[g->count++] =
-                (struct gift){.id = slots[i].pending[k].batch,
-                              .seq = block_seq(call->block, slots[i].slot),
-                              .attempts = attempts_before(slots[i].pending[k].state, slots[i].previous, call->number)};
+            g->v[g->count++] = (struct gift){
+                .id = slots[i].pending[k].batch,
+                .seq = block_seq(call->block, slots[i].slot),
+                .state = state_byte(state_of(slots[i].pending[k].state),
+                                    attempts_before(slots[i].pending[k].state, slots[i].previous, call->number))};
     return g;
 }
 

@@ -6,6 +6,7 @@
 #include "lib/base/arena.h"
 #include "lib/base/log.h"
 #include "lib/store/live.h"
+#include "lib/store/state.h"
 #include "muster/internal/v1/batch.pb-c.h"
 #include "proto/delivery.h"
 #include "proto/fill.h"
@@ -168,6 +169,10 @@ static bool batch_read(struct batch *batch, struct slice bytes)
     batch->deliver_by_ms = spec->deliver_by_ms ? spec->deliver_by_ms : INT64_MAX;
     batch->execution_ms = spec->execution_ms;
     batch->head_ms = spec->head_of_line_ms;
+    batch->retry_after = spec->retry_after;
+    batch->retry_attempts =
+        (uint8_t)(spec->retry_attempts > STATE_ATTEMPTS_MAX ? STATE_ATTEMPTS_MAX : spec->retry_attempts);
+    batch->keyed = spec->keyed;
     batch->canceled = batch->canceled || spec->canceled;
     batch_set_hold(batch, spec->hold);
     buf_free(&batch->command);

@@ -27,6 +27,9 @@ struct batch {
     int64_t deliver_by_ms; /* of what was not sent yet; INT64_MAX: expires_ms counts */
     int64_t execution_ms;  /* a command without outcome for so long ends without; 0: it does not */
     int64_t head_ms;       /* without execution_ms: and keeps no others back after so long; 0: it does */
+    uint32_t retry_after;  /* states after which a command is tried again: bits */
+    uint8_t retry_attempts;
+    bool keyed;            /* commands may have been superseded */
     struct buf command;    /* encoded muster.v1.Command; with `fill` a template of it */
     struct buf tail;       /* of the Delivery: proto/delivery.h; with `fill` only its expires_at */
     struct fill *fill;     /* it has values per device, workers/values.h; NULL: it has none */

@@ -185,6 +185,7 @@ static void on_entry(struct worker *w, enum live_class class, struct slice entry
     while ((got = inbox_next(&entry, &item)) == 1) {
         switch (item.kind) {
         case INBOX_ROUTE:
+        case INBOX_AGAIN:
         case INBOX_RELEASE: /* what was given to a number that was lost meanwhile, others may have by now */
             if (w->inbox->number == lease_number(w->lease))
                 routed_add(w->routed, &item, class, w->takes);

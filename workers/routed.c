@@ -8,6 +8,7 @@
 #include "lib/base/log.h"
 #include "lib/base/turns.h"
 #include "workers/acks.h"
+#include "workers/attach.h"
 #include "workers/batch_cache.h"
 #include "workers/gates.h"
 #include "workers/lately.h"
@@ -54,6 +55,7 @@ struct part {
     uint16_t count;  /* that are not given yet */
     uint16_t next;   /* slot to go on with */
     uint8_t class;
+    bool again; /* sent before: how often, being attached tells */
     bool any_gone;
     struct bitmap slots, gone; /* gone: to be handed back */
 };
@@ -136,7 +138,9 @@ static bool offer(const struct part *p, unsigned slot)
     struct session *s = session_table_get(p->routed->worker->sessions, p->tenant, block_seq(p->block, slot));
     if (!s || !s->receiving)
         return false;
-    if ((int32_t)(s->attach_take - p->take) < 0)
+    if ((int32_t)(s->attach_take - p->take) < 0 && p->again)
+        attach_change(p->routed->worker->attach, s->tenant, s->seq);
+    else if ((int32_t)(s->attach_take - p->take) < 0)
         session_offer(s, p->batch, value_part_get(p->values, slot));
     return true;
 }
@@ -343,6 +347,7 @@ void routed_add(struct routed *routed, const struct inbox_item *item, enum live_
                        .hold = item->number,
                        .take = take,
                        .class = (uint8_t) class,
+                       .again = item->kind == INBOX_AGAIN,
                        .number = lease_number(routed->worker->lease)};
     memcpy(p->slots.bytes, item->slots, sizeof p->slots.bytes);
     p->count = (uint16_t)bitmap_count(&p->slots);

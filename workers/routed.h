@@ -17,7 +17,7 @@ struct worker;
 /* Returns owned, or NULL without memory. */
 struct routed *routed_new(struct worker *worker);
 void routed_free(struct routed **routed);
-/* A ROUTE or RELEASE item that was taken from the inbox of `class`, in the take of that number. */
+/* A ROUTE, RELEASE or AGAIN item that was taken from the inbox of `class`, in the take of that number. */
 void routed_add(struct routed *routed, const struct inbox_item *item, enum live_class class, uint32_t take);
 /* Records of all that waits of a canceled batch that it was dropped. */
 void routed_cancel(struct routed *routed, const struct batch *batch);

@@ -8,6 +8,7 @@
 #include "lib/store/db_clock.h"
 #include "lib/store/state.h"
 #include "workers/acks.h"
+#include "workers/answer.h"
 #include "workers/attach.h"
 #include "workers/batch_cache.h"
 #include "workers/gates.h"
@@ -403,7 +404,14 @@ void session_settled(struct session *s)
     session_pump(s);
 }
 
-void session_hold(struct session *s, struct batch *batch, unsigned attempts, struct slice values)
+/* It is in flight, and Redis says that this delivery is counted and it is to be sent nevertheless: no outcome came in
+ * its time, and it is tried again. */
+static bool is_put_back(const struct held *h, uint8_t state)
+{
+    return h->phase == HELD_SENT && state_of(state) != STATE_SENT && state_attempts(state) >= h->attempts;
+}
+
+void session_hold(struct session *s, struct batch *batch, uint8_t state, struct slice values)
 {
     if (!s->receiving)
         return;
@@ -411,7 +419,12 @@ void session_hold(struct session *s, struct batch *batch, unsigned attempts, str
         record(s, &(struct held){.batch = batch}, EVENT_LOSE); /* comes again when it may be sent */
         return;
     }
-    if (held_find(s, batch->id)) {
+    struct held *h = held_find(s, batch->id);
+    if (h && is_put_back(h, state)) {
+        held_remove(s, h);
+        h = NULL;
+    }
+    if (h) {
         session_pump(s); /* it may have stopped while the lease did not hold */
         return;
     }
@@ -420,7 +433,7 @@ void session_hold(struct session *s, struct batch *batch, unsigned attempts, str
         return;
     }
     batch_ref(batch);
-    if (s->starved || !held_insert(s, batch, attempts, values)) {
+    if (s->starved || !held_insert(s, batch, state_attempts(state), values)) {
         batch_unref(s->worker->batches, batch);
         s->more = s->starved = true;
         return;
@@ -435,7 +448,7 @@ void session_offer(struct session *s, struct batch *batch, struct slice values)
     if (s->more && behind && !(s->put_off && batch->priority <= URGENT))
         session_pump(s); /* fetched in its turn */
     else
-        session_hold(s, batch, 0, values);
+        session_hold(s, batch, state_byte(STATE_ROUTED, 0), values);
 }
 
 void session_take_back(struct session *s, const struct batch *batch)
@@ -476,25 +489,18 @@ void session_record_sent(struct session *s, uint64_t batch)
 
 enum session_answered session_answer(struct session *s, const struct acknowledgement *answer, uint16_t token)
 {
-    static const uint8_t events[] = {[1] = EVENT_SUCCEED, [2] = EVENT_FAIL, [3] = EVENT_REJECT, [4] = EVENT_NOT_NOW};
     struct worker *w = s->worker;
-    struct buf result = {0};
     if (answer->id.tenant != s->tenant || answer->id.seq != s->seq)
         return SESSION_NOT_ITS;
-    if (acknowledgement_has_result(answer))
-        acknowledgement_put_result(&result, answer);
-    if (result.failed) {
-        buf_free(&result);
-        return SESSION_NO_MEMORY;
-    }
     struct held *h = held_find(s, answer->id.batch);
     struct ack ack = {.batch = answer->id.batch,
                       .tenant = s->tenant,
                       .seq = s->seq,
                       .generation = s->generation,
                       .token = token,
-                      .event = events[answer->outcome],
                       .attempts = h ? h->attempts : 0};
+    if (!answer_take(w, h ? h->batch : NULL, &ack, answer))
+        return SESSION_NO_MEMORY;
     if (h && h->phase == HELD_SENT) {
         int64_t now_us = clock_mono_us();
         h->phase = HELD_ANSWERED;
@@ -504,11 +510,6 @@ enum session_answered session_answer(struct session *s, const struct acknowledge
         routed_continue(w->routed);
     }
     w->stats.answered++;
-    if (acknowledgement_has_result(answer))
-        acks_add_result(w->acks, &ack, buf_slice(&result), answer->information);
-    else
-        acks_add(w->acks, &ack);
-    buf_free(&result);
     return SESSION_TAKEN;
 }
 
@@ -522,7 +523,9 @@ void session_durable(struct session *s, uint64_t batch, uint8_t event, uint16_t 
         held_remove(s, h);
         if (event == EVENT_NOT_NOW) {
             s->put_off = true;
-            worker_retry_later(s->worker, s);
+            if (!s->later)
+                worker_retry_later(s->worker, s);
+            s->later = true;
         }
     }
     session_pump(s);

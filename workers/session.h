@@ -67,6 +67,7 @@ struct session {
     bool more : 1;    /* behind what it holds there may be more in Redis, to be fetched by attaching again, */
     bool asked : 1;   /* which is under way */
     bool put_off : 1; /* since it was attached it has said "not now" */
+    bool later : 1;   /* it will be attached when that was long enough ago: once, however much it puts off */
     bool starved : 1; /* there was no memory for one since then: what is behind must not overtake it */
     /* It is being attached, and what Redis has for it is not here yet: what comes from the inbox meanwhile is held, not
      * sent, since it may be behind that in order. */
@@ -97,8 +98,8 @@ void session_attached(struct session *s, size_t given, unsigned wanted);
 /* All that came with it is in its hands: goes on to send. */
 void session_settled(struct session *s);
 /* Puts a command into its hands, unless it has it; takes a reference of the batch, copies the device's own values
- * (empty: it has none). Sends what may be sent. */
-void session_hold(struct session *s, struct batch *batch, unsigned attempts, struct slice values);
+ * (empty: it has none). Sends what may be sent. `state`: its byte in Redis, before it was given. */
+void session_hold(struct session *s, struct batch *batch, uint8_t state, struct slice values);
 /* The same with a command that was just accepted, unless others in Redis come before it. */
 void session_offer(struct session *s, struct batch *batch, struct slice values);
 /* The device's acknowledgement. When it is taken `transport->acknowledged` comes with `token` once it is durable; else

@@ -74,8 +74,10 @@ static void on_tick(struct ev_loop *loop, struct ev_timer *timer, int revents)
     if (w->look_s && ++w->watch.ticks % (w->look_s * TICKS_A_SECOND) == 0)
         session_table_each(w->sessions, look, &now_us);
     while (next_due(w, &w->watch.later, now, w->options.not_now_ms, &sent, &s))
-        if (s)
+        if (s) {
+            s->later = false;
             attach_change(w->attach, sent.tenant, sent.seq);
+        }
 }
 
 void worker_watch_start(struct worker *w)

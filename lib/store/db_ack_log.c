@@ -19,17 +19,19 @@ static const struct pg_stmt insert_row = {
 };
 
 /* A device can name any batch in an acknowledgement: only results of commands that were meant for it are kept, and of
- * each the first. */
+ * each the first, of the last delivery that has one. */
 static const struct pg_stmt insert_results = {
     "command_result_insert",
-    "INSERT INTO command_result (batch_id, seq, result) "
-    "SELECT DISTINCT ON (x.b, x.s) x.b, x.s, x.r "
-    "FROM unnest($1::bigint[], $2::int[], $3::int[], $4::bytea[]) WITH ORDINALITY AS x(b, t, s, r, n) "
+    "INSERT INTO command_result AS c (batch_id, seq, result, attempt) "
+    "SELECT DISTINCT ON (x.b, x.s) x.b, x.s, x.r, x.a "
+    "FROM unnest($1::bigint[], $2::int[], $3::int[], $4::bytea[], $5::smallint[]) WITH ORDINALITY AS x(b, t, s, r, a, "
+    "n) "
     "JOIN batch ON batch.id = x.b AND batch.tenant_id = x.t "
     "JOIN batch_block k ON k.batch_id = x.b AND k.block = x.s / 1024 "
     "WHERE length(x.r) > 0 AND CASE WHEN x.s % 1024 BETWEEN k.first AND k.first + 8 * length(k.targets) - 1 "
     "THEN get_bit(k.targets, x.s % 1024 - k.first) = 1 ELSE false END "
-    "ORDER BY x.b, x.s, x.n ON CONFLICT DO NOTHING",
+    "ORDER BY x.b, x.s, x.a DESC, x.n ON CONFLICT (batch_id, seq) DO UPDATE "
+    "SET result = excluded.result, attempt = excluded.attempt WHERE excluded.attempt > c.attempt",
 };
 
 /* What a device said last. */
@@ -134,8 +136,9 @@ static void add_results(struct pg_txn *txn, const struct db_result *results, siz
     int64_t *batches = calloc(count, sizeof *batches);
     int32_t *tenants = calloc(count, sizeof *tenants), *seqs = calloc(count, sizeof *seqs);
     struct slice *bytes = calloc(count, sizeof *bytes);
+    int16_t *attempts = calloc(count, sizeof *attempts);
     bool any_information = false;
-    if (!batches || !tenants || !seqs || !bytes) {
+    if (!batches || !tenants || !seqs || !bytes || !attempts) {
         log_error("out_of_memory", "where=db_ack_flush");
         abort();
     }
@@ -144,6 +147,7 @@ static void add_results(struct pg_txn *txn, const struct db_result *results, siz
         tenants[i] = (int32_t)results[i].tenant;
         seqs[i] = (int32_t)results[i].seq;
         bytes[i] = results[i].result;
+        attempts[i] = results[i].attempt;
         any_information = any_information || results[i].information.len;
     }
     pg_txn_add(txn, &insert_results);
@@ -151,6 +155,7 @@ static void add_results(struct pg_txn *txn, const struct db_result *results, siz
     pg_put_int4_array(txn, tenants, count);
     pg_put_int4_array(txn, seqs, count);
     pg_put_bytea_array(txn, bytes, count);
+    pg_put_int2_array(txn, attempts, count);
     if (any_information) {
         for (size_t i = 0; i < count; i++)
             bytes[i] = results[i].information;
@@ -164,6 +169,7 @@ static void add_results(struct pg_txn *txn, const struct db_result *results, siz
     free(tenants);
     free(seqs);
     free(bytes);
+    free(attempts);
 }
 
 void db_ack_flush(struct pg *pg, int64_t stream, int64_t n, int64_t at_ms, struct slice entries,

@@ -13,6 +13,7 @@ void db_ack_stream_open(struct pg *pg, const char *worker, int64_t now_ms,
 struct db_result {
     uint64_t batch;
     uint32_t tenant, seq;
+    uint8_t attempt;          /* of two results that of the later delivery counts; of one the first */
     struct slice result;      /* encoded muster.v1.CommandResult */
     struct slice information; /* encoded muster.v1.DeviceInformation, or empty */
 };

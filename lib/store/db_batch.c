@@ -11,14 +11,15 @@
     " c.request > 0 OR c.steering IS NOT NULL OR c.target IS NOT NULL, c.paused, c.reason, c.request > c.handled, "    \
     "c.handled_ms,"                                                                                                    \
     " c.steering, c.not_before_ms, CASE WHEN c.waves > 0 THEN c.wave + 1 ELSE 0 END, c.stopped,"                       \
-    " c.canceled, c.supersede_key, c.rate_steps, c.target IS NOT NULL, c.sealed, c.joined, b.held_ms IS NOT NULL,"     \
+    " c.canceled, c.supersede_key, c.rate_steps, c.target IS NOT NULL, c.sealed, c.joined, c.retry_after,"              \
+    " c.retry_attempts, c.retry_factor, c.retry_initial_ms, c.retry_max_ms, b.held_ms IS NOT NULL,"                     \
     " CASE WHEN b.valued THEN (SELECT v.described FROM batch_values v WHERE v.batch_id = b.id) END"
 #define WITH_CONTROL   " LEFT JOIN batch_control c ON c.batch_id = b.id"
 #define COLUMN_CONTROL 15
-#define COLUMN_HELD    30
-#define COLUMN_VALUES  31
-#define COLUMN_TOTAL   32
-#define COLUMN_UNKNOWN 33
+#define COLUMN_HELD    35
+#define COLUMN_VALUES  36
+#define COLUMN_TOTAL   37
+#define COLUMN_UNKNOWN 38
 
 void db_batch_get(struct pg_txn *txn, int32_t tenant, int64_t id)
 {
@@ -103,6 +104,11 @@ void db_batch_read(const struct pg_result *r, int row, struct db_batch *out)
                              .dynamic = pg_bool(r, row, COLUMN_CONTROL + 12),
                              .sealed = pg_bool(r, row, COLUMN_CONTROL + 13),
                              .joined = (uint32_t)pg_int(r, row, COLUMN_CONTROL + 14),
+                             .retry = {.after = (int32_t)pg_int(r, row, COLUMN_CONTROL + 15),
+                                       .attempts = (int16_t)pg_int(r, row, COLUMN_CONTROL + 16),
+                                       .factor = (int16_t)pg_int(r, row, COLUMN_CONTROL + 17),
+                                       .initial_ms = pg_int(r, row, COLUMN_CONTROL + 18),
+                                       .max_ms = pg_int(r, row, COLUMN_CONTROL + 19)},
                              .held = pg_bool(r, row, COLUMN_HELD),
                              .described = pg_bytes(r, row, COLUMN_VALUES),
                              .total = pg_int(r, row, COLUMN_TOTAL)};

@@ -32,6 +32,7 @@ struct db_batch {
     uint32_t rate_steps; /* how often its rate has grown */
     int64_t handled_ms;  /* when all was that was asked for before; 0: never */
     const char *supersede_key;
+    struct db_retry retry;
     struct slice described; /* of its values: encoded muster.v1.BatchValues; empty: it has none */
     bool held;              /* for approval, or to cool off: see db_guard.h */
     int64_t total;          /* db_batch_list: rows there would have been without the limit of bytes */

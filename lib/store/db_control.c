@@ -68,7 +68,9 @@ void db_control_handled(struct pg_txn *txn, const int64_t *batches, const int32_
                            " (SELECT batch, max(request) AS request FROM unnest($1::bigint[], $2::integer[])"
                            " AS u (batch, request) GROUP BY batch) u ON u.batch = c.batch_id"
                            " ORDER BY c.batch_id FOR NO KEY UPDATE OF c), gone AS"
-                           " (DELETE FROM batch_cancel x USING u WHERE x.batch_id = u.batch AND x.request <= u.request)"
+                           " (DELETE FROM batch_cancel x USING u WHERE x.batch_id = u.batch AND x.request <= u.request"
+                           " AND NOT (x.superseded AND EXISTS"
+                           " (SELECT FROM batch b WHERE b.id = x.batch_id AND b.closed_ms IS NULL)))"
                            " UPDATE batch_control c SET handled = u.request, handled_ms = $3::bigint FROM u"
                            " WHERE c.batch_id = u.batch AND c.handled < u.request"};
     pg_txn_add(txn, &stmt);

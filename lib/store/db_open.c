@@ -10,7 +10,8 @@
     " b.canceled_ms IS NOT NULL, c.batch_id IS NOT NULL, coalesce(c.paused, false), coalesce(c.request, 0),"           \
     " c.not_before_ms, c.deliver_by_ms, c.execution_ms, c.time_window, c.window_zone, c.rollout,"                      \
     " c.supersedes IS NOT NULL, coalesce(c.supersede_key, '') <> '', b.valued,"                                        \
-    " c.target IS NOT NULL AND NOT c.sealed"                                                                           \
+    " c.target IS NOT NULL AND NOT c.sealed,"                                                                          \
+    " c.retry_after, c.retry_attempts, c.retry_factor, c.retry_initial_ms, c.retry_max_ms"                             \
     " FROM batch b JOIN tenant t ON t.id = b.tenant_id LEFT JOIN batch_control c ON c.batch_id = b.id"                 \
     " WHERE b.closed_ms IS NULL AND b.held_ms IS NULL"
 
@@ -62,6 +63,11 @@ void db_open_read(const struct pg_result *r, int row, struct db_open *out)
                                       .execution_ms = pg_int(r, row, 15),
                                       .window = (int32_t)pg_int(r, row, 16),
                                       .rollout = pg_bool(r, row, 18),
+                                      .retry = {.after = (int32_t)pg_int(r, row, 23),
+                                                .attempts = (int16_t)pg_int(r, row, 24),
+                                                .factor = (int16_t)pg_int(r, row, 25),
+                                                .initial_ms = pg_int(r, row, 26),
+                                                .max_ms = pg_int(r, row, 27)},
                                       .supersedes = pg_bool(r, row, 19)},
                             .keyed = pg_bool(r, row, 20),
                             .valued = pg_bool(r, row, 21),

@@ -12,12 +12,20 @@
 
 #define DB_ZONE_MAX 64 /* bytes of a zone's name, with the final NUL */
 
+/* Which outcomes are tried again, as it is stored; `after` 0: none. */
+struct db_retry {
+    int32_t after;            /* states: bits */
+    int16_t attempts, factor; /* deliveries in all; of each wait to the one before */
+    int64_t initial_ms, max_ms;
+};
+
 /* When a batch may be sent, as it is stored; 0 for what is not limited. */
 struct db_steer {
     int64_t not_before_ms, deliver_by_ms, execution_ms;
     int32_t window; /* see schema/postgres */
     bool rollout;   /* it has waves or thresholds, which are read when they are needed */
     int32_t waves;
+    struct db_retry retry;
     bool supersedes; /* others, which it must not overtake */
     char zone[DB_ZONE_MAX];
 };

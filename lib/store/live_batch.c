@@ -65,13 +65,6 @@ void live_get_values(struct live *live, struct live_place place, live_bytes_fn *
 }
 
 /* As apply() of prelude.lua. */
-static uint8_t next_byte(uint8_t old, enum command_event event, unsigned attempts)
-{
-    enum command_state next = state_next(state_of(old), event);
-    unsigned tries = state_attempts(old);
-    return next ? state_byte(next, attempts > tries ? attempts : tries) : old;
-}
-
 /* --- route ------------------------------------------------------------------------------------------------------- */
 
 /* Collects routed slots by worker. A block's devices are on few workers: a linear search, the last hit first. */
@@ -159,7 +152,7 @@ static bool believe(struct live *live, struct live_place place, const struct sta
     memcpy(after, s->states, s->count);
     for (unsigned i = 0; i < s->count; i++)
         if (state_of(after[i]) == STATE_QUEUED && (there[2 * i] | there[2 * i + 1]))
-            after[i] = next_byte(after[i], EVENT_ROUTE, 0);
+            after[i] = state_apply(after[i], EVENT_ROUTE, 0);
     return true;
 }
 
@@ -283,7 +276,7 @@ static void reply_record(void *arg, enum err err, const redisReply *reply)
         const uint8_t *event = r->extra + 4 * i;
         uint8_t *byte = &now[packed_slot(event) % BLOCK_SLOTS];
         before[i] = *byte;
-        after[i] = *byte = next_byte(*byte, (enum command_event)event[2], event[3]);
+        after[i] = *byte = state_apply(*byte, (enum command_event)event[2], event[3]);
     }
     r->fn.record(r->arg, err, err ? NULL : before, err ? NULL : after, err ? 0 : r->count);
     free(r);

@@ -1,6 +1,7 @@
 #include "lib/store/state.h"
 
-#define FACT [EVENT_SUCCEED] = STATE_SUCCEEDED, [EVENT_FAIL] = STATE_FAILED, [EVENT_REJECT] = STATE_REJECTED
+#define FACT  [EVENT_SUCCEED] = STATE_SUCCEEDED, [EVENT_FAIL] = STATE_FAILED, [EVENT_REJECT] = STATE_REJECTED
+#define TRIED [EVENT_RETRY] = STATE_HELD, [EVENT_QUARANTINE] = STATE_FAILED
 
 /* Zero: no change. An outcome is a fact, wherever it meets the command; only a terminal state is deaf to it. What was
  * sent stays SENT when its connection is lost: it may have been executed, so it is neither CANCELED nor EXPIRED any
@@ -9,14 +10,16 @@
 static const uint8_t transitions[STATE_COUNT][EVENT_COUNT] = {
     [STATE_HELD] = {FACT, [EVENT_RELEASE] = STATE_QUEUED, [EVENT_SEND] = STATE_SENT, [EVENT_EXPIRE] = STATE_EXPIRED,
                     [EVENT_CANCEL] = STATE_CANCELED, [EVENT_DROP] = STATE_CANCELED,
-                    [EVENT_SUPERSEDE] = STATE_SUPERSEDED, [EVENT_OVERDUE] = STATE_EXPIRED},
+                    [EVENT_SUPERSEDE] = STATE_SUPERSEDED, [EVENT_OVERDUE] = STATE_EXPIRED, TRIED},
     [STATE_QUEUED] = {FACT, [EVENT_ROUTE] = STATE_ROUTED, [EVENT_SEND] = STATE_SENT, [EVENT_EXPIRE] = STATE_EXPIRED,
                       [EVENT_CANCEL] = STATE_CANCELED, [EVENT_DROP] = STATE_CANCELED,
-                      [EVENT_SUPERSEDE] = STATE_SUPERSEDED, [EVENT_HOLD] = STATE_HELD, [EVENT_OVERDUE] = STATE_EXPIRED},
+                      [EVENT_SUPERSEDE] = STATE_SUPERSEDED, [EVENT_HOLD] = STATE_HELD, [EVENT_OVERDUE] = STATE_EXPIRED,
+                      TRIED},
     [STATE_ROUTED] = {FACT, [EVENT_SEND] = STATE_SENT, [EVENT_NOT_NOW] = STATE_QUEUED, [EVENT_LOSE] = STATE_QUEUED,
-                      [EVENT_EXPIRE] = STATE_TIMED_OUT, [EVENT_DROP] = STATE_CANCELED, [EVENT_HOLD] = STATE_HELD},
+                      [EVENT_EXPIRE] = STATE_TIMED_OUT, [EVENT_DROP] = STATE_CANCELED, [EVENT_HOLD] = STATE_HELD,
+                      TRIED},
     [STATE_SENT] = {FACT, [EVENT_SEND] = STATE_SENT, [EVENT_NOT_NOW] = STATE_QUEUED, [EVENT_EXPIRE] = STATE_TIMED_OUT,
-                    [EVENT_OVERTIME] = STATE_TIMED_OUT},
+                    [EVENT_OVERTIME] = STATE_TIMED_OUT, TRIED},
 };
 
 enum command_state state_next(enum command_state state, enum command_event event)
@@ -41,17 +44,27 @@ const char *state_name(enum command_state state)
 
 const char *state_event_name(enum command_event event)
 {
-    static const char *const names[EVENT_COUNT] = {"RELEASE", "ROUTE",     "SEND", "SUCCEED", "FAIL",
-                                                   "REJECT",  "NOT_NOW",   "LOSE", "EXPIRE",  "CANCEL",
-                                                   "DROP",    "SUPERSEDE", "HOLD", "OVERDUE", "OVERTIME"};
+    static const char *const names[EVENT_COUNT] = {
+        "RELEASE", "ROUTE", "SEND",      "SUCCEED", "FAIL",    "REJECT",   "NOT_NOW", "LOSE",      "EXPIRE",
+        "CANCEL",  "DROP",  "SUPERSEDE", "HOLD",    "OVERDUE", "OVERTIME", "RETRY",   "QUARANTINE"};
     return (unsigned)event < EVENT_COUNT ? names[event] : "UNKNOWN";
+}
+
+uint8_t state_apply(uint8_t byte, enum command_event event, unsigned attempts)
+{
+    enum command_state next = state_next(state_of(byte), event);
+    unsigned tries = state_attempts(byte) > attempts ? state_attempts(byte) : attempts;
+    if (next == STATE_NONE)
+        return byte;
+    return state_byte(next, tries - (event == EVENT_NOT_NOW && tries));
 }
 
 uint8_t state_merge(uint8_t older, uint8_t newer)
 {
     unsigned a = state_attempts(older), b = state_attempts(newer);
-    enum command_state state = state_of(newer);
-    if (state_is_terminal(state_of(older)) || state == STATE_NONE || state >= STATE_COUNT)
-        state = state_of(older);
+    enum command_state before = state_of(older), state = state_of(newer);
+    bool stale = (before == STATE_HELD && a && !state_is_terminal(state) && b <= a) || (state == STATE_HELD && b < a);
+    if (state_is_terminal(before) || stale || state == STATE_NONE || state >= STATE_COUNT)
+        state = before;
     return state_byte(state, a > b ? a : b);
 }

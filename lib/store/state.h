@@ -37,9 +37,11 @@ enum command_event {
     EVENT_CANCEL, /* asked to stop; what a worker holds stays until the worker drops it */
     EVENT_DROP,   /* the worker dropped it unsent because of a cancel, or can't send it any more */
     EVENT_SUPERSEDE,
-    EVENT_HOLD,     /* to be sent later: nobody has it, or who had it has forgotten it unsent */
-    EVENT_OVERDUE,  /* not sent in its time; what a worker holds that one ends */
-    EVENT_OVERTIME, /* sent, and without outcome in its time */
+    EVENT_HOLD,       /* to be sent later: nobody has it, or who had it has forgotten it unsent */
+    EVENT_OVERDUE,    /* not sent in its time; what a worker holds that one ends */
+    EVENT_OVERTIME,   /* sent, and without outcome in its time */
+    EVENT_RETRY,      /* an outcome after which it is tried again, after a while; nobody has it until then */
+    EVENT_QUARANTINE, /* it keeps breaking its device's connection: it is not sent any more */
     EVENT_COUNT
 };
 
@@ -65,8 +67,13 @@ static inline uint8_t state_byte(enum command_state state, unsigned attempts)
     return (uint8_t)(state | (attempts > STATE_ATTEMPTS_MAX ? STATE_ATTEMPTS_MAX : attempts) << 4);
 }
 
+/* The byte after `event`, with at least `attempts` deliveries, but one less when the device says that it was none
+ * (EVENT_NOT_NOW); the same byte when the event changes nothing. As `apply` of schema/redis/prelude.lua. */
+uint8_t state_apply(uint8_t byte, enum command_event event, unsigned attempts);
+
 /* Joins two records of one command from sources that know no common order, the older record's byte first:
- * a terminal state never changes; else the later one counts; attempts never shrink. */
+ * a terminal state never changes; else the later one counts, but what is to be tried again (HELD) stands until it was
+ * delivered once more, and is no news when it was already; attempts never shrink. */
 uint8_t state_merge(uint8_t older, uint8_t newer);
 
 #endif

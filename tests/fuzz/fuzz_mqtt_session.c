@@ -489,7 +489,7 @@ static void found(void *arg, struct batch *batch, uint64_t seq, uint64_t how)
     if (s && how & 1 && s->receiving)
         session_offer(s, batch, own);
     else if (s)
-        session_hold(s, batch, how >> 4 & 15, own);
+        session_hold(s, batch, state_byte(STATE_ROUTED, how >> 4 & 15), own);
     batch_unref(world.worker.batches, batch);
 }
 

@@ -60,6 +60,7 @@ struct row_stream {
 struct row_result {
     int64_t batch;
     int32_t seq;
+    int16_t attempt;
     uint8_t *result;
     size_t len;
 };

@@ -265,20 +265,28 @@ void stmt_command_result_insert(struct stmt_call *c)
 {
     size_t n;
     struct slice *batches = param_array(c, 0, &n), *tenants = param_array(c, 1, &n), *seqs = param_array(c, 2, &n),
-                 *results = param_array(c, 3, &n);
+                 *results = param_array(c, 3, &n), *attempts = param_array(c, 4, &n);
     for (size_t i = 0; i < n; i++) {
         int64_t batch = int_of_slice(batches[i]), seq = int_of_slice(seqs[i]);
-        bool there = false;
+        int16_t attempt = (int16_t)int_of_slice(attempts[i]);
+        struct row_result *there = NULL;
         for (size_t k = 0; k < c->m->results.count && !there; k++)
-            there = c->m->results.v[k].batch == batch && c->m->results.v[k].seq == seq;
-        if (there || !results[i].len || !addressed(c->m, batch, int_of_slice(tenants[i]), seq))
+            if (c->m->results.v[k].batch == batch && c->m->results.v[k].seq == seq)
+                there = &c->m->results.v[k];
+        if ((there && there->attempt >= attempt) || !results[i].len ||
+            !addressed(c->m, batch, int_of_slice(tenants[i]), seq))
             continue;
-        *table_add(&c->m->results) = (struct row_result){batch, (int32_t)seq, copy(results[i]), results[i].len};
+        if (there)
+            free(there->result);
+        else
+            there = table_add(&c->m->results);
+        *there = (struct row_result){batch, (int32_t)seq, attempt, copy(results[i]), results[i].len};
     }
     free(batches);
     free(tenants);
     free(seqs);
     free(results);
+    free(attempts);
 }
 
 /* What devices say of themselves, and when they were here, is not modelled: no command depends on it. */

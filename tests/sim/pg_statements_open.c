@@ -5,7 +5,7 @@
 #include "tests/sim/mutation.h"
 #include "tests/sim/pg_model.h"
 
-#define OPEN_COLUMNS 23
+#define OPEN_COLUMNS 28
 
 stmt_fn stmt_open_page, stmt_open_unrouted, stmt_open_some, stmt_open_blocks, stmt_open_times, stmt_open_commands,
     stmt_open_canceling, stmt_open_deleted, stmt_open_tenants, stmt_open_log, stmt_open_fold, stmt_open_forget_log,

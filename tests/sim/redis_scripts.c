@@ -17,9 +17,7 @@ model_fn model_apply, model_attach, model_filled, model_lead, model_look, model_
 /* As apply() of prelude.lua. */
 static uint8_t after_event(uint8_t old, unsigned event, unsigned attempts)
 {
-    enum command_state next = state_next(state_of(old), (enum command_event)event);
-    unsigned tries = state_attempts(old);
-    return next ? state_byte(next, attempts > tries ? attempts : tries) : old;
+    return state_apply(old, (enum command_event)event, attempts);
 }
 
 /* A state string, copied to be changed. */

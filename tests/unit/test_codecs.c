@@ -115,7 +115,7 @@ static void a_cut_inbox_entry_is_refused(void **unused)
 {
     (void)unused;
     struct inbox_item got;
-    for (enum inbox_kind kind = INBOX_ROUTE; kind <= INBOX_GATE; kind++) {
+    for (enum inbox_kind kind = INBOX_ROUTE; kind <= INBOX_AGAIN; kind++) {
         struct inbox_item item = {.kind = kind, .batch = 9, .tenant = 2, .block = 5};
         struct buf out = {0};
         item.slots[3] = 0x11;

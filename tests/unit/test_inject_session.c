@@ -160,7 +160,7 @@ static void stores_answer(void)
         session_attached(s, BATCHES, SESSION_GIVEN_MAX);
         for (int i = 0; i < BATCHES; i++)
             if (!scene->done[i])
-                session_hold(s, &scene->batches[i], 0, (struct slice){0});
+                session_hold(s, &scene->batches[i], state_byte(STATE_ROUTED, 0), (struct slice){0});
         session_settled(s);
     }
     scene->attach = false;

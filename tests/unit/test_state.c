@@ -69,6 +69,58 @@ static void what_is_lost_is_queued_again(void **unused)
     assert_int_equal(state_next(STATE_SENT, EVENT_NOT_NOW), STATE_QUEUED);
 }
 
+static void what_is_tried_again_is_nobodys(void **unused)
+{
+    (void)unused;
+    for (int s = STATE_HELD; s <= STATE_SENT; s++) {
+        assert_int_equal(state_next((enum command_state)s, EVENT_RETRY), STATE_HELD);
+        assert_int_equal(state_next((enum command_state)s, EVENT_QUARANTINE), STATE_FAILED);
+    }
+    assert_int_equal(state_next(STATE_HELD, EVENT_SUPERSEDE), STATE_SUPERSEDED);
+}
+
+static void not_now_is_no_delivery(void **unused)
+{
+    (void)unused;
+    static const struct {
+        uint8_t before;
+        enum command_event event;
+        unsigned attempts;
+        uint8_t after;
+    } cases[] = {
+#define BYTE(state, attempts) (uint8_t)(state | (attempts) << 4)
+        {BYTE(STATE_ROUTED, 0), EVENT_NOT_NOW, 1, BYTE(STATE_QUEUED, 0)}, /* SENT was not recorded yet */
+        {BYTE(STATE_SENT, 1), EVENT_NOT_NOW, 1, BYTE(STATE_QUEUED, 0)},
+        {BYTE(STATE_SENT, 3), EVENT_NOT_NOW, 0, BYTE(STATE_QUEUED, 2)},
+        {BYTE(STATE_SENT, 0), EVENT_NOT_NOW, 0, BYTE(STATE_QUEUED, 0)},
+        {BYTE(STATE_SENT, 15), EVENT_NOT_NOW, 15, BYTE(STATE_QUEUED, 14)},
+        {BYTE(STATE_QUEUED, 2), EVENT_NOT_NOW, 3, BYTE(STATE_QUEUED, 2)}, /* said again */
+        {BYTE(STATE_ROUTED, 1), EVENT_SEND, 2, BYTE(STATE_SENT, 2)},
+        {BYTE(STATE_SENT, 2), EVENT_RETRY, 2, BYTE(STATE_HELD, 2)},
+        {BYTE(STATE_ROUTED, 1), EVENT_RETRY, 2, BYTE(STATE_HELD, 2)},
+        {BYTE(STATE_SUCCEEDED, 2), EVENT_RETRY, 3, BYTE(STATE_SUCCEEDED, 2)},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(state_apply(cases[i].before, cases[i].event, cases[i].attempts), cases[i].after);
+}
+
+static void what_waits_to_be_tried_again_waits_until_it_was(void **unused)
+{
+    (void)unused;
+    static const uint8_t cases[][3] = {
+        /* older, newer, joined */
+        {BYTE(STATE_SENT, 1), BYTE(STATE_HELD, 1), BYTE(STATE_HELD, 1)},
+        {BYTE(STATE_HELD, 1), BYTE(STATE_SENT, 1), BYTE(STATE_HELD, 1)}, /* the same delivery, told late */
+        {BYTE(STATE_HELD, 1), BYTE(STATE_QUEUED, 0), BYTE(STATE_HELD, 1)},
+        {BYTE(STATE_HELD, 1), BYTE(STATE_SENT, 2), BYTE(STATE_SENT, 2)},
+        {BYTE(STATE_SENT, 2), BYTE(STATE_HELD, 1), BYTE(STATE_SENT, 2)}, /* an earlier delivery, told late */
+        {BYTE(STATE_HELD, 1), BYTE(STATE_FAILED, 1), BYTE(STATE_FAILED, 1)},
+        {BYTE(STATE_FAILED, 2), BYTE(STATE_HELD, 3), BYTE(STATE_FAILED, 3)},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(state_merge(cases[i][0], cases[i][1]), cases[i][2]);
+}
+
 static void what_is_unsent_can_be_held_and_released(void **unused)
 {
     (void)unused;
@@ -128,6 +180,9 @@ int main(void)
         cmocka_unit_test(a_cancel_spares_what_a_worker_holds),
         cmocka_unit_test(only_queued_becomes_routed),
         cmocka_unit_test(what_is_lost_is_queued_again),
+        cmocka_unit_test(what_is_tried_again_is_nobodys),
+        cmocka_unit_test(not_now_is_no_delivery),
+        cmocka_unit_test(what_waits_to_be_tried_again_waits_until_it_was),
         cmocka_unit_test(what_is_unsent_can_be_held_and_released),
         cmocka_unit_test(numbers_outside_the_enums_change_nothing),
         cmocka_unit_test(attempts_stop_at_fifteen),

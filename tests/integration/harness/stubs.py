@@ -55,7 +55,7 @@ class Stubs:
         grpc.__path__.append(os.path.join(folder, "grpc"))
         self.pb = types.SimpleNamespace()
         self.services = {}
-        for name in ("command", "steering", "delivery", "pending", "command_service", "control_service", "device_service",
+        for name in ("command", "steering", "retry", "delivery", "pending", "command_service", "control_service", "device_service",
                      "admin_service", "event_service"):
             module = importlib.import_module(f"muster.v1.{name}_pb2")
             for key in dir(module):
