@@ -73,6 +73,8 @@ static void add_commands(struct metrics *m, const struct worker_stats *s)
     metrics_add(m, METRIC_COUNTER, "commands_handed_back_total", NULL, "Commands routed here without a session.",
                 &s->handed_back);
     metrics_add(m, METRIC_COUNTER, "sessions_taken_over_total", NULL, "Sessions ended by a newer one.", &s->taken_over);
+    metrics_add(m, METRIC_COUNTER, "quarantined_total", NULL, "Commands ended because they broke their connection.",
+                &s->quarantined);
     metrics_add(m, METRIC_COUNTER, "fenced_total", NULL, "Times the worker lost its number.", &s->fenced);
     metrics_add_histogram(m, "push_ack_seconds", "From a delivery to the device's outcome.", &s->push_ack_us);
     metrics_add_histogram(m, "submit_push_seconds", "From acceptance to the first delivery.", &s->submit_push_us);

@@ -9,6 +9,7 @@
 #include "workers/acks.h"
 #include "workers/attach.h"
 #include "workers/batch_cache.h"
+#include "workers/broken.h"
 #include "workers/credentials.h"
 #include "workers/gates.h"
 #include "workers/lease.h"
@@ -149,6 +150,7 @@ static void presence_known(void *arg, enum err err, struct slice presence)
     struct session *s = session_table_get(w->sessions, t->tenant, t->seq);
     if (!err && s && s->generation == t->generation && presence.len >= at + 2 &&
         load_u16le(presence.data + at) != lease_number(w->lease)) {
+        broken_connection(s);
         session_close(s);
         s->transport->close(s, SESSION_TAKEN_OVER);
         w->stats.taken_over++;

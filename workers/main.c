@@ -59,6 +59,8 @@ static void read_settings(struct process *p, int argc, char **argv)
          "how often it is written which devices have connected"},
         {"not-now-retry", CONFIG_DURATION, &o->not_now_ms, "30s", 1, 86400000,
          "when a command put off is delivered again to a device that stays connected"},
+        {"quarantine-after", CONFIG_INT, &o->quarantine_after, "5", 0, 1000,
+         "times a device's connection is lost while a command is sent, after which that ends as failed; 0: never"},
         {"keepalive-max", CONFIG_INT, &o->keepalive_max_s, "0", 0, 65535,
          "longest MQTT 5 keepalive granted, in seconds; 0: what the device asks"},
         {"postgres-connections", CONFIG_INT, &p->pg_connections, "2", 1, 64, "connections to PostgreSQL"},

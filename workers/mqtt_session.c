@@ -10,6 +10,7 @@
 #include "proto/json.h"
 #include "workers/acks.h"
 #include "workers/batch_cache.h"
+#include "workers/broken.h"
 #include "workers/mqtt_internal.h"
 #include "workers/session_table.h"
 #include "workers/worker.h"
@@ -287,6 +288,7 @@ static const struct transport mqtt_transport = {
 
 void mqtt_session_end(struct mqtt_session *m, enum mqtt_reason reason)
 {
+    broken_connection(&m->session);
     session_close(&m->session);
     say_disconnect(m, reason);
     forget(m, true);
@@ -553,6 +555,7 @@ static void on_close(struct stream *stream, void *arg, enum err why)
 {
     struct mqtt_session *m = arg;
     (void)stream, (void)why;
+    broken_connection(&m->session);
     session_close(&m->session);
     forget(m, false);
 }

@@ -11,6 +11,7 @@
 #include "workers/answer.h"
 #include "workers/attach.h"
 #include "workers/batch_cache.h"
+#include "workers/broken.h"
 #include "workers/gates.h"
 #include "workers/lease.h"
 #include "workers/routed.h"
@@ -127,6 +128,7 @@ bool session_open(struct session *s)
     struct worker *w = s->worker;
     struct session *old = session_table_get(w->sessions, s->tenant, s->seq);
     if (old) {
+        broken_connection(old);
         session_close(old);
         old->transport->close(old, SESSION_TAKEN_OVER);
         w->stats.taken_over++;

@@ -39,6 +39,7 @@ struct worker_options {
     int64_t lease_ms;        /* how long the worker's number holds without renewal */
     int64_t flush_ms;        /* how long acknowledgements collect */
     int64_t not_now_ms;      /* when a command that was NOT_NOW is delivered again on the same connection */
+    int64_t quarantine_after; /* losses of the connection while a command was sent, after which it ends; 0: never */
     int64_t seen_ms;         /* how often it is written which devices were seen */
     int64_t keepalive_max_s; /* longest keepalive granted; 0: what the device asks */
     bool answer_self;        /* measure the queue path: no sockets, every command succeeds at once */
@@ -46,7 +47,7 @@ struct worker_options {
 };
 
 struct worker_stats {
-    uint64_t pushed, answered, taken_over, fenced, refused, protocol_errors, handed_back;
+    uint64_t pushed, answered, taken_over, fenced, refused, protocol_errors, handed_back, quarantined;
     uint64_t sessions; /* gauge, set at each scrape */
     struct histogram push_ack_us, submit_push_us;
 };

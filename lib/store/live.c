@@ -324,6 +324,19 @@ void live_confirmed(struct live *live, uint64_t batch, uint64_t number, live_num
     live_send(live, &a, reply_confirmed, r);
 }
 
+void live_count_loss(struct live *live, uint64_t batch, uint32_t seq, live_int_fn *done, void *arg)
+{
+    struct args a = {0};
+    struct request *r = request_new(live, arg, 0);
+    r->fn.integer = done;
+    args_raw(&a, "HINCRBY", 7);
+    args_printf(&a, "broken:%llu", (unsigned long long)batch);
+    args_printf(&a, "%u", seq);
+    args_raw(&a, "1", 1);
+    live_send(live, &a, reply_integer, r);
+    limit_life(live, "broken", batch);
+}
+
 void live_publish(struct live *live, const char *text)
 {
     struct args a = {0};

@@ -40,6 +40,7 @@ void live_drop_spec(struct live *live, uint64_t batch, live_done_fn *done, void 
     args_printf(&a, "batch:%llu", (unsigned long long)batch);
     args_printf(&a, "cancel:%llu", (unsigned long long)batch);
     args_printf(&a, "confirm:%llu", (unsigned long long)batch);
+    args_printf(&a, "broken:%llu", (unsigned long long)batch);
     live_send(live, &a, reply_done, r);
 }
 

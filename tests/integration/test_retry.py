@@ -183,8 +183,8 @@ def test_not_now_counts_no_attempt(make_stack):
         assert progress(stack.watch(client, batch)) == {"succeeded": 1}
     assert [attempt for _, attempt in answers.seen] == [1, 1, 1, 1, 2, 2]
     waits = [b - a for (a, _), (b, _) in zip(answers.seen, answers.seen[1:])]
-    # Never at once, but that a worker that has just started attaches all once more.
-    assert sum(w < 0.29 for w in waits) <= 1, waits
+    # Not at once: but for what makes a worker attach all its devices once more, such as its own beginning.
+    assert sum(w < 0.29 for w in waits) <= 2, waits
     assert command(stack, client, batch).attempts == 2
 
 

@@ -428,6 +428,19 @@ static redisReply *command_hset(struct redis_model *m, int argc, const struct sl
     return reply_number(1);
 }
 
+static redisReply *command_hincrby(struct redis_model *m, int argc, const struct slice *argv)
+{
+    struct value *v = model_make(m, argv[1], VALUE_HASH);
+    (void)argc;
+    for (size_t i = 0; i < v->count; i++)
+        if (v->members[i].len == argv[2].len && memcmp(v->members[i].data, argv[2].data, argv[2].len) == 0) {
+            v->members[i].score += slice_number(argv[3]);
+            return reply_number((long long)v->members[i].score);
+        }
+    member_insert(v, v->count, slice_number(argv[3]), argv[2]);
+    return reply_number((long long)slice_number(argv[3]));
+}
+
 static redisReply *command_hgetall(struct redis_model *m, int argc, const struct slice *argv)
 {
     const struct value *v = model_find(m, argv[1]);
@@ -481,12 +494,12 @@ redisReply *redis_model_command(struct redis_model *m, int argc, const struct sl
     static const struct {
         const char *name;
         redisReply *(*fn)(struct redis_model *m, int argc, const struct slice *argv);
-    } commands[] = {{"GET", command_get},           {"SET", command_set},     {"DEL", command_del},
-                    {"SADD", command_sadd},         {"SREM", command_srem},   {"SISMEMBER", command_sismember},
-                    {"SMEMBERS", command_smembers}, {"RPUSH", command_rpush}, {"LLEN", command_llen},
-                    {"BLMPOP", command_blmpop},     {"INFO", command_info},   {"PUBLISH", command_publish},
-                    {"EXPIRE", command_expire},     {"SCAN", command_scan},   {"HSET", command_hset},
-                    {"HGETALL", command_hgetall}};
+    } commands[] = {{"GET", command_get},           {"SET", command_set},        {"DEL", command_del},
+                    {"SADD", command_sadd},         {"SREM", command_srem},      {"SISMEMBER", command_sismember},
+                    {"SMEMBERS", command_smembers}, {"RPUSH", command_rpush},    {"LLEN", command_llen},
+                    {"BLMPOP", command_blmpop},     {"INFO", command_info},      {"PUBLISH", command_publish},
+                    {"EXPIRE", command_expire},     {"SCAN", command_scan},      {"HSET", command_hset},
+                    {"HGETALL", command_hgetall},   {"HINCRBY", command_hincrby}};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         if (is(argv[0], commands[i].name))
             return commands[i].fn(m, argc, argv);
