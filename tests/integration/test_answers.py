@@ -267,7 +267,8 @@ def test_what_is_over_waits_for_nothing(api, client):
     with api.device("x", api.tokens(client, ["x"])["x"], answer=good(pb)) as d:
         d.connect(api.workers[0].address)
         batch = api.submit(client).batch.id
-        until(lambda: ask(api, client, batch, "x").HasField("updated_at"))  # the outcome is durable
+        until(lambda: (lambda c: c.state == pb.COMMAND_STATE_SUCCEEDED and c.HasField("updated_at"))(
+            ask(api, client, batch, "x")))  # the outcome is durable
         # One of an open batch that has ended itself; then of a closed one, each.
         for closed in (False, True):
             if closed:
