@@ -106,11 +106,12 @@ void create_group(struct grpc_call *call, void *service, const ProtobufCMessage 
     }
     struct pg_txn *txn = request_txn(&g->r);
     if (*in->filter) {
-        db_group_create_filter(txn, g->r.tenant, in->name, in->filter, clock_wall_ms());
+        db_group_create_filter(txn, g->r.tenant, in->name, in->filter, clock_wall_ms(), g->r.caller->key);
         request_query(&g->r, txn, on_filter_created);
         return;
     }
-    db_group_create(txn, g->r.tenant, in->name, (const char *const *)in->device_ids, in->n_device_ids, clock_wall_ms());
+    db_group_create(txn, g->r.tenant, in->name, (const char *const *)in->device_ids, in->n_device_ids, clock_wall_ms(),
+                    g->r.caller->key);
     request_query(&g->r, txn, on_created);
 }
 
@@ -186,13 +187,14 @@ void update_group(struct grpc_call *call, void *service, const ProtobufCMessage 
     }
     struct pg_txn *txn = request_txn(&g->r);
     if (*in->filter) {
-        db_group_change_filter(txn, g->r.tenant, in->name, in->filter);
+        db_group_change_filter(txn, g->r.tenant, in->name, in->filter, clock_wall_ms(), g->r.caller->key);
         db_group_get(txn, g->r.tenant, in->name);
         request_query(&g->r, txn, on_filter_updated);
         return;
     }
     db_group_change(txn, g->r.tenant, in->name, (const char *const *)in->add_device_ids, in->n_add_device_ids,
-                    (const char *const *)in->remove_device_ids, in->n_remove_device_ids);
+                    (const char *const *)in->remove_device_ids, in->n_remove_device_ids, clock_wall_ms(),
+                    g->r.caller->key);
     db_group_get(txn, g->r.tenant, in->name);
     request_query(&g->r, txn, on_updated);
 }

@@ -79,15 +79,17 @@ void db_group_read(const struct pg_result *r, int row, struct db_group *out);
 
 /* One row: made (bool), devices, created_ms, unknown text[]. Not made: the name is taken, or ids are unknown. */
 void db_group_create(struct pg_txn *txn, int32_t tenant, const char *name, const char *const *ids, size_t n,
-                     int64_t now_ms);
+                     int64_t now_ms, int64_t key);
 /* The same with a filter in place of members: one row as db_group_get's, none when the name is taken. */
-void db_group_create_filter(struct pg_txn *txn, int32_t tenant, const char *name, const char *filter, int64_t now_ms);
+void db_group_create_filter(struct pg_txn *txn, int32_t tenant, const char *name, const char *filter, int64_t now_ms,
+                            int64_t key);
 /* One row as db_group_get's; none when there is no such group with a filter. */
-void db_group_change_filter(struct pg_txn *txn, int32_t tenant, const char *name, const char *filter);
+void db_group_change_filter(struct pg_txn *txn, int32_t tenant, const char *name, const char *filter, int64_t now_ms,
+                            int64_t key);
 /* One row: devices, created_ms, unknown text[]; none when there is no such group, or it has a filter. Unknown ids:
  * nothing was changed. */
 void db_group_change(struct pg_txn *txn, int32_t tenant, const char *name, const char *const *add, size_t n_add,
-                     const char *const *remove, size_t n_remove);
+                     const char *const *remove, size_t n_remove, int64_t now_ms, int64_t key);
 /* One row when there was one. */
 void db_group_delete(struct pg_txn *txn, int32_t tenant, const char *name, int64_t now_ms, int64_t key);
 

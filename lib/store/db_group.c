@@ -34,57 +34,81 @@ void db_group_read(const struct pg_result *r, int row, struct db_group *out)
     *out = (struct db_group){pg_text(r, row, 0), (uint32_t)pg_int(r, row, 1), pg_int(r, row, 2), pg_text(r, row, 3)};
 }
 
-void db_group_create(struct pg_txn *txn, int32_t tenant, const char *name, const char *const *ids, size_t n,
-                     int64_t now_ms)
+/* What the audit says of a change that was made: of `x`, which has `devices`. */
+#define GROUP_AUDIT(now, key, action, note)                                                                            \
+    ", a AS (INSERT INTO audit (at_ms, tenant_id, key_id, action, detail, devices, note) SELECT " now ", $1::integer," \
+    " " key ", '" action "', $2::text, x.devices, " note " FROM x"
+
+static void put_group(struct pg_txn *txn, int32_t tenant, const char *name)
 {
-    static const struct pg_stmt stmt = {"group_create",
-                                        "SELECT x.made, x.devices, x.created_ms, x.unknown FROM"
-                                        " create_group($1::integer, $2::text, $3::text[], $4::bigint) AS x"};
-    pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_text(txn, name);
+}
+
+void db_group_create(struct pg_txn *txn, int32_t tenant, const char *name, const char *const *ids, size_t n,
+                     int64_t now_ms, int64_t key)
+{
+    static const struct pg_stmt stmt = {
+        "group_create",
+        "WITH x AS MATERIALIZED (SELECT c.made, c.devices, c.created_ms, c.unknown FROM create_group($1::integer,"
+        " $2::text, $3::text[], $4::bigint) AS c)" GROUP_AUDIT(
+            "$4::bigint", "$5::bigint", "create_group", "''") " WHERE x.made AND cardinality(x.unknown) = 0) SELECT "
+                                                              "x.made, x.devices, x.created_ms, x.unknown FROM x"};
+    pg_txn_add(txn, &stmt);
+    put_group(txn, tenant, name);
     pg_put_text_array(txn, ids, n);
     pg_put_int8(txn, now_ms);
+    pg_put_int8(txn, key);
 }
 
-void db_group_create_filter(struct pg_txn *txn, int32_t tenant, const char *name, const char *filter, int64_t now_ms)
+void db_group_create_filter(struct pg_txn *txn, int32_t tenant, const char *name, const char *filter, int64_t now_ms,
+                            int64_t key)
 {
-    static const struct pg_stmt stmt = {"group_create_filter",
-                                        "INSERT INTO device_group AS g (tenant_id, name, filter, created_ms)"
-                                        " VALUES ($1::integer, $2::text, $3::text, $4::bigint)"
-                                        " ON CONFLICT (tenant_id, name) DO NOTHING RETURNING " GROUP_COLUMNS};
+    static const struct pg_stmt stmt = {
+        "group_create_filter", "WITH x AS (INSERT INTO device_group AS g (tenant_id, name, filter, created_ms)"
+                               " VALUES ($1::integer, $2::text, $3::text, $4::bigint) ON CONFLICT (tenant_id, name) DO "
+                               "NOTHING RETURNING g.*)" GROUP_AUDIT("$4::bigint", "$5::bigint", "create_group",
+                                                                    "$3::text") ") SELECT " GROUP_COLUMNS " FROM x g"};
     pg_txn_add(txn, &stmt);
-    pg_put_int4(txn, tenant);
-    pg_put_text(txn, name);
+    put_group(txn, tenant, name);
     pg_put_text(txn, filter);
     pg_put_int8(txn, now_ms);
+    pg_put_int8(txn, key);
 }
 
-void db_group_change_filter(struct pg_txn *txn, int32_t tenant, const char *name, const char *filter)
+void db_group_change_filter(struct pg_txn *txn, int32_t tenant, const char *name, const char *filter, int64_t now_ms,
+                            int64_t key)
 {
-    static const struct pg_stmt stmt = {"group_change_filter",
-                                        "UPDATE device_group g SET filter = $3::text WHERE g.tenant_id = $1::integer"
-                                        " AND g.name = $2::text AND g.filter IS NOT NULL RETURNING " GROUP_COLUMNS};
+    static const struct pg_stmt stmt = {
+        "group_change_filter",
+        "WITH x AS (UPDATE device_group g SET filter = $3::text WHERE g.tenant_id = $1::integer AND g.name = $2::text"
+        " AND g.filter IS NOT NULL RETURNING g.*)" GROUP_AUDIT("$4::bigint", "$5::bigint", "update_group",
+                                                               "$3::text") ") SELECT " GROUP_COLUMNS " FROM x g"};
     pg_txn_add(txn, &stmt);
-    pg_put_int4(txn, tenant);
-    pg_put_text(txn, name);
+    put_group(txn, tenant, name);
     pg_put_text(txn, filter);
+    pg_put_int8(txn, now_ms);
+    pg_put_int8(txn, key);
 }
 
 /* A group with a filter has no members to change. */
 void db_group_change(struct pg_txn *txn, int32_t tenant, const char *name, const char *const *add, size_t n_add,
-                     const char *const *remove, size_t n_remove)
+                     const char *const *remove, size_t n_remove, int64_t now_ms, int64_t key)
 {
-    static const struct pg_stmt stmt = {"group_change",
-                                        "SELECT x.devices, x.created_ms, x.unknown FROM device_group g"
-                                        " CROSS JOIN LATERAL change_group(g.tenant_id, g.name, $3::text[], $4::text[])"
-                                        " AS x WHERE g.tenant_id = $1::integer AND g.name = $2::text"
-                                        " AND g.filter IS NULL"};
+    static const struct pg_stmt
+        stmt = {"group_change", "WITH x AS MATERIALIZED (SELECT c.devices, c.created_ms, c.unknown FROM device_group g"
+                                " CROSS JOIN LATERAL change_group(g.tenant_id, g.name, $3::text[], $4::text[]) AS c"
+                                " WHERE g.tenant_id = $1::integer AND g.name = $2::text AND g.filter IS "
+                                "NULL)" GROUP_AUDIT("$5::bigint", "$6::bigint", "update_group",
+                                                    "cardinality($3::text[]) || ' to add, ' || cardinality($4::text[]) "
+                                                    "|| ' to remove'") " WHERE cardinality(x.unknown) = 0) SELECT "
+                                                                       "x.devices, x.created_ms, x.unknown FROM x"};
     pg_txn_add(txn, &stmt);
-    pg_put_int4(txn, tenant);
-    pg_put_text(txn, name);
+    put_group(txn, tenant, name);
     pg_put_text_array(txn, add, n_add);
     pg_put_text_array(txn, remove, n_remove);
+    pg_put_int8(txn, now_ms);
+    pg_put_int8(txn, key);
 }
 
 void db_group_delete(struct pg_txn *txn, int32_t tenant, const char *name, int64_t now_ms, int64_t key)

@@ -94,6 +94,28 @@ def test_who_did_what_from_where(api):
     assert p.list(since=first.at)[-1].at == first.at and first not in p.list(until=first.at)
 
 
+def test_groups(api):
+    p, pb = People(api), api.pb
+    d = p.operator.devices
+    d.CreateGroup(pb.CreateGroupRequest(name="some", device_ids=p.ids[:2]))
+    d.CreateGroup(pb.CreateGroupRequest(name="ios", filter="platform = ios"))
+    d.UpdateGroup(pb.UpdateGroupRequest(name="some", add_device_ids=p.ids[2:4], remove_device_ids=p.ids[:1]))
+    d.UpdateGroup(pb.UpdateGroupRequest(name="ios", filter="platform = ipados"))
+    for call in (lambda: d.CreateGroup(pb.CreateGroupRequest(name="some")),
+                 lambda: d.CreateGroup(pb.CreateGroupRequest(name="other", device_ids=["nobody"])),
+                 lambda: d.CreateGroup(pb.CreateGroupRequest(name="ios", filter="platform = tvos")),
+                 lambda: d.UpdateGroup(pb.UpdateGroupRequest(name="some", add_device_ids=["nobody"])),
+                 lambda: d.UpdateGroup(pb.UpdateGroupRequest(name="some", filter="platform = tvos"))):
+        with pytest.raises(grpc.RpcError):
+            call()
+    d.DeleteGroup(pb.DeleteGroupRequest(name="some"))
+    p.settled("delete_group")
+    told = [(e.action, e.detail, e.devices, e.note) for e in reversed(p.list(key_id=p.number(p.operator_key)))]
+    assert told == [("create_group", "some", 2, ""), ("create_group", "ios", 0, "platform = ios"),
+                    ("update_group", "some", 3, "2 to add, 1 to remove"), ("update_group", "ios", 0, "platform = ipados"),
+                    ("delete_group", "some", 0, "")]
+
+
 def test_guarded_commands_and_who_was_refused(api):
     p, pb = People(api), api.pb
     policy = pb.GuardPolicy(enabled=True, commands=["wipe"], devices_per_hour=1, percent_per_hour=100)
