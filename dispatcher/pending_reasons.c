@@ -8,6 +8,7 @@
 
 #include "dispatcher/pace.h"
 #include "dispatcher/present.h"
+#include "dispatcher/retry.h"
 #include "dispatcher/rollout.h"
 #include "lib/store/state.h"
 #include "muster/v1/steering.pb-c.h"
@@ -230,6 +231,21 @@ static void rollout(struct telling *t)
     muster__v1__steering__free_unpacked(in, NULL);
 }
 
+/* An outcome that is tried again after a while. */
+static void retry(struct telling *t)
+{
+    const struct db_retry *r = &t->batch->retry;
+    unsigned attempts = state_attempts(t->command->state);
+    char at[TIME_TEXT];
+    if (t->state != STATE_HELD || !attempts || !r->after || !t->command->at_ms)
+        return;
+    int64_t due_ms = t->command->at_ms + retry_wait_ms(r, attempts, (uint64_t)t->batch->id, t->facts->seq);
+    tell_times(t,
+               tell(t, REASON(RETRY), "it did not succeed, and is tried again at %s; %u of %d deliveries are made",
+                    time_text(due_ms, at), attempts, r->attempts),
+               t->command->at_ms, due_ms);
+}
+
 static void older(struct telling *t)
 {
     if (t->batch->older)
@@ -379,15 +395,17 @@ static void left(struct telling *t)
         return;
     if (t->state == STATE_HELD || t->batch->asked)
         tell(t, REASON(CHANGING), "what was asked for last of the batch is being carried out%s", leader);
+    else if (t->state == STATE_QUEUED && !t->batch->routed)
+        tell(t, REASON(ROUTING), "the leader has not come to the batch yet%s", leader);
     else if (t->state == STATE_QUEUED)
         tell(t, REASON(ROUTING), "the leader has not given it to the device's worker yet%s", leader);
 }
 
 /* In the order in which they must go. What has been sent goes to its own end, whatever holds the rest. */
 typedef void reason_fn(struct telling *t);
-static reason_fn *const unsent[] = {approval, canceling,   paused, platform_stopped, not_before, window,
-                                    rollout,  older,       gates,  redis_away,       offline,    behind,
-                                    again,    with_worker, left};
+static reason_fn *const unsent[] = {approval,    canceling, paused, platform_stopped, not_before, window, rollout,
+                                    retry,       older,     gates,  redis_away,       offline,    behind, again,
+                                    with_worker, left};
 static reason_fn *const sent[] = {redis_away, offline, in_flight};
 
 void pending_reasons(struct arena *a, const struct pending_facts *facts, const struct db_pending_batch *batch,

@@ -60,7 +60,8 @@ void db_pending_batches(struct pg_txn *txn, int32_t tenant, uint32_t seq, const 
         " c.stopped, a.state, a.expires_ms, a.release_ms, c.time_window <> 0, z.zone, w.opens_ms, w.closes_ms,"
         " q.canary, q.joined, q.had_turn, q.canaries, q.joiners, c.rate_steps, EXISTS (SELECT FROM batch_control o"
         " JOIN batch d ON d.id = o.batch_id AND d.closed_ms IS NULL"
-        " WHERE o.batch_id = ANY (c.supersedes) AND o.request > o.handled)"
+        " WHERE o.batch_id = ANY (c.supersedes) AND o.request > o.handled), b.routed_ms IS NOT NULL,"
+        " c.retry_after, c.retry_attempts, c.retry_factor, c.retry_initial_ms, c.retry_max_ms"
         " FROM batch b LEFT JOIN batch_control c ON c.batch_id = b.id"
         " LEFT JOIN batch_approval a ON a.batch_id = b.id AND a.state IN (1, 2)" PARTS
         " LEFT JOIN LATERAL (SELECT coalesce((SELECT l.value FROM label_name m JOIN label_block k ON k.name_id = m.id"
@@ -108,5 +109,11 @@ void db_pending_batch_read(const struct pg_result *r, int row, struct db_pending
                                      .canaries = (uint32_t)pg_int(r, row, 26),
                                      .joiners = (uint32_t)pg_int(r, row, 27),
                                      .rate_steps = (uint32_t)pg_int(r, row, 28),
-                                     .older = pg_bool(r, row, 29)};
+                                     .older = pg_bool(r, row, 29),
+                                     .routed = pg_bool(r, row, 30),
+                                     .retry = {.after = (int32_t)pg_int(r, row, 31),
+                                               .attempts = (int16_t)pg_int(r, row, 32),
+                                               .factor = (int16_t)pg_int(r, row, 33),
+                                               .initial_ms = pg_int(r, row, 34),
+                                               .max_ms = pg_int(r, row, 35)}};
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "lib/base/buf.h"
+#include "lib/store/db_window.h"
 #include "lib/store/pg.h"
 
 struct db_pending_device {
@@ -36,8 +37,10 @@ struct db_pending_batch {
     uint32_t canaries, joiners;    /* devices in these parts */
     uint32_t rate_steps;           /* how often the rate has grown */
     bool older;                    /* batches that it supersedes can still send */
-    uint32_t stopped;              /* bit n for platform n */
-    int approval;                  /* muster.v1.ApprovalState; 0: none */
+    bool routed;                   /* handed to Redis */
+    struct db_retry retry;
+    uint32_t stopped; /* bit n for platform n */
+    int approval;     /* muster.v1.ApprovalState; 0: none */
     int64_t approve_by_ms, release_ms;
     bool windowed; /* sent in windows only, by the clock of `zone` */
     const char *zone;

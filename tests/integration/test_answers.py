@@ -235,6 +235,19 @@ def test_on_the_device_and_behind(api, client):
     assert sent.state == pb.COMMAND_STATE_SENT and names(api, sent) == ["OFFLINE", "IN_FLIGHT"] and not sent.pending[1].worker
 
 
+def test_what_is_tried_again_says_when(api, client):
+    pb = api.pb
+    api.import_devices(client, ["r"])
+    with api.device("r", api.tokens(client, ["r"])["r"],
+                    answer=lambda d: pb.Acknowledgement(command_id=d.command_id, outcome=pb.OUTCOME_FAILED)) as d:
+        d.connect(api.workers[0].address)
+        batch = api.submit(client, retry=pb.Retry(failed=True, attempts=3, initial=Duration(seconds=600))).batch.id
+        c = until(lambda: (lambda c: c if names(api, c) == ["RETRY"] else None)(ask(api, client, batch, "r")))
+        (again,) = c.pending
+        assert 480 <= again.until.seconds - again.since.seconds <= 720 and "1 of 3 deliveries" in again.words
+    until(lambda: names(api, ask(api, client, batch, "r")) == ["RETRY", "OFFLINE"])
+
+
 def test_when_the_device_was_seen(api, client, tenant):
     api.import_devices(client, ["seen"])
     hour = int(time.time() // 3600)

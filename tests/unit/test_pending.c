@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "dispatcher/pending_reasons.h"
+#include "dispatcher/retry.h"
 #include "lib/store/state.h"
 
 #define NOW_MS  1764100800000ll /* 2025-11-25T20:00:00Z */
@@ -86,9 +87,11 @@ static void test_device(void **state)
     facts.redis = true;
     facts.worker = 3;
     told(R(ROUTING));
+    says(0, "not come to the batch");
+    batch.routed = true;
     facts.device.led = false;
     told(R(ROUTING));
-    says(0, "no dispatcher leads");
+    says(0, "not given it to the device's worker yet; no dispatcher leads");
     command.state = state_byte(STATE_QUEUED, 2);
     told(R(AGAIN));
     says(0, "sent 2 times");
@@ -332,6 +335,28 @@ static void test_waves_and_turns(void **state)
     told(R(WAVE), R(OFFLINE));
 }
 
+static void test_tried_again(void **state)
+{
+    (void)state;
+    command.state = state_byte(STATE_HELD, 2);
+    command.at_ms = NOW_MS - 1000;
+    batch.retry =
+        (struct db_retry){.after = 1 << STATE_FAILED, .attempts = 3, .factor = 2, .initial_ms = 10000, .max_ms = 60000};
+    told(R(RETRY), R(OFFLINE));
+    says(0, "2 of 3 deliveries");
+    int64_t wait_ms = ms(command.list[0]->until) - command.at_ms;
+    assert_int_equal(wait_ms, retry_wait_ms(&batch.retry, 2, BATCH, 42));
+    assert_in_range(wait_ms, 16000, 24000);
+    assert_int_equal(ms(command.list[0]->since), command.at_ms);
+    /* One that was never sent is held by something else. */
+    facts.worker = 3;
+    command.state = state_byte(STATE_HELD, 0);
+    told(R(CHANGING));
+    batch.retry.after = 0;
+    command.state = state_byte(STATE_HELD, 2);
+    told(R(CHANGING));
+}
+
 /* Everything at once: no more than there is room for, and in order. */
 static void test_all_at_once(void **state)
 {
@@ -379,6 +404,7 @@ int main(void)
         TEST(test_waves_and_turns),
         TEST(test_all_at_once),
         TEST(test_memory),
+        TEST(test_tried_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
