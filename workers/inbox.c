@@ -248,7 +248,8 @@ static void taken(void *arg, enum err err, enum live_class class, const struct s
     if (err) {
         ev_timer_set(&inbox->retry, RETRY_S, 0);
         ev_timer_start(inbox->worker->loop, &inbox->retry);
-        ev_timer_again(inbox->worker->loop, &inbox->given_away);
+        if (live_inbox_was_taken(inbox->worker->live))
+            ev_timer_again(inbox->worker->loop, &inbox->given_away);
     } else {
         take(inbox);
     }

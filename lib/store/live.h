@@ -176,6 +176,8 @@ void live_inbox_length(struct live *live, uint16_t worker, enum live_class class
 typedef void live_take_fn(void *arg, enum err err, enum live_class class, const struct slice *entries, size_t count);
 void live_inbox_take(struct live *live, uint16_t worker, int classes, int max, int64_t wait_ms, live_take_fn *done,
                      void *arg);
+/* Whether a take can have been given anything: there has been a connection for them. */
+bool live_inbox_was_taken(const struct live *live);
 
 /* --- cancels and events ----------------------------------------------------------------------------------------- */
 /* cancel:<batch>: the workers that have confirmed that they can't send it any more. */

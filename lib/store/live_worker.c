@@ -475,6 +475,11 @@ static void reply_take(void *arg, enum err err, const redisReply *reply)
     free(r);
 }
 
+bool live_inbox_was_taken(const struct live *live)
+{
+    return live->takes && redis_connections(live->takes) > 0;
+}
+
 void live_inbox_take(struct live *live, uint16_t worker, int classes, int max, int64_t wait_ms, live_take_fn *done,
                      void *arg)
 {
