@@ -6,7 +6,7 @@ import grpc
 import pytest
 from harness.answers import progress, refused
 from harness.oracle import check
-from harness.patience import lasting
+from harness.patience import lasting, patient
 from harness.until import until
 
 
@@ -339,7 +339,7 @@ def test_nothing_is_sent_twice_or_lost_by_pausing_in_the_middle(stack):
                 client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
                 settled(stack, client, batch, pb.CONTROL_STATE_PAUSED)
                 client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch))
-                done.wait(0.2)
+                done.wait(patient(0.2))
             except (AssertionError, grpc.RpcError):
                 return  # it is closed
 
@@ -347,7 +347,7 @@ def test_nothing_is_sent_twice_or_lost_by_pausing_in_the_middle(stack):
         while not done.is_set():
             client.control.Hold(pb.HoldRequest())
             client.control.Release(pb.ReleaseRequest())
-            done.wait(0.4)
+            done.wait(patient(0.4))
     threads = [threading.Thread(target=pause_and_resume, args=(b,)) for b in batches]
     threads.append(threading.Thread(target=hold_and_release))
     for t in threads:

@@ -3,6 +3,7 @@ import time
 
 import pytest
 from harness.grpc_server import DATA, END_STREAM, HEADERS, PREFACE, SETTINGS, Raw, frame, message, request_fields
+from harness.patience import patient
 from harness.reports import memory_factor, without_quarantine
 from harness.stack import have
 from harness.until import until
@@ -84,7 +85,7 @@ def test_exporters_and_callers_that_read_nothing(crowd):
     assert plain.rss() - before < (96 << 20) * memory_factor()
     reader = Raw(plain.port)
     done = reader.finish(call(reader, tenant, "GetBatch", stack.pb.GetBatchRequest(batch_id=batch.id)))
-    assert done[0]["grpc-status"] == "0" and time.monotonic() - began < 60
+    assert done[0]["grpc-status"] == "0" and time.monotonic() - began < patient(60)
     c.close()
     pages.close()
     until(lambda: plain.figures()["muster_dispatcher_calls"] == 0, what="they are forgotten")
