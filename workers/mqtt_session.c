@@ -215,6 +215,11 @@ static const char *deliver(struct session *s, struct batch *batch, const struct 
     return NULL;
 }
 
+static void hurry(struct session *s)
+{
+    stream_hurry(of(s)->stream);
+}
+
 /* Says what is settled, up to the first that is not. */
 static void send_pubacks(struct mqtt_session *m)
 {
@@ -283,8 +288,12 @@ static void close_session(struct session *s, enum session_end why)
     forget(of(s), true);
 }
 
-static const struct transport mqtt_transport = {
-    .name = "mqtt", .deliver = deliver, .acknowledged = acknowledged, .hear = hear, .close = close_session};
+static const struct transport mqtt_transport = {.name = "mqtt",
+                                                .deliver = deliver,
+                                                .hurry = hurry,
+                                                .acknowledged = acknowledged,
+                                                .hear = hear,
+                                                .close = close_session};
 
 void mqtt_session_end(struct mqtt_session *m, enum mqtt_reason reason)
 {

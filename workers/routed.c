@@ -25,7 +25,6 @@
 #define WINDOW_URGENT 2048
 #define WINDOW_LITTLE 1536
 #define WINDOW_OTHERS 1024
-#define LITTLE        64 /* commands given within the time that the window looks at */
 /* Devices that do not answer at once are sent to as the window forgets those before. */
 #define LOOK_AGAIN_S 0.01
 /* Commands given in one turn of the loop, as many as streams send in one: more would wait there, unanswered and
@@ -63,7 +62,6 @@ struct part {
 struct routed {
     struct worker *worker;
     struct turns lanes[LIVE_CLASSES]; /* by tenant */
-    struct lately lately;             /* what tenants were given */
     uint64_t commands;                /* that wait */
     struct ev_timer turn;
     bool soon;         /* `turn` comes with the loop's next one */
@@ -187,20 +185,20 @@ static bool can_give(const void *arg, const struct turn *turn)
 
 static bool can_give_little(const void *arg, const struct turn *turn)
 {
-    return can_give(arg, turn) && lately_count(arg, turn->key) < LITTLE;
+    return can_give(arg, turn) && lately_is_little(arg, turn->key);
 }
 
 /* Whose turn it is. */
 static struct turn *next_turn(struct routed *routed, int64_t now_us)
 {
     uint32_t unanswered = window_count(&routed->worker->window, now_us);
-    lately_turn(&routed->lately, now_us);
+    lately_turn(&routed->worker->lately[1], now_us);
     for (unsigned class = 0; class < LIVE_CLASSES; class ++) {
         struct turn *turn = NULL;
         if (unanswered < (class == LIVE_URGENT ? WINDOW_URGENT : WINDOW_OTHERS))
             turn = turns_next(&routed->lanes[class], can_give, NULL);
         else if (class != LIVE_URGENT && unanswered < WINDOW_LITTLE)
-            turn = turns_next(&routed->lanes[class], can_give_little, &routed->lately);
+            turn = turns_next(&routed->lanes[class], can_give_little, &routed->worker->lately[1]);
         if (turn)
             return turn;
     }
@@ -224,7 +222,6 @@ static void give_some(struct routed *routed)
         bool all = give(p, GIVEN_PER_TURN - routed->given);
         unsigned given = before - p->count;
         routed->given += given;
-        lately_add(&routed->lately, p->tenant, given);
         turns_spend(&routed->lanes[p->class], turn, given);
         if (all)
             part_free(p);

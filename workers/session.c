@@ -258,6 +258,11 @@ static bool send_held(struct session *s, struct held *h, int64_t now_us)
     if (attempt == 1)
         histogram_add(&w->stats.submit_push_us, age_us(h->batch));
     h->phase = HELD_SENT;
+    struct lately *lately = &w->lately[h->batch->priority > URGENT];
+    lately_turn(lately, now_us);
+    if (lately_is_little(lately, s->tenant))
+        s->transport->hurry(s);
+    lately_add(lately, s->tenant);
     look_for(w, h->batch);
     h->sent_us = (uint32_t)now_us;
     h->hours = 0;
@@ -335,6 +340,17 @@ static bool pass_overtime(struct session *s, int64_t now_us)
     return false;
 }
 
+/* Whether as much is in flight as may be. What is urgent need not wait until answers that are here are durable, too. */
+static bool is_full(const struct session *s, const struct batch *batch)
+{
+    unsigned unanswered = 0;
+    if (s->in_flight < s->in_flight_max)
+        return false;
+    for (unsigned i = 0; batch->priority <= URGENT && i < s->held_count; i++)
+        unanswered += s->held[i].phase == HELD_SENT && !s->held[i].passed;
+    return batch->priority > URGENT || unanswered >= s->in_flight_max;
+}
+
 void session_look(struct session *s, int64_t now_us)
 {
     for (unsigned i = 0; i < s->held_count; i++) {
@@ -374,11 +390,11 @@ void session_pump(struct session *s)
             held_remove(s, h);
             continue;
         }
-        if (s->in_flight >= s->in_flight_max && pass_overtime(s, now_us)) {
+        if (is_full(s, h->batch) && pass_overtime(s, now_us)) {
             i = 0; /* places have moved */
             continue;
         }
-        if (s->in_flight >= s->in_flight_max || !may_send(s->worker, now_us))
+        if (is_full(s, h->batch) || !may_send(s->worker, now_us))
             return;
         if (send_held(s, h, now_us))
             i++;
@@ -489,6 +505,14 @@ void session_record_sent(struct session *s, uint64_t batch)
 
 /* --- answers ------------------------------------------------------------------------------------------------------ */
 
+static bool urgent_waits(const struct session *s)
+{
+    for (unsigned i = 0; i < s->held_count; i++)
+        if (s->held[i].phase == HELD_WAITING)
+            return s->held[i].batch->priority <= URGENT;
+    return false;
+}
+
 enum session_answered session_answer(struct session *s, const struct acknowledgement *answer, uint16_t token)
 {
     struct worker *w = s->worker;
@@ -512,6 +536,8 @@ enum session_answered session_answer(struct session *s, const struct acknowledge
         routed_continue(w->routed);
     }
     w->stats.answered++;
+    if (urgent_waits(s))
+        session_pump(s);
     return SESSION_TAKEN;
 }
 

@@ -30,6 +30,8 @@ struct transport {
      * why this device cannot take it (a literal): then it ends as rejected. */
     const char *(*deliver)(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt,
                            struct slice values);
+    /* What was delivered is not to wait for what others get. */
+    void (*hurry)(struct session *s);
     /* The outcome that came with `token` is durable: tell the device. */
     void (*acknowledged)(struct session *s, uint16_t token);
     /* Takes what the device has said that is not read yet; the session may end by it. */

@@ -11,6 +11,7 @@
 #include "lib/base/buf.h"
 #include "lib/base/err.h"
 #include "lib/base/metrics.h"
+#include "workers/lately.h"
 #include "workers/window.h"
 
 struct acks;
@@ -70,6 +71,7 @@ struct worker {
     struct routed *routed;
     struct gates *gates;
     struct window window;
+    struct lately lately[2]; /* what tenants were sent: urgent commands, others */
     struct lease *lease;
     struct credentials *credentials;
     struct seen *seen;        /* NULL: not noted */

@@ -350,6 +350,14 @@ void stream_write_guarded(struct stream *s, const void *data, size_t len)
     stream_write(s, data, len);
 }
 
+void stream_hurry(struct stream *s)
+{
+    if (s->state != STREAM_OPEN || list_empty(&s->turn))
+        return;
+    list_remove(&s->turn);
+    list_append(&s->hub->hurried, &s->turn);
+}
+
 /* Sends from *b until it is empty (and then returns it) or the kernel takes no more. False when the connection is
  * broken. */
 static bool send_buf(struct stream *s, struct buf **b)
@@ -502,14 +510,22 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
     struct list end;
     share_reads(hub);
     list_append(&hub->turn, &end);
-    for (unsigned n = 0; n < STREAM_FLUSHES_PER_TURN && hub->turn.next != &end; n++)
-        finish_stream(container_of(list_pop(&hub->turn), struct stream, turn));
+    for (unsigned n = 0; n < STREAM_FLUSHES_PER_TURN; n++) {
+        bool others = hub->turn.next != &end;
+        struct list *l = n < STREAM_HURRIED_PER_TURN || !others ? list_pop(&hub->hurried) : NULL;
+        if (!l && others)
+            l = list_pop(&hub->turn);
+        if (!l)
+            break;
+        finish_stream(container_of(l, struct stream, turn));
+    }
     list_remove(&end);
     /* What is to be sent does not wait for who only comes; what these write leaves with the next turn, at once. */
     begin_handshakes(hub);
     reap(hub);
     /* Those who may not begin yet need no hurry: they are looked at after whatever comes next. */
-    bool more = !list_empty(&hub->turn) || (hub->hello_count > 0 && hub->handshakes < STREAM_HANDSHAKES_MAX);
+    bool more = !list_empty(&hub->turn) || !list_empty(&hub->hurried) ||
+                (hub->hello_count > 0 && hub->handshakes < STREAM_HANDSHAKES_MAX);
     if (more && !ev_is_active(&hub->idle))
         ev_idle_start(loop, &hub->idle);
     else if (!more && ev_is_active(&hub->idle))
@@ -584,6 +600,7 @@ struct stream_hub *stream_hub_new(struct ev_loop *loop)
     list_init(&hub->shaking);
     list_init(&hub->closed);
     list_init(&hub->turn);
+    list_init(&hub->hurried);
     list_init(&hub->hellos);
     /* Last of all prepare watchers, so that what the others write leaves before the loop sleeps. */
     ev_prepare_init(&hub->prepare, on_prepare);

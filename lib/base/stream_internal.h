@@ -26,6 +26,8 @@
  * so few that a push to all does not run far ahead of the answers: a connection that was just written to is read with
  * its memory still in the processor's cache. */
 #define STREAM_FLUSHES_PER_TURN 64
+/* Of these, for those in a hurry while others wait. */
+#define STREAM_HURRIED_PER_TURN 48
 /* Time for handshakes in one turn, one step at least: each takes up to 0.4 ms, and pushes must not wait for a crowd
  * that connects. A loop with nothing else to do makes such turns all the time, a busy one gives them a share.
  * Handshakes under way go before new ones, which wait in line: else a whole crowd would be half-way through at a time,
@@ -86,7 +88,7 @@ struct stream {
     };
     const struct stream_handler *handler;
     struct list link;  /* in hub->open, hub->deadlines, hub->shaking or hub->closed */
-    struct list turn;  /* in hub->turn while there is something to do at the end of the turn */
+    struct list turn;  /* in hub->turn or ->hurried while there is something to do at the end of the turn */
     struct buf *in;    /* received and not yet used up */
     struct buf *out;   /* written and not yet sent (for TLS: not yet encrypted) */
     struct buf *wire;  /* TLS: encrypted and not yet sent */
@@ -115,6 +117,7 @@ struct stream_hub {
     struct ev_loop *loop;
     struct pool streams;
     struct list open, deadlines, closed, turn;
+    struct list hurried; /* by `turn`: what leaves before the others of `turn` */
     struct list shaking; /* servers' streams whose handshake is under way, by deadline */
     struct list hellos;  /* by `turn`: servers' streams whose first bytes are there to be read */
     unsigned hello_count, stream_count;

@@ -116,6 +116,11 @@ void stream_write_guarded(struct stream *s, const void *data, size_t len)
     stream_write(s, data, len);
 }
 
+void stream_hurry(struct stream *s)
+{
+    check(!s->closed);
+}
+
 void stream_pause(struct stream *s, bool paused)
 {
     check(!s->closed);
@@ -334,13 +339,15 @@ static void count_held(void *arg, struct session *s)
 {
     uint64_t *held = arg;
     const struct mqtt_session *m = container_of(s, struct mqtt_session, session);
-    unsigned in_flight = 0, waiting = 0;
+    unsigned in_flight = 0, unanswered = 0, waiting = 0;
     for (unsigned i = 0; i < s->held_count; i++)
         in_flight += s->held[i].phase != HELD_WAITING && !s->held[i].passed;
+    for (unsigned i = 0; i < s->held_count; i++)
+        unanswered += s->held[i].phase == HELD_SENT && !s->held[i].passed;
     for (size_t i = 0; i < world.ack_count; i++)
         waiting += world.acks[i].generation == s->generation;
     check(s->in_flight == in_flight && s->held_count <= SESSION_HELD_MAX);
-    check(in_flight <= (unsigned)s->worker->options.in_flight);
+    check(unanswered <= (unsigned)s->worker->options.in_flight);
     check(m->unacked <= m->receive_maximum);
     check(world.ack_count == ACKS_MAX || count_unsettled(&m->pubacks) == waiting);
     *held += s->held_count;

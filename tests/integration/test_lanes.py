@@ -242,3 +242,24 @@ def test_how_long_commands_keep_others_back(stack):
         batch = stack.submit(client, command=command).batch.id
         spec = until(lambda b=batch: redis.get(f"batch:{b}"))
         assert varint_field(spec, 11) == minutes * 60000, kind
+
+
+def test_an_urgent_command_does_not_wait_for_answers_to_be_durable(stack):
+    """What is answered is not in the way of an urgent command, but of others until it is stored."""
+    router = HandRouter(stack, devices=4)
+    worker = stack.start_worker("--flush-interval", "10s")
+    with router.device(1).connect(worker.address) as device:
+        (first, normal, urgent) = (router.open([1], priority=p) for p in (2, 2, 1))
+        (delivery,) = take(device, router, urgent)
+        began = time.monotonic()
+        device.ack(delivery)
+        more = router.open([1], priority=1)
+        router.route(more, [1], "urgent")
+        (second,) = take(device, router, more)
+        assert time.monotonic() - began < 8 and router.log() == {}
+        info = device.ack(second)
+        (third,) = take(device, router, first)
+        assert router.log()[urgent, 1] & 15 == SUCCEEDED
+        device.wait_published(info)
+        device.ack(third)
+        device.ack(*take(device, router, normal))

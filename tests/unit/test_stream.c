@@ -1,11 +1,15 @@
 /* Plain streams against each other over loopback: leftovers, limits, pauses, closing, bad addresses. */
+#include <errno.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -213,6 +217,67 @@ static void test_out_of_descriptors(void **state)
 
 #define WORLD_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
+/* --- hurry -------------------------------------------------------------------------------------------------------- */
+
+#define CROWD 200
+
+/* Streams of the hub to sockets of ours, all open. */
+static void connect_crowd(struct world *w, struct stream **streams, int *peers)
+{
+    static const struct stream_handler none = {0};
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof at;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    assert_return_code(bind(listener, (struct sockaddr *)&at, len), errno);
+    assert_return_code(listen(listener, CROWD), errno);
+    assert_return_code(getsockname(listener, (struct sockaddr *)&at, &len), errno);
+    for (unsigned i = 0; i < CROWD; i++) {
+        streams[i] = stream_connect(w->hub, "127.0.0.1", ntohs(at.sin_port), NULL, NULL, &none, NULL);
+        assert_non_null(streams[i]);
+        peers[i] = accept(listener, NULL, NULL);
+        assert_return_code(peers[i], errno);
+    }
+    for (unsigned i = 0; i < CROWD; i++)
+        while (streams[i]->state != STREAM_OPEN)
+            ev_run(w->loop, EVRUN_ONCE);
+    close(listener);
+}
+
+/* Bytes that have come to a peer and were not read yet. */
+static unsigned came(int peer)
+{
+    int n = 0;
+    assert_return_code(ioctl(peer, FIONREAD, &n), errno);
+    return (unsigned)n;
+}
+
+/* More have output than are served in a turn: those in a hurry first, but some of the others too. */
+static void test_hurry(void **state)
+{
+    struct world *w = *state;
+    struct stream *streams[CROWD];
+    int peers[CROWD];
+    unsigned hurried = 0, others = 0;
+    connect_crowd(w, streams, peers);
+    for (unsigned i = 0; i < CROWD; i++)
+        stream_write(streams[i], "x", 1);
+    for (unsigned i = CROWD / 2; i < CROWD; i++)
+        stream_hurry(streams[i]);
+    ev_run(w->loop, EVRUN_NOWAIT);
+    for (unsigned i = 0; i < CROWD; i++)
+        *(i < CROWD / 2 ? &others : &hurried) += came(peers[i]);
+    assert_int_equal(hurried, STREAM_HURRIED_PER_TURN);
+    assert_int_equal(others, STREAM_FLUSHES_PER_TURN - STREAM_HURRIED_PER_TURN);
+    assert_int_equal(came(peers[CROWD / 2]) + came(peers[CROWD / 2 + STREAM_HURRIED_PER_TURN - 1]), 2); /* in order */
+    for (unsigned i = 0; i < CROWD; i++) {
+        while (came(peers[i]) < 1)
+            ev_run(w->loop, EVRUN_NOWAIT);
+        close(peers[i]);
+        stream_hurry(streams[i]); /* has nothing to send */
+        stream_close(streams[i]);
+    }
+}
+
 int main(void)
 {
     log_init("test_stream", LOG_ERROR);
@@ -231,6 +296,7 @@ int main(void)
         WORLD_TEST(test_refused),
         WORLD_TEST(test_bad_files_and_addresses),
         WORLD_TEST(test_out_of_descriptors),
+        WORLD_TEST(test_hurry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
