@@ -177,7 +177,8 @@ static void handle(struct pg_model *m, int64_t id, int32_t request)
     struct row_batch *b = pg_model_batch(m, id);
     size_t kept = 0;
     for (size_t i = 0; i < m->cancels.count; i++)
-        if (m->cancels.v[i].batch != id || m->cancels.v[i].request > request)
+        if (m->cancels.v[i].batch != id || m->cancels.v[i].request > request ||
+            (m->cancels.v[i].superseded && b && !b->closed_ms))
             m->cancels.v[kept++] = m->cancels.v[i];
     m->cancels.count = kept;
     if (b && b->control.is && b->control.handled < request)
@@ -471,6 +472,11 @@ void stmt_supersede_closed(struct stmt_call *c)
         struct row_batch *b = pg_model_batch(c->m, int_of_slice(ids[i]));
         if (b)
             b->has_key = false;
+        size_t kept = 0;
+        for (size_t k = 0; k < c->m->cancels.count; k++)
+            if (c->m->cancels.v[k].batch != int_of_slice(ids[i]) || !c->m->cancels.v[k].superseded)
+                c->m->cancels.v[kept++] = c->m->cancels.v[k];
+        c->m->cancels.count = kept;
     }
     free(ids);
 }

@@ -37,6 +37,8 @@ static void put_control(struct stmt_call *c, const struct row_control *k)
     out_int4(c, 12, k->request);
     for (int i = 13; i < 19 && !k->is; i++)
         out_null(c, i);
+    for (int i = 23; i < OPEN_COLUMNS && !k->is; i++)
+        out_null(c, i);
     out_bool(c, 19, k->supersedes_count > 0);
     out_bool(c, 20, k->key[0] != 0);
     if (!k->is)
@@ -47,6 +49,11 @@ static void put_control(struct stmt_call *c, const struct row_control *k)
     out_int4(c, 16, k->window);
     out_bytes(c, 17, k->zone, strlen(k->zone));
     out_bool(c, 18, k->rollout);
+    out_int4(c, 23, 0); /* nothing is tried again */
+    out_int2(c, 24, 0);
+    out_int2(c, 25, 0);
+    out_int8(c, 26, 0);
+    out_int8(c, 27, 0);
 }
 
 static void put_open(struct stmt_call *c, const struct row_batch *b)

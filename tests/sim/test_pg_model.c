@@ -380,8 +380,8 @@ static void acknowledge(void)
 {
     static const uint8_t entries[] = {1, 2, 3, 4, 5};
     const struct db_result results[] = {
-        {(uint64_t)some_batch(), 1, below(16), {entries, below(5)}, {NULL, 0}},
-        {(uint64_t)some_batch(), 2, 1024 + below(8), {entries + 1, 2}, {NULL, 0}},
+        {(uint64_t)some_batch(), 1, below(16), (uint8_t)below(3), {entries, below(5)}, {NULL, 0}},
+        {(uint64_t)some_batch(), 2, 1024 + below(8), (uint8_t)below(3), {entries + 1, 2}, {NULL, 0}},
     };
     if (!check.stream || below(20) == 0)
         db_ack_stream_open(NULL, "w", CREATED_MS + check.step, opened, NULL);

@@ -22,7 +22,11 @@ static uint8_t apply(uint8_t old, enum command_event event, unsigned attempts)
 {
     enum command_state next = state_next(state_of(old), event);
     unsigned tries = state_attempts(old);
-    return next ? state_byte(next, attempts > tries ? attempts : tries) : old;
+    if (attempts > tries)
+        tries = attempts;
+    if (event == EVENT_NOT_NOW && tries > 0)
+        tries--;
+    return next ? state_byte(next, tries) : old;
 }
 
 static void model_lose(struct model *m, unsigned slot)
@@ -153,7 +157,9 @@ static void open_again(struct fixture *f, struct model *m, struct model_batch *b
         if (state_of(*byte) == STATE_SENT)
             b->states[slot] = apply(b->states[slot], EVENT_SEND, state_attempts(*byte));
         if (state_is_terminal(state_of(*byte)) && !state_is_terminal(state_of(b->states[slot])))
-            b->states[slot] = *byte;
+            b->states[slot] = state_byte(state_of(*byte), state_attempts(b->states[slot]) > state_attempts(*byte)
+                                                              ? state_attempts(b->states[slot])
+                                                              : state_attempts(*byte));
         /* What is held the newcomer decides, as far as nobody has it. */
         else if (state_of(*byte) == STATE_QUEUED)
             b->states[slot] = apply(b->states[slot], EVENT_RELEASE, 0);

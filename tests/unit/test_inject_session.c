@@ -111,6 +111,13 @@ void batch_unref(struct batch_cache *cache, struct batch *batch)
     batch->refs--;
 }
 
+/* Only of commands that the session does not hold: nobody knows their batch any more. */
+void batch_cache_get(struct batch_cache *cache, uint64_t id, batch_fn *fn, void *arg, uint64_t a, uint64_t b)
+{
+    (void)cache, (void)id;
+    fn(arg, NULL, a, b);
+}
+
 bool credentials_ready(const struct credentials *c)
 {
     (void)c;
