@@ -180,6 +180,11 @@ bool leader_accepted(struct leader *leader, uint64_t id, const struct db_accept 
     return id & 1;
 }
 
+void leader_devices(struct leader *leader, uint32_t tenant)
+{
+    (void)leader, (void)tenant;
+}
+
 void leader_hint(struct leader *leader, enum leader_hint_kind kind, uint64_t batch)
 {
     (void)leader, (void)kind, (void)batch;
