@@ -135,7 +135,8 @@ static struct live_key read_key(const char *name)
         key.kind = LIVE_KEY_OPEN;
     else if (sscanf(name, "batch:%llu", &batch) == 1)
         key.kind = LIVE_KEY_SPEC;
-    else if (sscanf(name, "cancel:%llu", &batch) == 1 || sscanf(name, "broken:%llu", &batch) == 1 || (sscanf(name, "confirm:%llu", &batch) == 1 && batch))
+    else if (sscanf(name, "cancel:%llu", &batch) == 1 || sscanf(name, "broken:%llu", &batch) == 1 ||
+             (sscanf(name, "confirm:%llu", &batch) == 1 && batch))
         key.kind = LIVE_KEY_CANCEL;
     else if (sscanf(name, "{w%u}:inbox:%n", &worker, &end) == 1 && end)
         key.kind = LIVE_KEY_INBOX;
