@@ -190,6 +190,11 @@ void leader_hint(struct leader *leader, enum leader_hint_kind kind, uint64_t bat
     (void)leader, (void)kind, (void)batch;
 }
 
+void leader_devices(struct leader *leader, uint32_t tenant)
+{
+    (void)leader, (void)tenant;
+}
+
 int64_t clock_mono_us(void)
 {
     return 1000000000;
