@@ -8,6 +8,7 @@
 #include "dispatcher/auth.h"
 #include "dispatcher/gate_keeper.h"
 #include "dispatcher/leader.h"
+#include "dispatcher/mailboxes.h"
 #include "dispatcher/request.h"
 #include "dispatcher/service_admin.h"
 #include "dispatcher/service_command.h"
@@ -188,11 +189,6 @@ void leader_devices(struct leader *leader, uint32_t tenant)
 void leader_hint(struct leader *leader, enum leader_hint_kind kind, uint64_t batch)
 {
     (void)leader, (void)kind, (void)batch;
-}
-
-void leader_devices(struct leader *leader, uint32_t tenant)
-{
-    (void)leader, (void)tenant;
 }
 
 int64_t clock_mono_us(void)
@@ -411,9 +407,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     d.auth = auth_new();
     d.acceptor = acceptor_new(d.loop, NULL, submit_committed, &d);
     d.watches = watches_new(&d);
-    check(d.auth && d.acceptor && d.watches);
+    d.mailboxes = mailboxes_new();
+    check(d.auth && d.acceptor && d.watches && d.mailboxes);
     run_call(&d, &in);
     check(list_empty(&d.exports) && d.figures.watchers == 0 && d.calls.count == 0 && d.streams.count == 0);
+    mailboxes_free(&d.mailboxes);
     watches_free(&d.watches);
     acceptor_free(&d.acceptor);
     auth_free(&d.auth);
