@@ -100,8 +100,8 @@ def test_a_flooding_tenant_is_turned_away_and_a_small_one_is_not(stack):
 
 @flood
 def test_what_the_leader_does_not_get_to_is_not_accepted(stack):
-    """Redis answers nothing for some seconds: batches are accepted until the leader has enough to do, then they wait, those of
-    another tenant do not; and all of them come to their end."""
+    """Redis carries nothing out: batches are accepted until the leader has enough to do, then they wait, those of another
+    tenant do not; and all of them come to their end."""
     stack.start(workers=0)
     stack.start_worker("--answer-self")
     large, small = stack.make_tenant(), stack.make_tenant()
@@ -112,16 +112,21 @@ def test_what_the_leader_does_not_get_to_is_not_accepted(stack):
     dispatcher = stack.dispatchers[0]
     stack.submit(client)
     redis = stack.redis.client()
-    redis.client_pause(5000)
-    flood = Flood(stack, large, ids, "--rate", "4000", "--measure", "4s")
-    figures = until(lambda: (f := dispatcher.figures())["muster_dispatcher_accept_held_total"] > 0 and f, 30,
-                    "acceptance waits for the leader")
+    redis.client_pause(int(patient(120)) * 1000, all=False)
+    floods = []
+
+    def held():
+        if not floods or floods[-1].popen.poll() is not None:  # a slow machine needs more than one
+            floods.append(Flood(stack, large, ids, "--rate", "4000", "--measure", "4s"))
+        figures = dispatcher.figures()
+        return figures["muster_dispatcher_accept_held_total"] > 0 and figures
+    figures = until(held, 60, "acceptance waits for the leader")
     assert figures["muster_dispatcher_waiting_batches"] < 6000
     began = time.monotonic()
     batch = stack.submit(client).batch.id
     assert time.monotonic() - began < 1, "a small tenant waits behind a large one"
-    told, _ = flood.end()
-    assert told["ok"] > 4000
+    redis.client_unpause()
+    assert sum(f.end()[0]["ok"] for f in floods) > 4000
     assert stack.watch(client, batch, timeout=60).progress.succeeded == 10
     until(lambda: open_batches(stack) == 0, 60, "every batch is closed")
 
