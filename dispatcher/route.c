@@ -10,6 +10,7 @@
 #include "dispatcher/rebuild.h"
 #include "dispatcher/sweep.h"
 #include "lib/base/clock.h"
+#include "lib/base/owned.h"
 #include "proto/inbox.h"
 
 #define SPECS_BATCHES 1000      /* read at a time, */
@@ -231,6 +232,7 @@ static struct outbox *get_outbox(struct router *router, uint16_t worker, enum li
     o->worker = worker;
     o->class = class;
     list_append(&router->outboxes, &o->link);
+    owned(o);
     return o;
 }
 

@@ -248,8 +248,8 @@ def test_an_urgent_command_does_not_wait_for_answers_to_be_durable(stack):
     """What is answered is not in the way of an urgent command, but of others until it is stored."""
     router = HandRouter(stack, devices=4)
     worker = stack.start_worker("--flush-interval", "10s")
+    first, normal, urgent = (router.open([1], priority=p) for p in (2, 2, 1))
     with router.device(1).connect(worker.address) as device:
-        (first, normal, urgent) = (router.open([1], priority=p) for p in (2, 2, 1))
         (delivery,) = take(device, router, urgent)
         began = time.monotonic()
         device.ack(delivery)
