@@ -77,8 +77,8 @@ struct open_batch {
     bool held;                        /* nothing of it is to be routed; in Redis it is HELD */
     uint64_t hold;                    /* number of the last hold or release, as workers know it; 0: none */
     bool keyed;                       /* it has a key, to be forgotten when it is closed */
-    uint32_t retry_after;   /* states after which commands are tried again: bits */
-    uint8_t retry_attempts; /* deliveries then, in all */
+    uint32_t retry_after;             /* states after which commands are tried again: bits */
+    uint8_t retry_attempts;           /* deliveries then, in all */
     bool growing;                 /* dynamic, and open to whom joins: blocks stand at their number, with all slots, */
                                   /* and none is settled */
     bool keep_cells;              /* its states are counted by cohorts: kept also of complete blocks */

@@ -29,12 +29,12 @@ struct batch {
     int64_t head_ms;       /* without execution_ms: and keeps no others back after so long; 0: it does */
     uint32_t retry_after;  /* states after which a command is tried again: bits */
     uint8_t retry_attempts;
-    bool keyed;            /* commands may have been superseded */
-    struct buf command;    /* encoded muster.v1.Command; with `fill` a template of it */
-    struct buf tail;       /* of the Delivery: proto/delivery.h; with `fill` only its expires_at */
-    struct fill *fill;     /* it has values per device, workers/values.h; NULL: it has none */
-    struct buf defaults;   /* packed values of devices without their own; empty: all have */
-    char *json;            /* the command as JSON, made at first need by the transport; freed with the batch */
+    bool keyed;          /* commands may have been superseded */
+    struct buf command;  /* encoded muster.v1.Command; with `fill` a template of it */
+    struct buf tail;     /* of the Delivery: proto/delivery.h; with `fill` only its expires_at */
+    struct fill *fill;   /* it has values per device, workers/values.h; NULL: it has none */
+    struct buf defaults; /* packed values of devices without their own; empty: all have */
+    char *json;          /* the command as JSON, made at first need by the transport; freed with the batch */
     /* The cache's own. */
     struct batch *next;
     struct list idle; /* in the list of batches without references, the longest idle first */

@@ -35,15 +35,15 @@ struct stream_hub;
 struct value_cache;
 
 struct worker_options {
-    int64_t in_flight;       /* commands sent and not answered, per device */
-    int64_t held_max;        /* commands in all sessions' hands; beyond, only urgent ones are taken from the inbox */
-    int64_t lease_ms;        /* how long the worker's number holds without renewal */
-    int64_t flush_ms;        /* how long acknowledgements collect */
-    int64_t not_now_ms;      /* when a command that was NOT_NOW is delivered again on the same connection */
+    int64_t in_flight;        /* commands sent and not answered, per device */
+    int64_t held_max;         /* commands in all sessions' hands; beyond, only urgent ones are taken from the inbox */
+    int64_t lease_ms;         /* how long the worker's number holds without renewal */
+    int64_t flush_ms;         /* how long acknowledgements collect */
+    int64_t not_now_ms;       /* when a command that was NOT_NOW is delivered again on the same connection */
     int64_t quarantine_after; /* losses of the connection while a command was sent, after which it ends; 0: never */
-    int64_t seen_ms;         /* how often it is written which devices were seen */
-    int64_t keepalive_max_s; /* longest keepalive granted; 0: what the device asks */
-    bool answer_self;        /* measure the queue path: no sockets, every command succeeds at once */
+    int64_t seen_ms;          /* how often it is written which devices were seen */
+    int64_t keepalive_max_s;  /* longest keepalive granted; 0: what the device asks */
+    bool answer_self;         /* measure the queue path: no sockets, every command succeeds at once */
     int64_t answer_shares, answer_share; /* of answer_self: only blocks that leave this remainder are answered for */
 };
 

@@ -11,8 +11,8 @@
     " c.request > 0 OR c.steering IS NOT NULL OR c.target IS NOT NULL, c.paused, c.reason, c.request > c.handled, "    \
     "c.handled_ms,"                                                                                                    \
     " c.steering, c.not_before_ms, CASE WHEN c.waves > 0 THEN c.wave + 1 ELSE 0 END, c.stopped,"                       \
-    " c.canceled, c.supersede_key, c.rate_steps, c.target IS NOT NULL, c.sealed, c.joined, c.retry_after,"              \
-    " c.retry_attempts, c.retry_factor, c.retry_initial_ms, c.retry_max_ms, b.held_ms IS NOT NULL,"                     \
+    " c.canceled, c.supersede_key, c.rate_steps, c.target IS NOT NULL, c.sealed, c.joined, c.retry_after,"             \
+    " c.retry_attempts, c.retry_factor, c.retry_initial_ms, c.retry_max_ms, b.held_ms IS NOT NULL,"                    \
     " CASE WHEN b.valued THEN (SELECT v.described FROM batch_values v WHERE v.batch_id = b.id) END"
 #define WITH_CONTROL   " LEFT JOIN batch_control c ON c.batch_id = b.id"
 #define COLUMN_CONTROL 15

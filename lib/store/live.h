@@ -190,8 +190,8 @@ void live_cancel_confirmed(struct live *live, uint64_t batch, live_numbers_fn *d
 void live_confirm(struct live *live, uint64_t batch, uint64_t number, uint16_t worker, live_done_fn *done, void *arg);
 void live_confirmed(struct live *live, uint64_t batch, uint64_t number, live_numbers_fn *done, void *arg);
 
-/* broken:<batch>: how often the device's connection was lost while the command was sent; `value` is that, with this time.
- * Forgotten an hour after the last one. */
+/* broken:<batch>: how often the device's connection was lost while the command was sent; `value` is that, with this
+ * time. Forgotten an hour after the last one. */
 void live_count_loss(struct live *live, uint64_t batch, uint32_t seq, live_int_fn *done, void *arg);
 
 /* Channel muster:events, for dispatchers: short text such as "accepted 17". Fire and forget: a hint, polls repair. */
