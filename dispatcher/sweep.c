@@ -74,8 +74,7 @@ static void forgotten(void *arg, enum err err)
         return;
     r->figures->reaped_workers++;
     log_info("worker_reaped", "worker=%u devices=%llu", r->sweeper->worker, (unsigned long long)r->sweeper->devices);
-    if (r->sweeper->devices)
-        look_for_strays(r);
+    look_for_strays(r);
 }
 
 static void reap_pump(struct reign *r);

@@ -298,7 +298,7 @@ static void ask_for_more(struct session *s)
     if (!s->more || s->asked || s->put_off || holds_unpassed(s) || s->held_count >= SESSION_HELD_MAX ||
         gates_closed(s->worker->gates, s->tenant))
         return;
-    s->asked = true;
+    s->asked = s->settling = true; /* what is accepted meanwhile is behind */
     attach_change(s->worker->attach, s->tenant, s->seq);
 }
 
@@ -413,6 +413,11 @@ unsigned session_wants(const struct session *s)
 void session_attached(struct session *s, size_t given, unsigned wanted)
 {
     s->more = given >= wanted;
+    /* What came in the meantime, or was given before, may be behind what is not given yet: it comes again in its turn.
+     */
+    for (unsigned i = s->held_count; s->more && i-- > 0;)
+        if (s->held[i].phase == HELD_WAITING)
+            held_remove(s, &s->held[i]);
     s->asked = s->put_off = s->starved = false;
 }
 

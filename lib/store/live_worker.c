@@ -233,11 +233,12 @@ void live_worker_reclaim(struct live *live, uint16_t worker, const char *instanc
                          void *arg)
 {
     struct args a = {0};
+    lease_script(live, "worker_reclaim", worker, instance, ttl_ms, reply_lease, done, arg);
+    /* Behind it: one that is listed without a lease is reaped. */
     args_raw(&a, "SADD", 4);
     args_raw(&a, "workers", 7);
     args_printf(&a, "%u", worker);
     redis_command(live->moves, a.n, a.v, NULL, NULL);
-    lease_script(live, "worker_reclaim", worker, instance, ttl_ms, reply_lease, done, arg);
 }
 
 void live_worker_release(struct live *live, uint16_t worker, const char *instance, live_done_fn *done, void *arg)

@@ -34,6 +34,12 @@ def test_the_same_seed_is_the_same_world():
         assert re.search(r"hash [0-9a-f]{16}", first.stdout) and first.stdout == second.stdout
 
 
+def test_a_queue_that_is_given_backwards_is_noticed():
+    """Where more waits for a device than it is given at once."""
+    done = run("--scenario", "long-queue", "--seeds", "1..10", "--mutation", 11)
+    assert done.returncode == 1 and re.search(r"gets batch \d+ before \d+", done.stdout)
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_noticed(mistake):
     done = run("--seeds", f"1..{MISTAKES[mistake]}", "--mutation", mistake, "--jobs", 2)

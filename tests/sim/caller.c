@@ -552,17 +552,38 @@ static void choose_steering(struct world *w, struct wish *x)
         x->steering[x->steering_len++] = 0x12, x->steering[x->steering_len++] = 0;
 }
 
-void caller_init(struct world *w, int batches, int64_t until_us)
+static struct caller *caller_new(struct world *w, int room)
 {
     struct caller *c = calloc(1, sizeof *c);
     if (!c)
         abort();
     w->caller = c;
     c->world = w;
-    c->room = batches * 6 + 16;
+    c->room = room;
     c->wishes = calloc((size_t)c->room, sizeof *c->wishes);
     if (!c->wishes)
         abort();
+    return c;
+}
+
+void caller_init_alike(struct world *w, int batches, int64_t until_us)
+{
+    struct caller *c = caller_new(w, batches);
+    for (int i = 0; i < batches; i++) {
+        struct wish *x = wish_new(c, WISH_BATCH, between(w, w->now_us, until_us));
+        snprintf(x->request, sizeof x->request, "request-%d", i);
+        x->priority = 2;
+        x->expires_after_ms = 60000;
+        x->tenant = w->devices[0].tenant;
+        for (int k = 0; k < w->device_count; k++)
+            if (w->devices[k].tenant == x->tenant)
+                bitmap_set(&x->targets[block_of(w->devices[k].seq)], slot_of(w->devices[k].seq));
+    }
+}
+
+void caller_init(struct world *w, int batches, int64_t until_us)
+{
+    struct caller *c = caller_new(w, batches * 6 + 16);
     bool steered = chance(w, 500);
     for (int i = 0; i < batches; i++) {
         struct wish *x = wish_new(c, WISH_BATCH, between(w, w->now_us, until_us));

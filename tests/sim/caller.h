@@ -13,6 +13,8 @@
 size_t caller_value(char out[CALLER_VALUE_MAX], uint32_t tenant, uint32_t seq, const char *request);
 
 void caller_init(struct world *w, int batches, int64_t until_us);
+/* The same with batches of one priority to all devices of a tenant. */
+void caller_init_alike(struct world *w, int batches, int64_t until_us);
 void caller_free(struct world *w);
 /* Nothing of what it wanted is unanswered. */
 bool caller_done(const struct world *w);

@@ -343,6 +343,7 @@ void faults_init(struct world *w, bool none, const struct scenario *scenario)
     if (scenario) {
         f->plan.ghosts = 500;
         f->plan.ghosts_late = 300;
+        f->plan.worker_lease_ms = scenario->lease_ms ? scenario->lease_ms : f->plan.worker_lease_ms;
     }
     bool redis_restarts = false;
     for (int i = 0; scenario && i < SCENARIO_STEPS && scenario->steps[i].fault; i++) {

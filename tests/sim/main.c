@@ -65,7 +65,10 @@ static void populate(struct world *w, bool calm, const struct scenario *scenario
         process_start(&w->dispatchers[i]);
     for (int i = 0; i < w->worker_count; i++)
         process_start(&w->workers[i]);
-    caller_init(w, (int)between(w, 1, 12), w->now_us + SUBMIT_US);
+    if (scenario && scenario->batches)
+        caller_init_alike(w, scenario->batches, w->now_us + SUBMIT_US);
+    else
+        caller_init(w, (int)between(w, 1, 12), w->now_us + SUBMIT_US);
 }
 
 static void tear_down(struct world *w)

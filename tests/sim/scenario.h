@@ -19,6 +19,8 @@ struct scenario {
     const char *name;
     int dispatchers, workers;
     struct scenario_step steps[SCENARIO_STEPS];
+    int batches;      /* all of one priority, to all devices of a tenant; 0: as the seed says */
+    int64_t lease_ms; /* of workers; 0: the same */
 };
 
 /* NULL: there is none of this name. */
