@@ -32,8 +32,9 @@ EACH = 40                  # devices of a small tenant
 
 
 class Tenant:
-    def __init__(self, field, name, client=None, known=0, connected=EACH):
-        """`client` of a tenant that has `known` devices already."""
+    """One of its own, or (with `client`) another's, with devices more."""
+
+    def __init__(self, field, name, client=None, connected=EACH):
         s = field.stack
         self.client = client or s.client(s.make_tenant(name))
         self.ids = [f"{name}-{i:04d}" for i in range(connected)]
@@ -56,7 +57,7 @@ class Calls:
                 due, began = due + self.every_s, time.time()
                 target = pb.Target(devices=pb.DeviceIds(ids=[random.choice(tenant.ids)]))
                 answer = self.field.stack.submit(tenant.client, target=target, priority=self.priority)
-                self.sent.append((answer.batch.id, n, began * 1000)); self.acc = getattr(self, 'acc', []); self.acc.append((time.time()-began)*1000)
+                self.sent.append((answer.batch.id, n, began * 1000))
         except Exception as e:  # told at the end
             self.error = e
 
@@ -131,8 +132,8 @@ def measure_urgent(field, progress):
     own, other = Tenant(field, "own", field.client), Tenant(field, "other")
     fleet = field.stack.start_fleet({**own.tokens, **other.tokens})
     urgent = field.pb.PRIORITY_URGENT
-    alone, beside, flow = (Calls(field, [own, other], 2 * URGENT_EVERY_S, urgent) for _ in range(2)), None, Flow(field)
-    alone, beside = alone
+    alone, beside = (Calls(field, [own, other], 2 * URGENT_EVERY_S, urgent) for _ in range(2))
+    flow = Flow(field)
     progress(f"urgent commands, {seconds} s alone")
     _run_for(seconds, alone)
     progress(f"urgent commands, {seconds} s beside bulk ones to all devices")
@@ -140,8 +141,6 @@ def measure_urgent(field, progress):
         time.sleep(1)
         _run_for(seconds, beside)
     a, b = alone.took(fleet), beside.took(fleet)
-    for c in (alone, beside): x = sorted(c.acc); print('answered p50 %.1f p90 %.1f p99 %.1f' % tuple(_quantile(x, q) for q in (.5,.9,.99)))
-    print([_quantile(b, q) for q in (.1,.25,.5,.75,.9,.95,.99)])
     out = {"urgent_alone_p50_ms": _quantile(a, 0.5), "urgent_alone_p99_ms": _quantile(a, 0.99),
            "urgent_p50_ms": _quantile(b, 0.5), "urgent_p99_ms": _quantile(b, 0.99), "urgent_max_ms": b[-1],
            "urgent_calls": len(b), "urgent_own_p99_ms": _quantile(beside.took(fleet, 0), 0.99),
@@ -194,8 +193,6 @@ def measure_fair(field, progress):
         _run_for(seconds, beside)
         heavy_s = (heavy.commands - before) / (time.monotonic() - began)
     a, b = alone.took(fleet), beside.took(fleet)
-    for c in (alone, beside): x = sorted(c.acc); print('answered p50 %.1f p90 %.1f p99 %.1f' % tuple(_quantile(x, q) for q in (.5,.9,.99)))
-    print([_quantile(b, q) for q in (.1,.25,.5,.75,.9,.95,.99)])
     fleet.quit()
     return {"fair_small": SMALL, "fair_rate": RATE, "fair_heavy_s": heavy_s, "fair_calls": len(b), "fair_max_ms": b[-1],
             "fair_alone_p50_ms": _quantile(a, 0.5), "fair_alone_p99_ms": _quantile(a, 0.99),
