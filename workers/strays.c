@@ -104,15 +104,13 @@ void strays_mark(struct strays *strays)
 static uint32_t before_lately(const struct strays *strays)
 {
     int64_t limit = clock_mono_us() - LATELY_US;
-    const struct mark *best = NULL, *oldest = NULL;
+    const struct mark *best = NULL;
     for (unsigned i = 0; i < MARKS; i++) {
         const struct mark *m = &strays->marks[i];
         if (m->at_us && m->at_us <= limit && (!best || m->at_us > best->at_us))
             best = m;
-        if (m->at_us && (!oldest || m->at_us < oldest->at_us))
-            oldest = m;
     }
-    return best ? best->generation : oldest ? oldest->generation : 0;
+    return best ? best->generation : 0;
 }
 
 struct look {
