@@ -1,5 +1,5 @@
-/* How much each tenant was sent in the time that the window looks at (window.h), about: tenants that share a place count
- * together. Owns: struct lately, embedded. May call: workers/window (its span). Loop rule: none, pure. */
+/* How much each tenant was sent in the time that the window looks at (window.h), about: tenants that share a place
+ * count together. Owns: struct lately, embedded. May call: workers/window (its span). Loop rule: none, pure. */
 #ifndef MUSTER_WORKERS_LATELY_H
 #define MUSTER_WORKERS_LATELY_H
 
