@@ -15,9 +15,10 @@
 #define DEVICE_BEGIN_MS 1700000000000
 
 static const char *const device_ids[DEVICES] = {"d0", "a-device-id-of-a-usual-length", "d2:x.y@z"};
+static const uint8_t device_secret[CREDENTIAL_SECRET_BYTES] = {1, 2, 3}; /* signs */
 static char device_tokens[DEVICES][CREDENTIAL_TOKEN_MAX];
 
-static inline void sign_tokens(const uint8_t secret[CREDENTIAL_SECRET_BYTES])
+static inline void sign_tokens(void)
 {
     for (uint32_t i = 0; i < DEVICES; i++)
         credential_sign(device_tokens[i],
@@ -26,7 +27,7 @@ static inline void sign_tokens(const uint8_t secret[CREDENTIAL_SECRET_BYTES])
                                              .seq = i,
                                              .issued_ms = DEVICE_BEGIN_MS,
                                              .expires_ms = DEVICE_BEGIN_MS + 3600000},
-                        device_ids[i], secret);
+                        device_ids[i], device_secret);
 }
 
 static inline void say_text(struct buf *b, const char *s)

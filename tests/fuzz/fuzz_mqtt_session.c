@@ -7,11 +7,11 @@
 #include "lib/base/clock.h"
 #include "lib/store/db_credential.h"
 #include "lib/store/live.h"
-#include "muster/internal/v1/batch.pb-c.h"
 #include "muster/v1/command_service.pb-c.h"
 #include "tests/fuzz/device.h"
 #include "tests/fuzz/due.h"
 #include "tests/fuzz/input.h"
+#include "tests/fuzz/spec.h"
 #include "workers/acks.h"
 #include "workers/attach.h"
 #include "workers/batch_cache.h"
@@ -66,8 +66,6 @@ static struct world {
     size_t spec_count;
     bool changed[DEVICES]; /* to be attached */
 } world;
-
-static const uint8_t secret[CREDENTIAL_SECRET_BYTES] = {1, 2, 3};
 
 int64_t clock_mono_us(void)
 {
@@ -265,7 +263,7 @@ void db_credential_read(struct pg *pg, int64_t after,
 {
     struct db_signing_key key = {.id = 1};
     (void)pg, (void)after, (void)revoked;
-    memcpy(key.secret, secret, sizeof secret);
+    memcpy(key.secret, device_secret, sizeof device_secret);
     done(arg, ERR_OK, &key, 1);
 }
 
@@ -461,22 +459,9 @@ static void answer_spec(uint8_t how)
     if (world.spec_count == 0)
         return;
     struct waiting_spec w = world.specs[0];
-    uint8_t bytes[256];
-    Muster__Internal__V1__BatchSpec spec = MUSTER__INTERNAL__V1__BATCH_SPEC__INIT;
+    uint8_t bytes[SPEC_MAX];
     memmove(world.specs, world.specs + 1, --world.spec_count * sizeof *world.specs);
-    spec.tenant = DEVICE_TENANT;
-    spec.batch_id = (int64_t)w.batch;
-    spec.priority = 1 + how % 3;
-    spec.created_ms = how & 2 ? DEVICE_BEGIN_MS : INT64_MIN + how;
-    spec.expires_ms = clock_wall_ms() + (how & 4 ? 100 : 1000000);
-    spec.canceled = (how & 8) != 0;
-    spec.command = (ProtobufCBinaryData){(size_t)(how & 16 ? 4 : 2), (uint8_t *)(uintptr_t) "\x0a\x02\x0a\x00"};
-    spec.variables = (char *[]){"a"};
-    spec.n_variables = w.batch == 2;
-    if (spec.n_variables)
-        spec.command = (ProtobufCBinaryData){9, (uint8_t *)(uintptr_t) "\x0a\x07\x1a\x05{{a}}"};
-    spec.default_values = (ProtobufCBinaryData){how & 16 ? 2 : 0, (uint8_t *)(uintptr_t) "\1d"};
-    struct slice value = {bytes, muster__internal__v1__batch_spec__pack(&spec, bytes)};
+    struct slice value = {bytes, put_spec(bytes, w.batch, how, clock_wall_ms())};
     switch (how >> 5) {
     case 5:
         value.len /= 2;
@@ -697,7 +682,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argc, (void)argv;
     log_init("fuzz", SILENT);
     world.loop = ev_default_loop(0);
-    sign_tokens(secret);
+    sign_tokens();
     return 0;
 }
 
