@@ -15,6 +15,7 @@ def run(*options, timeout=120):
     return subprocess.run([SIM, *map(str, options)], capture_output=True, text=True, timeout=timeout, check=False)
 
 
+@pytest.mark.timeout(300)
 def test_two_thousand_seeds():
     """A seed that fails prints its schedule, and `muster-sim --seed N --trace` does so again."""
     done = run("--seeds", "1..2000", "--jobs", 2, timeout=300)
@@ -22,6 +23,7 @@ def test_two_thousand_seeds():
     assert "2000 seeds, 0 failed" in done.stdout
 
 
+@pytest.mark.timeout(300)
 def test_what_went_wrong_once():
     """The faults that found what was mended, one scenario each, at other moments and with other callers."""
     done = run("--scenario", "all", "--seeds", "1..100", "--jobs", 2, timeout=300)
