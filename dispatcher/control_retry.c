@@ -5,6 +5,7 @@
 
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/retry.h"
+#include "lib/base/owned.h"
 #include "lib/store/db_clock.h"
 
 struct control_retry {
@@ -65,8 +66,11 @@ static void let_go(struct control_retry *o, uint32_t at, const struct bitmap *sl
     b->again = true;
     make_room(o, o->batch->block_count);
     if (!o->go[at]) {
-        if (!(o->go[at] = calloc(1, sizeof **o->go)))
+        struct bitmap *none = calloc(1, sizeof *none);
+        if (!none)
             abort();
+        o->go[at] = none;
+        owned(none);
         o->fresh++;
     }
     bitmap_or(o->go[at], slots);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/owned.h"
+
 #define BUCKETS_MIN 256
 
 void open_set_init(struct open_set *set)
@@ -430,6 +432,7 @@ struct open_batch *open_set_add_growing(struct open_set *set, uint64_t id, uint3
     }
     free(batch->targets);
     batch->targets = targets;
+    owned(targets);
     batch->growing = true;
     batch->block_room = room;
     return open_batch_extend(batch, blocks) ? batch : NULL;
