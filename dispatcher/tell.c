@@ -90,6 +90,12 @@ static const struct live_worker *listed(const struct tell *t, uint16_t number)
     return NULL;
 }
 
+/* Who is not listed has no lease; but for a while after a loss of Redis that is not known of anybody. */
+static bool may_send(const struct tell *t, uint16_t number)
+{
+    return listed(t, number) || listed(t, LIVE_UNKNOWN_WORKER);
+}
+
 static void tell_all(struct tell *t)
 {
     t->told_us = clock_mono_us();
@@ -115,7 +121,7 @@ static void got_confirmed(void *arg, enum err err, const uint16_t *numbers, size
         return;
     size_t kept = 0;
     for (size_t i = 0; !err && i < t->count; i++)
-        if (!among(t->workers[i], numbers, count) && listed(t, t->workers[i]))
+        if (!among(t->workers[i], numbers, count) && may_send(t, t->workers[i]))
             t->workers[kept++] = t->workers[i];
     if (!err)
         t->count = kept;

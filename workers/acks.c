@@ -265,9 +265,19 @@ void acks_barrier(struct acks *acks, void (*fn)(void *arg), void *arg)
     acks_pass(acks);
 }
 
+/* What a device answered before Redis went away comes before what is said of the same command after: a command that was
+ * executed must not be told as dropped unsent. So nothing passes one whose recording has failed. */
+static bool is_recorded_again(const struct flush *f)
+{
+    return f->phase == FLUSH_RECORDING && f->again;
+}
+
 bool acks_push(struct acks *acks)
 {
     acks_pass(acks);
+    list_for_each (e, next, &acks->flushes)
+        if (is_recorded_again(container_of(e, struct flush, entry)))
+            return false;
     return !acks->collecting;
 }
 
@@ -433,15 +443,13 @@ static bool same_run(const struct ack *a, const struct ack *b)
     return a->batch == b->batch && a->tenant == b->tenant && block_of(a->seq) == block_of(b->seq);
 }
 
-/* What a device answered before Redis went away comes before what is said of the same command after: a command that was
- * executed must not be told as dropped unsent. */
 static bool is_behind_another(const struct flush *f)
 {
     list_for_each (e, next, &f->acks->flushes) {
         const struct flush *before = container_of(e, struct flush, entry);
         if (before == f)
             return false;
-        if (before->phase == FLUSH_RECORDING && before->again)
+        if (is_recorded_again(before))
             return true;
     }
     return false;

@@ -248,3 +248,18 @@ def test_a_device_is_deleted_while_its_command_is(api, client, where):
         device.close()
     client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
     assert progress(api.watch(client, batch)) == {"canceled": 2}
+
+
+def test_a_device_is_deleted_after_its_command_was_sent(api, client):
+    """It may have carried it out: so it is not canceled, and ends with its time to be carried out."""
+    pb = api.pb
+    api.import_devices(client, ["go", "stay"])
+    tokens = api.tokens(client, ["go"])
+    with api.device("go", tokens["go"]).connect(api.workers[0].address) as device:
+        timeouts = pb.Timeouts(execution=Duration(seconds=3))
+        batch = api.submit(client, steering=pb.Steering(timeouts=timeouts)).batch.id
+        device.next()
+        api.watch(client, batch, until=lambda b: b.progress.sent == 1)
+        client.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id="go"))
+        assert device.gone.wait(20)
+    assert progress(api.watch(client, batch, until=lambda b: b.progress.timed_out == 1)) == {"timed_out": 1, "queued": 1}

@@ -26,6 +26,7 @@ struct command {
     int64_t first_us;     /* delivered first; 0: never */
     int64_t sent_us;      /* and sent */
     int64_t ended_us;     /* a store first said that it has ended without the device */
+    uint8_t ended_as;     /* in that state */
     bool got;             /* delivered, and not put off since */
     int32_t some_request; /* it was asked that it end, with this request of its batch; 0: not */
     bool superseded;      /* by that */
@@ -129,12 +130,14 @@ static struct device *device_at(struct world *w, uint32_t tenant, uint32_t seq)
 }
 
 /* A store says that the command has ended without the device. */
-static void ended(struct world *w, uint64_t batch, uint32_t tenant, uint32_t seq)
+static void ended(struct world *w, uint64_t batch, uint32_t tenant, uint32_t seq, uint8_t byte)
 {
     struct device *d = device_at(w, tenant, seq);
     struct command *c = d && batch < BATCHES_MAX ? &seen(w, batch)->commands[d->index] : NULL;
-    if (c && !c->ended_us)
-        c->ended_us = w->now_us;
+    if (!c || c->ended_us)
+        return;
+    c->ended_us = w->now_us;
+    c->ended_as = (uint8_t)state_of(byte);
 }
 
 /* --- Redis
@@ -169,7 +172,7 @@ static void check_byte(struct world *w, uint8_t before, uint8_t after, uint64_t 
     else if (state_attempts(after) + (a == STATE_SENT || b == STATE_QUEUED) < state_attempts(before))
         violated(w, "%s forgets attempts of %" PRIu64 " of %u/%u", actor(w), batch, tenant, seq);
     if (b > STATE_REJECTED)
-        ended(w, batch, tenant, seq);
+        ended(w, batch, tenant, seq, b);
 }
 
 void oracle_state(struct world *w, struct slice key, struct slice before, struct slice after)
@@ -190,7 +193,7 @@ void oracle_state(struct world *w, struct slice key, struct slice before, struct
     if (before.len == 0) {
         for (unsigned slot = b.first; slot < (unsigned)b.first + b.count; slot++)
             if (state_of(state_string_get(&b, slot)) > STATE_REJECTED)
-                ended(w, batch, tenant, block_seq(block, slot));
+                ended(w, batch, tenant, block_seq(block, slot), state_string_get(&b, slot));
         return;
     }
     if (!state_string_parse(&a, before))
@@ -224,7 +227,7 @@ static void look_at_block(struct world *w, const struct row_batch *row, const st
             violated(w, "PostgreSQL: batch %" PRId64 " of %d/%u was %s and becomes %s", row->id, row->tenant, seq,
                      state_name(state_of(old)), state_name(state_of(k->states[i])));
         if (state_of(k->states[i]) > STATE_REJECTED)
-            ended(w, (uint64_t)row->id, (uint32_t)row->tenant, seq);
+            ended(w, (uint64_t)row->id, (uint32_t)row->tenant, seq, k->states[i]);
     }
     free(before->states);
     before->states = malloc(k->state_len + 1);
@@ -245,7 +248,7 @@ static void look_at_log(struct world *w)
         while (ack_log_next(&s, &g) == 1)
             for (uint32_t k = 0; k < g.count; k++)
                 if (state_of(ack_log_state(&g, k)) > STATE_REJECTED)
-                    ended(w, g.batch, g.tenant, ack_log_seq(&g, k));
+                    ended(w, g.batch, g.tenant, ack_log_seq(&g, k), ack_log_state(&g, k));
     }
 }
 
@@ -497,7 +500,8 @@ static void check_steering(struct world *w, const struct device *d, const struct
         violated(w, "device %s is sent %" PRId64 " %.3f s after its pause was confirmed", d->id, row->id,
                  (double)(sent_us - b->paused_us) / 1e6);
     /* What had been sent, or may have been, goes on to its own end. */
-    if (c->canceled_us && c->ended_us && sent_us > c->canceled_us)
+    if (c->canceled_us && sent_us > c->canceled_us &&
+        (c->ended_as == STATE_CANCELED || c->ended_as == STATE_SUPERSEDED))
         violated(w, "device %s is sent %" PRId64 " %.3f s after it was %s for it", d->id, row->id,
                  (double)(sent_us - c->canceled_us) / 1e6, c->superseded ? "superseded" : "canceled");
     for (uint32_t t = 0; t <= d->tenant; t += d->tenant)

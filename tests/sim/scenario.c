@@ -82,6 +82,18 @@ static const struct scenario scenarios[] = {
                {5600, "flush-redis", NULL, 0},
                {15000, "lose-devices", NULL, 2000},
                {17000, "lose-devices", NULL, 500}}},
+    /* Who was told of a hold is not listed any more, for Redis was emptied meanwhile. */
+    {.name = "forgotten-when-told",
+     .dispatchers = 1,
+     .workers = 1,
+     .steps = {{2500, "stall-redis", "w0", 2200},
+               {3600, "flush-redis", NULL, 0},
+               {6500, "stall-redis", "w0", 2200},
+               {7600, "flush-redis", NULL, 0},
+               {10500, "stall-redis", "w0", 2200},
+               {11600, "flush-redis", NULL, 0},
+               {14500, "stall-redis", "w0", 2200},
+               {15600, "flush-redis", NULL, 0}}},
     /* Outcomes wait for PostgreSQL while Redis is emptied and filled again. */
     {.name = "outcomes-wait",
      .dispatchers = 1,
