@@ -134,7 +134,8 @@ static void vouched(void *arg, enum err err, int64_t yes)
         return;
     }
     w->unvouched = false;
-    acks_redis_lost(w->acks); /* what was recorded since it came back met nothing, or the past */
+    acks_redis_lost(w->acks);      /* what was recorded since it came back met nothing, or the past */
+    batch_cache_doubt(w->batches); /* a hint of the past may be of a batch that has ended since */
     if (lease_holds(w->lease))
         serve(w);
 }
