@@ -459,10 +459,13 @@ static void route_block(struct reign *r, struct open_block *b)
 }
 
 /* --- specs ------------------------------------------------------------------------------------------------------- */
+/* Without it nothing of the batch is given to workers: they would pass it over, and go on with what is behind. */
 static void spec_written(struct reign *r, struct open_batch *batch, enum err err)
 {
-    if (err)
+    if (err) {
         fail_batch(r, batch);
+        queue_set_spec(&r->queue, batch, false);
+    }
     step_end(r, batch);
 }
 
