@@ -115,7 +115,7 @@ static void count_open(struct open_set *set, struct open_block *b, bool in)
 
 void open_set_remove(struct open_set *set, struct open_batch *batch)
 {
-    assert(!batch->busy);
+    assert(!batch->busy && list_empty(&batch->queue)); /* who counts what waits there takes it out */
     struct open_batch **at = bucket(set, batch->id);
     while (*at != batch)
         at = &(*at)->next;
@@ -123,7 +123,6 @@ void open_set_remove(struct open_set *set, struct open_batch *batch)
     set->batches--;
     set->remaining -= batch->remaining;
     open_set_note_closed(set, batch->id);
-    list_remove(&batch->queue);
     list_remove(&batch->work);
     for (uint32_t i = 0; i < batch->block_count; i++) {
         count_open(set, &batch->blocks[i], false);

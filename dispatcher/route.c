@@ -109,7 +109,8 @@ void router_again(struct reign *r, struct open_batch *batch)
 
 void router_some(struct reign *r, struct open_batch *batch)
 {
-    if (!batch->handed || !batch->spec || batch->rebuild || batch->routing || !list_empty(&batch->queue))
+    if (batch->stage != OPEN_RUNNING || !batch->handed || !batch->spec || batch->rebuild || batch->routing ||
+        !list_empty(&batch->queue))
         return;
     batch->route_next = 0;
     batch->partial = true;

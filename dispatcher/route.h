@@ -22,7 +22,7 @@ void router_add(struct reign *r, struct open_batch *batch);
 void router_again(struct reign *r, struct open_batch *batch);
 /* The command of a batch that is about to be added: need not be read, if Redis takes it now. */
 void router_known(struct reign *r, struct open_batch *batch, struct slice command);
-/* Those of its blocks that say `again`, if the batch has been routed; else they are on their way. */
+/* Those of its blocks that say `again`, if the batch has been routed; else they are on their way, or it is over. */
 void router_some(struct reign *r, struct open_batch *batch);
 /* It is not to be routed any further; blocks under way end as they do. */
 void router_remove(struct reign *r, struct open_batch *batch);
