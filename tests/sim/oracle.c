@@ -29,7 +29,7 @@ struct command {
     uint8_t ended_as;     /* in that state */
     bool got;             /* delivered, and not put off since */
     int32_t some_request; /* it was asked that it end, with this request of its batch; 0: not */
-    bool superseded;      /* by that */
+    bool superseded;      /* by that, or by one behind it */
     int64_t canceled_us;  /* that is carried out */
     uint8_t executed;     /* outcome, 0: never */
     uint8_t acknowledged; /* outcome with PUBACK */
@@ -262,11 +262,11 @@ static void look_at_cancels(struct world *w, const struct row_batch *row, struct
             const struct device *d = &w->devices[k];
             unsigned slot = slot_of(d->seq);
             struct command *c = &b->commands[k];
-            if ((int32_t)d->tenant != row->tenant || (int32_t)block_of(d->seq) != x->block || c->some_request ||
+            if ((int32_t)d->tenant != row->tenant || (int32_t)block_of(d->seq) != x->block ||
                 !(x->slots[slot / 8] >> slot % 8 & 1))
                 continue;
-            c->some_request = x->request;
-            c->superseded = x->superseded;
+            c->some_request = c->some_request ? c->some_request : x->request;
+            c->superseded = c->superseded || x->superseded;
         }
     }
     for (int k = 0; k < w->device_count; k++) {
