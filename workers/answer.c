@@ -6,6 +6,43 @@
 #include "workers/batch_cache.h"
 #include "workers/worker.h"
 
+static enum command_event event_of(const struct batch *batch, int outcome, unsigned attempts)
+{
+    static const uint8_t events[] = {[1] = EVENT_SUCCEED, [2] = EVENT_FAIL, [3] = EVENT_REJECT, [4] = EVENT_NOT_NOW};
+    enum command_event event = (enum command_event)events[outcome];
+    bool retried = batch && event != EVENT_NOT_NOW && batch->retry_after >> state_next(STATE_SENT, event) & 1 &&
+                   attempts < batch->retry_attempts;
+    return retried ? EVENT_RETRY : event;
+}
+
+/* `batch`: NULL when it is over. False without memory. */
+static bool pass_on(struct worker *w, const struct batch *batch, struct ack ack, int outcome, struct buf *result,
+                    struct slice information)
+{
+    ack.event = (uint8_t)event_of(batch, outcome, ack.attempts);
+    ack.tell = batch && batch->keyed;
+    if (batch && batch->retry_after) {
+        ack.retried = true;
+        ack.attempts = ack.attempts ? ack.attempts : 1; /* it was delivered */
+        acknowledgement_put_delivery(result, outcome, ack.attempts);
+    }
+    if (result->failed)
+        return false;
+    if (buf_len(result) || information.len)
+        acks_add_result(w->acks, &ack, buf_slice(result), information);
+    else
+        acks_add(w->acks, &ack);
+    return true;
+}
+
+static void put_said(struct buf *result, const struct acknowledgement *said)
+{
+    if (acknowledgement_has_result(said))
+        acknowledgement_put_result(result, said);
+}
+
+/* --- of a batch that must be looked up first ---------------------------------------------------------------------- */
+
 struct answer {
     struct worker *worker;
     struct ack ack;
@@ -29,8 +66,7 @@ static struct answer *answer_new(struct worker *w, const struct ack *ack, const 
     a->worker = w;
     a->ack = *ack;
     a->outcome = said->outcome;
-    if (acknowledgement_has_result(said))
-        acknowledgement_put_result(&a->result, said);
+    put_said(&a->result, said);
     buf_put(&a->information, said->information.data, said->information.len);
     /* Room for what a batch that is tried again has besides. */
     (void)buf_reserve(&a->result, ACKNOWLEDGEMENT_DELIVERY_MAX);
@@ -40,31 +76,12 @@ static struct answer *answer_new(struct worker *w, const struct ack *ack, const 
     return NULL;
 }
 
-static enum command_event event_of(const struct batch *batch, int outcome, unsigned attempts)
-{
-    static const uint8_t events[] = {[1] = EVENT_SUCCEED, [2] = EVENT_FAIL, [3] = EVENT_REJECT, [4] = EVENT_NOT_NOW};
-    enum command_event event = (enum command_event)events[outcome];
-    bool retried = batch && event != EVENT_NOT_NOW && batch->retry_after >> state_next(STATE_SENT, event) & 1 &&
-                   attempts < batch->retry_attempts;
-    return retried ? EVENT_RETRY : event;
-}
-
-/* `batch`: NULL when it is over. */
 static void known(void *arg, struct batch *batch, uint64_t unused, uint64_t unused_too)
 {
     struct answer *a = arg;
     (void)unused, (void)unused_too;
-    a->ack.event = (uint8_t)event_of(batch, a->outcome, a->ack.attempts);
-    a->ack.tell = batch && batch->keyed;
-    if (batch && batch->retry_after) {
-        a->ack.retried = true;
-        a->ack.attempts = a->ack.attempts ? a->ack.attempts : 1; /* it was delivered */
-        acknowledgement_put_delivery(&a->result, a->outcome, a->ack.attempts);
-    }
-    if (buf_len(&a->result) || buf_len(&a->information))
-        acks_add_result(a->worker->acks, &a->ack, buf_slice(&a->result), buf_slice(&a->information));
-    else
-        acks_add(a->worker->acks, &a->ack);
+    if (!pass_on(a->worker, batch, a->ack, a->outcome, &a->result, buf_slice(&a->information)))
+        abort(); /* there was room for all of it */
     if (batch)
         batch_unref(a->worker->batches, batch);
     answer_free(a);
@@ -72,14 +89,16 @@ static void known(void *arg, struct batch *batch, uint64_t unused, uint64_t unus
 
 bool answer_take(struct worker *w, struct batch *batch, const struct ack *ack, const struct acknowledgement *said)
 {
+    if (batch) {
+        struct buf result = {0};
+        put_said(&result, said);
+        bool taken = pass_on(w, batch, *ack, said->outcome, &result, said->information);
+        buf_free(&result);
+        return taken;
+    }
     struct answer *a = answer_new(w, ack, said);
     if (!a)
         return false;
-    if (batch) {
-        batch_ref(batch);
-        known(a, batch, 0, 0);
-    } else {
-        batch_cache_get(w->batches, ack->batch, known, a, 0, 0);
-    }
+    batch_cache_get(w->batches, ack->batch, known, a, 0, 0);
     return true;
 }
