@@ -546,20 +546,25 @@ enum session_answered session_answer(struct session *s, const struct acknowledge
     return SESSION_TAKEN;
 }
 
+/* It is given again when its time has come, also if it was forgotten since its outcome had not come in time. */
+static void put_off(struct session *s)
+{
+    s->put_off = true;
+    if (!s->later)
+        worker_retry_later(s->worker, s);
+    s->later = true;
+}
+
 void session_durable(struct session *s, uint64_t batch, uint8_t event, uint16_t token)
 {
     struct held *h = held_find(s, batch);
+    bool over = !h || h->phase == HELD_ANSWERED || h->phase == HELD_WAITING;
     s->transport->acknowledged(s, token);
     if (!s->open)
         return;
-    if (h && (h->phase == HELD_ANSWERED || h->phase == HELD_WAITING)) {
+    if (h && over)
         held_remove(s, h);
-        if (event == EVENT_NOT_NOW) {
-            s->put_off = true;
-            if (!s->later)
-                worker_retry_later(s->worker, s);
-            s->later = true;
-        }
-    }
+    if (over && event == EVENT_NOT_NOW)
+        put_off(s);
     session_pump(s);
 }

@@ -164,6 +164,19 @@ def test_not_now_comes_again_on_the_same_connection(stack, router):
     assert router.log()[batch, 1] == SUCCEEDED | 1 << 4
 
 
+def test_not_now_comes_again_when_it_was_not_waited_for_any_more(stack, router):
+    worker = stack.start_worker("--not-now-retry", "300ms")
+    slow, behind = router.open([1], execution_ms=200), router.open([1])
+    with router.device(1).connect(worker.address) as device:
+        first, second = device.next(), device.next()  # the second since the first had its time
+        device.wait_published(device.ack(first, 4))
+        device.wait_published(device.ack(second))
+        again = device.next()
+        assert again.command_id == first.command_id
+        device.wait_published(device.ack(again))
+    assert router.log()[slow, 1] == router.log()[behind, 1] == SUCCEEDED | 1 << 4
+
+
 def test_an_acknowledgement_twice_counts_once(router, worker):
     batch = router.open([1])
     with router.device(1).connect(worker.address) as device:
