@@ -2,44 +2,30 @@
 
 #include <string.h>
 
+#include "proto/varint.h"
+
 /* Numbers of the fields in muster/v1/command_service.proto, and google/protobuf/timestamp.proto. */
 enum { COMMAND_ID = 1, BATCH_ID, DEVICE_ID, STATE, ATTEMPTS, UPDATED_AT, RESULT };
 enum { SECONDS = 1, NANOS };
 
-/* Wire types (protobuf.dev/programming-guides/encoding). */
-#define VARINT(field) ((uint8_t)((field) << 3))
-#define BYTES(field)  ((uint8_t)((field) << 3 | 2))
+#define VARINT(field) ((uint8_t)((field) << 3 | WIRE_VARINT))
+#define BYTES(field)  ((uint8_t)((field) << 3 | WIRE_BYTES))
 
 /* All there is but device id, result and what is encoded already, with the lengths of these: an upper bound. */
 #define FIXED_MAX 128
-
-static size_t varint_size(uint64_t v)
-{
-    return v < 0x80 ? 1 : ((size_t)(63 - __builtin_clzll(v)) / 7 + 1);
-}
-
-static uint8_t *put_varint(uint8_t *p, uint64_t v)
-{
-    while (v >= 0x80) {
-        *p++ = (uint8_t)(v | 0x80);
-        v >>= 7;
-    }
-    *p++ = (uint8_t)v;
-    return p;
-}
 
 static uint8_t *put_number(uint8_t *p, unsigned field, uint64_t v)
 {
     if (!v)
         return p;
     *p++ = VARINT(field);
-    return put_varint(p, v);
+    return varint_write(p, v);
 }
 
 static uint8_t *put_bytes(uint8_t *p, unsigned field, struct slice s)
 {
     *p++ = BYTES(field);
-    p = put_varint(p, s.len);
+    p = varint_write(p, s.len);
     memcpy(p, s.data, s.len);
     return p + s.len;
 }
@@ -66,7 +52,7 @@ void command_status_put(struct buf *out, unsigned field, const struct command_st
     if (!p)
         return;
     *p++ = BYTES(field);
-    p = put_varint(p, size);
+    p = varint_write(p, size);
     *p++ = BYTES(COMMAND_ID);
     *p++ = COMMAND_ID_TEXT;
     command_id_write((char *)p, &c->id);
@@ -77,7 +63,7 @@ void command_status_put(struct buf *out, unsigned field, const struct command_st
     p = put_number(p, ATTEMPTS, c->attempts);
     if (c->updated_ms) {
         *p++ = BYTES(UPDATED_AT);
-        p = put_varint(p, time);
+        p = varint_write(p, time);
         p = put_number(put_number(p, SECONDS, seconds), NANOS, nanos);
     }
     if (c->result.len)

@@ -1,22 +1,11 @@
 #include "proto/delivery.h"
 
 #include "lib/base/utf8.h"
-
-/* Protocol Buffers encoding: https://protobuf.dev/programming-guides/encoding/ */
-enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
-
-static void put_varint(struct buf *out, uint64_t v)
-{
-    while (v >= 0x80) {
-        buf_put_u8(out, (uint8_t)(v | 0x80));
-        v >>= 7;
-    }
-    buf_put_u8(out, (uint8_t)v);
-}
+#include "proto/varint.h"
 
 static void put_tag(struct buf *out, unsigned field, unsigned wire)
 {
-    put_varint(out, field << 3 | wire);
+    varint_put(out, field << 3 | wire);
 }
 
 static void put_bytes(struct buf *out, unsigned field, struct slice s)
@@ -24,22 +13,8 @@ static void put_bytes(struct buf *out, unsigned field, struct slice s)
     if (s.len == 0)
         return;
     put_tag(out, field, WIRE_BYTES);
-    put_varint(out, s.len);
+    varint_put(out, s.len);
     buf_put(out, s.data, s.len);
-}
-
-static bool read_varint(struct slice *s, uint64_t *v)
-{
-    *v = 0;
-    for (unsigned shift = 0; shift < 64; shift += 7) {
-        uint8_t byte;
-        if (!slice_u8(s, &byte))
-            return false;
-        *v |= (uint64_t)(byte & 0x7f) << shift;
-        if (byte < 0x80)
-            return true;
-    }
-    return false;
 }
 
 struct field {
@@ -55,15 +30,15 @@ static int next_field(struct slice *s, struct field *f)
     if (s->len == 0)
         return 0;
     *f = (struct field){0};
-    if (!read_varint(s, &tag) || tag >> 3 == 0)
+    if (!varint_take(s, &tag) || tag >> 3 == 0)
         return -1;
     f->number = tag >> 3;
     f->wire = (unsigned)(tag & 7);
     switch (f->wire) {
     case WIRE_VARINT:
-        return read_varint(s, &f->value) ? 1 : -1;
+        return varint_take(s, &f->value) ? 1 : -1;
     case WIRE_BYTES:
-        return read_varint(s, &len) && len <= s->len && slice_bytes(s, (size_t)len, &f->bytes) ? 1 : -1;
+        return varint_take(s, &len) && len <= s->len && slice_bytes(s, (size_t)len, &f->bytes) ? 1 : -1;
     case WIRE_FIXED32:
     case WIRE_FIXED64:
         return slice_bytes(s, f->wire == WIRE_FIXED32 ? 4 : 8, &f->bytes) ? 1 : -1;
@@ -86,11 +61,11 @@ void delivery_put_expiry(struct buf *out, int64_t expires_ms)
     struct buf time = {0};
     if (expires_ms >= 1000) {
         put_tag(&time, 1, WIRE_VARINT);
-        put_varint(&time, (uint64_t)(expires_ms / 1000));
+        varint_put(&time, (uint64_t)(expires_ms / 1000));
     }
     if (expires_ms % 1000) {
         put_tag(&time, 2, WIRE_VARINT);
-        put_varint(&time, (uint64_t)(expires_ms % 1000) * 1000000);
+        varint_put(&time, (uint64_t)(expires_ms % 1000) * 1000000);
     }
     put_bytes(out, 3, buf_slice(&time));
     out->failed = out->failed || time.failed;
@@ -214,7 +189,7 @@ void acknowledgement_put_result(struct buf *out, const struct acknowledgement *a
 {
     if (ack->code) {
         put_tag(out, 1, WIRE_VARINT);
-        put_varint(out, (uint64_t)(int64_t)ack->code);
+        varint_put(out, (uint64_t)(int64_t)ack->code);
     }
     put_bytes(out, 2, ack->text);
     put_bytes(out, 3, ack->information);
@@ -225,7 +200,7 @@ void acknowledgement_put_result(struct buf *out, const struct acknowledgement *a
 void acknowledgement_put_delivery(struct buf *out, int outcome, unsigned attempt)
 {
     put_tag(out, 8, WIRE_VARINT);
-    put_varint(out, (uint64_t)outcome);
+    varint_put(out, (uint64_t)outcome);
     put_tag(out, 9, WIRE_VARINT);
-    put_varint(out, attempt);
+    varint_put(out, attempt);
 }

@@ -4,52 +4,16 @@
 #include <string.h>
 
 #include "muster/v1/command.pb-c.h"
+#include "proto/varint.h"
 
-enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
-
-#define VARINT_MAX 10 /* bytes */
-#define BRACES     2  /* at each end of a place */
-
-/* --- varints ------------------------------------------------------------------------------------------------------ */
-
-static size_t varint_size(uint64_t v)
-{
-    size_t n = 1;
-    for (; v >= 0x80; v >>= 7)
-        n++;
-    return n;
-}
-
-static void put_varint(struct buf *out, uint64_t v)
-{
-    uint8_t bytes[VARINT_MAX];
-    size_t n = 0;
-    for (; v >= 0x80; v >>= 7)
-        bytes[n++] = (uint8_t)(v | 0x80);
-    bytes[n++] = (uint8_t)v;
-    buf_put(out, bytes, n);
-}
-
-static bool take_varint(struct slice *s, uint64_t *v)
-{
-    *v = 0;
-    for (unsigned shift = 0; shift < 64; shift += 7) {
-        uint8_t byte;
-        if (!slice_u8(s, &byte))
-            return false;
-        *v |= (uint64_t)(byte & 0x7f) << shift;
-        if (byte < 0x80)
-            return true;
-    }
-    return false;
-}
+#define BRACES 2 /* at each end of a place */
 
 /* --- packed values ------------------------------------------------------------------------------------------------ */
 
 void fill_pack(struct buf *out, const struct slice *values, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        put_varint(out, values[i].len);
+        varint_put(out, values[i].len);
         buf_put(out, values[i].data, values[i].len);
     }
 }
@@ -57,7 +21,7 @@ void fill_pack(struct buf *out, const struct slice *values, size_t n)
 static bool take_value(struct slice *s, struct slice *value)
 {
     uint64_t len;
-    return take_varint(s, &len) && len <= FILL_VALUE_MAX && slice_bytes(s, (size_t)len, value);
+    return varint_take(s, &len) && len <= FILL_VALUE_MAX && slice_bytes(s, (size_t)len, value);
 }
 
 bool fill_unpack(struct slice packed, struct slice *values, size_t n)
@@ -121,19 +85,19 @@ static bool take_field(const struct parsing *p, struct slice *s, struct field *o
 {
     uint64_t tag, len;
     struct slice skipped;
-    if (!take_varint(s, &tag) || tag >> 3 == 0 || tag >> 3 > UINT32_MAX)
+    if (!varint_take(s, &tag) || tag >> 3 == 0 || tag >> 3 > UINT32_MAX)
         return false;
     *out = (struct field){.number = (unsigned)(tag >> 3), .wire = (unsigned)(tag & 7)};
     out->len_at = (uint32_t)(s->data - p->begin);
     switch (out->wire) {
     case WIRE_VARINT:
-        return take_varint(s, &len);
+        return varint_take(s, &len);
     case WIRE_FIXED64:
         return slice_bytes(s, 8, &skipped);
     case WIRE_FIXED32:
         return slice_bytes(s, 4, &skipped);
     case WIRE_BYTES:
-        return take_varint(s, &len) && len <= s->len && slice_bytes(s, (size_t)len, &out->content);
+        return varint_take(s, &len) && len <= s->len && slice_bytes(s, (size_t)len, &out->content);
     default:
         return false;
     }
@@ -287,12 +251,12 @@ void fill_put(const struct fill *f, struct slice template, const struct slice *v
 {
     uint32_t at = f->kind_at;
     buf_put(out, template.data, at);
-    put_varint(out, kind_size(f, values));
+    varint_put(out, kind_size(f, values));
     at += f->kind_len;
     for (size_t i = 0; i < f->field_count; i++) {
         const struct fill_field *field = &f->fields[i];
         buf_put(out, template.data + at, field->at - at);
-        put_varint(out, fill_field_size(f, i, values));
+        varint_put(out, fill_field_size(f, i, values));
         at = field->at + field->len;
         for (unsigned k = 0; k < field->count; k++) {
             const struct fill_place *place = &f->places[field->first + k];
