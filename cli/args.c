@@ -61,6 +61,16 @@ void *invocation_alloc(struct invocation *inv, size_t size)
     return memset(p, 0, size);
 }
 
+Google__Protobuf__Duration *invocation_duration(struct invocation *inv, int64_t ms)
+{
+    Google__Protobuf__Duration *d = invocation_alloc(inv, sizeof *d);
+
+    google__protobuf__duration__init(d);
+    d->seconds = ms / 1000;
+    d->nanos = (int32_t)(ms % 1000) * 1000000;
+    return d;
+}
+
 char *invocation_copy(struct invocation *inv, const void *data, size_t len)
 {
     char *p = arena_copy(&inv->arena, data, len);

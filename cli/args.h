@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "google/protobuf/duration.pb-c.h"
 #include "lib/base/arena.h"
 
 /* What `muster` ends with. */
@@ -76,6 +77,7 @@ void args_parse(struct invocation *inv, struct args *a);
 void invocation_free(struct invocation *inv);
 /* Zeroed memory that lives as long as the call; without memory the program ends. */
 void *invocation_alloc(struct invocation *inv, size_t size);
+Google__Protobuf__Duration *invocation_duration(struct invocation *inv, int64_t ms);
 char *invocation_copy(struct invocation *inv, const void *data, size_t len);
 
 /* Prints "muster batch submit: ..." on one line and exits 2. */

@@ -210,11 +210,8 @@ static void make_restart(struct invocation *inv, const struct command_flags *c, 
 {
     out->kind_case = MUSTER__V1__COMMAND__KIND_RESTART;
     out->restart = MAKE(Muster__V1__RestartCommand, muster__v1__restart_command__init);
-    if (c->grace_ms <= 0)
-        return;
-    out->restart->grace = MAKE(Google__Protobuf__Duration, google__protobuf__duration__init);
-    out->restart->grace->seconds = c->grace_ms / 1000;
-    out->restart->grace->nanos = (int32_t)(c->grace_ms % 1000) * 1000000;
+    if (c->grace_ms > 0)
+        out->restart->grace = invocation_duration(inv, c->grace_ms);
 }
 
 static void make_custom(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)

@@ -91,15 +91,7 @@ static bool any(const struct changes *c)
 
 static Google__Protobuf__Duration *duration(struct invocation *inv, Google__Protobuf__Duration *was, int64_t ms)
 {
-    Google__Protobuf__Duration *d;
-
-    if (ms < 0)
-        return was;
-    d = invocation_alloc(inv, sizeof *d);
-    google__protobuf__duration__init(d);
-    d->seconds = ms / 1000;
-    d->nanos = (int32_t)(ms % 1000) * 1000000;
-    return d;
+    return ms < 0 ? was : invocation_duration(inv, ms);
 }
 
 /* The policy that holds, with what the flags change: a copy that borrows from it. */

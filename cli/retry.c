@@ -18,17 +18,6 @@ void retry_flags_table(struct retry_flags *f, struct arg_flag out[RETRY_FLAG_COU
     memcpy(out, flags, sizeof flags);
 }
 
-static Google__Protobuf__Duration *duration(struct invocation *inv, int64_t ms)
-{
-    if (!ms)
-        return NULL;
-    Google__Protobuf__Duration *d = invocation_alloc(inv, sizeof *d);
-    google__protobuf__duration__init(d);
-    d->seconds = ms / 1000;
-    d->nanos = (int32_t)(ms % 1000) * 1000000;
-    return d;
-}
-
 static void read_outcomes(struct invocation *inv, const char *text, Muster__V1__Retry *r)
 {
     char *rest = invocation_alloc(inv, strlen(text) + 1);
@@ -56,8 +45,8 @@ Muster__V1__Retry *retry_from_flags(struct invocation *inv, const struct retry_f
     read_outcomes(inv, f->after, r);
     r->attempts = f->attempts ? (uint32_t)f->attempts : ATTEMPTS;
     r->factor = (uint32_t)f->factor;
-    r->initial = duration(inv, f->initial_ms);
-    r->max = duration(inv, f->max_ms);
+    r->initial = f->initial_ms ? invocation_duration(inv, f->initial_ms) : NULL;
+    r->max = f->max_ms ? invocation_duration(inv, f->max_ms) : NULL;
     return r;
 }
 

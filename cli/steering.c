@@ -63,16 +63,6 @@ static Google__Protobuf__Timestamp *read_time(struct invocation *inv, const char
     return out;
 }
 
-static Google__Protobuf__Duration *duration(struct invocation *inv, int64_t ms)
-{
-    Google__Protobuf__Duration *out = invocation_alloc(inv, sizeof *out);
-
-    google__protobuf__duration__init(out);
-    out->seconds = ms / 1000;
-    out->nanos = (int32_t)(ms % 1000) * 1000000;
-    return out;
-}
-
 static void read_days(struct invocation *inv, const char *list, Muster__V1__Window *w)
 {
     static const char names[][4] = {"mon", "tue", "wed", "thu", "fri", "sat", "sun"};
@@ -130,7 +120,7 @@ static void read_release(struct invocation *inv, const char *text, const char *w
         w->success_percent = (uint32_t)n;
     } else if (sscanf(text, "after=%lld%c%c", &n, &unit, &rest) == 2 && strchr("smhd", unit) && n >= 0 && n < 100000) {
         w->release_case = MUSTER__V1__WAVE__RELEASE_AFTER;
-        w->after = duration(inv, n * seconds[(unsigned char)unit] * 1000);
+        w->after = invocation_duration(inv, n * seconds[(unsigned char)unit] * 1000);
     } else {
         args_refuse(inv, "--wave %s: is released by none of success=PERCENT, after=TIME, hand", whole);
     }
@@ -205,9 +195,9 @@ static Muster__V1__Rate *read_rate(struct invocation *inv, const struct steering
     muster__v1__rate__init(rate);
     rate->devices = read_number(inv, "rate", f->rate, &end);
     if (strcmp(end, "/m") == 0)
-        rate->per = duration(inv, 60 * 1000);
+        rate->per = invocation_duration(inv, 60 * 1000);
     else if (strcmp(end, "/h") == 0)
-        rate->per = duration(inv, 3600 * 1000);
+        rate->per = invocation_duration(inv, 3600 * 1000);
     else if (*end && strcmp(end, "/s") != 0)
         args_refuse(inv, "--rate %s: is not such as 50, 50/s, 30/m, 100/h", f->rate);
     if (f->rate_growth)
@@ -272,8 +262,8 @@ Muster__V1__Steering *steering_from_flags(struct invocation *inv, const struct s
     if (timeouts) {
         s->timeouts = invocation_alloc(inv, sizeof *s->timeouts);
         muster__v1__timeouts__init(s->timeouts);
-        s->timeouts->delivery = f->delivery_ms ? duration(inv, f->delivery_ms) : NULL;
-        s->timeouts->execution = f->execution_ms ? duration(inv, f->execution_ms) : NULL;
+        s->timeouts->delivery = f->delivery_ms ? invocation_duration(inv, f->delivery_ms) : NULL;
+        s->timeouts->execution = f->execution_ms ? invocation_duration(inv, f->execution_ms) : NULL;
     }
     return s;
 }

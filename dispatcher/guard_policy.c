@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "dispatcher/present.h"
 #include "dispatcher/request.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
@@ -20,17 +21,6 @@ struct policy_call {
 };
 
 /* --- telling ------------------------------------------------------------------------------------------------------ */
-
-static Google__Protobuf__Duration *present_duration(struct arena *a, int64_t ms)
-{
-    Google__Protobuf__Duration *d = arena_alloc(a, sizeof *d);
-    if (!d)
-        return NULL;
-    google__protobuf__duration__init(d);
-    d->seconds = ms / 1000;
-    d->nanos = (int32_t)(ms % 1000) * 1000000;
-    return d;
-}
 
 /* NULL without memory. */
 static Muster__V1__GuardPolicy *present_policy(struct request *r, const struct db_guard_policy *row)

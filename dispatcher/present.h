@@ -14,6 +14,7 @@
 
 /* NULL for 0. */
 Google__Protobuf__Timestamp *present_time(struct arena *a, int64_t ms);
+Google__Protobuf__Duration *present_duration(struct arena *a, int64_t ms);
 /* `counts` by state. */
 Muster__V1__Progress *present_progress(struct arena *a, const uint32_t *counts);
 /* `counts` by state, or NULL to leave the progress out. The row's texts are copied. */

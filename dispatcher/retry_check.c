@@ -1,5 +1,6 @@
 #include "dispatcher/retry_check.h"
 
+#include "dispatcher/present.h"
 #include "dispatcher/validate.h"
 #include "lib/store/state.h"
 
@@ -28,31 +29,14 @@ void retry_check(struct status *st, const Muster__V1__Retry *in, bool execution)
         status_violation(st, "retry.max", "is less than retry.initial");
 }
 
-static int64_t read_wait(const Google__Protobuf__Duration *d, int64_t absent)
-{
-    int64_t ms = 0;
-    return d && validate_duration(&ms, d->seconds, d->nanos) ? ms : absent;
-}
-
 void retry_read(struct db_retry *out, const Muster__V1__Retry *in)
 {
     *out = (struct db_retry){.after = (in->failed ? 1 << STATE_FAILED : 0) | (in->rejected ? 1 << STATE_REJECTED : 0) |
                                       (in->timed_out ? 1 << STATE_TIMED_OUT : 0),
                              .attempts = (int16_t)in->attempts,
                              .factor = (int16_t)(in->factor ? in->factor : RETRY_FACTOR),
-                             .initial_ms = read_wait(in->initial, RETRY_INITIAL_MS)};
-    out->max_ms = read_wait(in->max, out->initial_ms > RETRY_MAX_MS ? out->initial_ms : RETRY_MAX_MS);
-}
-
-static Google__Protobuf__Duration *present_wait(struct arena *a, int64_t ms)
-{
-    Google__Protobuf__Duration *d = arena_alloc(a, sizeof *d);
-    if (!d)
-        return NULL;
-    google__protobuf__duration__init(d);
-    d->seconds = ms / 1000;
-    d->nanos = (int32_t)(ms % 1000) * 1000000;
-    return d;
+                             .initial_ms = validate_duration_or(in->initial, RETRY_INITIAL_MS)};
+    out->max_ms = validate_duration_or(in->max, out->initial_ms > RETRY_MAX_MS ? out->initial_ms : RETRY_MAX_MS);
 }
 
 Muster__V1__Retry *retry_present(struct arena *a, const struct db_retry *retry)
@@ -66,7 +50,7 @@ Muster__V1__Retry *retry_present(struct arena *a, const struct db_retry *retry)
     out->timed_out = retry->after >> STATE_TIMED_OUT & 1;
     out->attempts = (uint32_t)retry->attempts;
     out->factor = (uint32_t)retry->factor;
-    out->initial = present_wait(a, retry->initial_ms);
-    out->max = present_wait(a, retry->max_ms);
+    out->initial = present_duration(a, retry->initial_ms);
+    out->max = present_duration(a, retry->max_ms);
     return out;
 }

@@ -165,12 +165,6 @@ void steering_check(struct status *st, const Muster__V1__Steering *in, int64_t n
                    "the delivery timeout ends after the batch expires");
 }
 
-static int64_t duration_ms(const Google__Protobuf__Duration *d)
-{
-    int64_t ms = 0;
-    return d && validate_duration(&ms, d->seconds, d->nanos) ? ms : 0;
-}
-
 static void read_window(struct db_steer *out, const Muster__V1__Window *w)
 {
     struct db_window window = {.from = read_minutes(w->from), .until = read_minutes(w->until)};
@@ -197,6 +191,6 @@ void steering_read(struct db_steer *out, const Muster__V1__Steering *in, Muster_
         return;
     int64_t begin = out->not_before_ms > created_ms ? out->not_before_ms : created_ms;
     if (in->timeouts->delivery)
-        out->deliver_by_ms = begin + duration_ms(in->timeouts->delivery);
-    out->execution_ms = in->timeouts->execution ? duration_ms(in->timeouts->execution) : usual_ms(kind);
+        out->deliver_by_ms = begin + validate_duration_or(in->timeouts->delivery, 0);
+    out->execution_ms = validate_duration_or(in->timeouts->execution, usual_ms(kind));
 }

@@ -117,6 +117,12 @@ bool validate_duration(int64_t *ms, int64_t seconds, int32_t nanos)
     return true;
 }
 
+int64_t validate_duration_or(const Google__Protobuf__Duration *d, int64_t absent)
+{
+    int64_t ms = 0;
+    return d && validate_duration(&ms, d->seconds, d->nanos) ? ms : absent;
+}
+
 /* What is said of whom, `path` being the field of the whole. */
 static void validate_kind(struct status *st, const char *path, const Muster__V1__Target *target)
 {

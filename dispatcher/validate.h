@@ -54,5 +54,7 @@ uint32_t validate_page_size(struct status *st, uint32_t value, uint32_t default_
 /* Milliseconds since 1970 of a Timestamp, or of a Duration; false when out of the range protobuf gives them. */
 bool validate_timestamp(int64_t *ms, const Google__Protobuf__Timestamp *t);
 bool validate_duration(int64_t *ms, int64_t seconds, int32_t nanos);
+/* The same of a Duration that has been found good; `absent` for NULL. */
+int64_t validate_duration_or(const Google__Protobuf__Duration *d, int64_t absent);
 
 #endif
