@@ -11,7 +11,7 @@ from harness.certificates import Certificates
 from harness.daemons import cli as run_cli
 from harness.patience import FACTOR
 from harness.reports import Reports
-from harness.services import Postgres, Redis, unprivileged
+from harness.services import Postgres, Redis
 from harness.stack import Stack
 from harness.stubs import ROOT, Stubs
 
@@ -153,6 +153,12 @@ def module_stack(tmp_path_factory, postgres, module_redis, certificates, stubs):
     s.start()
     yield s
     s.stop()
+
+
+@pytest.fixture(scope="module")
+def api(module_stack):
+    """The same, for modules that speak to the API and need no other."""
+    return module_stack
 
 
 @pytest.fixture(scope="module")

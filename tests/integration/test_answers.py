@@ -7,13 +7,9 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from harness.answers import refusal, refused
+from harness.device import good
 from harness.stack import OPERATOR
 from harness.until import until
-
-
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
 
 
 @pytest.fixture
@@ -47,10 +43,6 @@ def names(api, command):
 
 def to(api, *ids):
     return api.pb.Target(devices=api.pb.DeviceIds(ids=ids))
-
-
-def good(pb):
-    return lambda d: pb.Acknowledgement(command_id=d.command_id, outcome=pb.OUTCOME_SUCCEEDED)
 
 
 # --- what holds a batch, on a device that never came ------------------------------------------------------------------

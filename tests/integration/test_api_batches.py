@@ -9,11 +9,6 @@ from harness.grpc_server import DATA, END_STREAM, HEADERS, PREFACE, SETTINGS, WI
 from harness.patience import patient
 
 
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
-
-
 @pytest.fixture
 def client(api):
     return api.client(api.make_tenant())

@@ -11,11 +11,6 @@ from harness.until import until
 EXPORT = "/muster.v1.CommandService/ExportCommands"
 
 
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
-
-
 @pytest.fixture
 def client(api):
     return api.client(api.make_tenant())

@@ -5,16 +5,12 @@ import json
 
 import grpc
 import pytest
+from harness.answers import refused
 from harness.daemons import cli
 from harness.stack import OPERATOR, READ_ONLY
 from harness.until import until
 
 APPROVER = 4
-
-
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
 
 
 class People:
@@ -44,15 +40,6 @@ class People:
 
     def verify(self, client=None, **fields):
         return (client or self.admin).admin.VerifyAudit(self.pb.VerifyAuditRequest(**fields))
-
-
-def refused(api, code, reason, call):
-    with pytest.raises(grpc.RpcError) as e:
-        call()
-    assert e.value.code() == code, e.value
-    got, violations = api.stubs.details(e.value)
-    assert got == reason, e.value
-    return violations
 
 
 def test_who_did_what_from_where(api):

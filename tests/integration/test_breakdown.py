@@ -7,15 +7,11 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from harness.answers import progress
+from harness.device import good
 from harness.until import until
 
 EVERYTHING = {"by_platform": True, "by_wave": True, "latency": True}
 SUCCEEDED, FAILED, REJECTED, TIMED_OUT, CANCELED = 5, 6, 7, 8, 10
-
-
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
 
 
 @pytest.fixture
@@ -114,10 +110,6 @@ def test_against_a_model(api, client):
     assert progress(plain) == progress(b) and not plain.platforms and not plain.waves and not plain.HasField("latency")
     only = get(api, client, batch, by_wave=True)
     assert only.waves == b.waves and not only.platforms and not only.HasField("latency")
-
-
-def good(pb):
-    return lambda d: pb.Acknowledgement(command_id=d.command_id, outcome=pb.OUTCOME_SUCCEEDED)
 
 
 def test_while_it_runs(api, client):

@@ -17,11 +17,6 @@ NASTY = 'a "quoted", \\ tab\tü\nnext, line'
 
 
 @pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
-
-
-@pytest.fixture(scope="module")
 def told(api):
     """(environment, batch, its commands as ListCommands tells them): outcomes with and without results, and none."""
     pb, tenant = api.pb, api.make_tenant()

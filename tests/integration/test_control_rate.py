@@ -6,46 +6,13 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from harness.answers import progress, refused
+from harness.crowd import Crowd
 from harness.oracle import check
-
-
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
 
 
 @pytest.fixture
 def client(api):
     return api.client(api.make_tenant(role=2))
-
-
-class Crowd:
-    """Devices that note when they were told, and answer with outcome(index)."""
-
-    def __init__(self, api, client, count, outcome=None):
-        pb = api.pb
-        self.ids = [f"d{i:04}" for i in range(count)]
-        api.import_devices(client, self.ids, platforms=(1, 5))
-        tokens = api.tokens(client, self.ids)
-        self.at = {}
-
-        def answer(message, i):
-            self.at.setdefault(i, time.monotonic())
-            return pb.Acknowledgement(command_id=message.command_id,
-                                      outcome=outcome(i) if outcome else pb.OUTCOME_SUCCEEDED)
-        self.devices = [api.device(d, tokens[d], answer=lambda m, i=i: answer(m, i)) for i, d in enumerate(self.ids)]
-        for d in self.devices:
-            d.connect(api.workers[0].address)
-
-    def in_order(self):
-        return [self.at[i] for i in sorted(self.at)]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for d in self.devices:
-            d.close()
 
 
 def test_devices_take_turns_evenly_in_the_order_of_registration(api, client):

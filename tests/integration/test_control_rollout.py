@@ -5,42 +5,13 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from harness.answers import progress, refused
+from harness.crowd import Crowd
 from harness.oracle import check
-
-
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
 
 
 @pytest.fixture
 def client(api):
     return api.client(api.make_tenant(role=2))
-
-
-class Crowd:
-    """Devices that answer as told: outcome(index, platform) for each."""
-
-    def __init__(self, api, client, count, outcome=None):
-        pb = api.pb
-        self.ids = [f"d{i:04}" for i in range(count)]
-        api.import_devices(client, self.ids, platforms=(1, 5))  # iOS and Android in turns
-        tokens = api.tokens(client, self.ids)
-        outcome = outcome or (lambda i: pb.OUTCOME_SUCCEEDED)
-        self.devices = [api.device(d, tokens[d], answer=lambda m, i=i: pb.Acknowledgement(
-            command_id=m.command_id, outcome=outcome(i))) for i, d in enumerate(self.ids)]
-        for d in self.devices:
-            d.connect(api.workers[0].address)
-
-    def got(self):
-        return [i for i, d in enumerate(self.devices) if not d.deliveries.empty()]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for d in self.devices:
-            d.close()
 
 
 def test_waves_by_success_by_time_and_by_hand(api, client):

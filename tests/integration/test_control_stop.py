@@ -5,14 +5,10 @@ import time
 import grpc
 import pytest
 from harness.answers import progress, refused
+from harness.device import good
 from harness.oracle import check
 from harness.patience import lasting, patient
 from harness.until import until
-
-
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
 
 
 @pytest.fixture
@@ -35,20 +31,11 @@ def settled(stack, client, batch, state):
     return stack.watch(client, batch, until=lambda b: b.control.state == state)
 
 
-def make(api, client, *ids):
-    api.import_devices(client, ids)
-    return api.tokens(client, ids)
-
-
-def good(pb):
-    return lambda d: pb.Acknowledgement(command_id=d.command_id, outcome=pb.OUTCOME_SUCCEEDED)
-
-
 # --- pause, resume ----------------------------------------------------------------------------------------------------
 
 def test_paused_is_not_sent_and_resumed_is(api, client):
     pb = api.pb
-    tokens = make(api, client, "silent", "late", "never")
+    tokens = api.register(client, "silent", "late", "never")
     with api.device("silent", tokens["silent"]) as silent:
         silent.connect(api.workers[0].address)
         first = api.submit(client).batch.id
@@ -80,7 +67,7 @@ def test_paused_is_not_sent_and_resumed_is(api, client):
 def test_paused_in_the_workers_hands(api, client):
     """One command in flight: what waits behind it in the session is taken back too."""
     pb = api.pb
-    tokens = make(api, client, "busy")
+    tokens = api.register(client, "busy")
     with api.device("busy", tokens["busy"]) as busy:
         busy.connect(api.workers[0].address)
         first, second, third = [api.submit(client).batch.id for _ in range(3)]
@@ -97,7 +84,7 @@ def test_paused_in_the_workers_hands(api, client):
 
 def test_pause_and_resume_and_pause_again(api, client):
     pb = api.pb
-    tokens = make(api, client, "a")
+    tokens = api.register(client, "a")
     batch = api.submit(client).batch.id
     for _ in range(5):
         client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
@@ -114,7 +101,7 @@ def test_pause_and_resume_and_pause_again(api, client):
 
 def test_cancel_of_a_paused_batch(api, client):
     pb = api.pb
-    make(api, client, "a", "b")
+    api.register(client, "a", "b")
     batch = api.submit(client).batch.id
     client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
     client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
@@ -128,7 +115,7 @@ def test_cancel_of_a_paused_batch(api, client):
 
 def test_a_paused_batch_expires(api, client):
     pb = api.pb
-    make(api, client, "a")
+    api.register(client, "a")
     at = pb.SubmitBatchRequest().expires_at
     at.FromMilliseconds(int(time.time() * 1000) + 1500)
     batch = api.submit(client, expires_at=at).batch.id
@@ -139,7 +126,7 @@ def test_a_paused_batch_expires(api, client):
 
 def test_a_device_deleted_while_its_command_is_held(api, client):
     pb = api.pb
-    make(api, client, "a", "b")
+    api.register(client, "a", "b")
     batch = api.submit(client).batch.id
     client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
     settled(api, client, batch, pb.CONTROL_STATE_PAUSED)
@@ -152,7 +139,7 @@ def test_a_device_deleted_while_its_command_is_held(api, client):
 def test_cancel_for_some_devices(api, client):
     pb = api.pb
     ids = [f"d{i:04}" for i in range(2500)]  # three blocks
-    tokens = make(api, client, *ids)
+    tokens = api.register(client, *ids)
     with api.device("d0007", tokens["d0007"]) as sent:
         sent.connect(api.workers[0].address)
         batch = api.submit(client).batch.id
@@ -181,7 +168,7 @@ def test_cancel_for_some_while_paused_and_twice(api, client):
     """Also when two requests are carried out, and written, at once."""
     pb = api.pb
     ids = [f"d{i}" for i in range(20)]
-    make(api, client, *ids)
+    api.register(client, *ids)
     client.devices.CreateGroup(pb.CreateGroupRequest(name="g", device_ids=ids[:2]))
     batch = api.submit(client).batch.id
     client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
@@ -196,7 +183,7 @@ def test_cancel_for_some_while_paused_and_twice(api, client):
 
 def test_what_is_wrong_is_named(api, client):
     pb = api.pb
-    make(api, client, "a", "b")
+    api.register(client, "a", "b")
     batch = api.submit(client, target=pb.Target(devices=pb.DeviceIds(ids=["a"]))).batch.id
     bad, missing = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
     for request, fields in ((pb.CancelBatchRequest(batch_id=-1, target=pb.Target()), {"batch_id", "target"}),
@@ -231,7 +218,7 @@ def test_what_is_wrong_is_named(api, client):
 def test_a_tenant_that_is_held(api, client):
     pb = api.pb
     other = api.client(api.make_tenant())
-    mine, others = make(api, client, "silent", "offline"), make(api, other, "o")
+    mine, others = api.register(client, "silent", "offline"), api.register(other, "o")
     with api.device("silent", mine["silent"]) as silent, api.device("o", others["o"], answer=good(pb)) as o:
         silent.connect(api.workers[0].address)
         o.connect(api.workers[0].address)
@@ -265,7 +252,7 @@ def test_a_tenant_that_is_held(api, client):
 def test_everything_is_held_and_a_worker_that_begins_knows_it(api, admin):
     pb = api.pb
     client = api.client(api.make_tenant(role=2))
-    tokens = make(api, client, "a")
+    tokens = api.register(client, "a")
     held = admin.control.Hold(pb.HoldRequest(all=True, reason="kill switch"))
     assert held.hold.HasField("confirmed_at") and held.hold.tenant == ""
     assert [h.tenant for h in client.control.ListHolds(pb.ListHoldsRequest()).holds] == [""]
@@ -280,7 +267,7 @@ def test_everything_is_held_and_a_worker_that_begins_knows_it(api, admin):
         assert admin.control.Hold(pb.HoldRequest(tenant=name)).hold.tenant == name
         assert admin.control.Release(pb.ReleaseRequest(all=True)).HasField("confirmed_at")
         other = api.client(api.make_tenant())
-        make(api, other, "o")
+        api.register(other, "o")
         api.watch(other, api.submit(other).batch.id, until=lambda b: b.progress.queued == 1)
         assert a.deliveries.empty()
         assert admin.control.Release(pb.ReleaseRequest(tenant=name)).HasField("confirmed_at")
@@ -300,10 +287,10 @@ def test_a_hold_says_what_is_wrong(api, admin):
 
 def test_the_command_line(api, client, admin, cli):
     pb = api.pb
-    make(api, client, "a", "b")
+    api.register(client, "a", "b")
     tenant = api.make_tenant(role=2)
     mine = api.client(tenant)
-    make(api, mine, "a", "b")
+    api.register(mine, "a", "b")
     batch = str(api.submit(mine).batch.id)
     env = api.cli_env(tenant)
     cli("batch", "pause", batch, "--reason", "lunch", env=env, check=0)

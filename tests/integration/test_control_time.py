@@ -9,22 +9,14 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from harness.answers import progress, refused
+from harness.device import good
 
 UTC = datetime.timezone.utc
-
-
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
 
 
 @pytest.fixture
 def client(api):
     return api.client(api.make_tenant(role=2))
-
-
-def good(pb):
-    return lambda d: pb.Acknowledgement(command_id=d.command_id, outcome=pb.OUTCOME_SUCCEEDED)
 
 
 def seconds(s):

@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from harness.answers import progress
+from harness.device import good
 from harness.until import until
 
 FAKETIME = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
@@ -16,18 +17,9 @@ FAKETIME = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
 needs_faketime = pytest.mark.skipif(not FAKETIME or "san" in os.environ.get("MUSTER_BUILD", ""), reason="libfaketime")
 
 
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
-
-
 @pytest.fixture
 def client(api):
     return api.client(api.make_tenant(role=2))
-
-
-def good(pb):
-    return lambda d: pb.Acknowledgement(command_id=d.command_id, outcome=pb.OUTCOME_SUCCEEDED)
 
 
 def at(seconds):

@@ -12,11 +12,6 @@ from harness.until import until
 APPROVER = 4
 
 
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
-
-
 class Tenant:
     def __init__(self, api, devices=3):
         self.api, self.pb = api, api.pb

@@ -13,11 +13,6 @@ APPROVER = 4
 N = 40
 
 
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
-
-
 class Fleet:
     """A tenant with `count` registered devices and keys of each role; its policy is set from `policy`."""
 

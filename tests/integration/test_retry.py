@@ -3,26 +3,13 @@ import time
 
 import grpc
 import pytest
+from harness.answers import progress
 from harness.until import until
-
-
-def progress(batch):
-    return {f.name: v for f, v in batch.progress.ListFields()}
-
-
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
 
 
 @pytest.fixture
 def client(api):
     return api.client(api.make_tenant())
-
-
-def make(api, client, *ids):
-    api.import_devices(client, ids)
-    return api.tokens(client, ids)
 
 
 def retry(pb, attempts=3, wait=1, factor=1, failed=True, **fields):
@@ -50,7 +37,7 @@ class Patient:
 
 def test_a_failure_is_tried_again_until_it_succeeds(api, client):
     pb = api.pb
-    tokens = make(api, client, "a")
+    tokens = api.register(client, "a")
     answers = Patient(pb, pb.OUTCOME_FAILED, pb.OUTCOME_REJECTED, pb.OUTCOME_FAILED)
     with api.device("a", tokens["a"], answer=answers) as a:
         a.connect(api.workers[0].address)
@@ -75,7 +62,7 @@ def test_a_failure_is_tried_again_until_it_succeeds(api, client):
 def test_the_last_outcome_stands(api, client):
     """After as many deliveries as it may have; what is not named is not tried again."""
     pb = api.pb
-    tokens = make(api, client, "a", "b")
+    tokens = api.register(client, "a", "b")
     fails, refuses = Patient(pb, *[pb.OUTCOME_FAILED] * 9), Patient(pb, pb.OUTCOME_REJECTED)
     with api.device("a", tokens["a"], answer=fails) as a, api.device("b", tokens["b"], answer=refuses) as b:
         a.connect(api.workers[0].address)
@@ -88,7 +75,7 @@ def test_the_last_outcome_stands(api, client):
 
 def test_what_waits_keeps_nobody_back(api, client):
     pb = api.pb
-    tokens = make(api, client, "a")
+    tokens = api.register(client, "a")
     answers = Patient(pb, pb.OUTCOME_FAILED)
     with api.device("a", tokens["a"], answer=answers) as a:
         a.connect(api.workers[0].address)
@@ -107,7 +94,7 @@ def test_what_waits_keeps_nobody_back(api, client):
 
 def test_what_waits_when_the_batch_expires_has_failed(api, client):
     pb = api.pb
-    tokens = make(api, client, "a", "b")
+    tokens = api.register(client, "a", "b")
     at = pb.SubmitBatchRequest().expires_at
     with api.device("a", tokens["a"], answer=Patient(pb, pb.OUTCOME_FAILED)) as a:
         a.connect(api.workers[0].address)
@@ -119,7 +106,7 @@ def test_what_waits_when_the_batch_expires_has_failed(api, client):
 def test_no_outcome_in_time(api, client):
     """It is sent again on the same connection, and a late outcome counts."""
     pb = api.pb
-    tokens = make(api, client, "a")
+    tokens = api.register(client, "a")
     steering = pb.Steering()
     steering.timeouts.execution.FromSeconds(1)
     with api.device("a", tokens["a"]) as a:
@@ -136,7 +123,7 @@ def test_no_outcome_in_time(api, client):
 
 def test_paused_while_it_waits(api, client):
     pb = api.pb
-    tokens = make(api, client, "a")
+    tokens = api.register(client, "a")
     answers = Patient(pb, pb.OUTCOME_FAILED)
     with api.device("a", tokens["a"], answer=answers) as a:
         a.connect(api.workers[0].address)
@@ -154,7 +141,7 @@ def test_paused_while_it_waits(api, client):
 def test_what_was_superseded_is_not_tried_again(api, client):
     """Nor sent again when the device says that it cannot now."""
     pb = api.pb
-    tokens = make(api, client, "a", "b")
+    tokens = api.register(client, "a", "b")
     with api.device("a", tokens["a"]) as a, api.device("b", tokens["b"]) as b:
         a.connect(api.workers[0].address)
         b.connect(api.workers[0].address)
@@ -175,7 +162,7 @@ def test_not_now_counts_no_attempt(make_stack):
     stack = make_stack(worker_flags=["--not-now-retry", "300ms"]).start(workers=1)
     pb = stack.pb
     client = stack.client(stack.make_tenant())
-    tokens = make(stack, client, "a")
+    tokens = stack.register(client, "a")
     answers = Patient(pb, *[pb.OUTCOME_NOT_NOW] * 3, pb.OUTCOME_FAILED, pb.OUTCOME_NOT_NOW)
     with stack.device("a", tokens["a"], answer=answers) as a:
         a.connect(stack.workers[0].address)
@@ -193,7 +180,7 @@ def test_what_is_put_off_comes_once_in_its_time(make_stack):
     stack = make_stack(worker_flags=["--not-now-retry", "1s"]).start(workers=1)
     pb = stack.pb
     client = stack.client(stack.make_tenant())
-    tokens = make(stack, client, "a")
+    tokens = stack.register(client, "a")
     seen = {}
 
     def put_off(delivery):
@@ -216,7 +203,7 @@ def test_whatever_is_lost_while_it_waits(make_stack, what):
     pb = stack.pb
     client = stack.client(stack.make_tenant(), dispatcher=stack.dispatchers[1])
     ids = [f"d{i}" for i in range(5)]
-    tokens = make(stack, client, *ids)
+    tokens = stack.register(client, *ids)
     answers = {d: Patient(pb, *[pb.OUTCOME_FAILED] * 2) for d in ids}
     devices = [stack.device(d, tokens[d], answer=answers[d]) for d in ids]
     for d in devices:
@@ -245,7 +232,7 @@ def test_whatever_is_lost_while_it_waits(make_stack, what):
 
 def test_what_is_wrong_is_named(api, client):
     pb = api.pb
-    make(api, client, "a")
+    api.register(client, "a")
     for wrong, field in ((pb.Retry(attempts=3), "retry"), (retry(pb, attempts=1), "retry.attempts"),
                          (retry(pb, timed_out=True), "retry.timed_out"), (retry(pb, wait=0), "retry.initial")):
         with pytest.raises(grpc.RpcError) as e:
@@ -261,7 +248,7 @@ def test_what_is_wrong_is_named(api, client):
 
 def test_the_command_line(api, cli):
     tenant = api.make_tenant(role=2)
-    make(api, api.client(tenant), "a")
+    api.register(api.client(tenant), "a")
     env = api.cli_env(tenant)
     flags = ["batch", "submit", "--type", "lock", "--all"]
     out = cli(*flags, "--retry", "failed,timed-out", "--timeouts", "--retry-wait", "5s", env=env, check=0).stdout

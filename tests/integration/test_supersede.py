@@ -5,32 +5,16 @@ import time
 
 import grpc
 import pytest
+from harness.answers import progress
+from harness.device import good
 from harness.oracle import check
 from harness.until import until
 
 
 
-def progress(batch):
-    return {f.name: v for f, v in batch.progress.ListFields()}
-
-
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
-
-
 @pytest.fixture
 def client(api):
     return api.client(api.make_tenant())
-
-
-def make(api, client, *ids):
-    api.import_devices(client, ids)
-    return api.tokens(client, ids)
-
-
-def good(pb):
-    return lambda d: pb.Acknowledgement(command_id=d.command_id, outcome=pb.OUTCOME_SUCCEEDED)
 
 
 def batch_of(delivery):
@@ -52,8 +36,8 @@ def test_only_the_same_key_tenant_and_device(api, client):
     pb = api.pb
     other = api.client(api.make_tenant())
     ids = [f"d{i:04}" for i in range(2100)]  # three blocks
-    make(api, client, *ids)
-    make(api, other, "d0000")
+    api.register(client, *ids)
+    api.register(other, "d0000")
     first = api.submit(client, supersede_key="wifi").batch
     assert first.supersede_key == "wifi" and not first.HasField("control")
     apart = [api.submit(client).batch.id, api.submit(client, supersede_key="wifi ").batch.id,
@@ -80,7 +64,7 @@ def test_only_the_same_key_tenant_and_device(api, client):
 
 def test_what_is_sent_goes_to_its_own_end_and_the_newer_comes_behind(api, client):
     pb = api.pb
-    tokens = make(api, client, "busy", "away")
+    tokens = api.register(client, "busy", "away")
     with api.device("busy", tokens["busy"]) as busy:
         busy.connect(api.workers[0].address)
         first = api.submit(client, supersede_key="k").batch.id
@@ -103,7 +87,7 @@ def test_what_is_sent_goes_to_its_own_end_and_the_newer_comes_behind(api, client
 
 def test_the_request_is_what_it_was(api, client):
     pb = api.pb
-    make(api, client, "a")
+    api.register(client, "a")
     one = api.submit(client, request_id="r", supersede_key="k")
     again = api.submit(client, request_id="r", supersede_key="k")
     assert again.replayed and again.batch.id == one.batch.id and again.batch.supersede_key == "k"
@@ -123,7 +107,7 @@ def test_the_request_is_what_it_was(api, client):
 
 def test_paused_and_delayed_batches(api, client):
     pb = api.pb
-    tokens = make(api, client, "a", "b")
+    tokens = api.register(client, "a", "b")
     paused = api.submit(client, supersede_key="k").batch.id
     client.control.PauseBatch(pb.PauseBatchRequest(batch_id=paused))
     later = pb.Steering()
@@ -150,7 +134,7 @@ def test_waves(api, client):
     """The older one's unreleased waves are superseded too; of the newer one's only the first is sent."""
     pb = api.pb
     ids = [f"w{i:03}" for i in range(100)]
-    make(api, client, *ids)
+    api.register(client, *ids)
     waves = pb.Steering(waves=[pb.Wave(percent=10), pb.Wave(by_hand=True)])
     first = api.submit(client, supersede_key="k", steering=waves).batch.id
     second = api.submit(client, supersede_key="k", steering=waves, target=only(pb, *ids[5:50])).batch.id
@@ -171,7 +155,7 @@ def test_a_batch_that_waits_for_approval_supersedes_when_it_is_approved(api):
     approver = api.client(api.make_key(tenant.number, 4))
     operator = api.client(api.make_key(tenant.number, 2))
     ids = [f"g{i}" for i in range(20)]
-    make(api, admin, *ids)
+    api.register(admin, *ids)
     policy = pb.GuardPolicy(enabled=True, commands=["wipe"], devices_per_hour=5, percent_per_hour=100)
     policy.approval_lifetime.FromSeconds(3600)
     policy.cooling_off.FromMilliseconds(0)
@@ -196,7 +180,7 @@ def test_a_batch_that_waits_for_approval_supersedes_when_it_is_approved(api):
 
 def test_an_older_one_that_is_being_canceled(api, client):
     pb = api.pb
-    make(api, client, "a", "b")
+    api.register(client, "a", "b")
     first = api.submit(client, supersede_key="k").batch.id
     client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=first))
     second = api.submit(client, supersede_key="k").batch.id
@@ -241,7 +225,7 @@ def test_it_waits_until_nobody_can_send_the_older_one(make_stack):
     pb = stack.pb
     stack.start(workers=2)
     client = stack.client(stack.make_tenant())
-    tokens = make(stack, client, "a", "b")
+    tokens = stack.register(client, "a", "b")
     with stack.device("a", tokens["a"]) as a, stack.device("b", tokens["b"], answer=good(pb)) as b:
         a.connect(stack.workers[0].address)
         b.connect(stack.workers[1].address)
@@ -270,7 +254,7 @@ def test_a_newer_one_never_goes_before_an_older_one(make_stack):
     stack.start(dispatchers=2, workers=2)
     client = stack.client(stack.make_tenant(), dispatcher=stack.dispatchers[1])
     ids = [f"d{i}" for i in range(10)]
-    tokens = make(stack, client, *ids)
+    tokens = stack.register(client, *ids)
 
     def slowly(delivery):
         time.sleep(0.03)
@@ -335,7 +319,7 @@ def test_whatever_is_lost_in_between(make_stack, what):
 def test_the_command_line(api, cli):
     tenant = api.make_tenant(role=2)
     client = api.client(tenant)
-    make(api, client, "a")
+    api.register(client, "a")
     env = api.cli_env(tenant)
     flags = ["batch", "submit", "--type", "lock", "--all", "--supersede-key", "profile wifi"]
     first = cli(*flags, env=env, check=0).stdout.split()[1].rstrip(":")

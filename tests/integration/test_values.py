@@ -9,16 +9,12 @@ import grpc
 import paho.mqtt.client as mqtt
 import pytest
 from harness.answers import progress, refusal, refused
+from harness.device import good
 from harness.until import until
 from paho.mqtt.properties import PacketTypes, Properties
 
 PRE, BAD = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT
 SECRET = "hush-"  # every value begins so
-
-
-@pytest.fixture(scope="module")
-def api(module_stack):
-    return module_stack
 
 
 @pytest.fixture
@@ -38,10 +34,6 @@ def one(pb, values, name="code", **fields):
 
 def codes(ids):
     return {d: f"{SECRET}{d}-{secrets.token_hex(4)}" for d in ids}
-
-
-def good(pb):
-    return lambda d: pb.Acknowledgement(command_id=d.command_id, outcome=pb.OUTCOME_SUCCEEDED)
 
 
 def submit(api, client, values, **fields):

@@ -5,6 +5,7 @@ import time
 
 import grpc
 import pytest
+from harness.answers import refused
 from harness.daemons import cli
 from harness.receiver import Receiver
 from harness.stack import READ_ONLY, Stack
@@ -59,15 +60,6 @@ class Tenant:
 
     def cancel(self, batch):
         self.client.commands.CancelBatch(self.pb.CancelBatchRequest(batch_id=batch))
-
-
-def refused(api, code, reason, call):
-    with pytest.raises(grpc.RpcError) as e:
-        call()
-    assert e.value.code() == code, e.value
-    got, violations = api.stubs.details(e.value)
-    assert got == reason, e.value
-    return violations
 
 
 def test_what_is_sent_and_how_it_is_signed(api, receivers):

@@ -8,6 +8,11 @@ import paho.mqtt.client as mqtt
 from .patience import patient
 
 
+def good(pb):
+    """The answer of a device that carries out what it is told."""
+    return lambda d: pb.Acknowledgement(command_id=d.command_id, outcome=pb.OUTCOME_SUCCEEDED)
+
+
 class Device:
     """Connects to a worker's TLS port; deliveries come out of `next()`.
 

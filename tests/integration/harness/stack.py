@@ -124,8 +124,11 @@ class Stack:
 
     def make_devices(self, client, count, prefix="device", platforms=(1, 2, 3, 4, 5, 6)):
         """Registers `count` devices; {id: token} in the order of registration."""
-        ids = [f"{prefix}-{i:06d}" for i in range(count)]
-        self.import_devices(client, ids, platforms)
+        return self.register(client, *(f"{prefix}-{i:06d}" for i in range(count)), platforms=platforms)
+
+    def register(self, client, *ids, **kwargs):
+        """Registers devices; {id: token}."""
+        self.import_devices(client, ids, **kwargs)
         return self.tokens(client, ids)
 
     def device(self, device_id, token, **kwargs):
