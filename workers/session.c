@@ -431,18 +431,22 @@ void session_settled(struct session *s)
  * its time, and it is tried again. */
 static bool is_put_back(const struct held *h, uint8_t state)
 {
-    return h->phase == HELD_SENT && state_of(state) != STATE_SENT && state_attempts(state) >= h->attempts;
+    return h->batch->retry_after && h->phase == HELD_SENT && state_of(state) != STATE_SENT &&
+           state_attempts(state) >= h->attempts;
 }
 
 void session_hold(struct session *s, struct batch *batch, uint8_t state, struct slice values)
 {
     if (!s->receiving)
         return;
+    struct held *h = held_find(s, batch->id);
     if (batch_held(batch) || gates_closed(s->worker->gates, s->tenant)) {
-        record(s, &(struct held){.batch = batch}, EVENT_LOSE); /* comes again when it may be sent */
+        if (h)
+            session_take_back(s, batch); /* a hint given twice */
+        else
+            record(s, &(struct held){.batch = batch}, EVENT_LOSE); /* comes again when it may be sent */
         return;
     }
-    struct held *h = held_find(s, batch->id);
     if (h && is_put_back(h, state)) {
         held_remove(s, h);
         h = NULL;
