@@ -42,23 +42,17 @@ class Tenant:
         self.tokens = s.tokens(self.client, self.ids)
 
 
-class Calls:
-    """Commands to one device each, by the clock, from threads of its own: `with Calls(…)`; then `took(record)`."""
+class Threads:
+    """`count` of them, each at work(its number) until the end of `with`; what one of them raises is raised there."""
 
-    def __init__(self, field, tenants, every_s, priority):
-        self.field, self.tenants, self.every_s, self.priority = field, tenants, every_s, priority
-        self.ending, self.sent, self.error = threading.Event(), [], None
-        self.threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(len(tenants))]
+    def __init__(self, count):
+        self.ending, self.error = threading.Event(), None
+        self.threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(count)]
 
     def _run(self, n):
-        pb, due, tenant = self.field.pb, time.monotonic() + random.random() * self.every_s, self.tenants[n]
         try:
-            while not self.ending.wait(max(due - time.monotonic(), 0)):
-                due, began = due + self.every_s, time.time()
-                target = pb.Target(devices=pb.DeviceIds(ids=[random.choice(tenant.ids)]))
-                answer = self.field.stack.submit(tenant.client, target=target, priority=self.priority)
-                self.sent.append((answer.batch.id, n, began * 1000))
-        except Exception as e:  # told at the end
+            self.work(n)
+        except Exception as e:
             self.error = e
 
     def __enter__(self):
@@ -69,9 +63,25 @@ class Calls:
     def __exit__(self, *_):
         self.ending.set()
         for t in self.threads:
-            t.join(60)
+            t.join(120)
         if self.error:
             raise self.error
+
+
+class Calls(Threads):
+    """Commands to one device each, by the clock, from threads of its own: `with Calls(…)`; then `took(record)`."""
+
+    def __init__(self, field, tenants, every_s, priority):
+        super().__init__(len(tenants))
+        self.field, self.tenants, self.every_s, self.priority, self.sent = field, tenants, every_s, priority, []
+
+    def work(self, n):
+        pb, due, tenant = self.field.pb, time.monotonic() + random.random() * self.every_s, self.tenants[n]
+        while not self.ending.wait(max(due - time.monotonic(), 0)):
+            due, began = due + self.every_s, time.time()
+            target = pb.Target(devices=pb.DeviceIds(ids=[random.choice(tenant.ids)]))
+            answer = self.field.stack.submit(tenant.client, target=target, priority=self.priority)
+            self.sent.append((answer.batch.id, n, began * 1000))
 
     def took(self, fleet, only=None):
         """ms of each, in order; of the tenant with this index, or of all."""
@@ -88,35 +98,20 @@ def _quantile(sorted_ms, q):
     return sorted_ms[min(int(q * len(sorted_ms)), len(sorted_ms) - 1)]
 
 
-class Flow:
+class Flow(Threads):
     """Bulk batches to all the field's devices, always two on their way."""
 
     def __init__(self, field):
-        self.field, self.ending, self.commands, self.error = field, threading.Event(), 0, None
-        self.threads = [threading.Thread(target=self._run, daemon=True) for _ in range(2)]
+        super().__init__(2)
+        self.field, self.commands = field, 0
 
-    def _run(self):
+    def work(self, _):
         f, pb = self.field, self.field.pb
-        try:
-            while not self.ending.is_set():
-                batch = f.stack.submit(f.client, target=pb.Target(all=True), priority=pb.PRIORITY_BULK).batch.id
-                b = f.stack.watch(f.client, batch, lambda b: b.progress.succeeded >= f.connected * 0.99 or self.ending.is_set())
-                self.commands += b.progress.succeeded
-                f.client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
-        except Exception as e:
-            self.error = e
-
-    def __enter__(self):
-        for t in self.threads:
-            t.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ending.set()
-        for t in self.threads:
-            t.join(120)
-        if self.error:
-            raise self.error
+        while not self.ending.is_set():
+            batch = f.stack.submit(f.client, target=pb.Target(all=True), priority=pb.PRIORITY_BULK).batch.id
+            b = f.stack.watch(f.client, batch, lambda b: b.progress.succeeded >= f.connected * 0.99 or self.ending.is_set())
+            self.commands += b.progress.succeeded
+            f.client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
 
 
 def _run_for(seconds, *contexts):

@@ -301,21 +301,25 @@ static bool answered(struct wish *x, enum err err)
     return true;
 }
 
+/* Dispatchers are told what has been asked for of a batch, the leader beside it at once. */
+static void tell(const struct wish *x, const char *what)
+{
+    char text[40];
+    snprintf(text, sizeof text, "%s %" PRId64, what, x->batch);
+    live_publish(process_live(x->process), text);
+    leader_hint(process_leader(x->process), LEADER_HINT_CANCEL, (uint64_t)x->batch);
+}
+
 static void steered(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                     size_t count)
 {
     struct wish *x = arg;
-    struct process *p = x->process;
     (void)error, (void)count;
     if (!answered(x, err))
         return;
     (void)follow(x, WISH_RESUME, x->undo_after_us);
-    if (!pg_rows(results[0]) || !pg_bool(results[0], 0, 0))
-        return; /* too late, or nothing new */
-    char text[40];
-    snprintf(text, sizeof text, "steer %" PRId64, x->batch);
-    live_publish(process_live(p), text);
-    leader_hint(process_leader(p), LEADER_HINT_CANCEL, (uint64_t)x->batch);
+    if (pg_rows(results[0]) && pg_bool(results[0], 0, 0)) /* else too late, or nothing new */
+        tell(x, "steer");
 }
 
 static void held(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
@@ -368,16 +372,9 @@ static void canceled(void *arg, enum err err, const struct pg_error *error, cons
                      size_t count)
 {
     struct wish *x = arg;
-    struct process *p = x->process;
     (void)error, (void)count;
-    if (!answered(x, err))
-        return;
-    if (pg_rows(results[0])) {
-        char text[40];
-        snprintf(text, sizeof text, "cancel %" PRId64, x->batch);
-        live_publish(process_live(p), text);
-        leader_hint(process_leader(p), LEADER_HINT_CANCEL, (uint64_t)x->batch);
-    }
+    if (answered(x, err) && pg_rows(results[0]))
+        tell(x, "cancel");
 }
 
 static void deleted(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,

@@ -180,33 +180,49 @@ static int64_t some_batch(void)
     return 1 + (int64_t)below((unsigned)check.model->next_batch);
 }
 
+static const uint8_t bits[] = {0xff, 0x0f, 0x81};
+
+/* A batch of one or two blocks, and what it points to. */
+struct accepted {
+    struct db_accept batch;
+    char request[16];
+    int32_t blocks[2];
+    int16_t firsts[2];
+    struct slice targets[2];
+};
+
+static void some_batch_of_blocks(struct accepted *a)
+{
+    *a = (struct accepted){
+        .blocks = {0, 1}, .firsts = {(int16_t)(8 * below(2)), 0}, .targets = {{bits, 1 + below(2)}, {bits + 1, 1}}};
+    snprintf(a->request, sizeof a->request, "r%d",
+             below(4) ? ++check.requests : (int)below((unsigned)check.requests + 1));
+    a->batch = (struct db_accept){.tenant = 1 + (int32_t)below(2),
+                                  .request_id = a->request,
+                                  .description = "",
+                                  .supersede_key = "",
+                                  .command = {bits, 2},
+                                  .priority = (int16_t)(1 + below(3)),
+                                  .device_count = 12,
+                                  .created_ms = CREATED_MS + check.step,
+                                  .expires_ms = CREATED_MS + 60000,
+                                  .blocks = a->blocks,
+                                  .firsts = a->firsts,
+                                  .targets = a->targets,
+                                  .block_count = 1 + below(2)};
+}
+
 static void accept_blocks(void)
 {
-    static const uint8_t bits[] = {0xff, 0x0f, 0x81};
-    char request[16];
-    int32_t blocks[] = {0, 1};
-    int16_t firsts[] = {(int16_t)(8 * below(2)), 0};
-    struct slice targets[] = {{bits, 1 + below(2)}, {bits + 1, 1}};
-    snprintf(request, sizeof request, "r%d", below(4) ? ++check.requests : (int)below((unsigned)check.requests + 1));
-    const struct db_accept b = {.tenant = 1 + (int32_t)below(2),
-                                .request_id = request,
-                                .description = "",
-                                .command = {bits, 2},
-                                .priority = (int16_t)(1 + below(3)),
-                                .device_count = 12,
-                                .created_ms = CREATED_MS + check.step,
-                                .expires_ms = CREATED_MS + 60000,
-                                .blocks = blocks,
-                                .firsts = firsts,
-                                .targets = targets,
-                                .block_count = 1 + below(2)};
+    struct accepted a;
+    some_batch_of_blocks(&a);
     struct pg_txn *txn = pg_txn_new(NULL, 0);
-    db_batch_hold_tenants(txn, &b.tenant, 1);
-    db_batch_accept(txn, &b);
+    db_batch_hold_tenants(txn, &a.batch.tenant, 1);
+    db_batch_accept(txn, &a.batch);
     const struct slice vals[] = {{bits, 3}, {bits + 1, below(3)}};
     const struct db_values values = {.described = {bits, 1}, .defaults = {bits, below(2)}, .blocks = vals};
     if (below(2)) /* for some other request now and then */
-        db_values_accepted(txn, b.tenant, below(9) ? request : "r1", &values, blocks, b.block_count);
+        db_values_accepted(txn, a.batch.tenant, below(9) ? a.request : "r1", &values, a.blocks, a.batch.block_count);
     pg_txn_submit(txn, ignore, NULL);
 }
 
@@ -243,42 +259,29 @@ static void accept_devices(void)
 /* With what steers it, a key, or both. */
 static void accept_steered(void)
 {
-    static const uint8_t bits[] = {0xff, 0x0f, 0x81}, steering[] = {8, 1};
-    char request[16], key[8];
-    int32_t blocks[] = {0, 1};
-    int16_t firsts[] = {(int16_t)(8 * below(2)), 0};
-    struct slice targets[] = {{bits, 1 + below(2)}, {bits + 1, 1}};
-    snprintf(request, sizeof request, "r%d", below(4) ? ++check.requests : (int)below((unsigned)check.requests + 1));
+    static const uint8_t steering[] = {8, 1};
+    char key[8];
+    struct accepted a;
+    some_batch_of_blocks(&a);
+    struct db_accept *b = &a.batch;
     snprintf(key, sizeof key, "k%u", below(3));
-    struct db_accept b = {.tenant = 1 + (int32_t)below(2),
-                          .request_id = request,
-                          .description = "",
-                          .supersede_key = below(2) ? key : "",
-                          .command = {bits, 2},
-                          .priority = (int16_t)(1 + below(3)),
-                          .device_count = 12,
-                          .created_ms = CREATED_MS + check.step,
-                          .expires_ms = CREATED_MS + 60000,
-                          .blocks = blocks,
-                          .firsts = firsts,
-                          .targets = targets,
-                          .block_count = 1 + below(2)};
+    b->supersede_key = below(2) ? key : "";
     if (below(3))
-        b.steering = (struct slice){steering, sizeof steering};
-    b.steer = (struct db_steer){.not_before_ms = below(3) * 1000,
-                                .deliver_by_ms = below(3) * 2000,
-                                .execution_ms = below(3) * 3000,
-                                .window = (int32_t)below(3),
-                                .rollout = below(2),
-                                .waves = (int32_t)below(4)};
-    snprintf(b.steer.zone, sizeof b.steer.zone, "%s", below(2) ? "Europe/Berlin" : "");
+        b->steering = (struct slice){steering, sizeof steering};
+    b->steer = (struct db_steer){.not_before_ms = below(3) * 1000,
+                                 .deliver_by_ms = below(3) * 2000,
+                                 .execution_ms = below(3) * 3000,
+                                 .window = (int32_t)below(3),
+                                 .rollout = below(2),
+                                 .waves = (int32_t)below(4)};
+    snprintf(b->steer.zone, sizeof b->steer.zone, "%s", below(2) ? "Europe/Berlin" : "");
     struct pg_txn *txn = pg_txn_new(NULL, 0);
-    if (*b.supersede_key)
-        db_supersede_hold(txn, &b.tenant, &b.supersede_key, 1);
-    db_batch_hold_tenants(txn, &b.tenant, 1);
-    db_batch_accept(txn, &b);
-    if (*b.supersede_key)
-        db_supersede_accept(txn, &b);
+    if (*b->supersede_key)
+        db_supersede_hold(txn, &b->tenant, &b->supersede_key, 1);
+    db_batch_hold_tenants(txn, &b->tenant, 1);
+    db_batch_accept(txn, b);
+    if (*b->supersede_key)
+        db_supersede_accept(txn, b);
     pg_txn_submit(txn, ignore, NULL);
 }
 
