@@ -1,5 +1,4 @@
 #include "cli/dev_process.h"
-#include "lib/base/owned.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +11,8 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "lib/base/owned.h"
 
 /* Lines of a log shown when its process failed. */
 #define LOG_TAIL_BYTES 2000

@@ -435,11 +435,6 @@ void leader_event(struct leader *l, struct slice text)
     }
 }
 
-bool leader_is_leading(const struct leader *l)
-{
-    return l->reign != NULL;
-}
-
 void leader_resign(struct leader *l, void (*done)(void *arg), void *arg)
 {
     bool leads = l->state == LEADER_LEADS;

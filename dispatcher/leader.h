@@ -90,7 +90,6 @@ void leader_on_backlog(struct leader *leader, void (*fn)(void *arg, const struct
 void leader_on_full(struct leader *leader,
                     void (*fn)(void *arg, uint32_t tenant, uint32_t block, const struct bitmap *full), void *arg);
 
-bool leader_is_leading(const struct leader *leader);
 /* Gives the lease up so that another goes on at once, and contends no more. `done` comes once, from the loop, when the
  * lease is released or could not be within 2 seconds. */
 void leader_resign(struct leader *leader, void (*done)(void *arg), void *arg);

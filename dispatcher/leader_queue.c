@@ -1,7 +1,8 @@
 #include "dispatcher/leader_queue.h"
-#include "lib/base/owned.h"
 
 #include <stdlib.h>
+
+#include "lib/base/owned.h"
 
 /* A tenant with batches in one class. */
 struct queue_tenant {

@@ -469,11 +469,6 @@ void h2_free(struct h2 **h2p)
     *h2p = NULL;
 }
 
-void *h2_arg(const struct h2 *h2)
-{
-    return h2->arg;
-}
-
 bool h2_finished(const struct h2 *h2)
 {
     if (h2->aborting)

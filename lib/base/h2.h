@@ -86,7 +86,6 @@ struct h2 *h2_new(const struct h2_options *options, const struct h2_events *even
                   void *arg);
 /* Closes all streams (on_close with CANCEL) and frees. */
 void h2_free(struct h2 **h2);
-void *h2_arg(const struct h2 *h2);
 
 /* Takes input, all of it. Anything but ERR_OK means: send what there is and close. ERR_LIMIT: a flood. */
 MUST_CHECK enum err h2_receive(struct h2 *h2, const uint8_t *data, size_t len);

@@ -56,7 +56,6 @@ void pg_put_int4(struct pg_txn *txn, int32_t v);
 void pg_put_int8(struct pg_txn *txn, int64_t v);
 void pg_put_bool(struct pg_txn *txn, bool v);
 void pg_put_text(struct pg_txn *txn, const char *s);
-void pg_put_text_n(struct pg_txn *txn, const void *s, size_t n);
 void pg_put_bytea(struct pg_txn *txn, const void *data, size_t n);
 void pg_put_int2_array(struct pg_txn *txn, const int16_t *v, size_t n);
 void pg_put_int4_array(struct pg_txn *txn, const int32_t *v, size_t n);
@@ -80,7 +79,6 @@ typedef void pg_done_fn(void *arg, enum err err, const struct pg_error *error, c
 void pg_txn_submit(struct pg_txn *txn, pg_done_fn *done, void *arg);
 
 int pg_rows(const struct pg_result *r);
-int64_t pg_affected(const struct pg_result *r);
 bool pg_null(const struct pg_result *r, int row, int col);
 /* Integers of 2, 4 or 8 bytes; 0 for NULL. */
 int64_t pg_int(const struct pg_result *r, int row, int col);

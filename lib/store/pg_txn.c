@@ -140,11 +140,6 @@ void pg_put_text(struct pg_txn *txn, const char *s)
     pg_put_bytea(txn, s, strlen(s));
 }
 
-void pg_put_text_n(struct pg_txn *txn, const void *s, size_t n)
-{
-    pg_put_bytea(txn, s, n);
-}
-
 void pg_put_bytea(struct pg_txn *txn, const void *data, size_t n)
 {
     struct pg_param *p = begin_param(txn);
@@ -247,11 +242,6 @@ static const PGresult *raw(const struct pg_result *r)
 int pg_rows(const struct pg_result *r)
 {
     return PQntuples(raw(r));
-}
-
-int64_t pg_affected(const struct pg_result *r)
-{
-    return strtoll(PQcmdTuples((PGresult *)(uintptr_t)raw(r)), NULL, 10);
 }
 
 bool pg_null(const struct pg_result *r, int row, int col)
