@@ -172,7 +172,7 @@ static void check_byte(struct world *w, uint8_t before, uint8_t after, uint64_t 
     else if (state_attempts(after) + (a == STATE_SENT || b == STATE_QUEUED) < state_attempts(before))
         violated(w, "%s forgets attempts of %" PRIu64 " of %u/%u", actor(w), batch, tenant, seq);
     if (b > STATE_REJECTED)
-        ended(w, batch, tenant, seq, b);
+        ended(w, batch, tenant, seq, after);
 }
 
 void oracle_state(struct world *w, struct slice key, struct slice before, struct slice after)
