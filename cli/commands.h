@@ -54,6 +54,7 @@ int audit_list(struct invocation *inv);
 int audit_verify(struct invocation *inv);
 
 int events_watch(struct invocation *inv);
+int events_devices(struct invocation *inv);
 
 int webhook_add(struct invocation *inv);
 int webhook_list(struct invocation *inv);

@@ -1,8 +1,9 @@
-/* muster events watch. */
+/* muster events watch, muster events devices. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/call.h"
 #include "cli/commands.h"
 #include "cli/session.h"
 #include "cli/show.h"
@@ -12,6 +13,7 @@
 #define RETRY_S      0.5
 #define RETRY_FOR_US 60000000
 #define KINDS_MAX    64
+#define NAMED_MAX    8 /* devices of an event; --json has all */
 
 struct watch {
     struct session *s;
@@ -34,11 +36,15 @@ static void show_event(const Muster__V1__Event *e)
     if (e->batch_id)
         printf("  batch %" PRId64, e->batch_id);
     if (e->device_count)
-        printf(", %" PRIu32 " devices", e->device_count);
+        printf("%s%" PRIu32 " devices", e->batch_id ? ", " : "  ", e->device_count);
     if (e->wave)
         printf(", wave %" PRIu32, e->wave);
     if (e->webhook_id)
         printf("  web hook %" PRId64, e->webhook_id);
+    for (size_t i = 0; i < e->n_device_ids && i < NAMED_MAX; i++)
+        printf("%s%s", i ? " " : ": ", e->device_ids[i]);
+    if (e->n_device_ids > NAMED_MAX)
+        printf(" …");
     printf("%s%s%s%s\n", *text ? ": " : "", text, *e->reason ? ": " : "", e->reason);
 }
 
@@ -158,4 +164,26 @@ int events_watch(struct invocation *inv)
     int status = run(&w);
     session_close(&s);
     return status;
+}
+
+static void show_devices(const ProtobufCMessage *answer)
+{
+    printf("%s\n", ((const Muster__V1__GetDeviceEventsResponse *)answer)->enabled ? "on" : "off");
+}
+
+int events_devices(struct invocation *inv)
+{
+    struct args a = {.positional = "[on|off]", .max = 1};
+    Muster__V1__GetDeviceEventsRequest get = MUSTER__V1__GET_DEVICE_EVENTS_REQUEST__INIT;
+    Muster__V1__SetDeviceEventsRequest set = MUSTER__V1__SET_DEVICE_EVENTS_REQUEST__INIT;
+
+    args_parse(inv, &a);
+    if (!a.words.count)
+        return call_once(inv, "EventService/GetDeviceEvents", &get.base,
+                         &muster__v1__get_device_events_response__descriptor, show_devices);
+    set.enabled = strcmp(a.words.items[0], "on") == 0;
+    if (!set.enabled && strcmp(a.words.items[0], "off") != 0)
+        args_refuse(inv, "%s is neither on nor off", a.words.items[0]);
+    return call_once(inv, "EventService/SetDeviceEvents", &set.base,
+                     &muster__v1__set_device_events_response__descriptor, NULL);
 }

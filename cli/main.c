@@ -55,6 +55,7 @@ static const struct subcommand {
     {"audit", "list", audit_list, "Lists who did what, newest first."},
     {"audit", "verify", audit_verify, "Whether the audit is as it was written."},
     {"events", "watch", events_watch, "Shows what happens to batches, as it happens."},
+    {"events", "devices", events_devices, "Says, or sets, whether devices that come and go are events."},
     {"webhook", "add", webhook_add, "Has events sent to an https URL; its secret is shown only now."},
     {"webhook", "list", webhook_list, "Lists web hooks, and how they fare."},
     {"webhook", "remove", webhook_remove, "Ends a web hook, with what waits for it."},

@@ -20,6 +20,7 @@
 #define EVENTS_MS         (7 * 24 * 3600 * 1000ll)
 #define WEBHOOK_RETRY_MS  5000
 #define WEBHOOK_LIFE_MS   (24 * 3600 * 1000ll)
+#define PRESENCE_MS       2000
 #define RENEW_MS_MIN      100
 #define CONTEND_MS        1000 /* between tries while another leads */
 #define CONTEND_JITTER_MS 200  /* so that followers do not come all at once */
@@ -291,6 +292,7 @@ struct leader *leader_new(struct ev_loop *loop, struct pg *pg, struct live *live
     l->options.events_ms = options->events_ms ? options->events_ms : EVENTS_MS;
     l->options.webhook_retry_ms = options->webhook_retry_ms ? options->webhook_retry_ms : WEBHOOK_RETRY_MS;
     l->options.webhook_life_ms = options->webhook_life_ms ? options->webhook_life_ms : WEBHOOK_LIFE_MS;
+    l->options.presence_ms = options->presence_ms ? options->presence_ms : PRESENCE_MS;
     l->lane = options->lane;
     l->mailbox_max = options->mailbox_max;
     ev_timer_init(&l->timer, timer, 1., 0);

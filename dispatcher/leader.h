@@ -48,6 +48,7 @@ struct leader_options {
     int64_t events_ms;        /* how long events are kept; 0: 7 days */
     int64_t webhook_retry_ms; /* until what a web hook did not take is sent again first; 0: 5 s */
     int64_t webhook_life_ms;  /* an event that is older is given up when it fails; 0: a day */
+    int64_t presence_ms;      /* between looks who has come and gone; 0: 2 s */
     struct http_options web;  /* for web hooks; its file's name is borrowed */
     const char *redis;        /* url: each reign has a connection of its own, which is its fence there; borrowed */
 };
@@ -59,6 +60,7 @@ struct leader_figures {
     uint64_t routed_blocks, routed_commands, inbox_entries, folded_blocks, folded_entries; /* counters … */
     uint64_t closed_batches, canceled_batches, expired_batches, rebuilds, reaped_workers, reloads;
     uint64_t webhooks_taken, webhooks_failed; /* attempts */
+    uint64_t devices_told;                    /* that they came, or went */
 };
 
 /* Begins to contend for the lease at once. Borrows loop, pg and live, which must live until after leader_free; what is

@@ -13,6 +13,7 @@
 #include "dispatcher/leader_ledger.h"
 #include "dispatcher/leader_load.h"
 #include "dispatcher/leader_mailboxes.h"
+#include "dispatcher/leader_presence.h"
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
 #include "dispatcher/learn.h"
@@ -70,6 +71,7 @@ static void tick(struct ev_loop *loop, ev_timer *t, int events)
     expire_tick(r);
     ledger_tick(r);
     webhook_sender_tick(r);
+    presence_teller_tick(r);
     if (second)
         sweep(r);
     show(r);
@@ -115,6 +117,7 @@ struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, 
     r->events_ms = options->events_ms;
     r->retry_ms = options->webhook_retry_ms;
     r->webhook_life_ms = options->webhook_life_ms;
+    r->presence_ms = options->presence_ms;
     r->web = options->web;
     r->figures = figures;
     r->on_failed = on_failed;
@@ -134,7 +137,8 @@ struct reign *reign_new(struct ev_loop *loop, struct pg *pg, const char *redis, 
         !(r->walker = walker_new(r)) || !(r->canceler = canceler_new(r)) || !(r->controller = controller_new(r)) ||
         !(r->gates = reign_gates_new(r)) || !(r->sweeper = sweeper_new(r)) || !(r->rebuilder = rebuilder_new(r)) ||
         !(r->learner = learner_new(r)) || !(r->clearer = clearer_new(r)) || !(r->writer = writer_new(r)) ||
-        !(r->ledger = ledger_new(r)) || !(r->joiner = joiner_new(r)) || !(r->webhooks = webhook_sender_new(r))) {
+        !(r->ledger = ledger_new(r)) || !(r->joiner = joiner_new(r)) || !(r->webhooks = webhook_sender_new(r)) ||
+        !(r->presence = presence_teller_new(r))) {
         reign_end(&r);
         return NULL;
     }
@@ -170,6 +174,7 @@ void reign_end(struct reign **reign)
     writer_free(&r->writer);
     ledger_free(&r->ledger);
     webhook_sender_free(&r->webhooks);
+    presence_teller_free(&r->presence);
     queue_free(&r->queue);
     fold_free(&r->log);
     open_set_free(&r->set);

@@ -24,6 +24,7 @@ struct reign {
     int lane;
     int64_t events_ms; /* how long events are kept */
     int64_t retry_ms, webhook_life_ms;
+    int64_t presence_ms; /* between looks who has come and gone */
     struct http_options web;
     struct leader_figures *figures;
     void (*on_failed)(void *arg);
@@ -72,6 +73,7 @@ struct reign {
     struct writer *writer;
     struct ledger *ledger;
     struct webhook_sender *webhooks;
+    struct presence_teller *presence;
 };
 
 /* Begins to load. `on_failed` comes from the loop when this reign can't go on and is to be ended. `fence` is copied,

@@ -50,7 +50,7 @@ struct process {
     int ending; /* what a drain still waits for */
     /* settings */
     char *postgres, *redis, *listen, *tls_cert, *tls_key, *admin_listen, *log_level;
-    int64_t drain_ms, lease_ms, connections, events_ms, webhook_retry_ms, webhook_life_ms;
+    int64_t drain_ms, lease_ms, connections, events_ms, webhook_retry_ms, webhook_life_ms, presence_ms;
     char *webhook_ca;
     bool webhook_private;
     bool migrate, tls;
@@ -85,6 +85,8 @@ static void load_settings(struct process *p, int argc, char **argv)
          "how long events are kept for those who watch and for web hooks; the same for all"},
         {"mailbox-max", CONFIG_INT, &p->d.mailbox_max, "1000", 0, 60000,
          "open commands of one device; batches for one that has them are refused; 0: any number; the same for all"},
+        {"presence-interval", CONFIG_DURATION, &p->presence_ms, "2s", 500, 600000,
+         "how often it is looked which devices have come and gone, for tenants that want these events"},
         {"webhook-ca", CONFIG_STRING, &p->webhook_ca, NULL, 0, 0,
          "PEM file of the authorities that web hooks' certificates are checked by (default: the system's)"},
         {"webhook-private", CONFIG_BOOL, &p->webhook_private, "false", 0, 0,
@@ -211,6 +213,7 @@ static bool start_stores(struct process *p)
                                     .events_ms = p->events_ms,
                                     .webhook_retry_ms = p->webhook_retry_ms,
                                     .webhook_life_ms = p->webhook_life_ms,
+                                    .presence_ms = p->presence_ms,
                                     .web = {.ca_file = p->webhook_ca, .allow_private = p->webhook_private},
                                     .redis = p->redis,
                                     .mailbox_max = (uint32_t)d->mailbox_max};
@@ -330,6 +333,7 @@ static bool start_metrics(struct process *p)
         {METRIC_COUNTER, "expired_batches_total", "Batches ended by their expiry", &l->expired_batches},
         {METRIC_COUNTER, "webhooks_taken_total", "Events that web hooks took", &l->webhooks_taken},
         {METRIC_COUNTER, "webhooks_failed_total", "Attempts to send to web hooks that failed", &l->webhooks_failed},
+        {METRIC_COUNTER, "devices_told_total", "Devices of which it was told that they came or went", &l->devices_told},
         {METRIC_COUNTER, "rebuilds_total", "Times Redis was filled again from PostgreSQL", &l->rebuilds},
         {METRIC_COUNTER, "reaped_workers_total", "Dead workers whose devices were freed", &l->reaped_workers},
     };

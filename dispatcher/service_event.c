@@ -1,5 +1,6 @@
 #include "dispatcher/service_event.h"
 
+#include "dispatcher/device_events.h"
 #include "dispatcher/event_watch.h"
 #include "dispatcher/webhooks.h"
 #include "muster/v1/admin_service.pb-c.h"
@@ -27,5 +28,11 @@ const struct grpc_method service_event_methods[] = {
     METHOD("TestWebhook", test_webhook),
     METHOD("ListDeadEvents", list_dead_events),
     METHOD("ReplayDeadEvents", replay_dead_events),
+    METHOD("SetDeviceEvents", set_device_events),
+    {.path = "/muster.v1.EventService/GetDeviceEvents",
+     .request = &muster__v1__get_device_events_request__descriptor,
+     .response = &muster__v1__get_device_events_response__descriptor,
+     .tag = MUSTER__V1__ROLE__ROLE_READ_ONLY,
+     .message = get_device_events},
     {0},
 };

@@ -18,6 +18,12 @@ void bitmap_and(struct bitmap *into, const struct bitmap *with)
         into->bytes[i] &= with->bytes[i];
 }
 
+void bitmap_xor(struct bitmap *into, const struct bitmap *with)
+{
+    for (unsigned i = 0; i < BITMAP_BYTES; i++)
+        into->bytes[i] ^= with->bytes[i];
+}
+
 void bitmap_reverse_bytes(struct bitmap *m)
 {
     for (unsigned i = 0; i < BITMAP_BYTES; i += 8) {

@@ -50,6 +50,7 @@ static inline bool bitmap_test(const struct bitmap *m, unsigned slot)
 void bitmap_or(struct bitmap *into, const struct bitmap *with);
 void bitmap_and_not(struct bitmap *into, const struct bitmap *with);
 void bitmap_and(struct bitmap *into, const struct bitmap *with);
+void bitmap_xor(struct bitmap *into, const struct bitmap *with);
 /* The bits of every byte in the other order: between this layout and that of PostgreSQL's bit strings. */
 void bitmap_reverse_bytes(struct bitmap *m);
 unsigned bitmap_count(const struct bitmap *m);

@@ -62,6 +62,7 @@ command show
 audit list
 audit verify
 events watch
+events devices
 webhook add
 webhook list
 webhook remove
