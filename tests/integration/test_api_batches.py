@@ -289,7 +289,7 @@ def test_a_deleted_device_is_thrown_out(api, client):
         b = api.submit(client).batch
         assert device.deliveries.get(timeout=patient(20)).command_id
         client.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id="a"))
-        assert device.gone.wait(20)
+        assert device.gone.wait(patient(20))
         assert progress(api.watch(client, b.id)) == {"canceled": 1}
         again.connect(api.workers[0].address, subscribe=False)
         assert again.connack != 0
@@ -306,7 +306,7 @@ def test_revoked_tokens_close_their_connections(api, client):
     try:
         device.connect(api.workers[0].address)
         token = api.tokens(client, ["a"], revoke_earlier=True)["a"]
-        assert device.gone.wait(20)
+        assert device.gone.wait(patient(20))
         device.close()
         fresh = api.device("a", token, answer=outcome(pb, pb.OUTCOME_SUCCEEDED))
         fresh.connect(api.workers[0].address)
@@ -352,12 +352,12 @@ def test_many_watchers_cost_one_look(api, client):
         for n, m in enumerate(client.commands.WatchBatch(pb.WatchBatchRequest(batch_id=b.id, interval_ms=200))):
             last = m.batch
             if n == 0:
-                firsts.wait(20)
+                firsts.wait(patient(20))
         ends.append(last)
     threads = [threading.Thread(target=run) for _ in range(12)]
     for t in threads:
         t.start()
-    firsts.wait(20)
+    firsts.wait(patient(20))
 
     def polls():
         return metric(api, "muster_dispatcher_progress_polls_total")
@@ -367,7 +367,7 @@ def test_many_watchers_cost_one_look(api, client):
         assert polls() - start <= (time.monotonic() - since) / 0.2 + 3
     client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=b.id))
     for t in threads:
-        t.join(30)
+        t.join(patient(30))
     assert len(ends) == 12 and all(e.state == pb.BATCH_STATE_CLOSED for e in ends)
 
 

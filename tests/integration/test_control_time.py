@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from harness.answers import progress, refused
 from harness.device import good
+from harness.patience import patient
 
 UTC = datetime.timezone.utc
 
@@ -142,15 +143,15 @@ def test_not_before(api, client):
     with api.device("a", tokens["a"], answer=good(pb)) as a:
         a.connect(api.workers[0].address)
         begin = time.time()
-        b = api.submit(client, steering=pb.Steering(not_before=at(2))).batch
+        b = api.submit(client, steering=pb.Steering(not_before=at(patient(2)))).batch
         assert b.control.state == pb.CONTROL_STATE_WAITING and b.steering.HasField("not_before")
         seen = client.commands.GetBatch(pb.GetBatchRequest(batch_id=b.id)).batch
         assert progress(seen) == {"held": 2} and seen.control.state == pb.CONTROL_STATE_WAITING
         # What has no such wish goes first.
         api.watch(client, api.submit(client).batch.id, until=lambda x: x.progress.succeeded)
-        assert a.deliveries.qsize() == 1 and time.time() - begin < 2
+        assert a.deliveries.qsize() == 1 and time.time() - begin < patient(2)
         seen = api.watch(client, b.id, until=lambda x: x.progress.succeeded)
-        assert time.time() - begin >= 2 and progress(seen) == {"succeeded": 1, "queued": 1}
+        assert time.time() - begin >= patient(2) and progress(seen) == {"succeeded": 1, "queued": 1}
         assert seen.control.state == pb.CONTROL_STATE_RUNNING
 
 

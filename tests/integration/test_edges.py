@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from harness.answers import progress
 from harness.device import good
+from harness.patience import patient
 from harness.until import until
 
 FAKETIME = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
@@ -235,7 +236,7 @@ def test_a_device_is_deleted_while_its_command_is(api, client, where):
         # What waits for its first window is told as queued.
         assert progress(seen) == {"canceled": 1, **rest}
         if connected:
-            assert device.gone.wait(20)
+            assert device.gone.wait(patient(20))
     finally:
         device.close()
     client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
@@ -253,5 +254,5 @@ def test_a_device_is_deleted_after_its_command_was_sent(api, client):
         device.next()
         api.watch(client, batch, until=lambda b: b.progress.sent == 1)
         client.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id="go"))
-        assert device.gone.wait(20)
+        assert device.gone.wait(patient(20))
     assert progress(api.watch(client, batch, until=lambda b: b.progress.timed_out == 1)) == {"timed_out": 1, "queued": 1}

@@ -418,7 +418,7 @@ def test_an_idle_connection_is_told_to_go(session_folder, services, empty):
                 gone.set()
 
         channel.subscribe(watch)
-        assert gone.wait(15), states
+        assert gone.wait(patient(15)), states
         # And a new call makes a new connection.
         assert stub.EmptyCall(empty, timeout=patient(10)) == empty
     server.stop()

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from harness.grpc_server import (CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, PRIORITY,
                                  RST_STREAM, SETTINGS, WINDOW_UPDATE, GrpcServer, Raw, frame, literal, message, request_fields)
-from harness.patience import patient
+from harness.patience import lasting, patient
 from harness.stubs import ROOT
 
 EMPTY = "/grpc.testing.TestService/EmptyCall"
@@ -124,7 +124,7 @@ def test_the_server_keeps_the_deadline(raw):
     stream = c.open(request_fields(DUPLEX, extra=[("grpc-timeout", "200m")]))
     headers, _, _ = c.finish(stream)
     assert headers["grpc-status"] == "4"
-    assert 0.19 < time.monotonic() - start < 5
+    assert 0.19 < time.monotonic() - start < patient(5)
 
 
 @pytest.mark.parametrize("value,want", [("q6s", "q6s"), ("q6s=", "q6s"), ("q6urq6s,q6s=", "q6urq6s"), ("!!", None), ("", "")])
@@ -244,7 +244,7 @@ def test_a_message_that_decodes_to_gigabytes_is_refused(server, raw, pb):
     body = message(b"\x12\0" * 30_000_000)
     window, at = 65535, 0
     conn_window = 65535
-    c.sock.settimeout(60)
+    c.sock.settimeout(patient(60))
     while at < len(body):
         n = min(16384, len(body) - at, window, conn_window)
         if n == 0:
@@ -447,7 +447,7 @@ def test_silent_and_stalled_peers_are_closed(raw):
     start = time.monotonic()
     for c in (silent, half, no_settings, in_headers, in_payload):
         assert c.closed()
-    assert 8 < time.monotonic() - start < 18
+    assert 8 < time.monotonic() - start < patient(18)
     assert healthy.finish(healthy.call(EMPTY, message(b"")))[0]["grpc-status"] == "0"
 
 
@@ -493,7 +493,7 @@ def test_who_is_silent_makes_room_for_who_is_not(session_folder):
 
 def test_who_reads_no_answers_gets_no_more(session_folder):
     """Its window stays shut: what is answered is held, to a bound, and given up after some time."""
-    server = GrpcServer(session_folder, args=["--unread-timeout", "3s"])
+    server = GrpcServer(session_folder, args=["--unread-timeout", lasting(3)])
     c = Raw(server.port, preface=False)
     c.send(PREFACE + frame(SETTINGS, payload=struct.pack(">HI", 4, 0)))
     large = message(b"\x10\x80\x80\x40")  # SimpleRequest.response_size: 1 MiB
@@ -508,7 +508,7 @@ def test_who_reads_no_answers_gets_no_more(session_folder):
         elif kind == HEADERS and "grpc-status" in dict(c.fields):
             refused[number] = dict(c.fields)["grpc-status"]
         if len(refused) == 60:
-            assert server.rss() - before < 40 << 20 and time.monotonic() - began < 2.5
+            assert server.rss() - before < 40 << 20 and time.monotonic() - began < patient(2.5)
             assert healthy.finish(healthy.call(EMPTY, message(b"")))[0]["grpc-status"] == "0"
     assert set(refused.values()) == {"8"} and len(given_up) == 16 and given_up | set(refused) == set(streams)
     server.stop()

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from harness import raw_mqtt
+from harness.patience import fewer, not_under_valgrind, patient
 from harness.reports import memory_factor, without_quarantine
 from harness.stack import have
 from harness.strangers import MANNERS, Strangers
@@ -39,13 +40,16 @@ def test_half_open_connections_keep_nobody_out(narrow, manner):
         second = narrow.start_fleet(late)
         batch = narrow.submit(client).batch
         assert narrow.watch(client, batch.id, timeout=30).progress.succeeded == 120
-        assert figure(worker, "muster_worker_strangers_dropped_total") >= 5 * DESCRIPTORS
+        # A worker that is slow has given some of them up before it needs their places.
+        until(lambda: figure(worker, "muster_worker_strangers_dropped_total") + figure(worker, "muster_worker_handshakes_timed_out_total")
+              >= 5 * DESCRIPTORS, what="as many are closed")
         for fleet in (first, second):
             done = fleet.stats()
             assert (done["ready"], done["failures"], done["lost"]) == (60, 0, 0)
     until(lambda: figure(worker, "muster_worker_strangers") == 0, what="no stranger is left")
 
 
+@not_under_valgrind("before so many handshakes are under way, the first have been given up")
 def test_handshakes_that_stop_halfway_are_bounded(stack):
     """More than may be under way: each takes memory, so those behind wait, and the slowest are closed for them."""
     stack.start(workers=0)
@@ -57,7 +61,7 @@ def test_handshakes_that_stop_halfway_are_bounded(stack):
         strangers.connect()
         fleet = stack.start_fleet(tokens)
         assert worker.rss() - before < (72 << 20) * memory_factor()
-        assert figure(worker, "muster_worker_handshakes_dropped_total") > 400
+        until(lambda: figure(worker, "muster_worker_handshakes_dropped_total") > 400, what="the slowest are closed")
         assert (fleet.stats()["failures"], fleet.stats()["ready"]) == (0, 20)
 
 
@@ -66,7 +70,7 @@ def test_a_full_worker_says_so_at_once(narrow):
     client = narrow.client(narrow.make_tenant())
     fleet = narrow.start_fleet(narrow.make_devices(client, DESCRIPTORS + 40), "--backoff", "20ms", wait=False)
     worker = narrow.workers[0]
-    until(lambda: figure(worker, "muster_worker_accepts_refused_total") > 100, what="devices are turned away")
+    until(lambda: figure(worker, "muster_worker_accepts_refused_total") > 100, 60, what="devices are turned away")
     assert fleet.stats()["ready"] > DESCRIPTORS // 2
     with raw_mqtt.RawClient(worker.address, timeout=5) as c:
         c.expect_end()
@@ -90,8 +94,8 @@ def test_a_device_that_reads_nothing_is_not_read(stack):
             pass
         assert sent < most // 2, "all of it is taken, and answered into the worker's memory"
         assert worker.rss() - before < 4 * 1024 * 1024
-        assert figure(worker, "muster_worker_deaf_total") >= 1
-        c.socket.settimeout(20)
+        until(lambda: figure(worker, "muster_worker_deaf_total") >= 1, what="it is taken for deaf")
+        c.socket.settimeout(patient(20))
         # One packet may have been sent by half.
         rest = threading.Thread(target=c.socket.sendall, args=(b"\0" * (sent % 2) + raw_mqtt.packet(0xc0),))
         rest.start()
@@ -107,9 +111,9 @@ def test_a_fleet_that_comes_all_at_once_is_let_in_at_its_first_try(stack):
     """After its worker was killed, with another fleet at work on a second one: no attempt fails but those refused while
     nobody listened, and the others' commands go on."""
     stack.start(workers=2)
-    client = stack.client(stack.make_tenant())
-    tokens = stack.make_devices(client, 1100)
-    crowd, steady = dict(list(tokens.items())[:1000]), dict(list(tokens.items())[1000:])
+    client, many, few = stack.client(stack.make_tenant()), fewer(1000), fewer(100)
+    tokens = stack.make_devices(client, many + few)
+    crowd, steady = dict(list(tokens.items())[:many]), dict(list(tokens.items())[many:])
     coming, there = stack.workers
     working = stack.start_fleet(steady, workers=[there])
     fleet = stack.start_fleet(crowd, "--handshakes", "1000", "--backoff", "300ms", workers=[coming])
@@ -120,14 +124,14 @@ def test_a_fleet_that_comes_all_at_once_is_let_in_at_its_first_try(stack):
     for _ in range(5):
         stack.watch(client, stack.submit(client, target=stack.pb.Target(devices=stack.pb.DeviceIds(ids=list(steady)))).batch.id,
                     timeout=30)
-    until(lambda: fleet.stats()["ready"] == 1000, 60, "all are back")
+    until(lambda: fleet.stats()["ready"] == many, 60, "all are back")
     worker = stack.workers[0]
-    assert figure(worker, "muster_worker_accepted_total") == 1000, "each needed one connection"
+    assert figure(worker, "muster_worker_accepted_total") == many, "each needed one connection"
     assert figure(worker, "muster_worker_handshakes_waited_total") > 0
     assert working.stats()["lost"] == 0
     assert fleet.stats()["refused"] == 0 and began <= fleet.stats()["failures"]
     batch = stack.submit(client).batch
-    assert stack.watch(client, batch.id, timeout=30).progress.succeeded == 1100
+    assert stack.watch(client, batch.id, timeout=30).progress.succeeded == many + few
 
 
 def test_results_that_are_not_durable_yet_are_bounded(make_stack):

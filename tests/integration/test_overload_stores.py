@@ -8,7 +8,7 @@ import time
 import grpc
 import pytest
 from harness.daemons import program
-from harness.patience import FACTOR, patient
+from harness.patience import fewer, not_under_valgrind, patient
 from harness.reports import memory_factor, without_quarantine
 from harness.stack import have
 from harness.until import until
@@ -30,8 +30,7 @@ CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON ack_log DEFERRABLE INITIALLY DEFE
 """
 FAST = "DROP TRIGGER slow ON batch; DROP TRIGGER slow ON ack_log; DROP FUNCTION slow_commit()"
 
-# Under valgrind the callers are too slow, and what they meet is not full.
-flood = pytest.mark.skipif(FACTOR != 1, reason="a flood needs programs that run at their speed")
+flood = not_under_valgrind("the callers are as slow as what they want to fill")
 
 
 class Flood:
@@ -134,8 +133,8 @@ def test_what_the_leader_does_not_get_to_is_not_accepted(stack):
 def test_a_redis_that_stops_for_seconds_loses_nothing(stack):
     """Devices answer all the while; batches are accepted."""
     stack.start(workers=2)
-    client = stack.client(stack.make_tenant())
-    fleet = stack.start_fleet(stack.make_devices(client, 400), "--think", "1ms..50ms", "--churn", "20", "--backoff", "50ms")
+    client, count = stack.client(stack.make_tenant()), fewer(400)
+    fleet = stack.start_fleet(stack.make_devices(client, count), "--think", "1ms..50ms", "--churn", "20", "--backoff", "50ms")
     before = [d.rss() for d in [*stack.workers, *stack.dispatchers]]
     redis, ending, batches = stack.redis.client(), threading.Event(), []
 
@@ -151,7 +150,7 @@ def test_a_redis_that_stops_for_seconds_loses_nothing(stack):
     ending.set()
     thread.join()
     for b in batches:
-        assert stack.watch(client, b, timeout=60).progress.succeeded == 400
-    assert fleet.stats()["executed"] == 400 * len(batches)
+        assert stack.watch(client, b, timeout=60).progress.succeeded == count
+    assert fleet.stats()["executed"] == count * len(batches)
     for d, was in zip([*stack.workers, *stack.dispatchers], before):
         assert d.rss() - was < (48 << 20) * memory_factor()

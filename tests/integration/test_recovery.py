@@ -6,13 +6,13 @@ import threading
 import grpc
 import pytest
 from harness import oracle
-from harness.patience import lasting
+from harness.patience import fewer, lasting, patient
 from harness.stack import have
 from harness.until import until
 
 pytestmark = pytest.mark.skipif(not have("muster-dispatcher", "muster-worker", "muster-fleet"), reason="not all is built")
 
-DEVICES, BATCHES = 300, 8
+DEVICES, BATCHES = fewer(300), 8
 
 
 class Load:
@@ -57,7 +57,7 @@ class Load:
         """Submits, and waits until a part of the first batch is done and much is not."""
         self.thread.start()
         with self.answered:
-            assert self.answered.wait_for(lambda: self.batches, 60)
+            assert self.answered.wait_for(lambda: self.batches, patient(60))
         self.stack.watch(self.client(0), self.batches[0], lambda b: b.progress.succeeded >= DEVICES // 4)
 
     def leader(self):
@@ -69,7 +69,7 @@ class Load:
 
     def check(self, dispatcher=0):
         """Waits for the end of every batch and asks all witnesses."""
-        self.thread.join(120)
+        self.thread.join(patient(120))
         assert not self.thread.is_alive() and not self.trouble and len(self.batches) == BATCHES, self.trouble
         client = self.client(dispatcher)
         for b in self.batches:
@@ -143,7 +143,7 @@ def test_redis_is_emptied(load):
 def test_redis_is_away_while_batches_are_accepted(load):
     load.start()
     load.stack.redis.kill()
-    load.thread.join(60)
+    load.thread.join(patient(60))
     assert len(load.batches) == BATCHES, load.trouble
     load.stack.redis.restart()
     load.check()

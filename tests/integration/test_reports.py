@@ -4,6 +4,8 @@ import subprocess
 import sys
 
 import pytest
+from harness import patience
+from harness.patience import patient
 from harness.process import Process
 from harness.reports import Reports, wrapped
 from harness.stubs import ROOT
@@ -90,16 +92,31 @@ def test_a_wrapper_runs_the_programs_and_its_reports_are_found(tmp_path, monkeyp
     assert reports.take() == "--- ran\n/bin/echo a  b\n"
 
 
+def test_what_slow_programs_are_asked_for(monkeypatch):
+    monkeypatch.setattr(patience, "FACTOR", 1.0)
+    assert (patience.patient(20), patience.fewer(300), patience.lasting(2)) == (20, 300, "2000ms")
+    monkeypatch.setattr(patience, "FACTOR", 8.0)
+    assert (patience.patient(20), patience.patient(None), patience.fewer(300), patience.fewer(3), patience.lasting(2)) == (
+        160, None, 37, 1, "16000ms")
+
+
+@pytest.mark.parametrize("wrapper", ["", "valgrind -q"])
+def test_what_is_not_there_under_valgrind_is_skipped_with_the_reason(monkeypatch, wrapper):
+    monkeypatch.setenv("MUSTER_TEST_WRAPPER", wrapper)
+    mark = patience.not_under_valgrind("nobody is fast").mark
+    assert mark.args == (bool(wrapper),) and mark.kwargs == {"reason": "not under valgrind: nobody is fast"}
+
+
 def test_a_pytest_process_that_dies_ends_the_run_with_a_failure(tmp_path):
     (tmp_path / "test_dies.py").write_text("import os\ndef test_first():\n    os.abort()\ndef test_second():\n    pass\n")
-    run = subprocess.run([sys.executable, os.path.join(ROOT, "tests/run.py"), "--pytest", "test_dies.py"], cwd=tmp_path, timeout=60,
+    run = subprocess.run([sys.executable, os.path.join(ROOT, "tests/run.py"), "--pytest", "test_dies.py"], cwd=tmp_path, timeout=patient(60),
                          env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}, capture_output=True, text=True, check=False)
     assert run.returncode == 1 and "FAILED test_dies: test_first" in run.stdout, run.stdout
 
 
 def test_a_process_that_ends_badly_by_itself_is_noticed(tmp_path):
     process = Process(["sh", "-c", "echo said; exit 3"], tmp_path / "log")
-    process.popen.wait(20)
+    process.popen.wait(patient(20))
     assert "sh ended by itself with 3:\nsaid" in process.fault()
     with pytest.raises(AssertionError, match="ended by itself"):
         process.kill()

@@ -4,6 +4,7 @@ import time
 import grpc
 import pytest
 from harness.answers import progress
+from harness.patience import lasting
 from harness.until import until
 
 
@@ -199,7 +200,7 @@ def test_what_is_put_off_comes_once_in_its_time(make_stack):
 
 @pytest.mark.parametrize("what", ["leader", "worker", "redis"])
 def test_whatever_is_lost_while_it_waits(make_stack, what):
-    stack = make_stack(worker_flags=["--lease", "1s"]).start(dispatchers=2, workers=1)
+    stack = make_stack(worker_flags=["--lease", lasting(1)]).start(dispatchers=2, workers=1)
     pb = stack.pb
     client = stack.client(stack.make_tenant(), dispatcher=stack.dispatchers[1])
     ids = [f"d{i}" for i in range(5)]

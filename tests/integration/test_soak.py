@@ -5,6 +5,7 @@ import random
 import sys
 
 import pytest
+from harness.patience import not_under_valgrind
 from harness.reports import memory_factor, without_quarantine
 from harness.stack import have
 from harness.stubs import ROOT
@@ -39,6 +40,7 @@ def test_the_verdict(key, first, last, low, flat):
     assert soak.flat(key, figure) is flat
 
 
+@not_under_valgrind("memory is the program's and valgrind's together; what leaks is said when a program ends")
 @pytest.mark.skipif(not have("muster-dispatcher", "muster-worker", "muster-fleet"), reason="not all is built")
 def test_memory_stays_flat(monkeypatch):
     monkeypatch.setattr(soak, "SAMPLE_S", 0.5)

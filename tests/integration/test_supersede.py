@@ -8,6 +8,7 @@ import pytest
 from harness.answers import progress
 from harness.device import good
 from harness.oracle import check
+from harness.patience import fewer, lasting
 from harness.until import until
 
 
@@ -283,14 +284,15 @@ def test_a_newer_one_never_goes_before_an_older_one(make_stack):
 
 @pytest.mark.parametrize("what", ["leader", "worker", "redis"])
 def test_whatever_is_lost_in_between(make_stack, what):
-    stack = make_stack(worker_flags=["--lease", "1s"])
+    stack = make_stack(worker_flags=["--lease", lasting(1)])
     pb = stack.pb
     stack.start(dispatchers=2, workers=1)
     client = stack.client(stack.make_tenant(), dispatcher=stack.dispatchers[1])
-    tokens = stack.make_devices(client, 1500)
-    some = list(tokens)[700:1400]
+    count = 15 * fewer(100)
+    tokens = stack.make_devices(client, count)
+    some = list(tokens)[count * 7 // 15:count * 14 // 15]
     first = stack.submit(client, supersede_key="k").batch.id
-    stack.watch(client, first, until=lambda b: b.progress.queued == 1500)
+    stack.watch(client, first, until=lambda b: b.progress.queued == count)
     if what == "leader":
         stack.dispatchers[0].signal(signal.SIGSTOP)
     if what == "redis":
@@ -306,11 +308,11 @@ def test_whatever_is_lost_in_between(make_stack, what):
         stack.workers[0] = stack.start_worker()
         stack.workers.pop()
     fleet = stack.start_fleet(tokens, workers=[stack.workers[0]])
-    assert progress(stack.watch(client, second)) == {"succeeded": 700}
+    assert progress(stack.watch(client, second)) == {"succeeded": len(some)}
     seen = progress(stack.watch(client, first))
     if what == "worker":  # nobody had the older ones
-        assert seen == {"succeeded": 800, "superseded": 700}
-    assert seen.get("succeeded", 0) + seen.get("superseded", 0) == 1500 and seen["succeeded"] >= 800
+        assert seen == {"succeeded": count - len(some), "superseded": len(some)}
+    assert seen.get("succeeded", 0) + seen.get("superseded", 0) == count and seen["succeeded"] >= count - len(some)
     record = fleet.dump()
     fleet.quit()
     check(stack, client, [first, second], record)

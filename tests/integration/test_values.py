@@ -10,6 +10,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from harness.answers import progress, refusal, refused
 from harness.device import good
+from harness.patience import patient
 from harness.until import until
 from paho.mqtt.properties import PacketTypes, Properties
 
@@ -86,9 +87,9 @@ def test_json_several_variables_and_defaults(api, client):
     host, port = api.workers[0].address.rsplit(":", 1)
     device.client.connect(host, int(port), properties=properties)
     device.client.loop_start()
-    assert device.connected.wait(20)
+    assert device.connected.wait(patient(20))
     device.client.subscribe("devices/j/commands", qos=1)
-    assert device.subscribed.wait(20)
+    assert device.subscribed.wait(patient(20))
     others = {d: api.device(d, tokens[d]).connect(api.workers[0].address) for d in ids[1:]}
     batch = submit(api, client, values, command=command, target=pb.Target(all=True)).batch
     assert batch.values.device_count == 2 and batch.values.others_get_defaults and batch.command == command
@@ -116,9 +117,9 @@ def test_what_a_device_cannot_take_is_rejected_for_it_alone(api, client):
         host, port = api.workers[0].address.rsplit(":", 1)
         device.client.connect(host, int(port), properties=properties)
         device.client.loop_start()
-        assert device.connected.wait(20)
+        assert device.connected.wait(patient(20))
         device.client.subscribe(f"devices/{d}/commands", qos=1)
-        assert device.subscribed.wait(20)
+        assert device.subscribed.wait(patient(20))
         devices.append(device)
     batch = submit(api, client, one(pb, {"small": "s" * 10, "large": "l" * 400}),
                    command=lock(pb, message="{{code}}")).batch.id

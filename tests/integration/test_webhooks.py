@@ -7,6 +7,7 @@ import grpc
 import pytest
 from harness.answers import refused
 from harness.daemons import cli
+from harness.patience import patient
 from harness.receiver import Receiver
 from harness.stack import READ_ONLY, Stack
 from harness.until import until
@@ -135,7 +136,7 @@ def test_one_that_does_not_answer_keeps_nobody_back(api, receivers):
     stop = threading.Event()
 
     def never(_):
-        stop.wait(60)
+        stop.wait(patient(60))
 
     t, other = Tenant(api), Tenant(api)
     dead, well, theirs = receivers(never), receivers(), receivers()
@@ -194,7 +195,7 @@ def test_another_leader_sends_on(stack, certificates, receivers):
     def answer(hook):
         if hook.type == "batch.accepted" and not killed.is_set():
             slow.set()
-            killed.wait(30)
+            killed.wait(patient(30))
         return 200
 
     make(stack, certificates)
@@ -206,7 +207,7 @@ def test_another_leader_sends_on(stack, certificates, receivers):
     if leader is second:
         t.client = stack.client(t.tenant, dispatcher=stack.dispatchers[0])
     batches = [t.submit() for _ in range(6)]
-    assert slow.wait(30)
+    assert slow.wait(patient(30))
     leader.kill()
     killed.set()
     for b in batches:
