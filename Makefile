@@ -347,11 +347,11 @@ integration: all py grpc-test-server $(SIM) ## the real daemons, driven by stock
 
 # What nothing else sees: values that were never set, in our code and on the way into libraries and the kernel.
 MEMCHECK := valgrind -q --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
-            --error-exitcode=99 --num-callers=20 --freelist-vol=2000000 --trace-children=yes --trace-children-skip='/usr/*,/bin/*' \
+            --error-exitcode=99 --num-callers=20 --freelist-vol=2000000 --vgdb=no --trace-children=yes --trace-children-skip='/usr/*,/bin/*' \
             --log-file={reports}/valgrind.%p
 .PHONY: test-valgrind
 test-valgrind: deps ## the real daemons under valgrind, patiently (ONLY=tests/integration/test_x.py: those)
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/valgrind CFLAGS='-O1 -g' all py grpc-test-server
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/valgrind CFLAGS='-O1 -g' all py grpc-test-server $(BUILD)/valgrind/muster-sim
 	MUSTER_BUILD=$(BUILD)/valgrind MUSTER_TEST_PATIENCE=8 MUSTER_TEST_WRAPPER="$(MEMCHECK)" \
 	    $(PYTHON) tests/run.py --pytest $(or $(ONLY),tests/integration)
 
