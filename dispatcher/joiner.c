@@ -11,6 +11,7 @@
 #include "lib/base/log.h"
 #include "lib/store/db_control.h"
 #include "lib/store/db_dynamic.h"
+#include "lib/store/db_quota.h"
 
 /* One dynamic batch that grows. */
 struct growing {
@@ -24,6 +25,7 @@ struct growing {
     bool end;                       /* nobody joins after this write */
     bool wanted;                    /* something has hinted at it */
     bool routes;                    /* who has joined is to be routed */
+    bool left_out;                  /* somebody could not join, and may be able to soon */
     int64_t earliest_us, latest_us; /* of the next look */
 };
 
@@ -187,20 +189,36 @@ static void look_ended(struct reign *r)
             other->earliest_us = now_us + pause_us;
     }
     if (g)
-        g->latest_us = now_us + JOIN_INTERVAL_MS * 1000;
+        g->latest_us = now_us + (g->left_out ? JOIN_AGAIN_MS : JOIN_INTERVAL_MS) * 1000;
     r->joiner->look = NULL;
     look_free(look);
 }
 
-/* A block of those who are meant, less those who are there. */
-static struct bitmap who_is_new(const struct open_batch *batch, const struct target_block *meant)
+/* Less those who have as many open commands as they may. */
+static void leave_full(struct growing *g, uint32_t block, struct bitmap *slots)
 {
+    struct open_counts *counts = &g->reign->set.open;
+    const struct open_counts_block *b = open_counts_find(counts, g->batch->tenant, block);
+    struct bitmap full;
+    if (!b || !b->full)
+        return;
+    open_counts_full(counts, b, &full);
+    bitmap_and(&full, slots);
+    bitmap_and_not(slots, &full);
+    g->left_out = g->left_out || bitmap_next(&full, 0) < BLOCK_SLOTS;
+}
+
+/* A block of those who are meant, less those who are there and those who may not join now. */
+static struct bitmap who_is_new(struct growing *g, const struct target_block *meant)
+{
+    const struct open_batch *batch = g->batch;
     struct bitmap slots = meant->slots;
     if (meant->block < batch->block_count) {
         struct bitmap there = open_block_bitmap(&batch->blocks[meant->block]);
         bitmap_and_not(&slots, &there);
     }
     control_may_join(batch->control, meant->block, &slots);
+    leave_full(g, meant->block, &slots);
     return slots;
 }
 
@@ -208,6 +226,7 @@ struct join_write {
     struct reign *reign;
     struct growing *of;
     uint32_t devices;
+    int64_t since_ms; /* when it was begun to find them */
     size_t count;
     int32_t blocks[JOIN_BLOCKS];
     struct bitmap new[JOIN_BLOCKS], targets[JOIN_BLOCKS], joined[JOIN_BLOCKS];
@@ -235,6 +254,17 @@ static void take_in(struct reign *r, struct growing *g, const struct join_write 
     log_info("joined", "batch=%" PRIu64 " devices=%u", batch->id, w->devices);
 }
 
+/* Nothing is written any more; what waited for it goes on. */
+static void join_over(struct growing *g)
+{
+    struct reign *r = g->reign;
+    g->writing = false;
+    if (g->end)
+        open_batch_seal(g->batch);
+    write_pump(r);
+    reign_idle(r, g->batch);
+}
+
 static void written(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                     size_t count)
 {
@@ -245,22 +275,18 @@ static void written(void *arg, enum err err, const struct pg_error *error, const
         return;
     }
     struct growing *g = w->of; /* its batch is busy, so it is there */
-    g->writing = false;
     if (err)
         reign_fail(r, db_lease_fenced(err, error) ? "fenced" : "join", err);
     else if (pg_bool(results[count - 1], 0, 0))
         take_in(r, g, w);
-    if (g->end)
-        open_batch_seal(g->batch);
-    write_pump(r);
-    reign_idle(r, g->batch);
+    join_over(g);
     free(w);
 }
 
-static void submit(struct join_write *w, int64_t since_ms)
+static void submit(struct join_write *w)
 {
     struct reign *r = w->reign;
-    struct growing *g = w->of;
+    const struct growing *g = w->of;
     struct slice slots[3][JOIN_BLOCKS];
     for (size_t i = 0; i < w->count; i++) {
         slots[0][i] = (struct slice){w->targets[i].bytes, BITMAP_BYTES};
@@ -275,30 +301,86 @@ static void submit(struct join_write *w, int64_t since_ms)
                            .joined = slots[1],
                            .new = slots[2],
                            .count = w->count,
-                           .since_ms = since_ms};
+                           .since_ms = w->since_ms};
     struct pg_txn *txn = pg_txn_new(r->pg, r->lane);
     if (!txn)
         abort();
     db_lease_fence(txn, &r->fence);
     db_dynamic_join(txn, &join);
-    g->writing = true;
-    reign_busy(g->batch);
     reign_hold(r);
     pg_txn_submit(txn, written, w);
 }
 
-/* Writes down who is new; false: nobody. */
-static bool write_new(struct reign *r, const struct join_look *look)
+/* The first `most` of them, block by block. */
+static void cut(struct join_write *w, uint32_t most)
+{
+    size_t count = 0;
+    w->devices = 0;
+    for (size_t i = 0; i < w->count && w->devices < most; i++) {
+        struct bitmap beyond = w->new[i];
+        w->devices += bitmap_cut(&w->new[i], most - w->devices);
+        bitmap_and_not(&beyond, &w->new[i]);
+        bitmap_and_not(&w->targets[i], &beyond);
+        bitmap_and_not(&w->joined[i], &beyond);
+        count = i + 1;
+    }
+    w->count = count;
+}
+
+static void granted(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                    size_t count)
+{
+    struct join_write *w = arg;
+    struct reign *r = w->reign;
+    if (!reign_back(r)) {
+        free(w);
+        return;
+    }
+    struct growing *g = w->of;
+    uint32_t most = err ? 0 : (uint32_t)pg_int(results[count - 1], 0, 0);
+    if (err && db_lease_fenced(err, error))
+        reign_fail(r, "fenced", err);
+    if (most < w->devices) {
+        g->left_out = true;
+        g->latest_us = clock_mono_us() + JOIN_AGAIN_MS * 1000;
+        cut(w, most);
+    }
+    if (w->devices) {
+        submit(w);
+        return;
+    }
+    join_over(g);
+    free(w);
+}
+
+/* As many as the tenant's rate has left. */
+static void ask_quota(struct join_write *w)
+{
+    struct reign *r = w->reign;
+    struct growing *g = w->of;
+    struct pg_txn *txn = pg_txn_new(r->pg, PG_ANY_LANE);
+    if (txn) {
+        db_lease_fence(txn, &r->fence);
+        db_quota_grant(txn, (int32_t)g->batch->tenant, w->devices);
+    }
+    g->writing = true;
+    reign_busy(g->batch);
+    reign_hold(r);
+    pg_txn_submit(txn, granted, w);
+}
+
+/* Writes down who is new. */
+static void write_new(struct reign *r, const struct join_look *look)
 {
     struct growing *g = look->of;
     struct join_write *w = calloc(1, sizeof *w);
     if (!w)
         abort();
-    *w = (struct join_write){.reign = r, .of = g};
+    *w = (struct join_write){.reign = r, .of = g, .since_ms = look->began_ms};
     for (size_t i = 0; i < look->res.set.count; i++) {
         const struct target_block *meant = &look->res.set.blocks[i],
                                   *joined = target_set_find(&g->joined, meant->block);
-        struct bitmap new = who_is_new(g->batch, meant);
+        struct bitmap new = who_is_new(g, meant);
         unsigned n = bitmap_count(&new);
         if (!n)
             continue;
@@ -317,18 +399,16 @@ static bool write_new(struct reign *r, const struct join_look *look)
             bitmap_or(&w->joined[w->count], &joined->slots);
         w->count++;
     }
-    if (!w->count) {
+    if (w->count)
+        ask_quota(w);
+    else
         free(w);
-        return false;
-    }
-    submit(w, look->began_ms);
-    return true;
 }
 
 static bool anybody_new(const struct join_look *look)
 {
     for (size_t i = 0; i < look->res.set.count; i++) {
-        struct bitmap new = who_is_new(look->of->batch, &look->res.set.blocks[i]);
+        struct bitmap new = who_is_new(look->of, &look->res.set.blocks[i]);
         if (bitmap_next(&new, 0) < BLOCK_SLOTS)
             return true;
     }
@@ -370,7 +450,7 @@ static void begin(struct reign *r, struct growing *g)
         abort();
     list_remove(&g->link);
     list_append(&r->joiner->all, &g->link);
-    g->wanted = false;
+    g->wanted = g->left_out = false;
     *look = (struct join_look){
         .reign = reign_hold(r), .of = g, .began_us = clock_mono_us(), .began_ms = db_clock_ms(r->clock)};
     look->res = (struct resolution){

@@ -4,7 +4,8 @@
  *
  * A target is resolved anew soon after a hint that devices of the tenant have changed, and now and then without one:
  * one target at a time, and of one tenant no more than a quarter of the time. Who joins is written down, then stands in
- * the picture, and is routed like all others. Who is meant no longer stays. */
+ * the picture, and is routed like all others. Who is meant no longer stays. As with targets of a submit, who has as
+ * many open commands as he may, and more than the tenant's rate allows, does not join: he does at a later look. */
 #ifndef MUSTER_DISPATCHER_JOINER_H
 #define MUSTER_DISPATCHER_JOINER_H
 
@@ -13,6 +14,7 @@
 #define JOIN_PACE_MS     100   /* between looks for one tenant, */
 #define JOIN_PACE_TIMES  3     /* or so many times as long as one took */
 #define JOIN_INTERVAL_MS 30000 /* between looks at one batch that nothing hints at */
+#define JOIN_AGAIN_MS    2000  /* before the next where some were meant and could not join */
 #define JOIN_BLOCKS      256   /* in one write: 100 KB */
 
 struct joiner *joiner_new(struct reign *r);

@@ -41,20 +41,6 @@ void let_go_again(struct let_go *l)
     l->cursor = 0;
 }
 
-/* The first `turns` of them. Returns how many. */
-static uint32_t cut(struct bitmap *slots, uint32_t turns)
-{
-    uint32_t n = bitmap_count(slots);
-    if (n <= turns)
-        return n;
-    unsigned slot = bitmap_next(slots, 0);
-    for (uint32_t i = 0; i < turns; i++)
-        slot = bitmap_next(slots, slot + 1);
-    for (; slot < BLOCK_SLOTS; slot = bitmap_next(slots, slot + 1))
-        bitmap_clear(slots, slot);
-    return turns;
-}
-
 uint32_t let_go_choose(struct let_go *l, uint32_t turns, let_go_may_fn *may, void *arg)
 {
     uint32_t n = 0;
@@ -64,7 +50,7 @@ uint32_t let_go_choose(struct let_go *l, uint32_t turns, let_go_may_fn *may, voi
         c->at = l->cursor;
         may(arg, c->at, &c->slots);
         bitmap_and_not(&c->slots, &l->blocks[c->at].gone);
-        uint32_t there = bitmap_count(&c->slots), taken = cut(&c->slots, turns - n);
+        uint32_t there = bitmap_count(&c->slots), taken = bitmap_cut(&c->slots, turns - n);
         n += taken;
         l->chosen_count += taken > 0;
         if (taken < there)

@@ -49,14 +49,25 @@ static bool grow(struct open_counts *c)
     return true;
 }
 
-struct open_counts_block *open_counts_of(struct open_counts *c, uint32_t tenant, uint32_t block)
+static struct open_counts_block *find(const struct open_counts *c, uint32_t tenant, uint32_t block)
 {
     struct open_counts_block *b = NULL;
-    if (!c->limit)
-        return NULL;
     if (c->bucket_count)
         for (b = *bucket(c, tenant, block); b && (b->tenant != tenant || b->block != block);)
             b = b->next;
+    return b;
+}
+
+const struct open_counts_block *open_counts_find(const struct open_counts *c, uint32_t tenant, uint32_t block)
+{
+    return find(c, tenant, block);
+}
+
+struct open_counts_block *open_counts_of(struct open_counts *c, uint32_t tenant, uint32_t block)
+{
+    struct open_counts_block *b = c->limit ? find(c, tenant, block) : NULL;
+    if (!c->limit)
+        return NULL;
     if (b)
         return b;
     if ((c->count >= c->bucket_count && !grow(c)) || !(b = calloc(1, sizeof *b))) {

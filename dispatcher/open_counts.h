@@ -33,7 +33,9 @@ struct open_counts {
 
 void open_counts_init(struct open_counts *c);
 void open_counts_free(struct open_counts *c);
-/* The counts of a block; NULL when nothing is counted, or without memory. */
+/* The counts of a block; NULL when there are none yet. */
+const struct open_counts_block *open_counts_find(const struct open_counts *c, uint32_t tenant, uint32_t block);
+/* The same, made when there are none; NULL when nothing is counted, or without memory. */
 struct open_counts_block *open_counts_of(struct open_counts *c, uint32_t tenant, uint32_t block);
 void open_counts_add(struct open_counts *c, struct open_counts_block *b, unsigned slot);
 /* The same for a bitmap of so many bytes, from slot `first`, a multiple of 8, on. */

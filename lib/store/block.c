@@ -54,6 +54,19 @@ unsigned bitmap_next(const struct bitmap *m, unsigned from)
     return BLOCK_SLOTS;
 }
 
+uint32_t bitmap_cut(struct bitmap *m, uint32_t most)
+{
+    uint32_t n = bitmap_count(m);
+    if (n <= most)
+        return n;
+    unsigned slot = bitmap_next(m, 0);
+    for (uint32_t i = 0; i < most; i++)
+        slot = bitmap_next(m, slot + 1);
+    for (; slot < BLOCK_SLOTS; slot = bitmap_next(m, slot + 1))
+        bitmap_clear(m, slot);
+    return most;
+}
+
 unsigned bitmap_last(const struct bitmap *m)
 {
     for (unsigned i = BITMAP_BYTES; i-- > 0;)

@@ -54,6 +54,8 @@ void bitmap_xor(struct bitmap *into, const struct bitmap *with);
 /* The bits of every byte in the other order: between this layout and that of PostgreSQL's bit strings. */
 void bitmap_reverse_bytes(struct bitmap *m);
 unsigned bitmap_count(const struct bitmap *m);
+/* Keeps the first `most` of them. Returns how many are left. */
+uint32_t bitmap_cut(struct bitmap *m, uint32_t most);
 /* First set slot at or after `from`, or BLOCK_SLOTS when there is none. */
 unsigned bitmap_next(const struct bitmap *m, unsigned from);
 /* Last set slot, or BLOCK_SLOTS when empty. */

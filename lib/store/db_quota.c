@@ -28,6 +28,14 @@ void db_quota_limits(struct pg_txn *txn, int32_t tenant)
     pg_put_int4(txn, tenant);
 }
 
+void db_quota_grant(struct pg_txn *txn, int32_t tenant, uint32_t commands)
+{
+    static const struct pg_stmt stmt = {"quota_grant", "SELECT quota_grant($1::integer, $2::integer)"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, tenant);
+    pg_put_int4(txn, (int32_t)commands);
+}
+
 void db_quota_set(struct pg_txn *txn, const char *tenant, const struct db_quota *quota, int64_t key, int64_t now_ms)
 {
     static const struct pg_stmt stmt = {

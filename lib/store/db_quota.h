@@ -34,6 +34,8 @@ struct db_quota {
 void db_quota_get(struct pg_txn *txn, const char *tenant);
 /* The same of a tenant that has one, by its number, without what is used. */
 void db_quota_limits(struct pg_txn *txn, int32_t tenant);
+/* Fenced. Takes up to so many commands of what the tenant has left. One row, int4: how many, all without a quota. */
+void db_quota_grant(struct pg_txn *txn, int32_t tenant, uint32_t commands);
 void db_quota_set(struct pg_txn *txn, const char *tenant, const struct db_quota *quota, int64_t key, int64_t now_ms);
 void db_quota_read(const struct pg_result *r, int row, struct db_quota *out);
 
