@@ -19,7 +19,7 @@ struct submit {
     struct target_flags target;
     struct steering_flags steering;
     struct retry_flags retry;
-    bool validate_only, require_all_known, watch, dynamic;
+    bool validate_only, require_all_known, watch, dynamic, skip_full;
     const char *priority, *request_id, *description, *digest, *supersede_key, *values;
     int64_t expires_ms; /* from now; 0: the service's default */
 };
@@ -64,6 +64,7 @@ static void fill(struct invocation *inv, struct submit *f, struct parts *p, Must
     r->validate_only = f->validate_only;
     r->require_all_known = f->require_all_known;
     r->dynamic = f->dynamic;
+    r->skip_full = f->skip_full;
     r->target_digest = (char *)f->digest;
     r->supersede_key = (char *)f->supersede_key;
     if (f->expires_ms) {
@@ -98,6 +99,9 @@ static void show_answer(const Muster__V1__SubmitBatchResponse *r, bool validate_
     if (r->unknown_count)
         printf("  unknown      %" PRIu32 " device ids, such as %s\n", r->unknown_count,
                r->n_unknown_device_ids ? r->unknown_device_ids[0] : "?");
+    if (r->skipped_count)
+        printf("  left out     %" PRIu32 " devices with full mailboxes, such as %s\n", r->skipped_count,
+               r->n_skipped_device_ids ? r->skipped_device_ids[0] : "?");
     fflush(stdout);
 }
 
@@ -123,7 +127,7 @@ static int run(struct session *s, const struct submit *f, const Muster__V1__Subm
     return status;
 }
 
-#define OWN_FLAGS (12 + TARGET_FLAG_COUNT)
+#define OWN_FLAGS (13 + TARGET_FLAG_COUNT)
 
 int batch_submit(struct invocation *inv)
 {
@@ -143,6 +147,7 @@ int batch_submit(struct invocation *inv)
          0, 0},
         {"validate-only", ARG_BOOL, &f.validate_only, "", "say what would happen and do nothing", 0, 0},
         {"require-all-known", ARG_BOOL, &f.require_all_known, "", "refuse when a listed id is unknown", 0, 0},
+        {"skip-full", ARG_BOOL, &f.skip_full, "", "leave out devices with too many open commands, and say which", 0, 0},
         {"watch", ARG_BOOL, &f.watch, "", "show progress until closed; exit 0 only if all succeeded", 0, 0},
     };
     struct arg_flag flags[OWN_FLAGS + STEERING_FLAG_COUNT + RETRY_FLAG_COUNT + COMMAND_FLAG_COUNT + 1] = {0};

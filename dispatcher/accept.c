@@ -239,6 +239,8 @@ static struct pg_txn *make(const struct writer *writer)
             db_batch_accept_canary(txn, batches[i]);
         if (batches[i]->dynamic.len)
             db_dynamic_accept(txn, batches[i]);
+        if (batches[i]->skipped_count)
+            db_batch_accept_skipped(txn, batches[i]);
         if (batches[i]->values)
             db_values_accepted(txn, batches[i]->tenant, batches[i]->request_id, batches[i]->values, batches[i]->blocks,
                                batches[i]->block_count);
@@ -284,6 +286,7 @@ static void read_results(struct writer *writer, const struct pg_result *const *r
             next += job->batch.steer.retry.after != 0;
             next += job->batch.canary_count > 0;
             next += job->batch.dynamic.len > 0;
+            next += job->batch.skipped_count > 0;
             next += job->batch.values != NULL; /* written last */
         }
     }

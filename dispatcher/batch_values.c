@@ -86,6 +86,12 @@ static bool check_repeated(struct batch_values *v, const struct sorted_ids *list
     return false;
 }
 
+static bool is_skipped(const struct batch_values *v, int64_t seq)
+{
+    const struct target_block *b = v->skipped && seq >= 0 ? target_set_find(v->skipped, block_of((uint32_t)seq)) : NULL;
+    return b && bitmap_test(&b->slots, slot_of((uint32_t)seq));
+}
+
 /* Notes the entry of every slot; devices listed that are not addressed are named. */
 static void place_entries(struct batch_values *v, const struct resolution *found)
 {
@@ -99,7 +105,7 @@ static void place_entries(struct batch_values *v, const struct resolution *found
             v->places[block * BLOCK_SLOTS + slot_of((uint32_t)seq)] = found->list.entries[i].place + 1;
             v->own++;
             at = block;
-        } else if (!v->listed) {
+        } else if (!v->listed && !is_skipped(v, seq)) {
             status_violation(&v->st, "values.device_ids", "%s is not addressed", found->list.ids[i]);
             outside++;
         }

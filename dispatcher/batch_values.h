@@ -19,9 +19,10 @@
 struct batch_values {
     struct pg *pg;
     int32_t tenant;
-    const Muster__V1__Values *in;    /* borrowed until freed */
-    const struct target_set *set;    /* whom the batch addresses; not empty */
-    const struct resolution *listed; /* when the target was the devices listed: its resolution; else NULL */
+    const Muster__V1__Values *in;     /* borrowed until freed */
+    const struct target_set *set;     /* whom the batch addresses; not empty */
+    const struct target_set *skipped; /* left out of those; NULL: none. Who of them has values is not outside */
+    const struct resolution *listed;  /* when the target was the devices listed: its resolution; else NULL */
     /* Called once, perhaps before batch_values_run returns; batch_values_free is the caller's. */
     void (*done)(void *arg);
     void *arg;

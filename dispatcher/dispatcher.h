@@ -21,6 +21,7 @@ struct dispatcher {
     struct gate_keeper *gates;
     struct watches *watches;
     struct mailboxes *mailboxes;
+    struct refusals *refusals;
     int64_t mailbox_max; /* open commands of a device; 0: any number */
     struct event_watches *event_watches;
     int64_t webhook_life_ms; /* an event that is older is given up when it fails */

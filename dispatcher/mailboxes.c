@@ -97,25 +97,20 @@ bool mailboxes_any(struct mailboxes *m, uint32_t tenant, int64_t now_us)
     return at < m->count && m->v[at].tenant == tenant;
 }
 
-size_t mailboxes_find(struct mailboxes *m, uint32_t tenant, const struct target_set *set, int64_t now_us, int32_t *seqs,
-                      size_t max)
+void mailboxes_find(struct mailboxes *m, uint32_t tenant, const struct target_set *set, int64_t now_us,
+                    struct target_set *full)
 {
-    size_t found = 0;
     if (!mailboxes_any(m, tenant, now_us))
-        return 0;
+        return;
     for (size_t i = place(m, tenant, 0); i < m->count && m->v[i].tenant == tenant; i++) {
         const struct target_block *t = target_set_find(set, m->v[i].block);
         if (!t)
             continue;
         struct bitmap both = t->slots;
         bitmap_and(&both, &m->v[i].slots);
-        for (unsigned slot = bitmap_next(&both, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&both, slot + 1)) {
-            if (found < max)
-                seqs[found] = (int32_t)block_seq(t->block, slot);
-            found++;
-        }
+        if (bitmap_next(&both, 0) < BLOCK_SLOTS)
+            target_set_add(full, t->block, &both);
     }
-    return found;
 }
 
 /* --- on muster:events -------------------------------------------------------------------------------------------- */

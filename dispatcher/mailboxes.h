@@ -30,8 +30,8 @@ void mailboxes_write(char out[MAILBOXES_TEXT], uint32_t tenant, uint32_t block, 
 bool mailboxes_read(struct slice text, uint32_t *tenant, uint32_t *block, struct bitmap *full);
 /* Whether any device of the tenant is full. */
 bool mailboxes_any(struct mailboxes *m, uint32_t tenant, int64_t now_us);
-/* How many of the set are full; fills the numbers of the first `max` of them. */
-size_t mailboxes_find(struct mailboxes *m, uint32_t tenant, const struct target_set *set, int64_t now_us, int32_t *seqs,
-                      size_t max);
+/* Adds those of the set that are full to `full`. */
+void mailboxes_find(struct mailboxes *m, uint32_t tenant, const struct target_set *set, int64_t now_us,
+                    struct target_set *full);
 
 #endif

@@ -15,6 +15,7 @@
 #include "dispatcher/gate_keeper.h"
 #include "dispatcher/leader.h"
 #include "dispatcher/mailboxes.h"
+#include "dispatcher/refusals.h"
 #include "dispatcher/request.h"
 #include "dispatcher/service_admin.h"
 #include "dispatcher/service_command.h"
@@ -229,11 +230,12 @@ static bool start_stores(struct process *p)
     d->event_watches = event_watches_new(d);
     d->webhook_life_ms = p->webhook_life_ms;
     d->mailboxes = mailboxes_new();
+    d->refusals = refusals_new(d->loop, d->pg);
     list_init(&d->exports);
     d->leader = leader_new(d->loop, d->pg, d->live, &leader);
     p->upkeep = upkeep_new(d);
     if (!p->upkeep || !d->auth || !d->acceptor || !d->gates || !d->watches || !d->event_watches || !d->mailboxes ||
-        !d->leader)
+        !d->refusals || !d->leader)
         return false;
     pg_on_change(d->pg, on_postgres, p);
     live_on_change(d->live, on_redis, p);
@@ -356,6 +358,13 @@ static void on_ended(void *arg)
         ev_break(p->d.loop, EVBREAK_ALL);
 }
 
+/* Nobody is refused any more. */
+static void on_drained(void *arg)
+{
+    struct process *p = arg;
+    refusals_end(p->d.refusals, on_ended, p);
+}
+
 static void on_signal(struct ev_loop *loop, ev_signal *w, int revents)
 {
     (void)revents;
@@ -371,7 +380,7 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int revents)
     watches_end(p->d.watches);
     event_watches_end(p->d.event_watches);
     leader_resign(p->d.leader, on_ended, p);
-    grpc_server_drain(p->server, p->drain_ms, on_ended, p);
+    grpc_server_drain(p->server, p->drain_ms, on_drained, p);
 }
 
 static void watch_signals(struct process *p)
@@ -398,6 +407,7 @@ static void free_all(struct process *p)
     grpc_health_free(&p->health);
     watches_free(&p->d.watches);
     mailboxes_free(&p->d.mailboxes);
+    refusals_free(&p->d.refusals);
     event_watches_free(&p->d.event_watches);
     acceptor_free(&p->d.acceptor);
     auth_free(&p->d.auth);

@@ -19,6 +19,11 @@ struct quota_call {
 
 /* --- who goes beyond ---------------------------------------------------------------------------------------------- */
 
+const char *quota_batch_reason(const struct db_quota_refusal *refusal)
+{
+    return refusal->kind == DB_QUOTA_BATCHES ? "QUOTA_BATCHES" : "QUOTA_RATE";
+}
+
 static void batches_status(struct status *st, const struct db_quota *q)
 {
     status_set(st, STATUS_RESOURCE_EXHAUSTED, "QUOTA_BATCHES",

@@ -97,6 +97,8 @@ static void side_done(struct resolution *res)
         free_list(res);
         ask_side(res);
     } else {
+        if (res->leave_out)
+            res->leave_out(res);
         finish(res, false);
     }
 }
@@ -118,7 +120,7 @@ static void on_blocks(void *arg, enum err err, const struct pg_error *error, con
     for (int row = 0; row < pg_rows(results[0]); row++)
         if (db_device_block_read(results[0], row, &b))
             target_set_add(&res->found, b.block, &b.slots);
-    if (res->target->exclude || res->found.failed) {
+    if (res->target->exclude || res->leave_out || res->found.failed) {
         side_done(res);
         return;
     }

@@ -33,6 +33,8 @@ struct resolution {
     /* Called once, perhaps before resolution_run returns; resolution_free is the caller's. */
     void (*done)(struct resolution *res);
     void *arg;
+    /* NULL, or is called when `set` is complete, and may take some out, before they are counted. */
+    void (*leave_out)(struct resolution *res);
     /* The answer. */
     struct status st;  /* not STATUS_OK: a group is unknown, and the like */
     bool store_failed; /* it is the store's failure that `st` tells */

@@ -5,50 +5,19 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "dispatcher/accept.h"
-#include "dispatcher/accepted_digest.h"
-#include "dispatcher/batch_values.h"
 #include "dispatcher/guard.h"
 #include "dispatcher/leader.h"
 #include "dispatcher/mailboxes.h"
-#include "dispatcher/present.h"
 #include "dispatcher/quota.h"
-#include "dispatcher/request.h"
-#include "dispatcher/resolve.h"
+#include "dispatcher/refusals.h"
 #include "dispatcher/retry_check.h"
-#include "dispatcher/steer_check.h"
 #include "dispatcher/steering.h"
 #include "dispatcher/submit_hash.h"
+#include "dispatcher/submit_internal.h"
 #include "dispatcher/submit_note.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
-#include "lib/store/db_control.h"
-#include "lib/store/db_device.h"
 #include "lib/store/live.h"
-
-struct submit {
-    struct request r;
-    const Muster__V1__SubmitBatchRequest *in;
-    int64_t began_us;
-    const Muster__V1__Target *target; /* the request's, or the devices that have values */
-    struct resolution res;
-    struct batch_values values;
-    struct accept_job job;
-    struct {
-        int32_t block;
-        int16_t first;
-        uint8_t bit;
-        struct slice target;
-    } place;                         /* of the one device addressed by its id */
-    struct db_guard guard;           /* where the tenant's policy guards the command */
-    char digest[TARGET_DIGEST_TEXT]; /* of the devices addressed; "": not known */
-    struct db_quota_refusal beyond;  /* the tenant's quota */
-    char note[SUBMIT_NOTE_MAX];      /* for the audit */
-    struct steer_check steer;
-    size_t full;           /* devices addressed that have too many open commands */
-    struct status refusal; /* what is answered unless the request was accepted before */
-    Muster__V1__SubmitBatchResponse replayed;
-};
 
 /* --- what the request asks for ---------------------------------------------------------------------------------- */
 
@@ -157,190 +126,21 @@ static bool describe_target(struct submit *s)
     return true;
 }
 
-/* --- answers ---------------------------------------------------------------------------------------------------- */
-
-/* All ends pass here: the resolution and the values have memory of their own. */
-static void reply(struct submit *s, const Muster__V1__SubmitBatchResponse *out)
-{
-    resolution_free(&s->res);
-    batch_values_free(&s->values);
-    request_reply(&s->r, &out->base);
-}
-
-static void fail(struct submit *s, const struct status *st)
-{
-    struct status copy = *st; /* it may stand in what is freed */
-    resolution_free(&s->res);
-    batch_values_free(&s->values);
-    request_fail(&s->r, &copy);
-}
-
-static void refuse(struct submit *s, enum status_code code, const char *reason, const char *why)
-{
-    struct status st = {0};
-    fail(s, status_set(&st, code, reason, "%s", why));
-}
-
-static void no_memory(struct submit *s)
-{
-    refuse(s, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
-}
-
-/* The batch as it is in the moment of acceptance. */
-static Muster__V1__Batch *present_accepted(struct submit *s)
-{
-    const struct db_accept *b = &s->job.batch;
-    uint32_t counts[STATE_COUNT] = {0};
-    counts[s->job.state ? STATE_HELD : STATE_QUEUED] = b->device_count;
-    struct db_batch row = {.id = s->job.id,
-                           .request_id = b->request_id,
-                           .description = b->description,
-                           .command = b->command,
-                           .priority = b->priority,
-                           .device_count = b->device_count,
-                           .reason = "",
-                           .supersede_key = b->supersede_key,
-                           .retry = b->steer.retry,
-                           .steered = b->steering.len || b->dynamic.len,
-                           .dynamic = b->dynamic.len,
-                           .steering = b->steering,
-                           .not_before_ms = b->steer.not_before_ms,
-                           .described = s->values.values.described};
-    if (!s->in->validate_only) {
-        row.created_ms = b->created_ms;
-        row.expires_ms = b->expires_ms;
-    }
-    return present_batch(&s->r.arena, &row, s->in->validate_only ? NULL : counts);
-}
-
-static void answer_accepted(struct submit *s)
-{
-    Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
-    out.batch = present_accepted(s);
-    out.target_digest = s->digest;
-    out.unknown_count = s->res.unknown_count;
-    out.n_unknown_device_ids = s->res.unknown_kept;
-    out.unknown_device_ids = (char **)(uintptr_t)s->res.unknown;
-    reply(s, &out);
-}
-
-/* A batch that was accepted and is held: told with its approval. */
-static void on_approval(struct request *r, const struct pg_result *const *results)
-{
-    struct submit *s = (struct submit *)r;
-    Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
-    out.batch = present_accepted(s);
-    if (out.batch)
-        out.batch->approval = guard_present(&r->arena, results[0]);
-    out.target_digest = s->digest;
-    out.unknown_count = s->res.unknown_count;
-    out.n_unknown_device_ids = s->res.unknown_kept;
-    out.unknown_device_ids = (char **)(uintptr_t)s->res.unknown;
-    reply(s, &out);
-}
-
-static void answer_held(struct submit *s)
-{
-    struct pg_txn *txn = request_txn(&s->r);
-    db_guard_approval(txn, s->job.id);
-    request_query(&s->r, txn, on_approval);
-}
-
-static void answer_validated(struct submit *s, bool approval_needed)
-{
-    Muster__V1__PlatformCount counts[RESOLVE_PLATFORMS], *list[RESOLVE_PLATFORMS];
-    Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
-    out.approval_needed = approval_needed;
-    for (int p = 0; p < RESOLVE_PLATFORMS; p++) {
-        if (!s->res.platforms[p])
-            continue;
-        muster__v1__platform_count__init(&counts[p]);
-        counts[p].platform = (Muster__V1__Platform)p;
-        counts[p].devices = s->res.platforms[p];
-        list[out.n_platforms++] = &counts[p];
-    }
-    out.platforms = list;
-    out.batch = present_accepted(s);
-    out.target_digest = s->digest;
-    out.unknown_count = s->res.unknown_count;
-    out.n_unknown_device_ids = s->res.unknown_kept;
-    out.unknown_device_ids = (char **)(uintptr_t)s->res.unknown;
-    reply(s, &out);
-}
-
-struct id_list {
-    struct arena *arena;
-    char **ids; /* room for RESOLVE_UNKNOWN_KEPT */
-    size_t n;
-};
-
-static void keep_id(void *arg, struct slice id)
-{
-    struct id_list *list = arg;
-    char *text = list->n < RESOLVE_UNKNOWN_KEPT ? arena_copy(list->arena, id.data, id.len) : NULL;
-    if (text)
-        list->ids[list->n++] = text;
-}
-
-/* Row by row: the batch's blocks. */
-static void on_replayed_targets(struct request *r, const struct pg_result *const *results)
-{
-    struct submit *s = (struct submit *)r;
-    s->replayed.target_digest = s->digest;
-    if (!accepted_digest(results[0], results[1], r->tenant, s->digest))
-        no_memory(s);
-    else
-        reply(s, &s->replayed);
-}
-
-/* The first answer again, from what the first request left behind. */
-static void answer_replayed(struct submit *s, const struct pg_result *result)
-{
-    struct db_batch row;
-    db_batch_read(result, 0, &row);
-    if (row.request_hash.len != 32 || sodium_memcmp(row.request_hash.data, s->job.batch.request_hash, 32) != 0) {
-        refuse(s, STATUS_ALREADY_EXISTS, "REQUEST_ID_REUSED", "the request id stands for another request");
-        return;
-    }
-    uint32_t counts[STATE_COUNT] = {0};
-    row.device_count -= row.joined;
-    row.joined = 0;
-    row.sealed = false;
-    counts[row.held ? STATE_HELD : STATE_QUEUED] = row.device_count;
-    struct id_list unknown = {.arena = &s->r.arena, .ids = request_alloc(&s->r, RESOLVE_UNKNOWN_KEPT, sizeof(char *))};
-    if (unknown.ids)
-        db_batch_unknown(result, 0, keep_id, &unknown);
-    row.cancel_requested_ms = row.canceled_ms = row.closed_ms = 0;
-    Muster__V1__SubmitBatchResponse *out = &s->replayed;
-    muster__v1__submit_batch_response__init(out);
-    out->batch = present_batch(&s->r.arena, &row, counts);
-    out->unknown_count = row.unknown_count;
-    out->unknown_device_ids = unknown.ids;
-    out->n_unknown_device_ids = unknown.n;
-    out->replayed = 1;
-    s->r.d->figures.batches_replayed++;
-    struct pg_txn *txn = request_txn(&s->r);
-    db_batch_addressed(txn, row.id);
-    db_control_parts(txn, (uint64_t)row.id);
-    request_query(&s->r, txn, on_replayed_targets);
-}
-
 /* --- the steps -------------------------------------------------------------------------------------------------- */
 
 static void on_earlier(struct request *r, const struct pg_result *const *results)
 {
     struct submit *s = (struct submit *)r;
     if (pg_rows(results[0]))
-        answer_replayed(s, results[0]);
+        submit_answer_replayed(s, results[0]);
     else
-        fail(s, &s->refusal);
+        submit_fail(s, &s->refusal);
 }
 
 /* Looks for the batch that the request id made before; `refusal` is the answer when there is none. */
 static void find_earlier(struct submit *s)
 {
-    resolution_free(&s->res);
-    batch_values_free(&s->values);
+    submit_free(s);
     struct pg_txn *txn = request_txn(&s->r);
     db_batch_find(txn, s->r.tenant, s->in->request_id);
     request_query(&s->r, txn, on_earlier);
@@ -428,13 +228,16 @@ static void on_limits(struct request *r, const struct pg_result *const *results)
     struct submit *s = (struct submit *)r;
     struct status st = {0};
     quota_batch_status(&st, &s->beyond, s->job.device ? 1 : s->job.batch.device_count, results[0]);
-    fail(s, &st);
+    submit_fail(s, &st);
 }
 
 static void answer_beyond_quota(struct submit *s)
 {
     struct pg_txn *txn = request_txn(&s->r);
+    uint32_t devices = s->job.device ? 1 : s->job.batch.device_count;
     s->r.d->figures.quota_refused++;
+    refusals_note(s->r.d->refusals, s->r.tenant, s->r.caller->key, grpc_call_peer(s->r.call),
+                  quota_batch_reason(&s->beyond), devices);
     db_quota_limits(txn, s->r.tenant);
     request_query(&s->r, txn, on_limits);
 }
@@ -445,15 +248,15 @@ static void on_accepted(struct accept_job *job, enum err err, const struct pg_er
     if (err != ERR_OK) {
         struct status st = {0};
         request_store_status(&st, err, error);
-        fail(s, &st);
+        submit_fail(s, &st);
     } else if (job->created) {
         if (job->device)
             place_device(s);
         announce(s);
         if (s->job.state)
-            answer_held(s);
+            submit_answer_held(s);
         else
-            answer_accepted(s);
+            submit_answer_accepted(s);
     } else if (db_quota_refused(&s->beyond, job->id)) {
         answer_beyond_quota(s);
     } else if (job->device && job->seq < 0) {
@@ -489,13 +292,13 @@ static void describe_guard(struct submit *s)
 
 static void on_guard(struct request *r, const struct pg_result *const *results)
 {
-    answer_validated((struct submit *)r, pg_bool(results[0], 0, 0));
+    submit_answer_validated((struct submit *)r, pg_bool(results[0], 0, 0));
 }
 
 static void ask_guard(struct submit *s)
 {
     if (!is_guarded(s)) {
-        answer_validated(s, false);
+        submit_answer_validated(s, false);
         return;
     }
     struct pg_txn *txn = request_txn(&s->r);
@@ -518,7 +321,7 @@ static void accept_it(struct submit *s)
     if (acceptor_submit(s->r.d->acceptor, &s->job))
         return;
     request_overload_status(&st);
-    fail(s, &st);
+    submit_fail(s, &st);
 }
 
 /* All is well. */
@@ -540,7 +343,7 @@ static void on_steered(struct steer_check *c)
     if (c->st.code == STATUS_OK)
         go_on(s);
     else if (c->failed || s->in->validate_only)
-        fail(s, &s->refusal);
+        submit_fail(s, &s->refusal);
     else
         find_earlier(s);
 }
@@ -558,50 +361,13 @@ static void check_steering(struct submit *s)
     steer_check_run(&s->steer);
 }
 
-/* --- devices with too many open commands: see mailboxes.h --- */
-
-static void on_full_ids(struct request *r, const struct pg_result *const *results)
-{
-    struct submit *s = (struct submit *)r;
-    struct status *st = &s->refusal;
-    char *rest = arena_copy(&r->arena, pg_text(results[0], 0, 1), strlen(pg_text(results[0], 0, 1))), *id;
-    while (rest && (id = strsep(&rest, ",")) != NULL && *id)
-        status_violation(st, "target", "%s has as many open commands as it may", id);
-    status_set(st, STATUS_FAILED_PRECONDITION, "MAILBOX_FULL",
-               "%zu of the devices have as many open commands as they may: %lld", s->full,
-               (long long)r->d->mailbox_max);
-    status_metadata(st, "full_count", "%zu", s->full);
-    status_metadata(st, "limit", "%lld", (long long)r->d->mailbox_max);
-    if (s->in->validate_only)
-        fail(s, st);
-    else
-        find_earlier(s);
-}
-
-/* True when some are full: then that is answered. */
-static bool refuse_full(struct submit *s)
-{
-    int32_t seqs[STATUS_VIOLATIONS_MAX];
-    struct dispatcher *d = s->r.d;
-    s->full =
-        mailboxes_find(d->mailboxes, (uint32_t)s->r.tenant, &s->res.set, clock_mono_us(), seqs, STATUS_VIOLATIONS_MAX);
-    if (!s->full)
-        return false;
-    size_t kept = s->full < STATUS_VIOLATIONS_MAX ? s->full : STATUS_VIOLATIONS_MAX;
-    d->figures.mailbox_refused += !s->in->validate_only;
-    struct pg_txn *txn = request_txn(&s->r);
-    db_device_ids(txn, s->r.tenant, seqs, seqs, kept);
-    request_query(&s->r, txn, on_full_ids);
-    return true;
-}
-
 static void on_values(void *arg)
 {
     struct submit *s = arg;
     s->refusal = s->values.st;
     if (s->values.store_failed || (s->refusal.code != STATUS_OK && s->in->validate_only)) {
         s->r.d->figures.store_errors += s->values.store_failed;
-        fail(s, &s->refusal);
+        submit_fail(s, &s->refusal);
     } else if (s->refusal.code != STATUS_OK) {
         find_earlier(s);
     } else {
@@ -614,10 +380,54 @@ static void match_values(struct submit *s)
     s->values.pg = s->r.d->pg;
     s->values.tenant = s->r.tenant;
     s->values.set = &s->res.set;
+    s->values.skipped = &s->full.full;
     s->values.listed = s->in->target ? NULL : &s->res;
     s->values.done = on_values;
     s->values.arg = s;
     batch_values_run(&s->values);
+}
+
+/* What is wrong so far is told; else it goes on. */
+static void check_rest(struct submit *s)
+{
+    if (s->refusal.code == STATUS_OK && s->in->values)
+        match_values(s);
+    else if (s->refusal.code == STATUS_OK)
+        check_steering(s);
+    else if (s->in->validate_only)
+        submit_fail(s, &s->refusal);
+    else
+        find_earlier(s); /* the fleet may have changed since the request was accepted: then the first answer stands */
+}
+
+/* --- devices with too many open commands: see mailboxes.h --- */
+
+static void on_full_named(struct mailbox_check *c)
+{
+    struct submit *s = container_of(c, struct submit, full);
+    if (c->st.code != STATUS_OK) {
+        s->r.d->figures.store_errors++;
+        submit_fail(s, &c->st);
+        return;
+    }
+    if (!s->in->skip_full || (!s->res.set.count && !s->in->dynamic)) {
+        s->r.d->figures.mailbox_refused += !s->in->validate_only;
+        mailbox_check_refuse(c, &s->refusal);
+    } else {
+        s->job.batch.skipped_count = c->count;
+        s->job.batch.skipped_ids = c->ids;
+        s->job.batch.skipped_kept = c->kept;
+        check_target(s, &s->refusal);
+    }
+    check_rest(s);
+}
+
+/* With skip_full. */
+static void leave_full(struct resolution *res)
+{
+    struct submit *s = res->arg;
+    mailbox_check_find(&s->full, &res->set);
+    target_set_subtract(&res->set, &s->full.full);
 }
 
 static void on_resolved(struct resolution *res)
@@ -625,25 +435,49 @@ static void on_resolved(struct resolution *res)
     struct submit *s = res->arg;
     if (res->store_failed) {
         s->r.d->figures.store_errors++;
-        fail(s, &res->st);
+        submit_fail(s, &res->st);
         return;
     }
     s->refusal = res->st;
     if (!describe_target(s)) {
-        no_memory(s);
+        submit_no_memory(s);
         return;
     }
-    check_target(s, &s->refusal);
-    if (s->refusal.code == STATUS_OK && refuse_full(s))
-        return;
-    if (s->refusal.code == STATUS_OK && s->in->values)
-        match_values(s);
-    else if (s->refusal.code == STATUS_OK)
-        check_steering(s);
-    else if (s->in->validate_only)
-        fail(s, &s->refusal);
+    if (!s->full.count)
+        check_target(s, &s->refusal);
+    if (!s->in->skip_full && s->refusal.code == STATUS_OK)
+        mailbox_check_find(&s->full, &res->set);
+    if (s->full.full.failed)
+        submit_no_memory(s);
+    else if (s->refusal.code == STATUS_OK && s->full.count)
+        mailbox_check_name(&s->full);
     else
-        find_earlier(s); /* the fleet may have changed since the request was accepted: then the first answer stands */
+        check_rest(s);
+}
+
+static void resolve(struct submit *s)
+{
+    struct dispatcher *d = s->r.d;
+    s->full = (struct mailbox_check){.mailboxes = d->mailboxes,
+                                     .pg = d->pg,
+                                     .arena = &s->r.arena,
+                                     .tenant = s->r.tenant,
+                                     .limit = d->mailbox_max,
+                                     .done = on_full_named};
+    s->values.in = s->in->values;
+    s->target = s->in->target;
+    if (!s->target) {
+        batch_values_target(&s->values);
+        s->target = &s->values.target;
+    }
+    s->res.pg = d->pg;
+    s->res.tenant = s->r.tenant;
+    s->res.target = s->target;
+    s->res.per_platform = s->in->validate_only;
+    s->res.leave_out = s->in->skip_full ? leave_full : NULL;
+    s->res.done = on_resolved;
+    s->res.arg = s;
+    resolution_run(&s->res);
 }
 
 /* The id, when the request addresses one device by it: found and accepted in one step. */
@@ -669,12 +503,12 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
     s->began_us = clock_mono_us();
     validate_submit(&st, s->in, leader_now_ms(s->r.d->leader));
     if (st.code != STATUS_OK) {
-        fail(s, &st);
+        submit_fail(s, &st);
         return;
     }
     grpc_call_take_request(call);
     if (!describe(s)) {
-        no_memory(s);
+        submit_no_memory(s);
         return;
     }
     s->job.device = s->job.batch.steering.len || s->in->retry || *s->in->supersede_key ? NULL : only_device(s);
@@ -682,17 +516,5 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
         accept_it(s);
         return;
     }
-    s->res.pg = s->r.d->pg;
-    s->res.tenant = s->r.tenant;
-    s->values.in = s->in->values;
-    s->target = s->in->target;
-    if (!s->target) {
-        batch_values_target(&s->values);
-        s->target = &s->values.target;
-    }
-    s->res.target = s->target;
-    s->res.per_platform = s->in->validate_only;
-    s->res.done = on_resolved;
-    s->res.arg = s;
-    resolution_run(&s->res);
+    resolve(s);
 }

@@ -61,5 +61,7 @@ void submit_hash(struct request *r, const Muster__V1__SubmitBatchRequest *in, ui
         crypto_hash_sha256_update(&h, (const uint8_t *)"dynamic", sizeof "dynamic");
     if (in->values)
         hash_values(&h, r, in->values);
+    if (in->skip_full)
+        crypto_hash_sha256_update(&h, (const uint8_t *)"skip_full", sizeof "skip_full");
     crypto_hash_sha256_final(&h, hash);
 }

@@ -253,6 +253,32 @@ static void columns_free(struct columns *c)
     buf_free(&c->text);
 }
 
+void db_batch_accept_skipped(struct pg_txn *txn, const struct db_accept *b)
+{
+    static const struct pg_stmt stmt = {"batch_accept_skipped",
+                                        "INSERT INTO batch_skipped (batch_id, count, ids) SELECT b.id, $3::integer,"
+                                        " $4::text[] FROM batch b WHERE b.tenant_id = $1::integer"
+                                        " AND b.request_id = $2::text AND b.xmin = pg_current_xact_id()::xid"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, b->tenant);
+    pg_put_text(txn, b->request_id);
+    pg_put_int4(txn, (int32_t)b->skipped_count);
+    pg_put_text_array(txn, b->skipped_ids, b->skipped_kept);
+}
+
+void db_batch_skipped(struct pg_txn *txn, int64_t batch)
+{
+    static const struct pg_stmt stmt = {"batch_skipped",
+                                        "SELECT s.count, s.ids FROM batch_skipped s WHERE s.batch_id = $1::bigint"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8(txn, batch);
+}
+
+void db_batch_skipped_each(const struct pg_result *r, void (*each)(void *arg, struct slice id), void *arg)
+{
+    pg_bytes_array(r, 0, 1, each, arg);
+}
+
 bool db_batch_accept_devices(struct pg_txn *txn, const struct db_accept *const *batches, const char *const *devices,
                              size_t n)
 {

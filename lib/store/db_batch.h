@@ -74,6 +74,10 @@ struct db_accept {
     const int32_t *canary_blocks;
     const struct slice *canary_slots; /* whole bitmaps */
     size_t canary_count;
+    /* Devices left out because they are full: how many, and the first of them. */
+    uint32_t skipped_count;
+    const char *const *skipped_ids;
+    size_t skipped_kept;
     const struct db_values *values; /* NULL: none; else db_values_accepted is the transaction's last statement */
 };
 /* First statement of a transaction that accepts: no device of these tenants is deleted between what its statements see
@@ -86,6 +90,11 @@ void db_batch_accept(struct pg_txn *txn, const struct db_accept *batch);
 /* After the statement that accepts it, in the same transaction: writes down the canary group of the batch that the
  * transaction has made, if any. No rows. */
 void db_batch_accept_canary(struct pg_txn *txn, const struct db_accept *batch);
+/* The same for the devices that were left out. */
+void db_batch_accept_skipped(struct pg_txn *txn, const struct db_accept *batch);
+/* A row when some were: how many, and what db_batch_skipped_each reads. */
+void db_batch_skipped(struct pg_txn *txn, int64_t batch);
+void db_batch_skipped_each(const struct pg_result *r, void (*each)(void *arg, struct slice id), void *arg);
 /* Many at once, each to the one device of the given id; what they say of blocks and counts is not used. No two have the
  * same tenant and request id. False (nothing is added) without memory. */
 MUST_CHECK bool db_batch_accept_devices(struct pg_txn *txn, const struct db_accept *const *batches,

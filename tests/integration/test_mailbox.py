@@ -78,6 +78,69 @@ def test_full_mailboxes(stack):
     until(lambda: not refused(stack, clients[1], target=only(pb, *some), validate_only=True), what="there is room")
 
 
+def test_full_ones_are_left_out(stack):
+    pb = stack.pb
+    tenant = stack.make_tenant()
+    client, other = [stack.client(tenant, dispatcher=d) for d in stack.dispatchers]
+    ids = [f"d{i:04}" for i in range(1100)]
+    stack.import_devices(client, ids, platforms=(1, 5))
+    full = ids[::10]
+    for _ in range(MOST):
+        stack.submit(client, target=only(pb, *full))
+    for c in (client, other):
+        until(lambda c=c: refused(stack, c, validate_only=True), what="mailboxes are full")
+    said = stack.submit(other, validate_only=True, skip_full=True)
+    assert said.batch.device_count == 990 and sum(p.devices for p in said.platforms) == 990
+    assert said.skipped_count == 110 and list(said.skipped_device_ids) == full[:100]
+    # What the digest stands for is who is left.
+    made = stack.submit(other, request_id="some", skip_full=True, target_digest=said.target_digest)
+    assert made.batch.device_count == 990 and made.target_digest == said.target_digest
+    assert made.skipped_count == 110 and list(made.skipped_device_ids) == full[:100]
+    assert refused(stack, client, target_digest=said.target_digest)
+    listed = {c.device_id for c in stack.list_commands(client, made.batch.id)}
+    assert len(listed) == 990 and not listed & set(full)
+    # A request that comes again gets the same answer, and another one is another one.
+    again = stack.submit(client, request_id="some", skip_full=True, target_digest=said.target_digest)
+    assert again.replayed and again.skipped_count == 110 and list(again.skipped_device_ids) == full[:100]
+    assert again.target_digest == said.target_digest
+    with pytest.raises(grpc.RpcError) as e:
+        stack.submit(client, request_id="some", target_digest=said.target_digest)
+    assert e.value.code() == grpc.StatusCode.ALREADY_EXISTS
+    # Nobody else is left.
+    code, violations = stack.stubs.details(refused(stack, client, skip_full=True, target=only(pb, *full[:20])))
+    assert code == "MAILBOX_FULL" and len(violations) == 1
+    # Who is left out and has values is not outside; without a target too.
+    lock = pb.Command(lock=pb.LockCommand(passcode="{{code}}"))
+    values = pb.Values(device_ids=ids[9:12], variables=[pb.Variable(name="code", values=[b"1", b"2", b"3"])])
+    for target in (None, only(pb, *ids[9:12])):
+        b = stack.submit(client, command=lock, values=values, skip_full=True, target=target)
+        assert b.batch.device_count == b.batch.values.device_count == 2 and list(b.skipped_device_ids) == [ids[10]]
+    nobody = stack.submit(client, target=only(pb, ids[1]), skip_full=True)
+    assert not nobody.skipped_count and nobody.batch.device_count == 1
+
+
+def test_who_is_full_joins_when_it_has_room(stack):
+    pb = stack.pb
+    client = stack.client(stack.make_tenant())
+    ids = ["full", "later", "free"]
+    stack.import_devices(client, ids)
+    batches = [stack.submit(client, target=only(pb, "full", "later")).batch.id for _ in range(MOST)]
+    until(lambda: full_devices(stack) == 2, what="mailboxes are full")
+    until(lambda: refused(stack, client, target=only(pb, "full"), validate_only=True), what="it is known")
+    client.devices.CreateGroup(pb.CreateGroupRequest(name="some", device_ids=["full"]))
+    some = pb.Target(groups=pb.GroupNames(names=["some"]))
+    assert refused(stack, client, target=some, dynamic=True)
+    said = stack.submit(client, target=some, dynamic=True, skip_full=True)
+    assert said.batch.device_count == 0 and list(said.skipped_device_ids) == ["full"]
+    batch = said.batch.id
+    client.devices.UpdateGroup(pb.UpdateGroupRequest(name="some", add_device_ids=["later", "free"]))
+    stack.watch(client, batch, until=lambda b: b.device_count == 1)
+    assert [c.device_id for c in stack.list_commands(client, batch)] == ["free"]
+    client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batches[0]))
+    stack.watch(client, batch, until=lambda b: b.device_count == 3 and b.progress.queued == 3)
+    until(lambda: full_devices(stack) == 2, what="they are full again")
+
+
 def test_the_command_line(stack, cli):
     tenant = stack.make_tenant()
     client = stack.client(tenant)
@@ -89,3 +152,5 @@ def test_the_command_line(stack, cli):
     out = until(lambda: [x for x in [cli("batch", "submit", "--type", "lock", "--all", "--validate-only", env=env)]
                          if x.returncode], what="it is known")[0]
     assert out.returncode == 3 and "MAILBOX_FULL" in out.stderr and "a has as many open commands" in out.stderr
+    out = cli("batch", "submit", "--type", "lock", "--all", "--skip-full", env=env, check=0).stdout
+    assert "1 devices with full mailboxes, such as a" in out and "lock, 1 devices" in out

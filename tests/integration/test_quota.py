@@ -244,3 +244,43 @@ def test_command_line(api, cli):
     assert quota().splitlines()[:2] == ["devices       12, 10 registered", "open batches  3, 1 open"]
     assert quota("--rate", "0") == "devices       12\nopen batches  3\ncommands      unlimited\n"
     quota("--burst", "5", check=3)
+
+
+def test_who_joins_is_held_to_the_rate(api):
+    f = Fleet(api, 0, commands_per_second=1, burst=3)
+    pb = f.pb
+    batch = api.submit(f.clients[0], dynamic=True).batch.id
+    call = f.clients[0].commands.WatchBatch(pb.WatchBatchRequest(batch_id=batch, interval_ms=100), timeout=60)
+    began = time.monotonic()
+    api.import_devices(f.admin, [f"j-{i}" for i in range(6)])
+    seen = [0]
+    while seen[-1] < 6:
+        count = next(call).batch.device_count
+        if count != seen[-1]:
+            seen.append(count)
+    call.cancel()
+    # What was saved up at once, then a command a second, whatever the number of looks.
+    assert seen[1] == 3 and time.monotonic() - began > 2.5, seen
+    assert f.get().commands_left <= 3
+    f.set()
+    api.import_devices(f.admin, [f"k-{i}" for i in range(1100)])
+    api.watch(f.clients[0], batch, until=lambda b: b.device_count == 1106)
+
+
+def test_refusals_are_audited(api):
+    """Whose and how many; a thousand a minute are two entries, also when the dispatcher ends before."""
+    f = Fleet(api, 20, commands_per_second=1, burst=5)
+    pb, dispatcher = f.pb, api.dispatchers[1]
+    f.submit(5, dispatcher=1)
+
+    def entries():
+        return [(e.detail, e.devices, e.note, e.outcome, e.role, bool(e.address)) for e in reversed(f.admin.admin.ListAudit(
+            pb.ListAuditRequest(action="quota_refused")).entries)]
+    for _ in range(12):
+        assert refusal(api, EXHAUSTED, "QUOTA_RATE", lambda: f.submit(20, dispatcher=1))
+    until(lambda: entries(), what="the first is noted")
+    assert entries() == [("QUOTA_RATE", 20, "1 batch", "refused", OPERATOR, True)]
+    dispatcher.stop()
+    api.restart(dispatcher)
+    until(lambda: len(entries()) == 2, what="the others are")
+    assert entries()[1] == ("QUOTA_RATE", 220, "11 batches", "refused", OPERATOR, True)

@@ -122,13 +122,21 @@ static struct bitmap slots(unsigned a, unsigned b)
     return m;
 }
 
+static uint32_t count_full(struct mailboxes *m, uint32_t tenant, const struct target_set *set, int64_t now_us)
+{
+    struct target_set full = {0};
+    mailboxes_find(m, tenant, set, now_us, &full);
+    uint32_t n = target_set_count(&full);
+    target_set_free(&full);
+    return n;
+}
+
 static void those_of_a_target_are_found(void **unused)
 {
     (void)unused;
     struct mailboxes *m = mailboxes_new();
     struct bitmap none = {{0}}, some = slots(1, 1023), others = slots(2, 1023), more = slots(5, 5);
-    struct target_set set = {0};
-    int32_t seqs[2];
+    struct target_set set = {0}, full = {0};
     target_set_add(&set, 4, &others);
     target_set_add(&set, 9, &others);
     assert_false(mailboxes_any(m, 7, 0));
@@ -138,18 +146,21 @@ static void those_of_a_target_are_found(void **unused)
     mailboxes_told(m, 8, 4, &others, 0);
     assert_true(mailboxes_any(m, 7, 1));
     assert_false(mailboxes_any(m, 6, 1));
-    assert_int_equal(mailboxes_find(m, 7, &set, 1, seqs, 2), 2);
-    assert_int_equal(seqs[0], 4 * 1024 + 1023);
-    assert_int_equal(seqs[1], 9 * 1024 + 1023);
-    assert_int_equal(mailboxes_find(m, 7, &set, 1, seqs, 1), 2);
-    assert_int_equal(mailboxes_find(m, 8, &set, 1, seqs, 2), 2);
+    mailboxes_find(m, 7, &set, 1, &full);
+    assert_int_equal(full.count, 2);
+    assert_int_equal(full.blocks[0].block, 4);
+    assert_int_equal(full.blocks[1].block, 9);
+    assert_true(bitmap_test(&full.blocks[1].slots, 1023));
+    target_set_free(&full);
+    assert_int_equal(count_full(m, 7, &set, 1), 2);
+    assert_int_equal(count_full(m, 8, &set, 1), 2);
     /* Told otherwise, told again, not told any more. */
     mailboxes_told(m, 7, 4, &none, 2);
     mailboxes_told(m, 7, 6, &none, 2);
-    assert_int_equal(mailboxes_find(m, 7, &set, 2, seqs, 2), 1);
+    assert_int_equal(count_full(m, 7, &set, 2), 1);
     mailboxes_told(m, 7, 9, &some, MAILBOXES_FORGET_US);
-    assert_int_equal(mailboxes_find(m, 7, &set, MAILBOXES_FORGET_US + 1, seqs, 2), 1);
-    assert_int_equal(mailboxes_find(m, 7, &set, 2 * MAILBOXES_FORGET_US + 1, seqs, 2), 0);
+    assert_int_equal(count_full(m, 7, &set, MAILBOXES_FORGET_US + 1), 1);
+    assert_int_equal(count_full(m, 7, &set, 2 * MAILBOXES_FORGET_US + 1), 0);
     assert_false(mailboxes_any(m, 7, 2 * MAILBOXES_FORGET_US + 1));
     target_set_free(&set);
     mailboxes_free(&m);

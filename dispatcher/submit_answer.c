@@ -1,0 +1,190 @@
+#include "dispatcher/submit_internal.h"
+
+#include <sodium.h>
+#include <string.h>
+
+#include "dispatcher/accepted_digest.h"
+#include "dispatcher/guard.h"
+#include "dispatcher/present.h"
+#include "lib/store/db_control.h"
+
+void submit_free(struct submit *s)
+{
+    resolution_free(&s->res);
+    batch_values_free(&s->values);
+    mailbox_check_free(&s->full);
+}
+
+/* All ends pass here: the resolution and the values have memory of their own. */
+static void reply(struct submit *s, const Muster__V1__SubmitBatchResponse *out)
+{
+    submit_free(s);
+    request_reply(&s->r, &out->base);
+}
+
+void submit_fail(struct submit *s, const struct status *st)
+{
+    struct status copy = *st; /* it may stand in what is freed */
+    submit_free(s);
+    request_fail(&s->r, &copy);
+}
+
+static void refuse(struct submit *s, enum status_code code, const char *reason, const char *why)
+{
+    struct status st = {0};
+    submit_fail(s, status_set(&st, code, reason, "%s", why));
+}
+
+void submit_no_memory(struct submit *s)
+{
+    refuse(s, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
+}
+
+/* The batch as it is in the moment of acceptance. */
+static Muster__V1__Batch *present_accepted(struct submit *s)
+{
+    const struct db_accept *b = &s->job.batch;
+    uint32_t counts[STATE_COUNT] = {0};
+    counts[s->job.state ? STATE_HELD : STATE_QUEUED] = b->device_count;
+    struct db_batch row = {.id = s->job.id,
+                           .request_id = b->request_id,
+                           .description = b->description,
+                           .command = b->command,
+                           .priority = b->priority,
+                           .device_count = b->device_count,
+                           .reason = "",
+                           .supersede_key = b->supersede_key,
+                           .retry = b->steer.retry,
+                           .steered = b->steering.len || b->dynamic.len,
+                           .dynamic = b->dynamic.len,
+                           .steering = b->steering,
+                           .not_before_ms = b->steer.not_before_ms,
+                           .described = s->values.values.described};
+    if (!s->in->validate_only) {
+        row.created_ms = b->created_ms;
+        row.expires_ms = b->expires_ms;
+    }
+    return present_batch(&s->r.arena, &row, s->in->validate_only ? NULL : counts);
+}
+
+/* Whom it addresses, and whom not. */
+static void put_others(struct submit *s, Muster__V1__SubmitBatchResponse *out)
+{
+    const struct db_accept *b = &s->job.batch;
+    out->target_digest = s->digest;
+    out->unknown_count = s->res.unknown_count;
+    out->n_unknown_device_ids = s->res.unknown_kept;
+    out->unknown_device_ids = (char **)(uintptr_t)s->res.unknown;
+    out->skipped_count = b->skipped_count;
+    out->n_skipped_device_ids = b->skipped_kept;
+    out->skipped_device_ids = (char **)(uintptr_t)b->skipped_ids;
+}
+
+void submit_answer_accepted(struct submit *s)
+{
+    Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
+    out.batch = present_accepted(s);
+    put_others(s, &out);
+    reply(s, &out);
+}
+
+static void on_approval(struct request *r, const struct pg_result *const *results)
+{
+    struct submit *s = (struct submit *)r;
+    Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
+    out.batch = present_accepted(s);
+    if (out.batch)
+        out.batch->approval = guard_present(&r->arena, results[0]);
+    put_others(s, &out);
+    reply(s, &out);
+}
+
+void submit_answer_held(struct submit *s)
+{
+    struct pg_txn *txn = request_txn(&s->r);
+    db_guard_approval(txn, s->job.id);
+    request_query(&s->r, txn, on_approval);
+}
+
+void submit_answer_validated(struct submit *s, bool approval_needed)
+{
+    Muster__V1__PlatformCount counts[RESOLVE_PLATFORMS], *list[RESOLVE_PLATFORMS];
+    Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
+    out.approval_needed = approval_needed;
+    for (int p = 0; p < RESOLVE_PLATFORMS; p++) {
+        if (!s->res.platforms[p])
+            continue;
+        muster__v1__platform_count__init(&counts[p]);
+        counts[p].platform = (Muster__V1__Platform)p;
+        counts[p].devices = s->res.platforms[p];
+        list[out.n_platforms++] = &counts[p];
+    }
+    out.platforms = list;
+    out.batch = present_accepted(s);
+    put_others(s, &out);
+    reply(s, &out);
+}
+
+struct id_list {
+    struct arena *arena;
+    char **ids; /* room for RESOLVE_UNKNOWN_KEPT */
+    size_t n;
+};
+
+static void keep_id(void *arg, struct slice id)
+{
+    struct id_list *list = arg;
+    char *text = list->n < RESOLVE_UNKNOWN_KEPT ? arena_copy(list->arena, id.data, id.len) : NULL;
+    if (text)
+        list->ids[list->n++] = text;
+}
+
+/* Row by row: the batch's blocks. */
+static void on_replayed_targets(struct request *r, const struct pg_result *const *results)
+{
+    struct submit *s = (struct submit *)r;
+    struct id_list skipped = {.arena = &r->arena, .ids = request_alloc(r, RESOLVE_UNKNOWN_KEPT, sizeof(char *))};
+    s->replayed.target_digest = s->digest;
+    if (pg_rows(results[2]) && skipped.ids) {
+        s->replayed.skipped_count = (uint32_t)pg_int(results[2], 0, 0);
+        db_batch_skipped_each(results[2], keep_id, &skipped);
+        s->replayed.skipped_device_ids = skipped.ids;
+        s->replayed.n_skipped_device_ids = skipped.n;
+    }
+    if (!accepted_digest(results[0], results[1], r->tenant, s->digest))
+        submit_no_memory(s);
+    else
+        reply(s, &s->replayed);
+}
+
+void submit_answer_replayed(struct submit *s, const struct pg_result *result)
+{
+    struct db_batch row;
+    db_batch_read(result, 0, &row);
+    if (row.request_hash.len != 32 || sodium_memcmp(row.request_hash.data, s->job.batch.request_hash, 32) != 0) {
+        refuse(s, STATUS_ALREADY_EXISTS, "REQUEST_ID_REUSED", "the request id stands for another request");
+        return;
+    }
+    uint32_t counts[STATE_COUNT] = {0};
+    row.device_count -= row.joined;
+    row.joined = 0;
+    row.sealed = false;
+    counts[row.held ? STATE_HELD : STATE_QUEUED] = row.device_count;
+    struct id_list unknown = {.arena = &s->r.arena, .ids = request_alloc(&s->r, RESOLVE_UNKNOWN_KEPT, sizeof(char *))};
+    if (unknown.ids)
+        db_batch_unknown(result, 0, keep_id, &unknown);
+    row.cancel_requested_ms = row.canceled_ms = row.closed_ms = 0;
+    Muster__V1__SubmitBatchResponse *out = &s->replayed;
+    muster__v1__submit_batch_response__init(out);
+    out->batch = present_batch(&s->r.arena, &row, counts);
+    out->unknown_count = row.unknown_count;
+    out->unknown_device_ids = unknown.ids;
+    out->n_unknown_device_ids = unknown.n;
+    out->replayed = 1;
+    s->r.d->figures.batches_replayed++;
+    struct pg_txn *txn = request_txn(&s->r);
+    db_batch_addressed(txn, row.id);
+    db_control_parts(txn, (uint64_t)row.id);
+    db_batch_skipped(txn, row.id);
+    request_query(&s->r, txn, on_replayed_targets);
+}
