@@ -24,9 +24,6 @@
 #define TAKE_WAIT_MS      500 /* then the bound of held commands is looked at again */
 #define TAKE_FULL_WAIT_MS 50  /* the same while only urgent work is taken */
 #define RETRY_S           0.1
-/* Redis may not know yet that a connection is lost, and gives to the take that waits there what comes next: after so
- * long no take waits there any more, and what was given away is asked for. */
-#define GIVEN_AWAY_S (2 * TAKE_WAIT_MS / 1000.0)
 /* Commands taken that wait for their turn: while there are more only urgent ones are taken. So many because tenants
  * take turns here, not in the inbox; the leader puts little into that while it is not taken. */
 #define AHEAD 65536
@@ -35,7 +32,8 @@ struct inbox {
     struct worker *worker;
     bool running, taking;
     uint16_t number; /* the worker's, whose inbox is being taken from */
-    struct ev_timer retry, given_away;
+    uint64_t taker;  /* live_taker of the last take that was made */
+    struct ev_timer retry;
 };
 
 static void take(struct inbox *inbox);
@@ -229,15 +227,6 @@ static void on_retry(struct ev_loop *loop, struct ev_timer *timer, int revents)
     take(timer->data);
 }
 
-static void on_given_away(struct ev_loop *loop, struct ev_timer *timer, int revents)
-{
-    struct inbox *inbox = timer->data;
-    (void)revents;
-    ev_timer_stop(loop, timer);
-    if (inbox->running)
-        attach_all(inbox->worker->attach);
-}
-
 static void taken(void *arg, enum err err, enum live_class class, const struct slice *entries, size_t count)
 {
     struct inbox *inbox = arg;
@@ -248,11 +237,20 @@ static void taken(void *arg, enum err err, enum live_class class, const struct s
     if (err) {
         ev_timer_set(&inbox->retry, RETRY_S, 0);
         ev_timer_start(inbox->worker->loop, &inbox->retry);
-        if (live_inbox_was_taken(inbox->worker->live))
-            ev_timer_again(inbox->worker->loop, &inbox->given_away);
     } else {
         take(inbox);
     }
+}
+
+/* Another connection takes. What the one before it was given and did not bring is asked for, and what is taken from now
+ * on comes behind that. */
+static void look_who_takes(struct inbox *inbox)
+{
+    uint64_t taker = live_taker(inbox->worker->live);
+    if (taker && inbox->taker && taker != inbox->taker)
+        attach_all(inbox->worker->attach);
+    if (taker)
+        inbox->taker = taker;
 }
 
 static void take(struct inbox *inbox)
@@ -261,6 +259,7 @@ static void take(struct inbox *inbox)
     if (!inbox->running || inbox->taking || lease_number(w->lease) == 0 || w->unvouched)
         return;
     inbox->taking = true;
+    look_who_takes(inbox);
     inbox->number = lease_number(w->lease);
     uint64_t waiting = routed_waiting(w->routed);
     bool full = waiting > AHEAD || w->held + waiting + acks_stats(w->acks)->waiting > (uint64_t)w->options.held_max;
@@ -276,8 +275,6 @@ struct inbox *inbox_new(struct worker *worker)
     inbox->worker = worker;
     ev_timer_init(&inbox->retry, on_retry, 0, 0);
     inbox->retry.data = inbox;
-    ev_timer_init(&inbox->given_away, on_given_away, 0, GIVEN_AWAY_S);
-    inbox->given_away.data = inbox;
     return inbox;
 }
 
@@ -286,7 +283,6 @@ void inbox_free(struct inbox **inbox)
     if (!*inbox)
         return;
     ev_timer_stop((*inbox)->worker->loop, &(*inbox)->retry);
-    ev_timer_stop((*inbox)->worker->loop, &(*inbox)->given_away);
     free(*inbox);
     *inbox = NULL;
 }

@@ -39,6 +39,7 @@ bool worker_make(struct worker *w)
 {
     struct acks_options acks = {.interval_ms = w->options.flush_ms, .worker = w->instance};
     acks.clock = w->clock = db_clock_new(w->pg);
+    live_take_as(w->live, w->instance);
     if (!w->clock || !(w->hub = stream_hub_new(w->loop)) || !(w->sessions = session_table_new()) ||
         !(w->batches = batch_cache_new(w->live)) || !(w->values = value_cache_new(w->live)) ||
         !(w->acks = acks_new(w->loop, w->live, w->pg, w->sessions, &acks)) || !(w->attach = attach_new(w)) ||

@@ -170,14 +170,17 @@ void live_inbox_push(struct live *live, uint16_t worker, enum live_class class, 
 void live_tell_workers(struct live *live, enum live_class class, struct slice items);
 /* `value` is the number of entries waiting there. */
 void live_inbox_length(struct live *live, uint16_t worker, enum live_class class, live_int_fn *done, void *arg);
+/* As whom takes are made: unique in the life of an installation, up to 80 bytes. Before the first take. */
+void live_take_as(struct live *live, const char *name);
 /* Takes up to `max` entries with one BLMPOP over the first `classes` inboxes (1: urgent only … 3: all), waiting up to
  * `wait_ms` (5,000 at most). No entries: count 0 and ERR_OK. One take at a time. The entries are gone from Redis:
  * hints, not truth. */
 typedef void live_take_fn(void *arg, enum err err, enum live_class class, const struct slice *entries, size_t count);
 void live_inbox_take(struct live *live, uint16_t worker, int classes, int max, int64_t wait_ms, live_take_fn *done,
                      void *arg);
-/* Whether a take can have been given anything: there has been a connection for them. */
-bool live_inbox_was_taken(const struct live *live);
+/* Which connection takes: grows from 1, 0 while there is none. Once there is another, the one before it is given
+ * nothing any more; what it was given last may have been lost. */
+uint64_t live_taker(const struct live *live);
 
 /* --- cancels and events ----------------------------------------------------------------------------------------- */
 /* cancel:<batch>: the workers that have confirmed that they can't send it any more. */

@@ -30,6 +30,10 @@ struct live {
     int64_t epoch;
     void (*fenced)(void *arg);
     void *fenced_arg;
+    /* live_inbox.c: the name of the connection that takes, and its number at the Redis it has been greeted at last; of
+     * one that is being greeted */
+    char taker[96];
+    long long taker_id, taker_next;
 };
 
 /* Arguments of one command: borrowed bytes, or text made in `scratch`. */
@@ -45,6 +49,8 @@ void args_slice(struct args *a, struct slice s);
 void args_printf(struct args *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* {t<tenant>.b<block>}:<suffix> */
 void args_block_key(struct args *a, uint32_t tenant, uint32_t block, const char *suffix);
+/* {w<worker>}:inbox:<class> */
+void args_inbox_key(struct args *a, uint16_t worker, enum live_class class);
 void args_state_key(struct args *a, struct live_place place);
 void args_values_key(struct args *a, struct live_place place);
 /* Slots as packed u16, kept in `room` (2 bytes each). */

@@ -1,4 +1,4 @@
-/* Moves of devices and workers: attach, detach, presence, leases, inboxes. */
+/* Moves of devices and workers: attach, detach, presence, leases. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,9 +7,8 @@
 #include "lib/store/live.h"
 #include "lib/store/live_internal.h"
 
-#define PENDING_BYTES 9    /* of one command in an answer of attach: batch u64, state u8 */
-#define TAKE_WAIT_MAX 5000 /* ms; a Redis silent for longer may be lost (redis.c) */
-#define DEAD          ""   /* what worker:<n> holds once the worker has been called dead; no instance is empty */
+#define PENDING_BYTES 9  /* of one command in an answer of attach: batch u64, state u8 */
+#define DEAD          "" /* what worker:<n> holds once the worker has been called dead; no instance is empty */
 
 static void args_prefix(struct args *a, uint32_t tenant, uint32_t block)
 {
@@ -369,15 +368,6 @@ void live_workers_unknown(struct live *live)
     redis_command(live->moves, lease.n, lease.v, NULL, NULL);
 }
 
-/* --- inboxes ------------------------------------------------------------------------------------------------------ */
-
-static const char *const class_names[LIVE_CLASSES] = {"urgent", "normal", "bulk"};
-
-static void args_inbox_key(struct args *a, uint16_t worker, enum live_class class)
-{
-    args_printf(a, "{w%u}:inbox:%s", worker, class_names[class]);
-}
-
 void live_worker_forget(struct live *live, uint16_t worker, live_done_fn *done, void *arg)
 {
     struct args inboxes = {0}, grave = {0}, member = {0};
@@ -394,112 +384,4 @@ void live_worker_forget(struct live *live, uint16_t worker, live_done_fn *done, 
     args_raw(&member, "workers", 7);
     args_printf(&member, "%u", worker);
     live_send(live, &member, reply_done, r);
-}
-
-void live_inbox_push(struct live *live, uint16_t worker, enum live_class class, struct slice items, live_int_fn *done,
-                     void *arg)
-{
-    struct args a = {0};
-    struct request *r = request_new(live, arg, 0);
-    r->fn.integer = done;
-    args_raw(&a, "RPUSH", 5);
-    args_inbox_key(&a, worker, class);
-    args_slice(&a, items);
-    live_send(live, &a, reply_integer, r);
-}
-
-struct tell_all {
-    enum live_class class;
-    size_t len;
-    uint8_t items[];
-};
-
-static void reply_tell(void *arg, enum err err, const redisReply *reply)
-{
-    struct request *r = arg;
-    const struct tell_all *t = (const struct tell_all *)r->extra;
-    for (size_t i = 0; !err && reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++) {
-        uint16_t worker = reply_worker(reply->element[i]);
-        if (worker && worker != LIVE_UNKNOWN_WORKER)
-            live_inbox_push(r->live, worker, t->class, (struct slice){t->items, t->len}, NULL, NULL);
-    }
-    free(r);
-}
-
-void live_tell_workers(struct live *live, enum live_class class, struct slice items)
-{
-    struct args a = {0};
-    struct request *r = request_new(live, NULL, sizeof(struct tell_all) + items.len);
-    struct tell_all *t = (struct tell_all *)r->extra;
-    t->class = class;
-    t->len = items.len;
-    memcpy(t->items, items.data, items.len);
-    args_raw(&a, "SMEMBERS", 8);
-    args_raw(&a, "workers", 7);
-    live_send(live, &a, reply_tell, r);
-}
-
-void live_inbox_length(struct live *live, uint16_t worker, enum live_class class, live_int_fn *done, void *arg)
-{
-    struct args a = {0};
-    struct request *r = request_new(live, arg, 0);
-    r->fn.integer = done;
-    args_raw(&a, "LLEN", 4);
-    args_inbox_key(&a, worker, class);
-    live_send(live, &a, reply_integer, r);
-}
-
-static enum live_class class_of_key(const redisReply *key)
-{
-    struct slice name = reply_slice(key);
-    const char *colon = name.len ? strrchr((const char *)name.data, ':') : NULL;
-    for (int class = 0; colon && class < LIVE_CLASSES; class ++)
-        if (strcmp(colon + 1, class_names[class]) == 0)
-            return (enum live_class) class;
-    return LIVE_NORMAL;
-}
-
-static void reply_take(void *arg, enum err err, const redisReply *reply)
-{
-    struct request *r = arg;
-    const redisReply *list = NULL;
-    if (!err && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2)
-        list = reply->element[1];
-    size_t n = list && list->type == REDIS_REPLY_ARRAY ? list->elements : 0;
-    struct slice *entries = calloc(n + 1, sizeof *entries);
-    if (!entries)
-        abort();
-    for (size_t i = 0; i < n; i++)
-        entries[i] = reply_slice(list->element[i]);
-    r->fn.take(r->arg, err, n ? class_of_key(reply->element[0]) : LIVE_URGENT, entries, n);
-    free(entries);
-    free(r);
-}
-
-bool live_inbox_was_taken(const struct live *live)
-{
-    return live->takes && redis_connections(live->takes) > 0;
-}
-
-void live_inbox_take(struct live *live, uint16_t worker, int classes, int max, int64_t wait_ms, live_take_fn *done,
-                     void *arg)
-{
-    struct args a = {0};
-    struct request *r = request_new(live, arg, 0);
-    r->fn.take = done;
-    if (wait_ms > TAKE_WAIT_MAX)
-        wait_ms = TAKE_WAIT_MAX;
-    if (!live->takes && !(live->takes = redis_new(live->loop, live->url))) {
-        log_error("out_of_memory", "where=live_inbox_take");
-        abort();
-    }
-    args_raw(&a, "BLMPOP", 6);
-    args_printf(&a, "%lld.%03lld", (long long)(wait_ms / 1000), (long long)(wait_ms % 1000));
-    args_printf(&a, "%d", classes);
-    for (int class = 0; class < classes && class < LIVE_CLASSES; class ++)
-        args_inbox_key(&a, worker, (enum live_class) class);
-    args_raw(&a, "LEFT", 4);
-    args_raw(&a, "COUNT", 5);
-    args_printf(&a, "%d", max);
-    redis_command(live->takes, a.n, a.v, reply_take, r);
 }

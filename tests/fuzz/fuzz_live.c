@@ -252,6 +252,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct live *live = live_new(NULL, "redis://x");
     unsigned move = move_of(take_u8(&in)), more = take_u8(&in);
     redisReader *reader = replies_reader();
+    live_take_as(live, "instance");
     asked = told = 0;
     ask(live, move);
     if (more & 128)

@@ -164,12 +164,14 @@ static void kill_client(struct world *w, uint64_t id)
     }
 }
 
-static redisReply *list_clients(struct world *w)
+/* `only` 0: all. */
+static redisReply *list_clients(struct world *w, uint64_t only)
 {
     struct buf text = {0};
     list_for_each (l, tmp, &server_of(w)->clients) {
         const struct client *c = container_of(l, struct client, link);
-        buf_printf(&text, "id=%llu addr=sim name=%s age=0 db=0\n", (unsigned long long)c->id, c->name);
+        if (!only || only == c->id)
+            buf_printf(&text, "id=%llu addr=sim name=%s age=0 db=0\n", (unsigned long long)c->id, c->name);
     }
     redisReply *r = reply_text(buf_slice(&text));
     buf_free(&text);
@@ -182,7 +184,7 @@ static redisReply *client_command(struct rq *q)
     if (is(q->argv[1], "ID"))
         return reply_number((int64_t)q->client->id);
     if (is(q->argv[1], "LIST"))
-        return list_clients(w);
+        return list_clients(w, is(q->argv[2], "ID") ? slice_number(q->argv[3]) : 0);
     if (is(q->argv[1], "KILL"))
         kill_client(w, slice_number(q->argv[3]));
     else if (is(q->argv[1], "SETNAME"))

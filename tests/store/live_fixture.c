@@ -133,6 +133,7 @@ int set_up(void **state)
     servers_start_redis(&f->servers);
     f->loop = ev_default_loop(0);
     f->live = live_new(f->loop, f->servers.redis_url);
+    live_take_as(f->live, "a worker");
     assert_non_null(f->live);
     live_on_change(f->live, on_up, &up);
     wait_for(f, &up);

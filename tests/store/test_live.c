@@ -3,10 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "lib/base/clock.h"
 #include "tests/store/live_fixture.h"
+
+#define DESCRIPTORS 256 /* this process has fewer */
 
 struct in_order {
     int next, total;
@@ -184,6 +187,65 @@ static void inboxes_are_taken_by_class(void **state)
     take(f, 2, LIVE_NORMAL, "");
     take(f, 3, LIVE_BULK, "z");
     take(f, 3, LIVE_BULK, "");
+}
+
+/* A client waits in a take, as Redis says. */
+static bool is_blocked(struct fixture *f)
+{
+    char line[256];
+    snprintf(line, sizeof line, "redis-cli -s %s INFO clients | grep -q '^blocked_clients:1'",
+             f->servers.redis_url + strlen("unix://"));
+    return system(line) == 0;
+}
+
+static void list_sockets(bool *there)
+{
+    for (int fd = 0; fd < DESCRIPTORS; fd++) {
+        struct sockaddr_storage peer;
+        socklen_t len = sizeof peer;
+        there[fd] = getpeername(fd, (struct sockaddr *)&peer, &len) == 0;
+    }
+}
+
+/* A take of `live` waits at Redis. Returns a descriptor of its connection, owned. */
+static int take_and_wait(struct fixture *f, struct live *live)
+{
+    bool before[DESCRIPTORS], now[DESCRIPTORS];
+    int found = -1;
+    list_sockets(before);
+    live_inbox_take(live, 9, 3, 2, 5000, on_take, expect());
+    assert_int_equal(get(f)->err, ERR_UNAVAILABLE); /* its connection is being made */
+    while (live_taker(live) == 0)
+        ev_run(f->loop, EVRUN_ONCE);
+    live_inbox_take(live, 9, 3, 2, 5000, on_take, expect());
+    while (!answer.done && !is_blocked(f))
+        ev_run(f->loop, EVRUN_NOWAIT);
+    list_sockets(now);
+    for (int fd = 0; fd < DESCRIPTORS; fd++)
+        if (now[fd] && !before[fd])
+            found = dup(fd);
+    assert_true(found >= 0);
+    return found;
+}
+
+/* Redis does not know that the connection is lost, and would give what comes next to the take that waits there. */
+static void what_takes_no_more_is_given_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct live *live = live_new(f->loop, f->servers.redis_url);
+    flush_all(f);
+    live_take_as(live, "another worker");
+    int open_still = take_and_wait(f, live);
+    shutdown(open_still, SHUT_RD);
+    assert_int_equal(get(f)->err, ERR_UNAVAILABLE);
+    while (live_taker(live) != 2)
+        ev_run(f->loop, EVRUN_ONCE);
+    push(f, LIVE_NORMAL, "a", 1);
+    live_inbox_take(live, 9, 3, 2, 10, on_take, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    assert_int_equal(answer.len, 1);
+    live_free(&live);
+    close(open_still);
 }
 
 static void on_states(void *arg, enum err err, const struct slice *states, size_t count)
@@ -440,6 +502,7 @@ int main(void)
         cmocka_unit_test(worker_numbers_are_leased),
         cmocka_unit_test(the_dead_stay_dead),
         cmocka_unit_test(inboxes_are_taken_by_class),
+        cmocka_unit_test(what_takes_no_more_is_given_nothing),
         cmocka_unit_test(states_of_many_blocks),
         cmocka_unit_test(specs_come_and_go),
         cmocka_unit_test(values_go_with_their_block),
