@@ -125,20 +125,69 @@ static void poll_end(struct reign *r)
 }
 
 /* --- the log's rows ---------------------------------------------------------------------------------------------- */
+
+/* A row of f->rows. */
+struct row_place {
+    int64_t at_ms; /* no less than of those before it in its stream, whatever its worker's clock did */
+    size_t index, offset;
+};
+
+static int by_time(const void *a, const void *b)
+{
+    const struct row_place *x = a, *y = b;
+    if (x->at_ms != y->at_ms)
+        return x->at_ms < y->at_ms ? -1 : 1;
+    return x->index < y->index ? -1 : 1;
+}
+
+/* Finds the rows, and up to which time none is missing: of a stream that has more than were read, only up to its last.
+ * Returns owned, or NULL without memory. */
+static struct row_place *place_rows(const struct folder *f, size_t *count, int64_t *complete_ms)
+{
+    struct row_place *places = malloc((buf_len(&f->rows) / sizeof(struct log_head) + 1) * sizeof *places);
+    const uint8_t *bytes = buf_head(&f->rows);
+    uint64_t stream = 0;
+    int of_stream = 0;
+    *count = 0;
+    *complete_ms = INT64_MAX;
+    for (size_t at = 0; places && at < buf_len(&f->rows);) {
+        struct log_head h;
+        memcpy(&h, bytes + at, sizeof h);
+        struct row_place *p = &places[*count];
+        *p = (struct row_place){h.at_ms, *count, at};
+        of_stream = *count && h.stream == stream ? of_stream + 1 : 1;
+        stream = h.stream;
+        if (of_stream > 1 && p->at_ms < p[-1].at_ms)
+            p->at_ms = p[-1].at_ms;
+        if (of_stream == FOLD_STREAM_ROWS && p->at_ms < *complete_ms)
+            *complete_ms = p->at_ms;
+        ++*count;
+        at += sizeof h + h.len;
+    }
+    return places;
+}
+
+/* The rows of all streams in the order of their time: where two say different things of a command, as when Redis was
+ * lost before one was known, the first holds. Those for which others may come before are read again. */
 static void take_rows(struct reign *r)
 {
     struct folder *f = r->folder;
-    int64_t now = db_clock_ms(r->clock);
-    for (struct slice s = buf_slice(&f->rows); s.len;) {
+    int64_t now = db_clock_ms(r->clock), complete_ms;
+    size_t count;
+    struct row_place *places = place_rows(f, &count, &complete_ms);
+    if (!places)
+        r->log.failed = true;
+    else if (count)
+        qsort(places, count, sizeof *places, by_time);
+    for (size_t i = 0; places && i < count && places[i].at_ms <= complete_ms; i++) {
+        const uint8_t *row = buf_head(&f->rows) + places[i].offset;
         struct log_head h;
-        memcpy(&h, s.data, sizeof h);
-        struct slice entries = {s.data + sizeof h, h.len};
-        s.data += sizeof h + h.len;
-        s.len -= sizeof h + h.len;
-        if (!fold_take(&r->log, &r->set, h.stream, h.n, h.at_ms, entries, now))
+        memcpy(&h, row, sizeof h);
+        if (!fold_take(&r->log, &r->set, h.stream, h.n, h.at_ms, (struct slice){row + sizeof h, h.len}, now))
             log_error("ack_log_unreadable", "stream=%llu n=%llu", (unsigned long long)h.stream,
                       (unsigned long long)h.n);
     }
+    free(places);
     if (r->log.failed || r->set.failed)
         reign_fail(r, "fold", ERR_NOMEM);
     else
