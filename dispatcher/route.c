@@ -125,10 +125,19 @@ void router_remove(struct reign *r, struct open_batch *batch)
     batch->route_next = batch->block_count;
 }
 
+static bool may_go_again(const struct open_batch *batch)
+{
+    return (!batch->canceling && !batch->ending && !batch->held) || batch->rebuild;
+}
+
+/* Once more, and at once in its place: while the rest of it is under way what is behind would overtake it. */
 static void fail_batch(struct reign *r, struct open_batch *batch)
 {
-    batch->route_failed = true;
     r->router->backoff = true;
+    if (may_go_again(batch))
+        router_again(r, batch);
+    else
+        batch->route_failed = true;
 }
 
 /* When nothing of the batch is under way any more: handed over, or once more. */
@@ -138,7 +147,7 @@ static void check_handed(struct reign *r, struct open_batch *batch)
         return;
     if (batch->route_failed) {
         batch->route_failed = false;
-        if ((!batch->canceling && !batch->ending && !batch->held) || batch->rebuild)
+        if (may_go_again(batch))
             router_again(r, batch);
         return;
     }
@@ -254,6 +263,17 @@ static bool take_sent(const struct open_block *b, struct bitmap *slots, struct b
     return any;
 }
 
+/* What has ended meanwhile nobody need have: its outcome was on its way when Redis, which has lost it, was filled. */
+static void take_ended(const struct open_block *b, struct bitmap *slots)
+{
+    if (!b->remaining)
+        *slots = (struct bitmap){{0}};
+    for (unsigned slot = b->cells ? bitmap_next(slots, b->first) : BLOCK_SLOTS; slot < BLOCK_SLOTS;
+         slot = bitmap_next(slots, slot + 1))
+        if (state_is_terminal(state_of(open_block_state(b, slot))))
+            bitmap_clear(slots, slot);
+}
+
 static void put_item(struct buf *items, const struct open_block *b, enum inbox_kind kind, const struct bitmap *slots)
 {
     struct inbox_item item = {
@@ -268,7 +288,8 @@ static void collect(struct reign *r, const struct route_move *m, const struct li
     struct bitmap slots = to->slots;
     if (m->some)
         bitmap_and(&slots, &m->only);
-    if (m->some && bitmap_next(&slots, 0) == BLOCK_SLOTS)
+    take_ended(b, &slots);
+    if (bitmap_next(&slots, 0) == BLOCK_SLOTS)
         return;
     struct router *router = r->router;
     struct open_batch *batch = b->batch;
