@@ -392,6 +392,8 @@ static void advance(struct control *c)
         reign_busy(c->batch);
     if (c->fresh) /* what Redis knows workers may have: then it can be released, but nothing of it held or ended */
         c->held = !c->batch->touched || (!hold && ended);
+    if (c->fresh && !c->batch->touched)
+        c->batch->hold = 0; /* and of what it does not know they have been told nothing */
     c->fresh = false;
     if (pointless(c)) {
         c->handled = c->request;
@@ -467,9 +469,10 @@ void control_load(struct reign *r, struct open_batch *batch, bool paused, int32_
     batch->deliver_by_ms = steer->deliver_by_ms;
     batch->execution_ms = steer->execution_ms;
     /* Whatever the workers have been told before, they are told anew; until then a Redis that was lost is filled with
-     * it HELD, what is to be sent and what is not. */
+     * it HELD, what is to be sent and what is not, and so says its spec: what was sent workers would send again. */
     c->fresh = true;
     batch->held = true;
+    batch->hold = next_number(r, true);
 }
 
 void control_mask(const struct control *c, const struct open_block *b, struct buf *states)
