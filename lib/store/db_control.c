@@ -147,14 +147,16 @@ bool db_control_part_read(const struct pg_result *r, int row, struct db_control_
     return true;
 }
 
+/* The batch is locked until it is over: what is closed is given no rows any more that nobody would delete. */
 void db_control_let_go(struct pg_txn *txn, uint64_t batch, const struct db_pace *pace, const int32_t *blocks,
                        const struct slice *slots, size_t n)
 {
     static const struct pg_stmt stmt = {
         "control_let_go", "WITH c AS (UPDATE batch_control SET rate_steps = $2::integer, rate_ended = $3::integer,"
-                          " rate_succeeded = $4::integer, paced_ms = server_ms() WHERE batch_id = $1::bigint)"
+                          " rate_succeeded = $4::integer, paced_ms = server_ms() WHERE batch_id = $1::bigint),"
+                          " b AS (SELECT id FROM batch WHERE id = $1::bigint AND closed_ms IS NULL FOR SHARE)"
                           " INSERT INTO batch_part (batch_id, kind, block, slots)"
-                          " SELECT $1::bigint, 3, u.block, u.slots FROM unnest($5::integer[], $6::bytea[])"
+                          " SELECT b.id, 3, u.block, u.slots FROM b, unnest($5::integer[], $6::bytea[])"
                           " AS u (block, slots)"
                           " ON CONFLICT (batch_id, kind, block) DO UPDATE SET slots = excluded.slots"};
     pg_txn_add(txn, &stmt);

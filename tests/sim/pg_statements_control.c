@@ -336,7 +336,7 @@ void stmt_control_let_go(struct stmt_call *c)
         b->control.paced_ms = c->m->now_ms;
     }
     struct slice *blocks = param_array(c, 4, &n), *slots = param_array(c, 5, &n);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && b && !b->closed_ms; i++) {
         struct row_part *p = find_part(c->m, param_int(c, 0), 3, int_of_slice(blocks[i]));
         if (!p) {
             p = table_add(&c->m->parts);
