@@ -32,7 +32,8 @@ struct growing {
 /* A look: who is meant now, and of them those who are new. */
 struct join_look {
     struct reign *reign;
-    struct growing *of; /* NULL: gone meanwhile */
+    struct growing *of;         /* NULL: gone meanwhile, */
+    Muster__V1__Target *target; /* and has left its own here */
     struct resolution res;
     int64_t began_us, began_ms;
     bool resolved;
@@ -63,7 +64,19 @@ static void growing_free(struct growing *g)
 static void look_free(struct join_look *look)
 {
     resolution_free(&look->res);
+    muster__v1__target__free_unpacked(look->target, NULL);
     free(look);
+}
+
+/* What is being resolved needs its target still. */
+static void let_go(struct joiner *j, struct growing *g)
+{
+    struct join_look *look = j->look;
+    if (!look || look->of != g)
+        return;
+    look->of = NULL;
+    look->target = g->target;
+    g->target = NULL;
 }
 
 /* What is read, resolved or written is freed by its answer. */
@@ -73,14 +86,15 @@ void joiner_free(struct joiner **joiner)
     *joiner = NULL;
     if (!j)
         return;
-    if (j->look && j->look->resolved)
-        look_free(j->look);
     list_for_each (l, tmp, &j->all) {
         struct growing *g = container_of(l, struct growing, link);
+        let_go(j, g);
         list_remove(&g->link);
         if (!g->reading)
             growing_free(g);
     }
+    if (j->look && j->look->resolved)
+        look_free(j->look);
     free(j);
 }
 
@@ -165,8 +179,7 @@ void joiner_gone(struct reign *r, const struct open_batch *batch)
     struct growing *g = find(r, batch);
     if (!g)
         return;
-    if (r->joiner->look && r->joiner->look->of == g)
-        r->joiner->look->of = NULL;
+    let_go(r->joiner, g);
     g->over = true;
     list_remove(&g->link);
     if (!g->reading)

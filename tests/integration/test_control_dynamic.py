@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from harness.answers import progress, refused
 from harness.oracle import check
 from harness.patience import fewer
+from harness.until import until
 
 
 @pytest.fixture
@@ -126,6 +127,27 @@ def test_it_is_open_until_it_is_sealed_or_expires(api, client):
         assert progress(seen) == {"succeeded": 2} and seen.closed_at.ToMilliseconds() >= at.ToMilliseconds()
         assert progress(api.watch(client, empty)) == {}
         assert crowd.got() == {"a": 3 - 1, "b": 1}
+
+
+def test_it_ends_while_it_is_found_out_who_is_meant(api, client):
+    """PostgreSQL does not tell it in time."""
+    pb = api.pb
+    with Crowd(api, client) as crowd:
+        crowd.come("a")
+        batch = submit(api, client, pb.Target(all=True)).batch.id
+        api.watch(client, batch, until=lambda b: progress(b) == {"succeeded": 1})
+        locks = api.postgres.connect(api.database)
+        locks.autocommit = False
+        locks.cursor().execute("LOCK TABLE device_block IN ACCESS EXCLUSIVE MODE")
+        until(lambda: api.sql(
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%device_block%'"))
+        client.control.SealBatch(pb.SealBatchRequest(batch_id=batch))
+        assert api.watch(client, batch).state == pb.BATCH_STATE_CLOSED
+        locks.close()
+        # The next one is looked at behind that.
+        batch = submit(api, client, pb.Target(all=True)).batch.id
+        crowd.come("b")
+        api.watch(client, batch, until=lambda b: progress(b) == {"succeeded": 2})
 
 
 def test_who_joins_comes_with_the_last_wave_and_takes_his_turn(api, client):

@@ -45,8 +45,7 @@ def test_only_the_same_key_tenant_and_device(api, client):
              api.submit(other, supersede_key="wifi").batch.id]
     some = [ids[i] for i in (0, 1, 1023, 1024, 2099)]
     second = api.submit(client, supersede_key="wifi", target=only(pb, *some)).batch.id
-    seen = api.watch(client, first.id, until=lambda b: b.progress.superseded == 5)
-    assert progress(seen) == {"superseded": 5, "queued": 2095}
+    api.watch(client, first.id, until=lambda b: progress(b) == {"superseded": 5, "queued": 2095})
     got = states(api, client, first.id)
     assert {d for d in ids if got[d] == "SUPERSEDED"} == set(some)
     assert api.sql("SELECT count(*) FROM commands(%s) WHERE state = 'SUPERSEDED'", first.id) == [(5,)]
