@@ -6,13 +6,17 @@
 
 #include "dispatcher/accept.h"
 #include "dispatcher/auth.h"
+#include "dispatcher/event_watch.h"
 #include "dispatcher/gate_keeper.h"
 #include "dispatcher/leader.h"
 #include "dispatcher/mailboxes.h"
+#include "dispatcher/refusals.h"
 #include "dispatcher/request.h"
 #include "dispatcher/service_admin.h"
 #include "dispatcher/service_command.h"
+#include "dispatcher/service_control.h"
 #include "dispatcher/service_device.h"
+#include "dispatcher/service_event.h"
 #include "dispatcher/submit.h"
 #include "dispatcher/verify.h"
 #include "dispatcher/watch.h"
@@ -59,6 +63,12 @@ static void ask(struct pending p)
 void pg_txn_submit(struct pg_txn *txn, pg_done_fn *done, void *arg)
 {
     ask((struct pending){.what = ASK_ROWS, .txn = txn, .fn.rows = done, .arg = arg});
+}
+
+bool pg_up(const struct pg *pg)
+{
+    (void)pg;
+    return true;
 }
 
 bool live_up(const struct live *live)
@@ -275,9 +285,10 @@ static uint16_t hash_of(const char *path)
 /* The method whose hash comes next, so that inputs mean the same when there are more methods. */
 static const struct grpc_method *method_of(uint16_t choice)
 {
-    const struct grpc_method *const tables[] = {service_command_methods, service_device_methods, service_admin_methods};
+    const struct grpc_method *const tables[] = {service_command_methods, service_device_methods, service_admin_methods,
+                                                service_control_methods, service_event_methods};
     const struct grpc_method *best = NULL;
-    for (unsigned t = 0; t < 3; t++)
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const struct grpc_method *m = tables[t]; m->path; m++)
             if (!best || (uint16_t)(hash_of(m->path) - choice) < (uint16_t)(hash_of(best->path) - choice))
                 best = m;
@@ -336,9 +347,12 @@ static void go_on(struct grpc_call *call, struct dispatcher *d, struct slice *in
         confirm_gates();
         ev_run(d->loop, EVRUN_NOWAIT);
         break;
-    case 2:
-        watches_event(d->watches, take_bytes(in, how >> 3));
+    case 2: {
+        struct slice text = take_bytes(in, how >> 3);
+        watches_event(d->watches, text);
+        event_watches_told(d->event_watches, text);
         break;
+    }
     case 3:
         if (how >> 3 == 31)
             cancel(call, d);
@@ -362,6 +376,7 @@ static void let_end(struct grpc_call *call, struct dispatcher *d)
     for (unsigned i = 0; i < PENDING_MAX && !list_empty(&gate_waits); i++)
         confirm_gates();
     watches_end(d->watches);
+    event_watches_end(d->event_watches);
     check(call->finished);
 }
 
@@ -407,11 +422,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     d.auth = auth_new();
     d.acceptor = acceptor_new(d.loop, NULL, submit_committed, &d);
     d.watches = watches_new(&d);
+    d.event_watches = event_watches_new(&d);
     d.mailboxes = mailboxes_new();
-    check(d.auth && d.acceptor && d.watches && d.mailboxes);
+    d.refusals = refusals_new(d.loop, NULL);
+    check(d.auth && d.acceptor && d.watches && d.event_watches && d.mailboxes && d.refusals);
     run_call(&d, &in);
-    check(list_empty(&d.exports) && d.figures.watchers == 0 && d.calls.count == 0 && d.streams.count == 0);
+    check(list_empty(&d.exports) && d.figures.watchers == 0 && d.figures.event_watchers == 0 && d.calls.count == 0 &&
+          d.streams.count == 0);
+    refusals_free(&d.refusals);
     mailboxes_free(&d.mailboxes);
+    event_watches_free(&d.event_watches);
     watches_free(&d.watches);
     acceptor_free(&d.acceptor);
     auth_free(&d.auth);
