@@ -1,6 +1,7 @@
 """Events of devices that come and go: told once, the last state of each, also over other leaders, workers and an emptied Redis."""
 import contextlib
 import json
+import signal
 import time
 
 import grpc
@@ -152,17 +153,21 @@ def test_long_rows_of_events_are_parted(api):
 
 def test_whatever_is_lost(make_stack):
     """A worker, a leader, what Redis holds: each change is told once, and what did not change is not."""
-    stack = make_stack(dispatcher_flags=[*FLAGS, "--leader-lease", "1s"], worker_flags=["--lease", "2s"]).start(2, 2)
+    stack = make_stack(dispatcher_flags=[*FLAGS, "--leader-lease", "1s"], worker_flags=["--lease", "6s"]).start(2, 2)
     t = Tenant(stack, 4)
     devices = dict(zip(t.ids, t.connect(0, 1)))
     t.want()
     standby = stack.client(t.tenant, dispatcher=stack.dispatchers[1])
     with t.told(standby, from_beginning=True) as told:
         told.until_all(True, t.ids[:2])
-        # Redis is emptied: its presence is that of nobody for a while.
+        # Redis is emptied: its presence is that of nobody until the worker tells it again, however many looks that takes.
+        stack.workers[0].signal(signal.SIGSTOP)
+        start = len(stack.dispatchers[0].lines)
         stack.redis.client().flushall()
+        stack.dispatchers[0].wait_event("redis_rebuilt", start=start)
         devices[t.ids[2]], = t.connect(2, worker=1)
         assert told.next_one() == (True, [t.ids[2]])
+        stack.workers[0].signal(signal.SIGCONT)
         devices[t.ids[2]].close()
         assert told.next_one() == (False, [t.ids[2]])
         # The leader goes, and a device while nobody leads.
