@@ -22,8 +22,9 @@ void db_pending_device(struct pg_txn *txn, int32_t tenant, uint32_t seq, int64_t
 
 void db_pending_device_read(const struct pg_result *r, int row, struct db_pending_device *out)
 {
-    *out = (struct db_pending_device){
-        .platform = (uint8_t)pg_int(r, row, 0), .seen_ms = pg_int(r, row, 1) * HOUR_MS, .led = pg_bool(r, row, 2)};
+    *out = (struct db_pending_device){.platform = (uint8_t)pg_int(r, row, 0),
+                                      .seen_ms = (int32_t)pg_int(r, row, 1) * HOUR_MS,
+                                      .led = pg_bool(r, row, 2)};
 }
 
 /* How many of the batch's devices come before, of those in no part: of earlier blocks, and in earlier slots of its own.

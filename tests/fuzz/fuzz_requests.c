@@ -368,13 +368,14 @@ static void let_end(struct grpc_call *call, struct dispatcher *d)
 {
     struct slice none = {NULL, 0};
     cancel(call, d);
-    for (unsigned i = 0; i < PENDING_MAX && pending_count > 0; i++) {
+    for (unsigned i = 0; i < PENDING_MAX && (pending_count > 0 || !list_empty(&gate_waits)); i++) {
         struct slice no = {(const uint8_t *)"\xff", 1};
-        answer(pending[0].what == ASK_ROWS ? &no : &none);
+        if (pending_count > 0)
+            answer(pending[0].what == ASK_ROWS ? &no : &none);
+        else
+            confirm_gates(); /* after which it may ask more */
     }
-    check(pending_count == 0);
-    for (unsigned i = 0; i < PENDING_MAX && !list_empty(&gate_waits); i++)
-        confirm_gates();
+    check(pending_count == 0 && list_empty(&gate_waits));
     watches_end(d->watches);
     event_watches_end(d->event_watches);
     check(call->finished);
