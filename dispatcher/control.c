@@ -442,6 +442,8 @@ void control_asked(struct reign *r, const struct db_control *asked)
             write_handled(r, asked->batch, asked->request);
         return; /* it will be loaded */
     }
+    if (joiner_submits(r, batch))
+        return; /* it may be about who is joining now: comes again */
     struct control *c = batch->control ? batch->control : make(r, batch);
     if (c->request >= asked->request)
         return;
@@ -537,6 +539,14 @@ bool control_settled(const struct open_batch *batch)
     if (batch->canceling)
         return batch->canceled;
     return !c || c->read == c->request || pointless(c);
+}
+
+bool control_settled_to(const struct open_batch *batch, int32_t request)
+{
+    const struct control *c = batch->control;
+    if (batch->canceling)
+        return batch->canceled;
+    return c && (c->read >= request || pointless(c));
 }
 
 void control_gone(struct reign *r, struct open_batch *batch)

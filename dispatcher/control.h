@@ -39,6 +39,8 @@ void control_mask(const struct control *c, const struct open_block *b, struct bu
 /* All that was asked for of the batch is carried out: nothing can be sent of it to whom it is canceled or superseded
  * for. */
 bool control_settled(const struct open_batch *batch);
+/* The same, of all up to this request, of which the leader need not have heard yet. */
+bool control_settled_to(const struct open_batch *batch, int32_t request);
 /* The block is being routed, as control_mask has it. True: `only` has who is let go since it was routed last; of all
  * others the workers have been told then. */
 bool control_routes(struct control *c, const struct open_block *b, struct bitmap *only);

@@ -19,8 +19,10 @@ struct growing {
     struct reign *reign;
     struct open_batch *batch;
     Muster__V1__Target *target; /* NULL: not read yet */
-    struct target_set joined;
+    struct target_set joined, barred;
+    struct join_write *waits; /* owned: for older batches to end for those who are to join */
     bool reading, writing;
+    bool submitting;                /* of the writing the last step */
     bool over;                      /* gone while it was read */
     bool end;                       /* nobody joins after this write */
     bool wanted;                    /* something has hinted at it */
@@ -58,6 +60,8 @@ static void growing_free(struct growing *g)
     list_remove(&g->link);
     muster__v1__target__free_unpacked(g->target, NULL);
     target_set_free(&g->joined);
+    target_set_free(&g->barred);
+    free(g->waits);
     free(g);
 }
 
@@ -107,6 +111,17 @@ static struct growing *find(const struct reign *r, const struct open_batch *batc
     return NULL;
 }
 
+static bool may_join(const struct growing *g)
+{
+    return g->batch->growing && !g->end && !g->batch->canceling && !g->batch->ending && g->batch->stage == OPEN_RUNNING;
+}
+
+bool joiner_submits(const struct reign *r, const struct open_batch *batch)
+{
+    const struct growing *g = batch->growing ? find(r, batch) : NULL;
+    return g && g->submitting;
+}
+
 void joiner_hint(struct reign *r, uint32_t tenant)
 {
     list_for_each (l, tmp, &r->joiner->all) {
@@ -146,8 +161,8 @@ static void got_target(void *arg, enum err err, const struct pg_error *error, co
     if (!g->target)
         log_error("target_unreadable", "batch=%" PRIu64, g->batch->id);
     for (int i = 0; i < pg_rows(results[1]); i++)
-        if (db_control_part_read(results[1], i, &part) && part.kind == DB_PART_JOINED)
-            target_set_add(&g->joined, part.block, &part.slots);
+        if (db_control_part_read(results[1], i, &part) && (part.kind == DB_PART_JOINED || part.kind == DB_PART_BARRED))
+            target_set_add(part.kind == DB_PART_JOINED ? &g->joined : &g->barred, part.block, &part.slots);
     g->wanted = true;
 }
 
@@ -221,6 +236,14 @@ static void leave_full(struct growing *g, uint32_t block, struct bitmap *slots)
     g->left_out = g->left_out || bitmap_next(&full, 0) < BLOCK_SLOTS;
 }
 
+/* Less those for whom there is a newer batch of its key. */
+static void leave_barred(const struct growing *g, uint32_t block, struct bitmap *slots)
+{
+    const struct target_block *b = target_set_find(&g->barred, block);
+    if (b)
+        bitmap_and_not(slots, &b->slots);
+}
+
 /* A block of those who are meant, less those who are there and those who may not join now. */
 static struct bitmap who_is_new(struct growing *g, const struct target_block *meant)
 {
@@ -231,9 +254,16 @@ static struct bitmap who_is_new(struct growing *g, const struct target_block *me
         bitmap_and_not(&slots, &there);
     }
     control_may_join(batch->control, meant->block, &slots);
+    leave_barred(g, meant->block, &slots);
     leave_full(g, meant->block, &slots);
     return slots;
 }
+
+/* What was asked of an older batch with the key. */
+struct join_older {
+    uint64_t batch;
+    int32_t request;
+};
 
 struct join_write {
     struct reign *reign;
@@ -243,6 +273,8 @@ struct join_write {
     size_t count;
     int32_t blocks[JOIN_BLOCKS];
     struct bitmap new[JOIN_BLOCKS], targets[JOIN_BLOCKS], joined[JOIN_BLOCKS];
+    size_t older_count;
+    struct join_older older[]; /* that have not ended for them yet */
 };
 
 /* They are in the picture; what has come over the batch meanwhile comes over them. */
@@ -271,7 +303,7 @@ static void take_in(struct reign *r, struct growing *g, const struct join_write 
 static void join_over(struct growing *g)
 {
     struct reign *r = g->reign;
-    g->writing = false;
+    g->writing = g->submitting = false;
     if (g->end)
         open_batch_seal(g->batch);
     write_pump(r);
@@ -296,7 +328,8 @@ static void written(void *arg, enum err err, const struct pg_error *error, const
     free(w);
 }
 
-static void submit(struct join_write *w)
+/* In a transaction of the leader's. */
+static struct pg_txn *begin_write(struct join_write *w, void (*add)(struct pg_txn *txn, const struct db_join *join))
 {
     struct reign *r = w->reign;
     const struct growing *g = w->of;
@@ -319,10 +352,99 @@ static void submit(struct join_write *w)
     if (!txn)
         abort();
     db_lease_fence(txn, &r->fence);
-    db_dynamic_join(txn, &join);
+    add(txn, &join);
     reign_hold(r);
-    pg_txn_submit(txn, written, w);
+    return txn;
 }
+
+static void submit(struct join_write *w)
+{
+    w->of->submitting = true;
+    pg_txn_submit(begin_write(w, db_dynamic_join), written, w);
+}
+
+/* --- what older batches of its key lose --------------------------------------------------------------------------- */
+
+static bool older_ended(struct join_write *w)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < w->older_count; i++) {
+        const struct open_batch *batch = open_set_find(&w->reign->set, w->older[i].batch);
+        if (batch && batch->stage == OPEN_RUNNING && !control_settled_to(batch, w->older[i].request))
+            w->older[kept++] = w->older[i];
+    }
+    w->older_count = kept;
+    return !kept;
+}
+
+/* Newer ones have come since it was read for whom there are. */
+static void read_again(struct growing *g)
+{
+    muster__v1__target__free_unpacked(g->target, NULL);
+    g->target = NULL;
+    target_set_free(&g->joined);
+    target_set_free(&g->barred);
+}
+
+static void give_up(struct join_write *w)
+{
+    join_over(w->of);
+    free(w);
+}
+
+static void key_taken(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                      size_t count)
+{
+    struct join_write *w = arg;
+    struct reign *r = w->reign;
+    if (!reign_back(r)) {
+        free(w);
+        return;
+    }
+    struct growing *g = w->of;
+    const struct pg_result *rows = err ? NULL : results[count - 1];
+    size_t n = rows ? (size_t)pg_rows(rows) : 0;
+    if (err) {
+        reign_fail(r, db_lease_fenced(err, error) ? "fenced" : "join_key", err);
+        give_up(w);
+        return;
+    }
+    if (n == 1 && !pg_int(rows, 0, 0)) {
+        read_again(g);
+        give_up(w);
+        return;
+    }
+    w = realloc(w, sizeof *w + n * sizeof *w->older);
+    if (!w)
+        abort();
+    for (size_t i = 0; i < n; i++)
+        w->older[i] = (struct join_older){(uint64_t)pg_int(rows, (int)i, 0), (int32_t)pg_int(rows, (int)i, 1)};
+    w->older_count = n;
+    g->waits = w;
+}
+
+/* What it waits for has ended, or it joins nobody any more. */
+static void wait_on(struct growing *g)
+{
+    struct join_write *w = g->waits;
+    if (may_join(g) && !older_ended(w))
+        return;
+    g->waits = NULL;
+    if (may_join(g))
+        submit(w);
+    else
+        give_up(w);
+}
+
+static void write_down(struct join_write *w)
+{
+    if (w->of->batch->keyed)
+        pg_txn_submit(begin_write(w, db_dynamic_key), key_taken, w);
+    else
+        submit(w);
+}
+
+/* --- what the tenant's rate lets through -------------------------------------------------------------------------- */
 
 /* The first `most` of them, block by block. */
 static void cut(struct join_write *w, uint32_t most)
@@ -358,12 +480,10 @@ static void granted(void *arg, enum err err, const struct pg_error *error, const
         g->latest_us = clock_mono_us() + JOIN_AGAIN_MS * 1000;
         cut(w, most);
     }
-    if (w->devices) {
-        submit(w);
-        return;
-    }
-    join_over(g);
-    free(w);
+    if (w->devices)
+        write_down(w);
+    else
+        give_up(w);
 }
 
 /* As many as the tenant's rate has left. */
@@ -429,11 +549,6 @@ static bool anybody_new(const struct join_look *look)
 }
 
 /* --- looking ------------------------------------------------------------------------------------------------------ */
-
-static bool may_join(const struct growing *g)
-{
-    return g->batch->growing && !g->end && !g->batch->canceling && !g->batch->ending && g->batch->stage == OPEN_RUNNING;
-}
 
 static void resolved(struct resolution *res)
 {
@@ -503,6 +618,8 @@ void joiner_tick(struct reign *r)
         return;
     list_for_each (l, tmp, &j->all) {
         struct growing *g = container_of(l, struct growing, link);
+        if (g->waits)
+            wait_on(g);
         if (g->routes)
             route_joined(r, g);
         if (!g->target && !g->reading && now_us >= g->earliest_us)

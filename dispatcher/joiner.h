@@ -5,7 +5,10 @@
  * A target is resolved anew soon after a hint that devices of the tenant have changed, and now and then without one:
  * one target at a time, and of one tenant no more than a quarter of the time. Who joins is written down, then stands in
  * the picture, and is routed like all others. Who is meant no longer stays. As with targets of a submit, who has as
- * many open commands as he may, and more than the tenant's rate allows, does not join: he does at a later look. */
+ * many open commands as he may, and more than the tenant's rate allows, does not join: he does at a later look.
+ *
+ * Of a batch with a key, older ones end for those who are to join first, and no worker can send these any more when the
+ * newer one is routed to them (control_older.h); whom a newer one has addressed does not join. */
 #ifndef MUSTER_DISPATCHER_JOINER_H
 #define MUSTER_DISPATCHER_JOINER_H
 
@@ -19,6 +22,8 @@
 
 struct joiner *joiner_new(struct reign *r);
 void joiner_free(struct joiner **j);
+/* Devices are being written down that join the batch: whether they are in the picture is open. */
+bool joiner_submits(const struct reign *r, const struct open_batch *batch);
 /* A growing batch has come into the picture; it leaves. */
 void joiner_add(struct reign *r, struct open_batch *batch);
 void joiner_gone(struct reign *r, const struct open_batch *batch);

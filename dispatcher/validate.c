@@ -202,10 +202,6 @@ static void validate_dynamic(struct status *st, const Muster__V1__SubmitBatchReq
     if (request->target && muster__v1__target__get_packed_size(request->target) > DYNAMIC_TARGET_MAX)
         status_violation(st, "target", "takes more than %u bytes, which is too much for a dynamic batch",
                          DYNAMIC_TARGET_MAX);
-    if (*request->supersede_key)
-        status_violation(st, "supersede_key", "does not go with dynamic");
-    if (request->values)
-        status_violation(st, "values", "do not go with dynamic: who joins would have none");
 }
 
 void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *request, int64_t now_ms)
@@ -217,8 +213,6 @@ void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *re
         validate_values(st, request->command, request->values);
     else
         validate_command(st, request->command);
-    if (request->values && request->dynamic)
-        status_violation(st, "dynamic", "does not go with values: devices that join have none");
     if (request->target || !request->values || !request->values->n_device_ids)
         validate_target(st, request->target);
     validate_text(st, "description", request->description, 0, BATCH_DESCRIPTION_MAX);
@@ -231,4 +225,7 @@ void validate_submit(struct status *st, const Muster__V1__SubmitBatchRequest *re
     if (request->retry)
         retry_check(st, request->retry, request->steering && request->steering->timeouts);
     validate_text(st, "supersede_key", request->supersede_key, 0, SUPERSEDE_KEY_MAX);
+    if (request->dynamic && request->values && st->code == STATUS_OK)
+        status_set(st, STATUS_FAILED_PRECONDITION, "DYNAMIC_VALUES",
+                   "a dynamic batch has no values: devices that join later would have none");
 }

@@ -43,6 +43,18 @@ void db_dynamic_target(struct pg_txn *txn, uint64_t batch)
     pg_put_int8(txn, (int64_t)batch);
 }
 
+void db_dynamic_key(struct pg_txn *txn, const struct db_join *j)
+{
+    static const struct pg_stmt stmt = {"dynamic_key", "SELECT k.older, k.asked FROM join_key($1::integer, $2::bigint,"
+                                                       " $3::integer[], $4::bytea[], $5::bytea[]) AS k"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int4(txn, j->tenant);
+    pg_put_int8(txn, (int64_t)j->batch);
+    pg_put_int4_array(txn, j->blocks, j->count);
+    pg_put_bytea_array(txn, j->targets, j->count);
+    pg_put_bytea_array(txn, j->new, j->count);
+}
+
 void db_dynamic_join(struct pg_txn *txn, const struct db_join *j)
 {
     static const struct pg_stmt stmt = {"dynamic_join",

@@ -29,7 +29,11 @@ struct db_join {
     size_t count;
     int64_t since_ms; /* when it was begun to find them */
 };
-/* Fenced. One row, a bool: false when it is too late. */
+/* Fenced, of a batch with a key, before they join: older batches of the key end for them. Rows: an older batch, and the
+ * request by which that is asked of it; one row of 0 and 0: newer batches have addressed some (DB_PART_BARRED), and
+ * nothing was done. */
+void db_dynamic_key(struct pg_txn *txn, const struct db_join *join);
+/* Fenced. One row, a bool: false when it is too late, or some have been barred since. */
 void db_dynamic_join(struct pg_txn *txn, const struct db_join *join);
 
 #endif

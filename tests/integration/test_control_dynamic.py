@@ -245,10 +245,11 @@ def test_what_is_refused(api, client):
     refused(api, pre, "DYNAMIC_GUARDED", lambda: submit(api, client, pb.Target(all=True), command=remove))
     assert set(refused(api, bad, "INVALID_FIELD", lambda: submit(
         api, client, pb.Target(devices=pb.DeviceIds(ids=["a"]))))) == {"target.devices"}
-    assert set(refused(api, bad, "INVALID_FIELD", lambda: submit(
-        api, client, pb.Target(all=True), supersede_key="k"))) == {"supersede_key"}
-    assert set(refused(api, bad, "INVALID_FIELD", lambda: api.submit(
-        client, target=pb.Target(all=True), dynamic=True, values=pb.Values()))) >= {"values"}
+    values = pb.Values(device_ids=["a"], variables=[pb.Variable(name="code", values=[b"1"])])
+    lock = pb.Command(lock=pb.LockCommand(passcode="{{code}}"))
+    for only in (False, True):
+        refused(api, pre, "DYNAMIC_VALUES", lambda only=only: submit(
+            api, client, pb.Target(all=True), values=values, command=lock, validate_only=only))
     many = pb.Target(all=True, exclude=pb.Target(devices=pb.DeviceIds(ids=[f"{i:0100}" for i in range(700)])))
     assert set(refused(api, bad, "INVALID_FIELD", lambda: submit(api, client, many))) == {"target"}
     batches = [submit(api, client, pb.Target(platform=pb.PLATFORM_TVOS)).batch.id for _ in range(64)]

@@ -327,3 +327,110 @@ def test_the_command_line(api, cli):
     out = cli(*flags, env=env, check=0).stdout
     assert "supersedes   older commands with the key profile wifi" in out
     assert progress(api.watch(client, int(first))) == {"superseded": 1}
+
+
+# --- dynamic batches ------------------------------------------------------------------------------------------------------
+
+def grow(client, pb, group, *ids):
+    client.devices.UpdateGroup(pb.UpdateGroupRequest(name=group, add_device_ids=ids))
+
+
+def dynamic(api, client, group):
+    pb = api.pb
+    client.devices.CreateGroup(pb.CreateGroupRequest(name=group))
+    return api.submit(client, target=pb.Target(groups=pb.GroupNames(names=[group])), dynamic=True, supersede_key="wifi").batch.id
+
+
+def test_who_joins_loses_the_older_ones_and_not_the_newer(api, client):
+    pb = api.pb
+    tokens = api.register(client, *(f"d{i:04}" for i in range(1100)))
+    a, b, c, d = "d0001", "d0002", "d1030", "d1031"
+    plain = api.submit(client, supersede_key="wifi", target=only(pb, a, b, c)).batch.id
+    other = api.submit(client, supersede_key="vpn", target=only(pb, a)).batch.id
+    first, second = dynamic(api, client, "first"), dynamic(api, client, "second")
+    # The devices of a batch that joins: what is older is superseded, also of a dynamic one.
+    grow(client, pb, "first", a, c)
+    api.watch(client, first, until=lambda x: progress(x) == {"queued": 2})
+    assert states(api, client, plain) == {a: "SUPERSEDED", b: "QUEUED", c: "SUPERSEDED"}
+    grow(client, pb, "second", a, b)
+    api.watch(client, second, until=lambda x: progress(x) == {"queued": 2})
+    assert states(api, client, first) == {a: "SUPERSEDED", c: "QUEUED"}
+    assert progress(api.watch(client, plain)) == {"superseded": 3}
+    assert states(api, client, other) == {a: "QUEUED"}
+    # Whom a newer one has addressed, or let join, joins no older one, when the newer one is over too.
+    newest = api.submit(client, supersede_key="wifi", target=only(pb, d)).batch.id
+    client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=newest))
+    api.watch(client, newest)
+    grow(client, pb, "first", b, d, "d0003")
+    api.watch(client, first, until=lambda x: x.device_count == 3)
+    assert states(api, client, first) == {a: "SUPERSEDED", c: "QUEUED", "d0003": "QUEUED"}
+    # The one device gets the newest only.
+    with api.device(a, tokens[a], answer=good(pb)) as device:
+        device.connect(api.workers[0].address)
+        assert {batch_of(device.next()), batch_of(device.next())} == {second, other}
+        api.watch(client, other)
+    # All is over, and nothing is kept to look for.
+    for batch in (first, second):
+        client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
+        api.watch(client, batch)
+    until(lambda: api.sql("SELECT (SELECT count(*) FROM batch_key WHERE batch_id = ANY (%(b)s)) + (SELECT count(*)"
+                          " FROM batch_part WHERE batch_id = ANY (%(b)s) AND kind = 4)".replace("%(b)s", "%s"),
+                          [first, second, plain, newest], [first, second, plain, newest]) == [(0,)])
+
+
+def test_who_joins_waits_until_nobody_can_send_the_older_one(make_stack):
+    """A worker that does not answer holds the older one: the device joins when its lease is over."""
+    stack = make_stack(worker_flags=["--lease", "2s"]).start(1, 1)
+    pb = stack.pb
+    client = stack.client(stack.make_tenant())
+    tokens = stack.register(client, "a", "b")
+    plain = stack.submit(client, supersede_key="wifi").batch.id
+    first = dynamic(stack, client, "first")
+    stack.watch(client, plain, until=lambda x: progress(x) == {"queued": 2})
+    with stack.device("a", tokens["a"]) as device:
+        device.connect(stack.workers[0].address)
+        assert batch_of(device.next()) == plain
+        stack.workers[0].popen.send_signal(signal.SIGSTOP)
+        grow(client, pb, "first", "b")
+        stack.watch(client, first, until=lambda x: x.device_count == 1)
+        got = states(stack, client, plain)
+        assert got["b"] == "SUPERSEDED" and got["a"] != "SUPERSEDED"
+        stack.workers[0].popen.send_signal(signal.SIGCONT)
+    assert states(stack, client, first) == {"b": "QUEUED"}
+
+
+def test_many_join_and_many_supersede_at_once(api, client):
+    """Whatever the order, each device has at most one unsent command of the key, and of the newest that it has at all."""
+    pb = api.pb
+    ids = [f"m{i:03}" for i in range(60)]
+    api.register(client, *ids)
+    grown = [dynamic(api, client, f"g{i}") for i in range(3)]
+    plain = []
+
+    def submits():
+        for i in range(20):
+            plain.append(api.submit(client, supersede_key="wifi", target=only(pb, *ids[i::7])).batch.id)
+    thread = threading.Thread(target=submits)
+    thread.start()
+    for i in range(0, 60, 4):
+        for k in range(3):
+            grow(client, pb, f"g{(i + k) % 3}", *ids[i + k:i + k + 2])
+    thread.join()
+    batches = sorted(grown + plain)
+
+    def settled():
+        live = {}
+        for batch in batches:
+            for device, state in states(api, client, batch).items():
+                assert state in ("QUEUED", "SUPERSEDED"), state
+                if state == "QUEUED":
+                    live.setdefault(device, []).append(batch)
+        return live if all(len(b) == 1 for b in live.values()) else None
+    live = until(settled)
+    addressed = {}
+    for batch in batches:
+        for device in states(api, client, batch):
+            addressed[device] = batch
+    assert {d: b[0] for d, b in live.items()} == addressed
+    for batch in batches:
+        client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
