@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Measures what those feel who behave while others want too much: `make bench-overload [QUICK=1]`.
 
-Half-open connections against a worker, a fleet that comes all at once, a tenant that floods. Starts everything itself and takes it
+Half-open connections and peers that take for ever over their first words, a fleet that comes all at once, a tenant that floods. Starts everything itself and takes it
 down again. Prints a table and writes bench/results/overload.json. Exits 0 when everything was measured."""
 import argparse
 import os
@@ -12,7 +12,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 from core import register  # noqa: E402
-from measure import overload, report  # noqa: E402
+from measure import half_open, overload, report  # noqa: E402
 from measure.installation import Installation  # noqa: E402
 from measure.progress import Progress  # noqa: E402
 
@@ -23,13 +23,15 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--quick", action="store_true", help="a tenth of the peers, shorter")
     p.add_argument("--only", default=",".join(PARTS), help="parts to measure, separated by commas")
+    p.add_argument("--coming", type=int, default=2000, help="half-open connections a second while they come; 0: all at once")
+    p.add_argument("--rounds", type=int, default=3, help="of the half-open part")
     p.add_argument("--output", default=os.path.join(HERE, "results", "overload.json"))
     p.add_argument("--keep", action="store_true", help="keep the folder with logs and data")
     a = p.parse_args()
     unknown = set(a.only.split(",")) - set(PARTS)
     if unknown:
         p.error(f"--only: {min(unknown)!r} is none of {', '.join(PARTS)}")
-    a.strangers, a.storm, a.seconds = (2000, 1000, 5) if a.quick else (20000, 10000, 15)
+    a.strangers, a.slow, a.storm, a.seconds = (2000, 100, 1000, 5) if a.quick else (20000, 1000, 10000, 10)
     return a
 
 
@@ -43,7 +45,7 @@ def measure(a, progress):
         tokens = s.tokens(client, ids)
         results["steady"] = len(ids)
         if "half-open" in parts:
-            results |= overload.half_open(i, client, tokens, a.strangers, a.seconds, progress)
+            results |= half_open.measure(i, client, tokens, a, progress)
         if "storm" in parts:
             results |= overload.storm(i, client, s.tokens(crowd, register(s, crowd, "crowd", a.storm)), tokens, progress)
         if "flood" in parts:
@@ -61,7 +63,7 @@ def main():
     a = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is taken down
     results = measure(a, Progress())
-    print(report.table(results, overload.TABLE))
+    print(report.table(results, half_open.TABLE + overload.TABLE))
     report.save(results, a.output)
     print(f"\n{a.output}")
 

@@ -21,13 +21,16 @@
 #define MQTT_TICK_MS         250
 #define MQTT_WHEEL           2048 /* ticks a keepalive is looked ahead; of longer ones the rest comes after that */
 
+/* What a connection before CONNECT waits for. */
+enum mqtt_stranger { MQTT_SHAKING, MQTT_CONNECTING, MQTT_KEYLESS, MQTT_STRANGERS };
+
 struct mqtt_server {
     struct worker *worker;
     struct stream_listener *listeners[MQTT_LISTENERS_MAX];
     unsigned listener_count;
-    struct list strangers;         /* connections before CONNECT, in the order they came */
-    struct list sessions;          /* struct mqtt_session without keepalive */
-    struct list wheel[MQTT_WHEEL]; /* the others, by the tick in which they are looked at next */
+    struct list strangers[MQTT_STRANGERS]; /* connections before CONNECT, in the order they came there */
+    struct list sessions;                  /* struct mqtt_session without keepalive */
+    struct list wheel[MQTT_WHEEL];         /* the others, by the tick in which they are looked at next */
     struct ev_timer timer;
     uint32_t tick;                /* count of MQTT_TICK_MS, for keepalives; */
     uint32_t looked;              /* at the wheel up to that tick */

@@ -9,7 +9,7 @@
 #include "workers/mqtt_internal.h"
 #include "workers/worker.h"
 
-/* For the first byte, and from then on: the time that a crowd makes its handshakes wait for us does not count. */
+/* For the first record, and from then on: the time that a crowd makes its handshakes wait for us does not count. */
 #define HANDSHAKE_MS 30000
 /* Connections before CONNECT: a fleet that comes all at once finds room, with those whom the kernel lets wait behind
  * them, and who only holds connections open costs no more than this. */
@@ -25,8 +25,9 @@
 struct stranger {
     struct mqtt_server *server;
     struct stream *stream;
-    struct list link; /* in server->strangers */
-    int64_t since_ms; /* CLOCK_MONOTONIC, when CONNECT was due to begin; 0 during the handshake */
+    struct list link; /* in server->strangers[list] */
+    enum mqtt_stranger list;
+    int64_t since_ms; /* CLOCK_MONOTONIC, when CONNECT was due to begin; unless MQTT_SHAKING */
     unsigned tries;   /* how often its token was looked at */
     bool waiting;     /* for keys */
 };
@@ -128,6 +129,15 @@ static void refuse_login(struct stranger *s, const struct mqtt_connect *c, enum 
     refuse(s, c->version, known ? MQTT_NOT_AUTHORIZED : MQTT_BAD_USER_NAME_OR_PASSWORD);
 }
 
+static void stand_in(struct stranger *s, enum mqtt_stranger list)
+{
+    if (s->list == list)
+        return;
+    s->list = list;
+    list_remove(&s->link);
+    list_append(&s->server->strangers[list], &s->link);
+}
+
 /* The token's key may be one made since the keys were read: the connection waits a few ticks for them. */
 static bool wait_for_keys(struct stranger *s)
 {
@@ -135,6 +145,7 @@ static bool wait_for_keys(struct stranger *s)
         return false;
     s->waiting = true;
     stream_pause(s->stream, true);
+    stand_in(s, MQTT_KEYLESS);
     return true;
 }
 
@@ -218,8 +229,10 @@ static size_t stranger_data(struct stream *stream, void *arg, const uint8_t *dat
 
 static void stranger_open(struct stream *stream, void *arg)
 {
+    struct stranger *s = arg;
     (void)stream;
-    ((struct stranger *)arg)->since_ms = mono_ms();
+    s->since_ms = mono_ms();
+    stand_in(s, MQTT_CONNECTING);
 }
 
 static void stranger_close(struct stream *stream, void *arg, enum err why)
@@ -233,23 +246,31 @@ static void stranger_close(struct stream *stream, void *arg, enum err why)
 static const struct stream_handler stranger_handler = {
     .on_open = stranger_open, .on_data = stranger_data, .on_close = stranger_close};
 
-/* Closes the one that has kept us waiting for longest, so that who has something to say finds room. */
-static bool drop_silent_stranger(struct mqtt_server *server)
+/* Of the oldest in `list` the first that has said nothing, or NULL. */
+static struct stranger *silent_stranger(const struct list *list)
 {
     unsigned looked = 0;
-    list_for_each (pos, tmp, &server->strangers) {
+    list_for_each (pos, tmp, list) {
         struct stranger *s = container_of(pos, struct stranger, link);
         if (++looked > STRANGERS_LOOK)
             break;
-        if (s->waiting || !stream_silent(s->stream))
-            continue;
-        server->stats.strangers_dropped++;
-        server->stats.connections--;
-        stream_close(s->stream);
-        stranger_free(s);
-        return true;
+        if (stream_silent(s->stream))
+            return s;
     }
-    return false;
+    return NULL;
+}
+
+/* Closes the one that has kept us waiting for longest, so that who has something to say finds room. */
+static bool drop_silent_stranger(struct mqtt_server *server)
+{
+    struct stranger *s = silent_stranger(&server->strangers[MQTT_SHAKING]);
+    if (!s && !(s = silent_stranger(&server->strangers[MQTT_CONNECTING])))
+        return false;
+    server->stats.strangers_dropped++;
+    server->stats.connections--;
+    stream_close(s->stream);
+    stranger_free(s);
+    return true;
 }
 
 static enum stream_room make_room(void *arg, bool scarce)
@@ -270,7 +291,7 @@ static void on_accept(struct stream *stream, void *arg)
         return;
     }
     *s = (struct stranger){.server = server, .stream = stream};
-    list_append(&server->strangers, &s->link);
+    list_append(&server->strangers[MQTT_SHAKING], &s->link);
     server->stats.accepted++;
     server->stats.connections++;
     server->stats.strangers++;
@@ -292,21 +313,30 @@ int mqtt_server_listen(struct mqtt_server *server, const char *address, struct t
 
 /* --- the passage of time ------------------------------------------------------------------------------------------ */
 
+/* Ends those of `list` whose time is over: the first of them. */
+static void end_late_strangers(struct list *list, int64_t due)
+{
+    unsigned ended = 0;
+    list_for_each (pos, tmp, list) {
+        struct stranger *s = container_of(pos, struct stranger, link);
+        if (s->since_ms > due || ++ended > STRANGERS_ENDED)
+            break;
+        s->server->stats.connect_timeouts++;
+        mqtt_bury(s->server, s->stream);
+        stranger_free(s);
+    }
+}
+
 static void look_at_strangers(struct mqtt_server *server)
 {
     int64_t due = mono_ms() - MQTT_CONNECT_MS;
-    unsigned ended = 0;
-    list_for_each (pos, tmp, &server->strangers) {
+    end_late_strangers(&server->strangers[MQTT_CONNECTING], due);
+    end_late_strangers(&server->strangers[MQTT_KEYLESS], due);
+    list_for_each (pos, tmp, &server->strangers[MQTT_KEYLESS]) {
         struct stranger *s = container_of(pos, struct stranger, link);
-        if (s->since_ms && s->since_ms <= due && ended < STRANGERS_ENDED) {
-            ended++;
-            server->stats.connect_timeouts++;
-            mqtt_bury(server, s->stream);
-            stranger_free(s);
-        } else if (s->waiting) {
-            s->waiting = false;
+        if (s->waiting)
             stream_pause(s->stream, false);
-        }
+        s->waiting = false;
     }
 }
 
@@ -330,7 +360,8 @@ struct mqtt_server *mqtt_server_new(struct worker *worker)
         return NULL;
     server->worker = worker;
     server->tick = (uint32_t)(mono_ms() / MQTT_TICK_MS);
-    list_init(&server->strangers);
+    for (unsigned n = 0; n < MQTT_STRANGERS; n++)
+        list_init(&server->strangers[n]);
     pool_init(&server->short_pool, sizeof(struct mqtt_session) + MQTT_DEVICE_ID_SHORT);
     pool_init(&server->pool, sizeof(struct mqtt_session) + MQTT_DEVICE_ID_USUAL);
     mqtt_keepalive_init(server);
@@ -344,11 +375,12 @@ void mqtt_server_stop(struct mqtt_server *server)
 {
     while (server->listener_count > 0)
         stream_listener_free(&server->listeners[--server->listener_count]);
-    list_for_each (pos, tmp, &server->strangers) {
-        struct stranger *s = container_of(pos, struct stranger, link);
-        mqtt_bury(server, s->stream);
-        stranger_free(s);
-    }
+    for (unsigned n = 0; n < MQTT_STRANGERS; n++)
+        list_for_each (pos, tmp, &server->strangers[n]) {
+            struct stranger *s = container_of(pos, struct stranger, link);
+            mqtt_bury(server, s->stream);
+            stranger_free(s);
+        }
 }
 
 void mqtt_server_free(struct mqtt_server **server)

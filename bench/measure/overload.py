@@ -1,11 +1,10 @@
-"""Peers and callers that want too much, and what those feel who do not: half-open connections, a fleet that comes all at once,
-a tenant that floods."""
+"""Peers and callers that want too much, and what those feel who do not: a fleet that comes all at once, a tenant that floods.
+Half-open connections: half_open.py."""
 import json
 import os
 import random
 import statistics
 import subprocess
-import sys
 import threading
 import time
 
@@ -14,25 +13,8 @@ from .installation import ROOT
 
 # Commands to the devices that behave: slices of them by the clock.
 STEADY, SLICE, EVERY_S = 1000, 20, 0.02
-STRANGERS = os.path.join(ROOT, "tests", "integration", "harness", "strangers.py")
 
 TABLE = [
-    ("{steady:,} devices at {steady_cmd_s:,.0f} commands/s while {strangers:,} connections are half open", [
-        ("push → ack p50, before", "half_open_before_p50_ms", "{:,.2f} ms", None),
-        ("push → ack p50, meanwhile", "half_open_during_p50_ms", "{:,.2f} ms", None),
-        ("push → ack p99, before", "half_open_before_p99_ms", "{:,.2f} ms", None),
-        ("push → ack p99, while they come", "half_open_coming_p99_ms", "{:,.2f} ms", None),
-        ("the same while they come to a bare listener", "half_open_elsewhere_p99_ms", "{:,.2f} ms", None),
-        ("p99 while they come / to the bare listener", "half_open_coming_ratio", "{:.2f}", ("max", 1.10)),
-        ("push → ack p99, while they stay", "half_open_during_p99_ms", "{:,.2f} ms", None),
-        ("push → ack p99, after", "half_open_after_p99_ms", "{:,.2f} ms", None),
-        ("p99 meanwhile / before and after", "half_open_p99_ratio", "{:.2f}", ("max", 1.10)),
-        ("worker's CPU, of one core", "half_open_worker_share", "{:.2f}", None),
-        ("the half-open peers' CPU", "half_open_peers_share", "{:.2f}", None),
-        ("worker's memory grown", "half_open_rss_growth", "{:,.0f} bytes", None),
-        ("closed early for want of room", "half_open_dropped", "{:,.0f}", None),
-        ("devices lost", "half_open_lost", "{:,.0f}", ("max", 0)),
-    ]),
     ("{storm:,} devices come at once to the worker of {steady:,} others", [
         ("until each is back", "storm_seconds", "{:,.2f} s", None),
         ("attempts the worker let fail", "storm_failed", "{:,.0f}", ("max", 0)),
@@ -90,110 +72,19 @@ class Steady:
         if self.error:
             raise self.error
 
-    def quantiles(self, seconds=None, until=None):
-        """p50 and p99 in ms of what was answered within `seconds`, or until `until()` is true."""
-        before, began = prometheus.scrape([self.worker.admin]), time.monotonic()
+    @staticmethod
+    def wait(seconds=None, until=None):
+        """For `seconds`, or until `until()` is true; how long that took."""
+        began = time.monotonic()
         while time.monotonic() - began < (seconds or 120) and not (until and until()):
             time.sleep(0.05)
+        return time.monotonic() - began
+
+    def quantiles(self, seconds=None, until=None):
+        """p50 and p99 in ms of what was answered meanwhile."""
+        before = prometheus.scrape([self.worker.admin])
+        self.wait(seconds, until)
         return prometheus.quantiles_ms(before, prometheus.scrape([self.worker.admin]), "muster_worker_push_ack_seconds")[:2]
-
-
-class BareListener:
-    """A process that accepts whatever comes and does nothing with it: what a crowd costs who only shares its machine."""
-
-    CODE = """
-import resource, select, socket, sys
-_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-s, taken = socket.create_server(("127.0.0.1", 0), backlog=4096), []
-print("127.0.0.1:%d" % s.getsockname()[1], flush=True)
-while True:
-    ready = select.select([s, sys.stdin], [], [])[0]
-    if sys.stdin in ready:
-        break
-    while len(taken) < most - 64:
-        s.setblocking(False)
-        try:
-            taken.append(s.accept()[0])
-        except BlockingIOError:
-            break
-"""
-
-    def __enter__(self):
-        self.child = subprocess.Popen([sys.executable, "-c", self.CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.address = self.child.stdout.readline().strip()
-        return self
-
-    def __exit__(self, *_):
-        self.child.stdin.close()
-        self.child.wait(60)
-
-
-class Crowd:
-    """Processes of half-open peers: all manners, `count` connections in all, those closed made anew."""
-
-    def __init__(self, address, count):
-        self.children = [subprocess.Popen([sys.executable, STRANGERS, address, str(count // 6), manner, str(2 + n), "50"],
-                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-                         for n, manner in enumerate(["silent", "half", "hello"] * 2)]
-
-    def wait_held(self):
-        for c in self.children:
-            c.stdout.readline()
-
-    def held(self):
-        return all(c.poll() is None for c in self.children)
-
-    def end(self):
-        for c in self.children:
-            c.stdin.close()
-            c.wait(60)
-
-
-def coming(steady, address, count):
-    """A crowd that is there, and the p99 of the others until it was."""
-    crowd = Crowd(address, count)
-    there = threading.Thread(target=crowd.wait_held)
-    there.start()
-    return crowd, steady.quantiles(until=lambda: not there.is_alive())[1]
-
-
-def half_open(i, client, tokens, count, seconds, progress):
-    s = i.stack
-    worker = s.workers[0]
-    fleet = s.start_fleet(tokens, "--quiet", workers=[worker])
-    out = {"steady": len(tokens), "steady_cmd_s": SLICE / EVERY_S, "strangers": count}
-    with Steady(s, client, list(tokens), worker) as steady:
-        steady.quantiles(2)
-        progress(f"half open: {seconds} s before")
-        out["half_open_before_p50_ms"], out["half_open_before_p99_ms"] = steady.quantiles(seconds)
-        progress(f"half open: {count:,} connections to a bare listener")
-        with BareListener() as bare:
-            crowd, out["half_open_elsewhere_p99_ms"] = coming(steady, bare.address, count)
-            crowd.end()
-        steady.quantiles(2)
-        before, rss = prometheus.scrape([worker.admin]), processes.rss_bytes([worker.pid])
-        progress(f"half open: {count:,} connections")
-        crowd, out["half_open_coming_p99_ms"] = coming(steady, worker.address, count)
-        meter, began = processes.Meter({"worker": [worker.pid], "peers": [c.pid for c in crowd.children]}), time.monotonic()
-        out["half_open_during_p50_ms"], out["half_open_during_p99_ms"] = steady.quantiles(seconds)
-        used, took = meter.read(), time.monotonic() - began
-        after = prometheus.scrape([worker.admin])
-        out["half_open_rss_growth"] = processes.rss_bytes([worker.pid]) - rss
-        crowd.end()
-        steady.quantiles(12)  # until those are forgotten that were not closed
-        progress(f"half open: {seconds} s after")
-        out["half_open_after_p99_ms"] = steady.quantiles(seconds)[1]
-    out["half_open_p99_ratio"] = out["half_open_during_p99_ms"] / statistics.mean(
-        [out["half_open_before_p99_ms"], out["half_open_after_p99_ms"]])
-    out["half_open_coming_ratio"] = out["half_open_coming_p99_ms"] / out["half_open_elsewhere_p99_ms"]
-    out["half_open_worker_share"] = used["worker"] / 1e6 / took
-    out["half_open_peers_share"] = used["peers"] / 1e6 / took
-    out["half_open_dropped"] = sum(after[f"muster_worker_{n}_dropped_total"] - before[f"muster_worker_{n}_dropped_total"]
-                                   for n in ("strangers", "handshakes"))
-    out["half_open_lost"] = fleet.stats()["lost"]
-    fleet.quit()
-    return out
 
 
 def storm(i, client, tokens, others, progress):

@@ -46,7 +46,7 @@ bool stream_append(struct stream_hub *hub, struct buf **b, const void *data, siz
 
 /* --- life ------------------------------------------------------------------------------------------------------- */
 
-static void mark_turn(struct stream *s)
+void stream_mark_turn(struct stream *s)
 {
     if (list_empty(&s->turn))
         list_append(&s->hub->turn, &s->turn);
@@ -62,9 +62,8 @@ static void set_events(struct stream *s, int events)
         ev_io_start(s->hub->loop, &s->io);
 }
 
-/* Asks for what the state needs. EV_WRITE is asked for only after a short write, so that a turn that sends all it has
- * costs no epoll_ctl. */
-static void update_events(struct stream *s)
+/* EV_WRITE is asked for only after a short write, so that a turn that sends all it has costs no epoll_ctl. */
+void stream_update_events(struct stream *s)
 {
     bool waiting = s->wire || (!s->tls && s->out && s->state == STREAM_OPEN);
     bool blocked = s->state == STREAM_CONNECTING || (waiting && !s->held);
@@ -106,7 +105,7 @@ void stream_fail_soon(struct stream *s, enum err why)
         return;
     if (!s->doomed)
         s->doomed = (uint8_t)why;
-    mark_turn(s);
+    stream_mark_turn(s);
 }
 
 static void reap(struct stream_hub *hub)
@@ -176,7 +175,7 @@ static size_t receive(struct stream *s)
     return 0;
 }
 
-static void read_once(struct stream *s)
+void stream_read_once(struct stream *s)
 {
     struct stream_hub *hub = s->hub;
     size_t n = receive(s);
@@ -192,75 +191,14 @@ static void read_once(struct stream *s)
     }
 }
 
-/* The first bytes of a handshake wait in line until the turn's end, however long that takes: it is not the peer's
- * doing. Of a long line only the head is watched on: to be told of the others again and again costs more than to be
- * told once.
- */
-static void queue_hello(struct stream *s)
-{
-    struct stream_hub *hub = s->hub;
-    /* None may begin for a while: to be told again and again would keep the loop from sleeping. */
-    if (s->queued && hub->handshakes >= STREAM_HANDSHAKES_MAX) {
-        s->parked = true;
-        update_events(s);
-    }
-    if (!list_empty(&s->turn))
-        return;
-    s->queued = true;
-    list_append(&hub->hellos, &s->turn);
-    s->parked = ++hub->hello_count > STREAM_HELLOS_WATCHED;
-    hub->stats.handshakes_waited += s->parked;
-    if (!s->closing)
-        stream_clear_deadline(s);
-    update_events(s);
-}
-
-static void handshake_step(struct stream *s)
-{
-    struct stream_hub *hub = s->hub; /* the stream is there until the turn's end, but who knows */
-    int64_t began = clock_mono_us();
-    read_once(s);
-    hub->handshakes_us += clock_mono_us() - began;
-}
-
-/* Whether one more may be under way; closes the one whose peer has taken longest, if that was too long. */
-static bool may_begin(struct stream_hub *hub)
-{
-    if (hub->handshakes < STREAM_HANDSHAKES_MAX || list_empty(&hub->shaking))
-        return true;
-    struct stream *first = container_of(hub->shaking.next, struct stream, link);
-    if (clock_mono_us() / 1000 < first->deadline - first->handshake_ms + STREAM_HANDSHAKE_PATIENCE)
-        return false;
-    hub->stats.handshakes_dropped++;
-    stream_fail(first, ERR_LIMIT);
-    return true;
-}
-
-/* Begins as many handshakes as those under way have left time for in this turn. */
-static void begin_handshakes(struct stream_hub *hub)
-{
-    struct list *l;
-    while (hub->handshakes_us < STREAM_HANDSHAKES_US && !list_empty(&hub->hellos) && may_begin(hub) &&
-           (l = list_pop(&hub->hellos))) {
-        struct stream *s = container_of(l, struct stream, turn);
-        hub->hello_count--;
-        s->queued = s->parked = false;
-        update_events(s);
-        if (s->resume || s->doomed)
-            mark_turn(s);
-        handshake_step(s);
-    }
-    hub->handshakes_us = 0;
-}
-
 static void on_readable(struct stream *s)
 {
     if (s->state != STREAM_HANDSHAKE) {
-        read_once(s);
+        stream_read_once(s);
     } else if (!s->ssl) {
-        queue_hello(s);
-    } else if (s->hub->handshakes_us < STREAM_HANDSHAKES_US) {
-        handshake_step(s);
+        stream_queue_hello(s);
+    } else if (stream_may_shake(s->hub)) {
+        stream_handshake_step(s);
     }
     /* What is not read stays readable, and is looked at again in the next turn. */
 }
@@ -269,12 +207,12 @@ void stream_opened(struct stream *s)
 {
     s->state = STREAM_OPEN;
     if (s->closing) {
-        mark_turn(s);
+        stream_mark_turn(s);
         return;
     }
     stream_clear_deadline(s);
     if (s->out)
-        mark_turn(s);
+        stream_mark_turn(s);
     if (s->handler->on_open)
         s->handler->on_open(s, s->io.data);
 }
@@ -289,13 +227,13 @@ static void on_connected(struct stream *s)
     }
     if (s->tls) {
         s->state = STREAM_HANDSHAKE;
-        update_events(s);
+        stream_update_events(s);
         stream_records(s)->receive(s);
     } else {
         stream_opened(s);
     }
     if (s->state != STREAM_CLOSED)
-        update_events(s);
+        stream_update_events(s);
 }
 
 static void on_io(struct ev_loop *loop, ev_io *w, int revents)
@@ -340,7 +278,7 @@ void stream_write(struct stream *s, const void *data, size_t len)
     if (!stream_writable(s))
         s->full = true;
     if (s->state == STREAM_OPEN)
-        mark_turn(s);
+        stream_mark_turn(s);
 }
 
 void stream_write_guarded(struct stream *s, const void *data, size_t len)
@@ -394,8 +332,8 @@ static void begin_linger(struct stream *s)
         stream_fail(s, ERR_CLOSED);
         return;
     }
-    stream_set_deadline(s, STREAM_LINGER_MS);
-    update_events(s);
+    stream_set_deadline(s, STREAM_UNTIL_GONE, STREAM_LINGER_MS);
+    stream_update_events(s);
 }
 
 void stream_flush(struct stream *s)
@@ -405,9 +343,11 @@ void stream_flush(struct stream *s)
         list_remove(&s->turn);
     s->held = s->guarded && hub->may && !hub->may(hub->may_arg);
     if (s->held) {
-        update_events(s);
+        stream_update_events(s);
         return;
     }
+    if (s->guarded)
+        stream_pushed(hub);
     if (s->wire && !send_buf(s, &s->wire)) {
         stream_fail(s, ERR_IO);
         return;
@@ -419,7 +359,7 @@ void stream_flush(struct stream *s)
     }
     /* What is left of TLS output though the kernel took all was over the turn's bound. */
     if (s->tls && s->out && !s->wire && s->state == STREAM_OPEN)
-        mark_turn(s);
+        stream_mark_turn(s);
     if (stream_pending(s) == 0)
         s->guarded = false;
     if (s->closing && s->state == STREAM_OPEN && stream_pending(s) == 0) {
@@ -427,7 +367,7 @@ void stream_flush(struct stream *s)
         if (s->state != STREAM_OPEN)
             return;
     }
-    update_events(s);
+    stream_update_events(s);
     if (s->full && stream_pending(s) <= s->out_limit / 4) {
         s->full = false;
         if (s->handler->on_drain && !s->closing)
@@ -444,9 +384,9 @@ void stream_shutdown(struct stream *s)
         return;
     s->closing = true;
     s->paused = false;
-    stream_set_deadline(s, STREAM_SHUTDOWN_TIMEOUT_MS);
+    stream_set_deadline(s, STREAM_UNTIL_SENT, STREAM_SHUTDOWN_TIMEOUT_MS);
     if (s->state == STREAM_OPEN)
-        mark_turn(s);
+        stream_mark_turn(s);
 }
 
 void stream_pause(struct stream *s, bool paused)
@@ -457,9 +397,9 @@ void stream_pause(struct stream *s, bool paused)
     /* Inside on_data what it will leave over is not in `in` yet. */
     if (!paused) {
         s->resume = true;
-        mark_turn(s);
+        stream_mark_turn(s);
     }
-    update_events(s);
+    stream_update_events(s);
 }
 
 bool stream_send_records(struct stream *s, const uint8_t *data, size_t len)
@@ -521,7 +461,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
     }
     list_remove(&end);
     /* What is to be sent does not wait for who only comes; what these write leaves with the next turn, at once. */
-    begin_handshakes(hub);
+    stream_begin_handshakes(hub);
     reap(hub);
     /* Those who may not begin yet need no hurry: they are looked at after whatever comes next. */
     bool more = !list_empty(&hub->turn) || !list_empty(&hub->hurried) ||
@@ -543,7 +483,7 @@ void stream_hub_guard(struct stream_hub *hub, bool (*may)(void *arg), void *arg)
 static void release(struct stream *s)
 {
     if (s->held)
-        mark_turn(s);
+        stream_mark_turn(s);
 }
 
 static void drop_guarded(struct stream *s)
@@ -557,8 +497,9 @@ static void each_stream(struct stream_hub *hub, void (*fn)(struct stream *s))
 {
     list_for_each (l, next, &hub->open)
         fn(container_of(l, struct stream, link));
-    list_for_each (l, next, &hub->deadlines)
-        fn(container_of(l, struct stream, link));
+    for (unsigned n = 0; n < STREAM_DEADLINES; n++)
+        list_for_each (l, next, &hub->deadlines[n])
+            fn(container_of(l, struct stream, link));
 }
 
 void stream_hub_release(struct stream_hub *hub)
@@ -578,7 +519,7 @@ void stream_receive(struct stream *s)
     if (s->in) /* kept while it was not read */
         stream_deliver(s, NULL, 0);
     if (s->state == STREAM_OPEN && !s->closing && !s->paused)
-        read_once(s);
+        stream_read_once(s);
 }
 
 static void on_idle(struct ev_loop *loop, ev_idle *w, int revents)
@@ -596,12 +537,12 @@ struct stream_hub *stream_hub_new(struct ev_loop *loop)
     hub->read_share = STREAM_READ_MAX;
     pool_init(&hub->streams, sizeof(struct stream));
     list_init(&hub->open);
-    list_init(&hub->deadlines);
-    list_init(&hub->shaking);
+    for (unsigned n = 0; n < STREAM_DEADLINES; n++)
+        list_init(&hub->deadlines[n]);
     list_init(&hub->closed);
     list_init(&hub->turn);
     list_init(&hub->hurried);
-    list_init(&hub->hellos);
+    stream_hellos_init(hub);
     /* Last of all prepare watchers, so that what the others write leaves before the loop sleeps. */
     ev_prepare_init(&hub->prepare, on_prepare);
     ev_set_priority(&hub->prepare, EV_MINPRI);
@@ -617,12 +558,7 @@ void stream_hub_free(struct stream_hub **hub)
     struct stream_hub *h = *hub;
     if (!h)
         return;
-    while (!list_empty(&h->open))
-        stream_close(container_of(h->open.next, struct stream, link));
-    while (!list_empty(&h->deadlines))
-        stream_close(container_of(h->deadlines.next, struct stream, link));
-    while (!list_empty(&h->shaking))
-        stream_close(container_of(h->shaking.next, struct stream, link));
+    each_stream(h, stream_close);
     reap(h);
     ev_ref(h->loop);
     ev_prepare_stop(h->loop, &h->prepare);

@@ -81,9 +81,9 @@ struct stream *stream_connect(struct stream_hub *hub, const char *host, uint16_t
  * handshake comes after. */
 typedef void stream_accept_fn(struct stream *s, void *arg);
 /* Listens on "address:port" ("127.0.0.1:0" for any free port, "[::1]:7443") or "unix:/path" (replaces the file).
- * Borrows tls (NULL for plain). At most 32 accepts a turn, behind all else that is ready. `handshake_timeout_ms` closes
- * connections that have not sent their first byte, or from then on not finished their handshake. Out of descriptors:
- * pauses accepting, logs once, goes on later. Returns NULL with a line in the log when it can't. */
+ * Borrows tls (NULL for plain). At most 8 accepts a turn, behind all else that is ready. `handshake_timeout_ms`, a
+ * minute at most, closes connections that have not sent their first byte, or from then on not finished their handshake.
+ * Out of descriptors: pauses accepting, logs once, goes on later. Returns NULL with a line in the log when it can't. */
 struct stream_listener *stream_listen(struct stream_hub *hub, const char *address, struct tls *tls,
                                       int handshake_timeout_ms, stream_accept_fn *on_accept, void *arg);
 int stream_listener_port(const struct stream_listener *l);

@@ -9,9 +9,10 @@ static int64_t first_deadline(const struct list *streams)
 
 static void arm_timer(struct stream_hub *hub, int64_t now)
 {
-    int64_t first = first_deadline(&hub->deadlines), shaking = first_deadline(&hub->shaking);
-    if (shaking < first)
-        first = shaking;
+    int64_t first = INT64_MAX;
+    for (unsigned n = 0; n < STREAM_DEADLINES; n++)
+        if (first_deadline(&hub->deadlines[n]) < first)
+            first = first_deadline(&hub->deadlines[n]);
     ev_timer_stop(hub->loop, &hub->timer);
     if (first == INT64_MAX)
         return;
@@ -19,30 +20,19 @@ static void arm_timer(struct stream_hub *hub, int64_t now)
     ev_timer_start(hub->loop, &hub->timer);
 }
 
-/* Timeouts differ little, so the place is found near the tail. */
-static void set_deadline_in(struct stream *s, struct list *streams, int64_t ms_from_now)
+/* Those who wait for the same have the same time, so the place is at the tail, or near it. */
+void stream_set_deadline(struct stream *s, enum stream_deadline what, int64_t ms_from_now)
 {
     struct stream_hub *hub = s->hub;
+    struct list *streams = &hub->deadlines[what], *at = streams;
     int64_t now = clock_mono_us() / 1000;
     s->deadline = now + ms_from_now;
     list_remove(&s->link);
-    struct list *at = streams;
     while (at->prev != streams && container_of(at->prev, struct stream, link)->deadline > s->deadline)
         at = at->prev;
     list_insert(at, &s->link);
     if (streams->next == &s->link || !ev_is_active(&hub->timer))
         arm_timer(hub, now);
-}
-
-void stream_set_deadline(struct stream *s, int64_t ms_from_now)
-{
-    set_deadline_in(s, &s->hub->deadlines, ms_from_now);
-}
-
-void stream_shake(struct stream *s)
-{
-    if (!s->closing)
-        set_deadline_in(s, &s->hub->shaking, s->handshake_ms);
 }
 
 void stream_clear_deadline(struct stream *s)
@@ -66,7 +56,7 @@ void stream_on_timer(struct ev_loop *loop, ev_timer *w, int revents)
     (void)loop, (void)revents;
     struct stream_hub *hub = container_of(w, struct stream_hub, timer);
     int64_t now = clock_mono_us() / 1000;
-    expire(&hub->deadlines, now);
-    expire(&hub->shaking, now);
+    for (unsigned n = 0; n < STREAM_DEADLINES; n++)
+        expire(&hub->deadlines[n], now);
     arm_timer(hub, now);
 }

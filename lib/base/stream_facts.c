@@ -27,6 +27,8 @@ void stream_set_output_limit(struct stream *s, size_t bytes)
 bool stream_silent(const struct stream *s)
 {
     int unread = 0;
+    if (s->partial)
+        return true;
     return !s->queued && !s->in && (ioctl(s->io.fd, FIONREAD, &unread) < 0 || unread == 0);
 }
 

@@ -28,12 +28,19 @@
 #define STREAM_FLUSHES_PER_TURN 64
 /* Of these, for those in a hurry while others wait. */
 #define STREAM_HURRIED_PER_TURN 48
-/* Time for handshakes in one turn, one step at least: each takes up to 0.4 ms, and pushes must not wait for a crowd
- * that connects. A loop with nothing else to do makes such turns all the time, a busy one gives them a share.
+/* Time for handshakes in one turn, one step at least: each takes up to 0.4 ms, and nobody must wait for a crowd that
+ * connects. A loop with nothing else to do makes such turns all the time, a busy one gives them a share.
  * Handshakes under way go before new ones, which wait in line: else a whole crowd would be half-way through at a time,
  * with 20 KB each. */
-#define STREAM_HANDSHAKES_US 500
-/* Of a line so long only the head is watched on. */
+#define STREAM_HANDSHAKES_US 300
+/* After a push its answer may be here in so long, and is not made to wait for a stranger's handshake or for accept(2).
+ * Where pushes never cease strangers are put off for so long. */
+#define STREAM_ANSWER_US  800
+#define STREAM_PUT_OFF_US 1000
+/* Who wants a handshake waits in one of so many lines, by the address they come from, and these take turns: however
+ * many come from a few addresses, others wait only for those. */
+#define STREAM_LINES 256
+/* Of lines so long together only the head is watched on. */
 #define STREAM_HELLOS_WATCHED 32
 /* Handshakes under way, 20 KB each; beyond, others wait in line until one of them is done, or has kept us waiting for
  * so long that it is closed. Crowds of peers 0.3 s away need about so many. */
@@ -42,8 +49,8 @@
 /* So many handshakes at a time leave memory behind that is worth giving back, if it is not done all the time. */
 #define STREAM_CROWD        64
 #define STREAM_GIVE_BACK_MS 60000
-/* Streams closed in one turn because their time is over; each takes some 20 µs. */
-#define STREAM_EXPIRIES_PER_TURN 32
+/* Of each kind of deadline, streams closed in one turn because their time is over; each takes some 20 µs. */
+#define STREAM_EXPIRIES_PER_TURN 8
 /* Ciphertext the kernel did not take: one record's worth, and the answers to a peer's key updates. More is an attack.
  */
 #define STREAM_WIRE_MAX 65536
@@ -62,6 +69,16 @@ enum stream_state {
     STREAM_OPEN,
     STREAM_LINGER, /* all is sent, FIN too; input is thrown away until the peer closes */
     STREAM_CLOSED, /* stands in hub->closed until the turn ends */
+};
+
+/* What must be done by a stream's deadline. Each has a list of its own, since all in it have about the same time. */
+enum stream_deadline {
+    STREAM_UNTIL_CONNECTED,
+    STREAM_UNTIL_HELLO,  /* the peer's first TLS record */
+    STREAM_UNTIL_SHAKEN, /* a server's handshake under way */
+    STREAM_UNTIL_SENT,   /* what stream_shutdown found pending */
+    STREAM_UNTIL_GONE,   /* the peer has closed too */
+    STREAM_DEADLINES,
 };
 
 /* How a TLS stream's bytes become records and back. Each may close the stream; none touches it after that. */
@@ -87,13 +104,13 @@ struct stream {
         struct tls_channel *lean; /* from the end of the handshake on, if is_lean */
     };
     const struct stream_handler *handler;
-    struct list link;  /* in hub->open, hub->deadlines, hub->shaking or hub->closed */
+    struct list link;  /* in hub->open, one of hub->deadlines, or hub->closed */
     struct list turn;  /* in hub->turn or ->hurried while there is something to do at the end of the turn */
     struct buf *in;    /* received and not yet used up */
     struct buf *out;   /* written and not yet sent (for TLS: not yet encrypted) */
     struct buf *wire;  /* TLS: encrypted and not yet sent */
     struct buf *part;  /* lean: the beginning of a record */
-    int64_t deadline;  /* ms of CLOCK_MONOTONIC, while in hub->deadlines or hub->shaking */
+    int64_t deadline;  /* ms of CLOCK_MONOTONIC, while in one of hub->deadlines */
     uint32_t in_limit; /* bytes */
     uint32_t out_limit;
     uint8_t state;    /* enum stream_state */
@@ -103,34 +120,47 @@ struct stream {
     bool full : 1;    /* output went over its limit; on_drain is due */
     bool closing : 1; /* stream_shutdown was called */
     bool client : 1;
-    bool queued : 1;       /* in hub->hellos */
+    bool queued : 1;       /* in one of hub->hellos */
     bool parked : 1;       /* is not watched until its turn in there */
     bool shaking : 1;      /* counted in hub->handshakes */
     bool alpn : 1;         /* the context's protocol was agreed */
     bool guarded : 1;      /* a part of the output may leave only while the hub's guard says so */
     bool held : 1;         /* which it did not */
     bool is_lean : 1;      /* the records are lean */
-    uint32_t handshake_ms; /* server: how long the peer may take for its first byte, and for the rest */
+    bool partial : 1;      /* of its first record a part has come; we are told when the whole is there */
+    uint8_t peeks : 2;     /* how often that was found */
+    uint8_t line;          /* of hub->hellos */
+    uint16_t handshake_ms; /* server: how long the peer may take for its first record, and for the rest */
 };
+
+/* Whether who only comes has time in this turn, once somebody has asked. */
+enum stream_strangers { STREAM_STRANGERS_UNDECIDED, STREAM_STRANGERS_NOW, STREAM_STRANGERS_LATER };
 
 struct stream_hub {
     struct ev_loop *loop;
     struct pool streams;
-    struct list open, deadlines, closed, turn;
-    struct list hurried; /* by `turn`: what leaves before the others of `turn` */
-    struct list shaking; /* servers' streams whose handshake is under way, by deadline */
-    struct list hellos;  /* by `turn`: servers' streams whose first bytes are there to be read */
+    struct list open, closed, turn;
+    struct list deadlines[STREAM_DEADLINES]; /* the first of each first */
+    struct list hurried;                     /* by `turn`: what leaves before the others of `turn` */
+    struct list hellos[STREAM_LINES];        /* by `turn`: servers' streams whose first bytes are there to be read */
+    unsigned line;                           /* whose turn it was */
+    uint64_t line_seed;                      /* so that nobody can choose whose line they stand in */
     unsigned hello_count, stream_count;
     unsigned reads;         /* in this turn, that brought something */
     size_t read_share;      /* what one may read in this turn, from the number of reads in the last */
     ev_prepare prepare;     /* the end of a turn */
     ev_idle idle;           /* runs while `turn` could not be finished, so that the loop does not sleep */
-    ev_timer timer;         /* the first of `deadlines` and `shaking` */
+    ev_timer timer;         /* the first of all `deadlines` */
     struct slice raw;       /* of `received`: what the TLS stream being read has not taken yet */
     bool starved;           /* OpenSSL has asked for more than `raw` held */
     bool (*may)(void *arg); /* the guard; NULL: none */
     void *may_arg;
     int64_t handshakes_us; /* what they took in this turn */
+    int64_t pushed_us;     /* when something guarded was sent last, CLOCK_MONOTONIC; */
+    int64_t pushing_us;    /* and since when it never ceased */
+    int64_t strangers_us;  /* when strangers had time last */
+    bool pushed;           /* in this turn */
+    enum stream_strangers strangers;
     struct stream_stats stats;
     int64_t given_back_ms;                /* when memory was, last; 0: never */
     unsigned handshakes, handshakes_peak; /* under way, with SSL objects; the most since memory was last given back */
@@ -143,10 +173,8 @@ struct stream_hub {
 
 /* Makes a stream on `fd`, which it takes (also when it fails, and then returns NULL). */
 struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum stream_state state, int events);
-/* Puts `s` among those with a deadline, ordered. */
-void stream_set_deadline(struct stream *s, int64_t ms_from_now);
-/* A server's stream begins its handshake: gives it a deadline of its own. */
-void stream_shake(struct stream *s);
+/* Puts `s` among those with that deadline, ordered. */
+void stream_set_deadline(struct stream *s, enum stream_deadline what, int64_t ms_from_now);
 /* It has all the time it wants. */
 void stream_clear_deadline(struct stream *s);
 /* Of hub->timer. */
@@ -159,6 +187,30 @@ void stream_opened(struct stream *s);
 void stream_flush(struct stream *s);
 /* Hands input over; `data` may be empty to hand over what was kept. */
 void stream_deliver(struct stream *s, const uint8_t *data, size_t len);
+/* At the end of the turn there is something to do. */
+void stream_mark_turn(struct stream *s);
+/* Asks the loop for what the state needs. */
+void stream_update_events(struct stream *s);
+/* Receives, and hands up what came. */
+void stream_read_once(struct stream *s);
+
+/* stream_hello.c: servers' handshakes, and who waits for one. */
+void stream_hellos_init(struct stream_hub *hub);
+/* The line of a peer's address. */
+uint8_t stream_line_of(const struct stream_hub *hub, const struct sockaddr_storage *address);
+/* The first bytes of a handshake have come: it waits in line until the turn's end, however long that takes. */
+void stream_queue_hello(struct stream *s);
+/* Something guarded is sent: its answer is awaited. */
+void stream_pushed(struct stream_hub *hub);
+/* Whether who only comes has time in this turn. */
+bool stream_time_for_strangers(struct stream_hub *hub);
+/* And handshakes have not had theirs. */
+bool stream_may_shake(struct stream_hub *hub);
+/* Goes on with one under way. */
+void stream_handshake_step(struct stream *s);
+/* The end of a turn: begins as many as those under way have left time for. */
+void stream_begin_handshakes(struct stream_hub *hub);
+
 /* Pooled buffers. */
 struct buf *stream_take_buf(struct stream_hub *hub);
 void stream_return_buf(struct stream_hub *hub, struct buf **b);

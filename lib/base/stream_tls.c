@@ -269,8 +269,8 @@ static bool start(struct stream *s)
     BIO_set_data(bio, s);
     SSL_set_bio(ssl, bio, bio);
     s->ssl = ssl;
-    if (!s->client)
-        stream_shake(s);
+    if (!s->client && !s->closing)
+        stream_set_deadline(s, STREAM_UNTIL_SHAKEN, s->handshake_ms);
     begin_handshake(s);
     if (tls->ciphers && !tls_takeover_listen(ssl))
         return false;

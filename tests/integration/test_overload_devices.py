@@ -66,6 +66,22 @@ def test_handshakes_that_stop_halfway_are_bounded(stack):
         assert (fleet.stats()["failures"], fleet.stats()["ready"]) == (0, 20)
 
 
+def test_half_a_hello_takes_no_handshakes_place(stack):
+    """Of those as many may be under way as there are peers here who have said a half, and they would be there for 5 s."""
+    stack.start(workers=0)
+    stack.start_worker(env=without_quarantine())
+    client = stack.client(stack.make_tenant())
+    worker, tokens = stack.workers[0], stack.make_devices(client, 20)
+    before = worker.rss()
+    with Strangers(worker.address, 1500, "half") as strangers:
+        strangers.connect()
+        fleet = stack.start_fleet(tokens)
+        assert worker.rss() - before < (12 << 20) * memory_factor()
+        assert figure(worker, "muster_worker_handshakes_dropped_total") == 0
+        assert figure(worker, "muster_worker_strangers") == 1500
+        assert (fleet.stats()["failures"], fleet.stats()["ready"]) == (0, 20)
+
+
 def test_a_full_worker_says_so_at_once(narrow):
     """Who finds no room among devices is not left waiting at the door."""
     client = narrow.client(narrow.make_tenant())

@@ -1,6 +1,6 @@
 """Peers that hold connections open and never become anybody: as a class for tests, and as a process of its own for many
-(`strangers.py HOST:PORT COUNT MANNER NETWORK RATE`, which prints "held" when each was connected once, makes those that are closed
-anew, RATE a second, and ends with its input).
+(`strangers.py HOST:PORT COUNT MANNER NETWORK AGAIN COMING`, which connects COMING a second (0: as fast as it can), prints "held" when
+each was connected once, makes those that are closed anew, AGAIN a second, and ends with its input).
 
 Manners: silent (says nothing), half (half a ClientHello), hello (a whole one, and never the client's next flight)."""
 import errno
@@ -31,12 +31,13 @@ def client_hello(alpn=None):
 
 
 class Strangers:
-    """Connects `count` times from 127.`network`.0.1 and on; with `again` makes those that were closed anew, so many a second."""
+    """Connects `count` times from 127.`network`.0.1 and on, `coming` a second; with `again` makes those that were closed anew, so
+    many a second."""
 
-    def __init__(self, address, count, manner, network=2, again=0.0):
+    def __init__(self, address, count, manner, network=2, again=0.0, coming=0.0):
         host, port = address.rsplit(":", 1)
-        self.target, self.count, self.again = (host, int(port)), count, again
-        self.due = 0.0
+        self.target, self.count, self.again, self.coming = (host, int(port)), count, again, coming
+        self.due, self.began = 0.0, time.monotonic()
         hello = client_hello()
         self.words = {"silent": b"", "half": hello[:len(hello) // 2], "hello": hello}[manner]
         self.network, self.made = network, 0
@@ -62,9 +63,10 @@ class Strangers:
 
     def step(self, timeout=0.05):
         """Goes on with what can go on."""
-        while self.made < self.count and len(self.sockets) - self.held < 256:
-            self._begin()
         now = time.monotonic()
+        most = min(self.count, int((now - self.began) * self.coming)) if self.coming else self.count
+        while self.made < most and len(self.sockets) - self.held < 256:
+            self._begin()
         while self.again and self.made >= self.count > len(self.sockets) and self.due <= now:
             self._begin()
             self.due = max(self.due, now - 0.1) + 1 / self.again
@@ -85,7 +87,7 @@ class Strangers:
     def connect(self):
         """Until each has said its word, or was closed before it could."""
         while self.held + self.closed < self.count:
-            self.step()
+            self.step(0.01)
         return self
 
     def close(self):
@@ -100,10 +102,10 @@ class Strangers:
         self.close()
 
 
-def main(address, count, manner, network, rate):
+def main(address, count, manner, network, again, coming):
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with Strangers(address, int(count), manner, int(network), float(rate)) as s:
+    with Strangers(address, int(count), manner, int(network), float(again), float(coming)) as s:
         s.connect()
         print("held", flush=True)
         while sys.stdin not in select.select([sys.stdin], [], [], 0)[0]:
