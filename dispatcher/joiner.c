@@ -9,6 +9,7 @@
 #include "dispatcher/route.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
+#include "lib/base/owned.h"
 #include "lib/store/db_control.h"
 #include "lib/store/db_dynamic.h"
 #include "lib/store/db_quota.h"
@@ -420,6 +421,7 @@ static void key_taken(void *arg, enum err err, const struct pg_error *error, con
     for (size_t i = 0; i < n; i++)
         w->older[i] = (struct join_older){(uint64_t)pg_int(rows, (int)i, 0), (int32_t)pg_int(rows, (int)i, 1)};
     w->older_count = n;
+    owned(w);
     g->waits = w;
 }
 

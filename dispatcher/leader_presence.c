@@ -264,6 +264,7 @@ static void make_room(struct presence_tenant *t)
     if (!blocks)
         abort();
     memset(blocks + old, 0, (room - old) * sizeof *blocks);
+    owned(blocks);
     t->blocks = blocks;
     t->room = room;
 }
