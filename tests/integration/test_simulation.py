@@ -49,6 +49,11 @@ def test_a_queue_that_is_given_backwards_is_noticed():
     assert done.returncode == 1 and re.search(r"gets batch \d+ before \d+", done.stdout)
 
 
+def test_a_command_that_breaks_connections_for_ever_is_noticed():
+    done = run("--scenario", "breaks-its-connection", "--seeds", "1..10", "--mutation", 13)
+    assert done.returncode == 1 and re.search(r"is sent \d+ that has broken its connection \d+ times", done.stdout)
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_noticed(mistake):
     done = run("--seeds", f"1..{MISTAKES[mistake]}", "--mutation", mistake, "--jobs", 2)

@@ -8,6 +8,7 @@
 #include "proto/command_id.h"
 #include "proto/credential.h"
 #include "tests/sim/caller.h"
+#include "tests/sim/fault.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/pg_model.h"
 
@@ -19,6 +20,11 @@ static void *more(void *v, size_t count, size_t *room, size_t size)
 }
 
 static void think(void *arg);
+/* Losses beyond those after which a command is given up: the last one is being counted while the device comes back, and
+ * a worker that is killed counts none. */
+#define BROKEN_SLACK 4
+
+static void go_away(struct device *d, bool silently, int64_t away_us);
 static void retry(void *arg);
 
 /* --- sending ----------------------------------------------------------------------------------------------------- */
@@ -134,6 +140,42 @@ static void check_value(const struct device *d, uint64_t batch, struct slice pay
         violated(d->world, "device %s got %llu with another's value", d->id, (unsigned long long)batch);
 }
 
+static struct device_broken *find_broken(const struct device *d, uint64_t batch)
+{
+    for (size_t i = 0; i < d->broken_count; i++)
+        if (d->broken[i].batch == batch)
+            return &d->broken[i];
+    return NULL;
+}
+
+unsigned device_broke(const struct device *d, uint64_t batch)
+{
+    const struct device_broken *b = find_broken(d, batch);
+    return b ? b->times : 0;
+}
+
+/* Some commands do, each for some of its devices. */
+static bool breaks(const struct device *d, uint64_t batch)
+{
+    return fault_plan(d->world)->quarantine_after && (batch * 7 + d->seq) % 4 == 0;
+}
+
+static void break_down(struct device *d, uint64_t batch)
+{
+    struct device_broken *b = find_broken(d, batch);
+    if (!b) {
+        d->broken = more(d->broken, d->broken_count, &d->broken_room, sizeof *d->broken);
+        b = &d->broken[d->broken_count++];
+        *b = (struct device_broken){batch, 0};
+    }
+    b->times++;
+    trace(d->world, "device %s breaks down by %llu", d->id, (unsigned long long)batch);
+    if (b->times > fault_plan(d->world)->quarantine_after + BROKEN_SLACK)
+        violated(d->world, "device %s is sent %llu that has broken its connection %u times", d->id,
+                 (unsigned long long)batch, b->times - 1);
+    go_away(d, false, between(d->world, 200 * MS, 2 * S));
+}
+
 static void on_delivery(struct device *d, const struct mqtt_packet *p, int64_t sent_us, int64_t sent_ms)
 {
     struct buf out = {0};
@@ -161,7 +203,12 @@ static void on_delivery(struct device *d, const struct mqtt_packet *p, int64_t s
     d->tasks[d->task_count++] = (struct device_task){id.batch, d->connections, answered};
     trace(d->world, "device %s gets %llu, attempt %d", d->id, (unsigned long long)id.batch, attempt);
     oracle_delivered(d->world, d, id.batch, attempt, sent_us, sent_ms);
-    plan_think(d);
+    if (breaks(d, id.batch)) {
+        d->task_count--;
+        break_down(d, id.batch);
+    } else {
+        plan_think(d);
+    }
 }
 
 static void on_puback(struct device *d, uint16_t packet)
@@ -393,6 +440,7 @@ void devices_free(struct world *w)
         free(d->done);
         free(d->tasks);
         free(d->acks);
+        free(d->broken);
     }
     free(w->devices);
 }

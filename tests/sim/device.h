@@ -25,6 +25,12 @@ struct device_ack {
     bool sent; /* on this connection */
 };
 
+/* A command that has broken the connection so often. */
+struct device_broken {
+    uint64_t batch;
+    unsigned times;
+};
+
 struct device {
     struct world *world;
     int index;
@@ -46,6 +52,8 @@ struct device {
     size_t task_count, task_room;
     struct device_ack *acks;
     size_t ack_count, ack_room;
+    struct device_broken *broken;
+    size_t broken_count, broken_room;
     struct event think, retry, ping;
     int64_t heard_us, connected_us; /* connected: since then */
     uint16_t keepalive_s;
@@ -56,6 +64,8 @@ void devices_free(struct world *w);
 /* The connection ends: properly, by a crash the worker hears of, or silently; it comes back in a while. */
 enum device_loss { LOSS_DISCONNECT, LOSS_RESET, LOSS_SILENT };
 void device_lose(struct device *d, enum device_loss how, int64_t away_us);
+/* How often the batch's command has broken the connection. */
+unsigned device_broke(const struct device *d, uint64_t batch);
 /* From now on it is there, answers at once and says "not now" no more. */
 void device_settle(struct device *d);
 

@@ -344,6 +344,9 @@ void faults_init(struct world *w, bool none, const struct scenario *scenario)
         f->plan.ghosts = 500;
         f->plan.ghosts_late = 300;
         f->plan.worker_lease_ms = scenario->lease_ms ? scenario->lease_ms : f->plan.worker_lease_ms;
+        f->plan.quarantine_after = scenario->quarantine_after;
+        if (scenario->quarantine_after)
+            f->plan.in_flight = 1; /* what else is in flight when the connection breaks is counted, too */
     }
     bool redis_restarts = false;
     for (int i = 0; scenario && i < SCENARIO_STEPS && scenario->steps[i].fault; i++) {

@@ -16,8 +16,9 @@ struct fault_plan {
     unsigned hint_lost;   /* messages of muster:events that do not come, */
     unsigned hint_odd;    /* or late, or twice */
     int64_t in_flight, worker_lease_ms, not_now_ms;
-    int count;  /* things that happen once */
-    bool skews; /* clocks differ */
+    int64_t quarantine_after; /* as the worker's option; 0: no command breaks its device's connection either */
+    int count;                /* things that happen once */
+    bool skews;               /* clocks differ */
 };
 
 struct scenario;

@@ -17,6 +17,7 @@ enum mutation {
     MUTATION_CLOSE_KEEPS,       /* close leaves the state string */
     MUTATION_ATTACH_BACKWARDS,  /* attach gives the newest first */
     MUTATION_LOG_SKIPS,         /* open_log misses the last row of a stream for good */
+    MUTATION_LOSES_COUNT,       /* HINCRBY begins anew each time */
     MUTATION_COUNT
 };
 

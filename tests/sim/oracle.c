@@ -66,9 +66,7 @@ struct oracle {
     uint32_t leaders;
 };
 
-/* --- life
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
 /* One script may make several events happen to a command. */
 static void find_reachable(struct oracle *o)
@@ -140,9 +138,7 @@ static void ended(struct world *w, uint64_t batch, uint32_t tenant, uint32_t seq
     c->ended_as = (uint8_t)state_of(byte);
 }
 
-/* --- Redis
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* --- Redis -------------------------------------------------------------------------------------------------------- */
 
 void oracle_actor(struct world *w, const struct process *who, struct slice what)
 {
@@ -352,9 +348,7 @@ void oracle_accepted(struct world *w, uint64_t batch)
         violated(w, "batch %" PRIu64 " was accepted and is not there", batch);
 }
 
-/* --- devices
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* --- devices ------------------------------------------------------------------------------------------------------ */
 
 static bool addresses(const struct row_batch *row, const struct device *d)
 {
@@ -574,9 +568,7 @@ void oracle_acknowledged(struct world *w, struct device *d, uint64_t batch, uint
     c->acknowledged_us = w->now_us;
 }
 
-/* --- the end
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* --- the end ------------------------------------------------------------------------------------------------------ */
 
 bool oracle_quiet(const struct world *w)
 {
@@ -618,6 +610,13 @@ static int64_t end_of(const struct row_batch *row, const struct command *c, enum
     return row->expires_ms;
 }
 
+/* It has broken its device's connection so often, and thus ends as FAILED. */
+static bool may_be_quarantined(const struct world *w, const struct row_batch *row, const struct device *d)
+{
+    int64_t after = fault_plan(w)->quarantine_after;
+    return after && device_broke(d, (uint64_t)row->id) >= after && state_of(stored_byte(row, d)) == STATE_FAILED;
+}
+
 static void judge_command(struct world *w, const struct row_batch *row, const struct device *d)
 {
     const struct command *c = &seen(w, (uint64_t)row->id)->commands[d->index];
@@ -625,7 +624,7 @@ static void judge_command(struct world *w, const struct row_batch *row, const st
     const char *name = state_name(state);
     if (!state_is_terminal(state))
         violated(w, "batch %" PRId64 " is closed and %s is %s", row->id, d->id, name);
-    else if (state <= STATE_REJECTED && (int)state != c->executed + OUTCOME_STATE)
+    else if (state <= STATE_REJECTED && (int)state != c->executed + OUTCOME_STATE && !may_be_quarantined(w, row, d))
         violated(w, "batch %" PRId64 " of %s is %s, and the device did %d", row->id, d->id, name, c->executed);
     else if (c->acknowledged && (int)state != c->acknowledged + OUTCOME_STATE &&
              !(state > STATE_REJECTED && c->ended_us && c->ended_us < c->acknowledged_us))

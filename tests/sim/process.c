@@ -156,6 +156,7 @@ static void start_worker(struct process *p)
                                          .lease_ms = plan->worker_lease_ms,
                                          .flush_ms = 5,
                                          .not_now_ms = plan->not_now_ms,
+                                         .quarantine_after = plan->quarantine_after,
                                          .seen_ms = 30000};
     snprintf(w->instance, sizeof w->instance, "%s:%u", p->name, p->lives);
     w->live = live_new(w->loop, "");

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/sim/mutation.h"
+
 static void *must(void *p)
 {
     if (!p)
@@ -434,7 +436,7 @@ static redisReply *command_hincrby(struct redis_model *m, int argc, const struct
     (void)argc;
     for (size_t i = 0; i < v->count; i++)
         if (v->members[i].len == argv[2].len && memcmp(v->members[i].data, argv[2].data, argv[2].len) == 0) {
-            v->members[i].score += slice_number(argv[3]);
+            v->members[i].score += m->mutation == MUTATION_LOSES_COUNT ? 0 : slice_number(argv[3]);
             return reply_number((long long)v->members[i].score);
         }
     member_insert(v, v->count, slice_number(argv[3]), argv[2]);

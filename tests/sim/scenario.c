@@ -174,6 +174,13 @@ static const struct scenario scenarios[] = {
                {2500, "lose-devices", NULL, 8000},
                {13000, "lose-devices", NULL, 2000}},
      .batches = 40},
+    /* Some commands break their device's connection whenever they come, and nothing else does while a worker lives:
+     * what was sent and never came would count too. */
+    {.name = "breaks-its-connection",
+     .dispatchers = 2,
+     .workers = 2,
+     .steps = {{6000, "kill", "w0", 500}, {9000, "kill", "d0", 500}, {12000, "kill", "w1", 500}},
+     .quarantine_after = 3},
     /* A worker dies when it has just sent, and the devices come back when all is over. */
     {.name = "killed-in-the-act",
      .dispatchers = 1,

@@ -21,6 +21,8 @@ struct scenario {
     struct scenario_step steps[SCENARIO_STEPS];
     int batches;      /* all of one priority, to all devices of a tenant; 0: as the seed says */
     int64_t lease_ms; /* of workers; 0: the same */
+    /* Commands that break their devices' connection are given up after so many losses; 0: there are none. */
+    int64_t quarantine_after;
 };
 
 /* NULL: there is none of this name. */
