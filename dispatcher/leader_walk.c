@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "dispatcher/moves.h"
 #include "dispatcher/rebuild.h"
 #include "lib/base/log.h"
 #include "lib/base/owned.h"
@@ -13,7 +14,7 @@
 
 struct walker {
     struct list waiting;
-    unsigned under_way;
+    struct moves under_way;
     bool backoff; /* a move failed: the rest waits for the next tick */
 };
 
@@ -24,6 +25,7 @@ struct walk_move {
     enum command_event event;
     bool some;
     struct bitmap only;
+    uint16_t slots;  /* it is told of, with those between them */
     uint32_t routes; /* of its batch, when it was sent */
     walk_done_fn *done;
 };
@@ -75,7 +77,7 @@ static void got_generation(void *arg, enum err err, int64_t value)
         free(m);
         return;
     }
-    r->walker->under_way--;
+    moves_end(&r->walker->under_way, m->slots);
     if (err || !value || m->routes != m->block->batch->routes) {
         if (!err && !value)
             rebuild_begin(r);
@@ -102,7 +104,7 @@ static void applied(void *arg, enum err err, struct slice value)
         live_generation_get(r->live, got_generation, m);
         return;
     }
-    r->walker->under_way--;
+    moves_end(&r->walker->under_way, m->slots);
     if (err || !state_string_parse(&states, value)) {
         if (!err)
             log_error("state_string_unreadable", "batch=%llu block=%u", (unsigned long long)m->block->batch->id,
@@ -123,9 +125,9 @@ void walker_pump(struct reign *r)
     if (r->rebuilt_us && r->log_read_us < r->rebuilt_us + AFTER_REBUILD_US)
         return;
     struct list *next;
-    while (!w->backoff && w->under_way < WALK_MOVES && reign_live(r) && (next = list_pop(&w->waiting)) != NULL) {
+    while (!w->backoff && moves_room(&w->under_way) && reign_live(r) && (next = list_pop(&w->waiting)) != NULL) {
         struct walk_move *m = container_of(next, struct walk_move, link);
-        w->under_way++;
+        moves_begin(&w->under_way, m->slots);
         m->reign = reign_hold(r);
         m->routes = m->block->batch->routes;
         live_apply(r->live, block_place(m->block), m->event, m->some ? &m->only : NULL, applied, m);
@@ -146,6 +148,7 @@ void walk_block(struct reign *r, struct open_block *b, enum command_event event,
         abort();
     m->block = b;
     m->event = event;
+    m->slots = b->span;
     m->some = only != NULL;
     if (only)
         m->only = *only;

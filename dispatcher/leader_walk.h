@@ -7,8 +7,6 @@
 
 #include "dispatcher/leader_reign.h"
 
-#define WALK_MOVES 64 /* under way at a time: enough to keep Redis busy, few enough not to hold up other moves */
-
 struct walker *walker_new(struct reign *r);
 void walker_free(struct walker **w);
 /* Sends what can be sent; _tick: also after a failure. */

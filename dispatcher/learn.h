@@ -6,7 +6,7 @@
 
 #include "dispatcher/leader_reign.h"
 
-#define LEARN_MOVES  64    /* blocks being asked for: as ROUTE_MOVES */
+#define LEARN_MOVES  64    /* blocks being asked for: as MOVES_MAX */
 #define LEARN_BLOCKS 16384 /* at most so many: 16 million devices, 34 MB; the others are learned by routing */
 
 struct learner *learner_new(struct reign *r);

@@ -7,6 +7,7 @@
 #include "dispatcher/leader_room.h"
 #include "dispatcher/leader_spec.h"
 #include "dispatcher/leader_values.h"
+#include "dispatcher/moves.h"
 #include "dispatcher/rebuild.h"
 #include "dispatcher/sweep.h"
 #include "lib/base/clock.h"
@@ -19,7 +20,7 @@
 
 struct router {
     struct reign *reign;
-    unsigned under_way;
+    struct moves under_way;
     bool specs_under_way;
     bool backoff;         /* a move failed: the rest waits for the next tick */
     struct room room;     /* in the inboxes */
@@ -43,6 +44,7 @@ struct outbox {
 struct route_move {
     struct reign *reign;
     struct open_block *block;
+    uint16_t slots;
     bool some; /* workers are told of these only: of the others they have been told */
     struct bitmap only;
 };
@@ -443,7 +445,7 @@ static void routed(void *arg, enum err err, const struct live_routed *routes, si
     if (!reign_back(m.reign))
         return;
     struct reign *r = m.reign;
-    r->router->under_way--;
+    moves_end(&r->router->under_way, m.slots);
     if (err)
         fail_batch(r, m.block->batch);
     for (size_t i = 0; !err && i < count; i++)
@@ -453,7 +455,7 @@ static void routed(void *arg, enum err err, const struct live_routed *routes, si
     r->figures->routed_blocks++;
     step_end(r, m.block->batch);
     router_pump(r);
-    if (!r->router->under_way)
+    if (!r->router->under_way.count)
         push_all(r);
 }
 
@@ -464,7 +466,7 @@ static void route_block(struct reign *r, struct open_block *b)
     open_block_string(b, &states);
     if (!m || states.failed)
         abort();
-    *m = (struct route_move){.reign = reign_hold(r), .block = b};
+    *m = (struct route_move){.reign = reign_hold(r), .block = b, .slots = b->span};
     if (b->batch->control) {
         control_mask(b->batch->control, b, &states);
         m->some = control_routes(b->batch->control, b, &m->only) && b->batch->partial;
@@ -473,7 +475,7 @@ static void route_block(struct reign *r, struct open_block *b)
     b->batch->touched = true;
     b->look = OPEN_NOT_LOOKED;
     b->batch->routes++;
-    r->router->under_way++;
+    moves_begin(&r->router->under_way, m->slots);
     step_begin(b->batch);
     live_route(r->live, block_place(b), ((uint64_t)b->batch->priority << 48) + b->batch->id, buf_slice(&states), routed,
                m);
@@ -563,7 +565,7 @@ void router_pump(struct reign *r)
     if (!r->loaded || !live_up(r->live) || !(r->live_ready || r->rebuilding) || router->backoff ||
         !list_empty(&router->unpushed))
         return;
-    while (router->under_way < ROUTE_MOVES) {
+    while (moves_room(&router->under_way)) {
         struct open_batch *finished;
         struct open_block *b = queue_pick(&r->queue, &finished);
         if (b)

@@ -9,7 +9,6 @@
 
 #include "dispatcher/leader_reign.h"
 
-#define ROUTE_MOVES          64 /* blocks under way: hides the round trip, keeps an urgent batch's wait below 20 ms */
 #define ROUTE_ENTRY_BYTES    65536 /* an inbox entry is pushed when it has so many, */
 #define ROUTE_ENTRY_COMMANDS 8192  /* or so many commands, */
 #define ROUTE_ENTRY_MS       3     /* or is so old; what is urgent does not wait for others */

@@ -10,6 +10,7 @@
 
 #include "dispatcher/leader_queue.h"
 #include "dispatcher/leader_room.h"
+#include "dispatcher/moves.h"
 
 #define BATCHES 8
 #define MS      1000
@@ -344,6 +345,32 @@ static void test_many_entries(void **state)
     room_free(&room);
 }
 
+/* Whole blocks are soon as much as Redis may be kept with, single commands are not: these are bounded by their number.
+ */
+static void test_what_may_be_under_way(void **state)
+{
+    (void)state;
+    struct moves m = {0};
+    unsigned blocks = 0, commands = 0;
+    for (; moves_room(&m); blocks++)
+        moves_begin(&m, 1024);
+    assert_int_equal(blocks, MOVES_SLOTS / 1024);
+    assert_true(blocks < MOVES_MAX);
+    moves_end(&m, 1024);
+    assert_true(moves_room(&m)); /* a last one, of whatever size */
+    moves_begin(&m, 1);
+    assert_true(moves_room(&m));
+    for (; moves_room(&m); commands++)
+        moves_begin(&m, 8);
+    assert_int_equal(m.count, MOVES_MAX);
+    for (; commands > 0; commands--)
+        moves_end(&m, 8);
+    moves_end(&m, 1);
+    while (m.count > 0)
+        moves_end(&m, 1024);
+    assert_int_equal(m.slots, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -357,6 +384,7 @@ int main(void)
         cmocka_unit_test(test_when_an_inbox_is_full),
         cmocka_unit_test(test_entries_on_their_way),
         cmocka_unit_test(test_many_entries),
+        cmocka_unit_test(test_what_may_be_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
