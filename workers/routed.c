@@ -15,22 +15,14 @@
 #include "workers/lease.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
+#include "workers/share.h"
 #include "workers/values.h"
 #include "workers/window.h"
 #include "workers/worker.h"
 
-/* Unanswered commands of the last moment with which urgent ones, and others, wait: so many are enough to keep a core
- * busy. The urgent ones have room of their own behind the others, and so have, of these, tenants that were given little
- * lately: they need not wait until what a large one has sent is answered. */
-#define WINDOW_URGENT 2048
-#define WINDOW_LITTLE 1536
-#define WINDOW_OTHERS 1024
 /* Devices that do not answer at once are sent to as the window forgets those before. */
-#define LOOK_AGAIN_S 0.01
-/* Commands given in one turn of the loop, as many as streams send in one: more would wait there, unanswered and
- * forgotten by the window. */
-#define GIVEN_PER_TURN 64
-#define ANSWERED_MANY  256
+#define LOOK_AGAIN_S  0.01
+#define ANSWERED_MANY 256
 
 /* What waits of one tenant. */
 struct lane {
@@ -192,13 +184,15 @@ static bool can_give_little(const void *arg, const struct turn *turn)
 static struct turn *next_turn(struct routed *routed, int64_t now_us)
 {
     uint32_t unanswered = window_count(&routed->worker->window, now_us);
-    lately_turn(&routed->worker->lately[1], now_us);
     for (unsigned class = 0; class < LIVE_CLASSES; class ++) {
+        struct lately *lately = &routed->worker->lately[class != LIVE_URGENT];
+        enum share share = share_now(class == LIVE_URGENT, unanswered, routed->given);
         struct turn *turn = NULL;
-        if (unanswered < (class == LIVE_URGENT ? WINDOW_URGENT : WINDOW_OTHERS))
+        lately_turn(lately, now_us);
+        if (share == SHARE_ANYBODY)
             turn = turns_next(&routed->lanes[class], can_give, NULL);
-        else if (class != LIVE_URGENT && unanswered < WINDOW_LITTLE)
-            turn = turns_next(&routed->lanes[class], can_give_little, &routed->worker->lately[1]);
+        else if (share == SHARE_LITTLE_ONLY)
+            turn = turns_next(&routed->lanes[class], can_give_little, lately);
         if (turn)
             return turn;
     }
@@ -216,10 +210,10 @@ static void plan_turn(struct routed *routed, bool soon)
 static void give_some(struct routed *routed)
 {
     struct turn *turn;
-    while (routed->given < GIVEN_PER_TURN && (turn = next_turn(routed, clock_mono_us()))) {
+    while ((turn = next_turn(routed, clock_mono_us())) != NULL) {
         struct part *p = first_part(turn);
         unsigned before = p->count;
-        bool all = give(p, GIVEN_PER_TURN - routed->given);
+        bool all = give(p, share_most(routed->given));
         unsigned given = before - p->count;
         routed->given += given;
         turns_spend(&routed->lanes[p->class], turn, given);
@@ -227,7 +221,7 @@ static void give_some(struct routed *routed)
             part_free(p);
     }
     if (routed->commands || routed->given)
-        plan_turn(routed, routed->soon || routed->given >= GIVEN_PER_TURN);
+        plan_turn(routed, routed->soon || routed->given >= SHARE_PER_TURN);
 }
 
 static void on_turn(struct ev_loop *loop, struct ev_timer *timer, int revents)
@@ -438,7 +432,7 @@ struct routed *routed_new(struct worker *worker)
         return NULL;
     routed->worker = worker;
     for (unsigned class = 0; class < LIVE_CLASSES; class ++)
-        turns_init(&routed->lanes[class], GIVEN_PER_TURN);
+        turns_init(&routed->lanes[class], SHARE_PER_TURN);
     ev_timer_init(&routed->turn, on_turn, 0, 0);
     routed->turn.data = routed;
     ev_timer_init(&routed->push, on_push, 0, 0);
