@@ -23,6 +23,7 @@ void pg_conn_init(struct pg_conn *conn, struct pg *pg)
     conn->down_since = ev_now(pg->loop);
     conn->backoff = BACKOFF_MIN;
     ev_init(&conn->io, on_io);
+    ev_set_priority(&conn->io, 1); /* few answers, for which many wait: before what else comes in the same turn */
     ev_init(&conn->timer, on_timer);
 }
 

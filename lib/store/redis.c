@@ -468,7 +468,8 @@ static void on_io(struct ev_loop *loop, ev_io *w, int revents)
     } else {
         if (revents & EV_READ)
             read_step(redis);
-        if (revents & EV_WRITE && !redis->dead)
+        /* What follows from an answer does not wait until all else of the turn is done. */
+        if (!redis->dead && (revents & EV_WRITE || ev_is_active(&redis->flusher)))
             flush(redis);
     }
     redis_leave(redis);
@@ -494,6 +495,7 @@ struct redis *redis_new(struct ev_loop *loop, const char *url)
     redis->loop = loop;
     redis->backoff = BACKOFF_MIN;
     ev_init(&redis->io, on_io);
+    ev_set_priority(&redis->io, 1); /* few answers, each for many devices: before what these say in the same turn */
     ev_init(&redis->timer, on_timer);
     ev_init(&redis->soon, redis_on_soon);
     ev_prepare_init(&redis->flusher, on_flush);
