@@ -394,7 +394,12 @@ void session_pump(struct session *s)
             i = 0; /* places have moved */
             continue;
         }
-        if (is_full(s, h->batch) || !may_send(s->worker, now_us))
+        if (is_full(s, h->batch)) {
+            if (h->batch->priority <= URGENT)
+                s->transport->hurry(s); /* what it waits for may itself wait to leave, behind what others get */
+            return;
+        }
+        if (!may_send(s->worker, now_us))
             return;
         if (send_held(s, h, now_us))
             i++;

@@ -1,0 +1,197 @@
+/* A session's order of sending: what is urgent, and what it waits for. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/base/clock.h"
+#include "workers/acks.h"
+#include "workers/attach.h"
+#include "workers/batch_cache.h"
+#include "workers/gates.h"
+#include "workers/lease.h"
+#include "workers/routed.h"
+#include "workers/session.h"
+#include "workers/session_table.h"
+#include "workers/worker.h"
+
+#define TENANT 7
+#define SEQ    5
+#define URGENT 1
+#define BULK   3
+
+/* --- around the session ------------------------------------------------------------------------------------------- */
+
+bool gates_known(const struct gates *gates)
+{
+    (void)gates;
+    return true;
+}
+
+bool gates_closed(const struct gates *gates, uint32_t tenant)
+{
+    (void)gates, (void)tenant;
+    return false;
+}
+
+void acks_add(struct acks *acks, const struct ack *ack)
+{
+    (void)acks, (void)ack;
+}
+
+void acks_add_result(struct acks *acks, const struct ack *ack, struct slice result, struct slice information)
+{
+    (void)acks, (void)ack, (void)result, (void)information;
+}
+
+void attach_change(struct attach *attach, uint32_t tenant, uint32_t seq)
+{
+    (void)attach, (void)tenant, (void)seq;
+}
+
+void batch_ref(struct batch *batch)
+{
+    batch->refs++;
+}
+
+void batch_unref(struct batch_cache *cache, struct batch *batch)
+{
+    (void)cache;
+    batch->refs--;
+}
+
+void batch_cache_get(struct batch_cache *cache, uint64_t id, batch_fn *fn, void *arg, uint64_t a, uint64_t b)
+{
+    (void)cache, (void)id;
+    fn(arg, NULL, a, b);
+}
+
+bool lease_holds_at(const struct lease *lease, int64_t now_us)
+{
+    (void)lease, (void)now_us;
+    return true;
+}
+
+void routed_continue(struct routed *routed)
+{
+    (void)routed;
+}
+
+void worker_watch_sent(struct worker *w, const struct session *s, uint64_t batch, uint32_t now_ms)
+{
+    (void)w, (void)s, (void)batch, (void)now_ms;
+}
+
+void worker_retry_later(struct worker *w, const struct session *s)
+{
+    (void)w, (void)s;
+}
+
+/* --- a transport that notes --------------------------------------------------------------------------------------- */
+
+static struct scene {
+    struct worker worker;
+    struct session session;
+    unsigned delivered, hurried;
+    uint64_t last; /* batch delivered last */
+} * scene;
+
+static const char *deliver(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt,
+                           struct slice values)
+{
+    (void)s, (void)id, (void)attempt, (void)values;
+    scene->delivered++;
+    scene->last = batch->id;
+    return NULL;
+}
+
+static void hurry(struct session *s)
+{
+    (void)s;
+    scene->hurried++;
+}
+
+static void acknowledged(struct session *s, uint16_t token)
+{
+    (void)s, (void)token;
+}
+
+static void hear(struct session *s)
+{
+    (void)s;
+}
+
+static void close_it(struct session *s, enum session_end why)
+{
+    (void)s, (void)why;
+}
+
+static const struct transport transport = {
+    .name = "noted", .deliver = deliver, .hurry = hurry, .acknowledged = acknowledged, .hear = hear, .close = close_it};
+
+static struct batch batch_of(uint64_t id, uint8_t priority)
+{
+    return (struct batch){.id = id,
+                          .tenant = TENANT,
+                          .load = BATCH_READY,
+                          .priority = priority,
+                          .created_ms = clock_wall_ms(),
+                          .expires_ms = INT64_MAX,
+                          .deliver_by_ms = INT64_MAX};
+}
+
+static int set_up(void **state)
+{
+    static struct scene fresh;
+    (void)state;
+    fresh = (struct scene){.session = {.transport = &transport, .tenant = TENANT, .seq = SEQ, .in_flight_max = 1}};
+    scene = &fresh;
+    scene->session.worker = &scene->worker;
+    scene->worker.sessions = session_table_new();
+    assert_non_null(scene->worker.sessions);
+    assert_true(session_open(&scene->session));
+    scene->session.receiving = true;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    session_close(&scene->session);
+    session_table_free(&scene->worker.sessions);
+    return 0;
+}
+
+/* --- the tests ---------------------------------------------------------------------------------------------------- */
+
+/* What is in flight may not have left yet, behind what hundreds of others get: it is not to keep an urgent one there.
+ */
+static void what_an_urgent_one_waits_for_hurries(void **state)
+{
+    struct batch bulk = batch_of(1, BULK), more = batch_of(2, BULK), urgent = batch_of(3, URGENT);
+    struct session *s = &scene->session;
+    (void)state;
+    session_offer(s, &bulk, (struct slice){0});
+    assert_int_equal(scene->delivered, 1);
+    unsigned before = scene->hurried;
+    session_offer(s, &more, (struct slice){0});
+    assert_int_equal(scene->hurried, before);
+    session_offer(s, &urgent, (struct slice){0});
+    assert_int_equal(scene->delivered, 1); /* one in flight at a time */
+    assert_int_equal(scene->hurried, before + 1);
+    const struct acknowledgement answer = {.id = {1, TENANT, SEQ}, .outcome = 1};
+    assert_int_equal(session_answer(s, &answer, 1), SESSION_TAKEN);
+    assert_int_equal(scene->delivered, 2);
+    assert_int_equal(scene->last, 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_an_urgent_one_waits_for_hurries, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
