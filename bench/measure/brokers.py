@@ -112,12 +112,13 @@ class Mosquitto(Broker):
 
 
 class Nats(Broker):
-    """As it comes, and pings as seldom as the other systems' devices say that they are there."""
+    """As it comes, but that it pings as seldom as the other systems' devices say that they are there, and waits longer than two
+    seconds for a TLS handshake, which programs under valgrind need."""
 
     PROGRAM, VERSION_FLAG = "nats-server", "-v"
 
     def lines(self):
         out = [f'listen: "{self.address}"', 'ping_interval: "5m"']
         if self.certificates:
-            out.append(f'tls {{ cert_file: "{self.certificates.cert}", key_file: "{self.certificates.key}" }}')
+            out.append(f'tls {{ cert_file: "{self.certificates.cert}", key_file: "{self.certificates.key}", timeout: 30 }}')
         return out
