@@ -139,6 +139,7 @@ def test_it_ends_while_it_is_found_out_who_is_meant(api, client):
         locks = api.postgres.connect(api.database)
         locks.autocommit = False
         locks.cursor().execute("LOCK TABLE device_block IN ACCESS EXCLUSIVE MODE")
+        client.devices.CreateGroup(pb.CreateGroupRequest(name="some", device_ids=["a"]))  # has it looked at again
         until(lambda: api.sql(
             "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%device_block%'"))
         client.control.SealBatch(pb.SealBatchRequest(batch_id=batch))
