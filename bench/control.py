@@ -14,6 +14,7 @@ sys.path.insert(0, HERE)
 
 from measure import answers, filters, lanes, report, stopping, valued  # noqa: E402
 from measure.installation import Installation  # noqa: E402
+from measure.one_group import one_group  # noqa: E402
 from measure.progress import Progress  # noqa: E402
 
 # name: (function of (field, progress) that gives figures, its rows of the table)
@@ -65,7 +66,7 @@ def main():
     progress = Progress()
     results = {"registered": a.registered, "connected": a.connected, "rounds": a.rounds, "quick": a.quick}
     progress("starting PostgreSQL, Redis, a dispatcher and two workers")
-    with Installation(2, a.keep) as installation:
+    with one_group() as results["one_group"], Installation(2, a.keep) as installation:
         field = Field(installation, a, progress)
         for name in a.only.split(","):
             results.update(PARTS[name][0](field, progress))

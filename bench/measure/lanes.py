@@ -1,9 +1,15 @@
 """Who waits for whom: an urgent command while a bulk one is sent to everybody, and small tenants while a large one sends a
 hundred times as much as all of them. From the call of SubmitBatch until the device has the command, by the devices' own record,
-in whole ms."""
+in whole ms. What a call that only asks (validate_only) takes beside the same says how much of that is the caller's and the
+machine's part: the client, the network and the dispatcher's answer, and the waits for a processor of these."""
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
+
+CROWD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "crowd.py")
 
 TABLE = [
     ("An urgent command to one device while {registered:,} devices, {connected:,} of them connected, get a bulk one", [
@@ -13,6 +19,8 @@ TABLE = [
         ("submit → device p99", "urgent_p99_ms", "{:,.0f} ms", ("max", 100)),
         ("p99 of the same tenant's devices", "urgent_own_p99_ms", "{:,.0f} ms", ("max", 100)),
         ("p99 of another tenant's", "urgent_other_p99_ms", "{:,.0f} ms", ("max", 100)),
+        ("a call that only asks, p50", "urgent_bare_p50_ms", "{:,.1f} ms", None),
+        ("a call that only asks, p99", "urgent_bare_p99_ms", "{:,.1f} ms", None),
         ("the bulk ones meanwhile", "urgent_bulk_s", "{:,.0f} commands/s", None),
     ]),
     ("{fair_small} tenants with {fair_rate:,} commands/s in all, beside one with {fair_heavy_s:,.0f}/s of the same class", [
@@ -21,6 +29,8 @@ TABLE = [
         ("submit → device p50, beside it", "fair_p50_ms", "{:,.0f} ms", None),
         ("submit → device p99, beside it", "fair_p99_ms", "{:,.0f} ms", None),
         ("p99 beside it / alone", "fair_p99_ratio", "{:.2f}", ("max", 2)),
+        ("a call that only asks, p99, alone", "fair_alone_bare_p99_ms", "{:,.1f} ms", None),
+        ("a call that only asks, p99, beside it", "fair_bare_p99_ms", "{:,.1f} ms", None),
     ]),
 ]
 
@@ -29,6 +39,8 @@ HEAVY = 100                # times as many of the large one,
 HEAVY_EVERY_S = 0.25       # in batches by the clock
 URGENT_EVERY_S = 0.02
 EACH = 40                  # devices of a small tenant
+BARE_EVERY_S = 0.05        # calls that only ask
+ARRIVAL_S = 30             # until a command that was accepted is at its device, or lost
 
 
 class Tenant:
@@ -85,33 +97,68 @@ class Calls(Threads):
 
     def took(self, fleet, only=None):
         """ms of each, in order; of the tenant with this index, or of all."""
-        fleet.dump()
-        came = {}
-        with open(fleet.record_path, encoding="ascii") as f:
-            for line in f:
-                word = line.split()
-                came[int(word[1][:13].replace("-", ""), 16)] = int(word[6])
+        limit = time.monotonic() + ARRIVAL_S
+        while missing := {batch for batch, _, _ in self.sent} - (came := _received_ms(fleet)).keys():
+            if time.monotonic() > limit:
+                raise AssertionError(f"{len(missing)} commands have not come to their devices, batch {min(missing)} first")
+            time.sleep(0.1)
         return sorted(max(came[batch] - began, 0) for batch, n, began in self.sent if only in (None, n))
+
+
+class Bare(Threads):
+    """Calls that only ask, of one tenant; `ms` has what each took."""
+
+    def __init__(self, field, tenant):
+        super().__init__(1)
+        self.field, self.tenant, self.ms = field, tenant, []
+
+    def work(self, _):
+        pb, target = self.field.pb, self.field.pb.Target(devices=self.field.pb.DeviceIds(ids=self.tenant.ids[:1]))
+        while not self.ending.wait(BARE_EVERY_S):
+            began = time.monotonic()
+            self.field.stack.submit(self.tenant.client, target=target, validate_only=True)
+            self.ms.append((time.monotonic() - began) * 1000)
+
+    def quantile(self, q):
+        return _quantile(sorted(self.ms), q)
+
+
+def _received_ms(fleet):
+    """{batch: when its device had it}, of batches to one device."""
+    fleet.dump()
+    came = {}
+    with open(fleet.record_path, encoding="ascii") as f:
+        for line in f:
+            word = line.split()
+            came[int(word[1][:13].replace("-", ""), 16)] = int(word[6])
+    return came
 
 
 def _quantile(sorted_ms, q):
     return sorted_ms[min(int(q * len(sorted_ms)), len(sorted_ms) - 1)]
 
 
-class Flow(Threads):
-    """Bulk batches to all the field's devices, always two on their way."""
+class Crowd:
+    """The field's tenant, busy (see crowd.py): `with Crowd(field, "flow", …)`."""
 
-    def __init__(self, field):
-        super().__init__(2)
-        self.field, self.commands = field, 0
+    def __init__(self, field, kind, *more):
+        f, s = field, field.stack
+        self.args = [f.installation.folder + "/py", s.dispatchers[0].address, s.certificates.ca, f.tenant.key, kind,
+                     str(f.connected), *(str(m) for m in more)]
 
-    def work(self, _):
-        f, pb = self.field, self.field.pb
-        while not self.ending.is_set():
-            batch = f.stack.submit(f.client, target=pb.Target(all=True), priority=pb.PRIORITY_BULK).batch.id
-            b = f.stack.watch(f.client, batch, lambda b: b.progress.succeeded >= f.connected * 0.99 or self.ending.is_set())
-            self.commands += b.progress.succeeded
-            f.client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
+    def __enter__(self):
+        self.child = subprocess.Popen([sys.executable, CROWD, *self.args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.child.stdout.readline() == "ready\n", "the crowd does not begin"
+        return self
+
+    def commands(self):
+        self.child.stdin.write("\n")
+        self.child.stdin.flush()
+        return int(self.child.stdout.readline())
+
+    def __exit__(self, *_):
+        self.child.stdin.close()
+        assert self.child.wait(120) == 0, "the crowd has failed"
 
 
 def _run_for(seconds, *contexts):
@@ -128,48 +175,24 @@ def measure_urgent(field, progress):
     fleet = field.stack.start_fleet({**own.tokens, **other.tokens})
     urgent = field.pb.PRIORITY_URGENT
     alone, beside = (Calls(field, [own, other], 2 * URGENT_EVERY_S, urgent) for _ in range(2))
-    flow = Flow(field)
+    bare_alone, bare = Bare(field, other), Bare(field, other)
     progress(f"urgent commands, {seconds} s alone")
-    _run_for(seconds, alone)
+    _run_for(seconds, bare_alone, alone)
     progress(f"urgent commands, {seconds} s beside bulk ones to all devices")
-    with flow:
+    with Crowd(field, "flow") as flow:
         time.sleep(1)
-        _run_for(seconds, beside)
+        began, before = time.monotonic(), flow.commands()
+        _run_for(seconds, bare, beside)
+        bulk_s = (flow.commands() - before) / (time.monotonic() - began)
     a, b = alone.took(fleet), beside.took(fleet)
     out = {"urgent_alone_p50_ms": _quantile(a, 0.5), "urgent_alone_p99_ms": _quantile(a, 0.99),
            "urgent_p50_ms": _quantile(b, 0.5), "urgent_p99_ms": _quantile(b, 0.99), "urgent_max_ms": b[-1],
            "urgent_calls": len(b), "urgent_own_p99_ms": _quantile(beside.took(fleet, 0), 0.99),
-           "urgent_other_p99_ms": _quantile(beside.took(fleet, 1), 0.99), "urgent_bulk_s": flow.commands / (seconds + 1)}
+           "urgent_other_p99_ms": _quantile(beside.took(fleet, 1), 0.99), "urgent_bulk_s": bulk_s,
+           "urgent_alone_bare_p99_ms": bare_alone.quantile(0.99),
+           "urgent_bare_p50_ms": bare.quantile(0.5), "urgent_bare_p99_ms": bare.quantile(0.99)}
     fleet.quit()
     return out
-
-
-class Heavy:
-    """A tenant's batches to slices of its connected devices, by the clock."""
-
-    def __init__(self, field, per_second):
-        self.field, self.count = field, int(per_second * HEAVY_EVERY_S)
-        self.ending, self.commands, self.error = threading.Event(), 0, None
-        self.thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self):
-        f, pb, due, ids = self.field, self.field.pb, time.monotonic(), list(self.field.tokens)
-        at = 0
-        try:
-            while not self.ending.wait(max(due - time.monotonic(), 0)):
-                due += HEAVY_EVERY_S
-                chosen = [ids[(at + k) % len(ids)] for k in range(min(self.count, len(ids)))]
-                at += len(chosen)
-                f.stack.submit(f.client, target=pb.Target(devices=pb.DeviceIds(ids=chosen)), priority=pb.PRIORITY_NORMAL)
-                self.commands += len(chosen)
-        except Exception as e:
-            self.error = e
-
-    __enter__, __exit__ = Flow.__enter__, Flow.__exit__
-
-    @property
-    def threads(self):
-        return [self.thread]
 
 
 def measure_fair(field, progress):
@@ -178,18 +201,19 @@ def measure_fair(field, progress):
     fleet = field.stack.start_fleet({d: t for s in small for d, t in s.tokens.items()})
     normal = field.pb.PRIORITY_NORMAL
     alone, beside = (Calls(field, small, SMALL / RATE, normal) for _ in range(2))
-    heavy = Heavy(field, HEAVY * RATE)
+    bare_alone, bare = Bare(field, small[0]), Bare(field, small[0])
     progress(f"{SMALL} small tenants, {seconds} s alone")
-    _run_for(seconds, alone)
+    _run_for(seconds, bare_alone, alone)
     progress(f"{SMALL} small tenants, {seconds} s beside a large one")
-    with heavy:
+    with Crowd(field, "heavy", int(HEAVY * RATE * HEAVY_EVERY_S), HEAVY_EVERY_S) as heavy:
         time.sleep(1)
-        began, before = time.monotonic(), heavy.commands
-        _run_for(seconds, beside)
-        heavy_s = (heavy.commands - before) / (time.monotonic() - began)
+        began, before = time.monotonic(), heavy.commands()
+        _run_for(seconds, bare, beside)
+        heavy_s = (heavy.commands() - before) / (time.monotonic() - began)
     a, b = alone.took(fleet), beside.took(fleet)
     fleet.quit()
     return {"fair_small": SMALL, "fair_rate": RATE, "fair_heavy_s": heavy_s, "fair_calls": len(b), "fair_max_ms": b[-1],
             "fair_alone_p50_ms": _quantile(a, 0.5), "fair_alone_p99_ms": _quantile(a, 0.99),
             "fair_p50_ms": _quantile(b, 0.5), "fair_p99_ms": _quantile(b, 0.99),
-            "fair_p99_ratio": _quantile(b, 0.99) / max(_quantile(a, 0.99), 1)}
+            "fair_p99_ratio": _quantile(b, 0.99) / max(_quantile(a, 0.99), 1),
+            "fair_alone_bare_p99_ms": bare_alone.quantile(0.99), "fair_bare_p99_ms": bare.quantile(0.99)}
