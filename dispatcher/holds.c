@@ -78,7 +78,7 @@ static void on_progress(void *arg, enum err err, const uint32_t counts[STATE_COU
 
 static void tell_next(struct change *c)
 {
-    if (c->next == c->count)
+    if (c->next >= c->count)
         answer(c);
     else
         view_progress(c->r.d, &c->views[c->next], c->blocks[c->next], c->block_counts[c->next], on_progress, c);

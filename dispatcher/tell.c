@@ -162,8 +162,8 @@ static void got_workers(void *arg, enum err err, const struct live_worker *worke
         t->workers = malloc((count + 1) * sizeof *t->workers);
         if (!t->workers)
             abort();
-        for (size_t i = 0; i < count; i++)
-            t->workers[t->count++] = workers[i].number;
+        for (t->count = 0; t->count < count; t->count++)
+            t->workers[t->count] = workers[t->count].number;
         tell_all(t);
     }
     live_confirmed(t->live, t->batch, t->number, got_confirmed, hold(t));

@@ -1,5 +1,6 @@
 #include "dispatcher/view.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@ struct view {
 
 static void finish(struct view *v, enum err err, struct view_block *blocks, size_t n)
 {
+    assert(v->on_blocks || v->on_progress);
     if (v->on_blocks)
         v->on_blocks(v->arg, err, blocks, n);
     else

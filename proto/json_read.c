@@ -95,7 +95,7 @@ static bool read_signed(struct reader *r, const json_t *v, int64_t min, int64_t 
 
 static bool read_unsigned(struct reader *r, const json_t *v, uint64_t max, uint64_t *out)
 {
-    int64_t n;
+    int64_t n = 0;
     const char *text = json_string_value(v);
     if (text && *text >= '0' && *text <= '9') {
         char *end;

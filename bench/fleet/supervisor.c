@@ -59,7 +59,7 @@ static double seconds(const struct supervisor *s)
 
 static void signal_all(struct supervisor *s, int number)
 {
-    for (int i = 0; i < s->processes; i++)
+    for (int i = 0; s->pids && i < s->processes; i++)
         if (s->pids[i] > 0)
             kill(s->pids[i], number);
 }
@@ -272,7 +272,7 @@ static void on_line(struct supervisor *s, const char *line)
 static void on_input(struct supervisor *s)
 {
     ssize_t n = read(STDIN_FILENO, s->line + s->line_len, sizeof s->line - s->line_len - 1);
-    char *rest = s->line, *line, *end;
+    char *rest = s->line;
 
     if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
         s->stop = s->input_over = true;
@@ -280,10 +280,8 @@ static void on_input(struct supervisor *s)
         return;
     s->line_len += (size_t)n;
     s->line[s->line_len] = '\0';
-    while ((end = strchr(rest, '\n')) != NULL) {
-        line = strsep(&rest, "\n");
-        on_line(s, line);
-    }
+    while (strchr(rest, '\n'))
+        on_line(s, strsep(&rest, "\n"));
     s->line_len = strlen(rest);
     memmove(s->line, rest, s->line_len);
     if (s->line_len == sizeof s->line - 1)

@@ -1,5 +1,6 @@
 #include "lib/base/buf.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@ uint8_t *buf_reserve(struct buf *b, size_t n)
         return NULL;
     if (b->cap - b->end >= n && b->data)
         return b->data + b->end;
+    assert(b->start <= b->end && (b->data || b->end == 0));
     size_t len = buf_len(b);
     if (b->start > 0 && b->cap - len >= n && b->start >= len) {
         memmove(b->data, b->data + b->start, len);

@@ -269,7 +269,7 @@ static int walk_flags(struct loader *l, int argc, char **argv, int allow_args, b
             return CONFIG_HELP;
         if (strcmp(argv[i], "--version") == 0)
             return CONFIG_VERSION;
-        struct flag f;
+        struct flag f = {0};
         int taken = read_flag(l, argc, argv, i, &f);
         if (!taken)
             return CONFIG_REFUSED;

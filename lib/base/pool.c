@@ -1,5 +1,6 @@
 #include "lib/base/pool.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -61,6 +62,7 @@ void *pool_take(struct pool *pool, size_t size)
     if (!pool->spare && !grow(pool))
         return NULL;
     struct pool_object *object = pool->spare;
+    assert(object);
     pool->spare = object->next;
     return memset(object, 0, size);
 }

@@ -39,7 +39,7 @@ const struct stream_stats *stream_hub_stats(const struct stream_hub *hub)
 
 const char *stream_peer(const struct stream *s)
 {
-    struct sockaddr_storage a;
+    struct sockaddr_storage a = {.ss_family = AF_UNSPEC}; /* of unix sockets nothing may be told */
     socklen_t len = sizeof a;
     char host[INET6_ADDRSTRLEN], *text = s->hub->peer_text;
     size_t size = sizeof s->hub->peer_text;

@@ -18,9 +18,10 @@ static struct heard *heard_of(const SSL *ssl)
     return bio ? BIO_get_app_data(bio) : NULL;
 }
 
-static int digit(char c)
+/* The library's own, and so one: not looked at twice. */
+static unsigned digit(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    return (unsigned)(c >= '0' && c <= '9' ? c - '0' : c - 'a' + 10) & 15;
 }
 
 /* The format is NSS's key log: label, client random, secret, in hexadecimal. OpenSSL wipes the line. */

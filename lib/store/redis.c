@@ -340,8 +340,10 @@ void redis_greeted(struct redis *redis, bool good)
 /* The last reply of the handshake makes the connection one for others; LOADING means that Redis has just started. */
 static void take_handshake(struct redis *redis, const struct redis_pending *p, const redisReply *reply)
 {
-    if (p->loads)
+    if (p->loads) {
+        assert(p->script);
         p->script->loading = false;
+    }
     if (reply->type == REDIS_REPLY_ERROR) {
         char why[200];
         snprintf(why, sizeof why, "%s", reply->str);

@@ -500,6 +500,8 @@ static void choose_waves(struct world *w, struct wish *x, Muster__V1__Steering *
     steering->n_waves = 2;
     steering->waves = waves;
     put_steering(x, steering);
+    steering->n_waves = 0; /* they are here no longer */
+    steering->waves = NULL;
 }
 
 /* A few devices a second, which sometimes become more. */

@@ -255,7 +255,7 @@ static void replace(uint8_t **at, size_t *len, struct slice s)
     uint8_t *p = s.data ? malloc(s.len + 1) : NULL;
     if (s.data && !p)
         abort();
-    if (s.len)
+    if (p)
         memcpy(p, s.data, s.len);
     free(*at);
     *at = p;

@@ -1,5 +1,6 @@
 #include "tests/sim/redis_model.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,7 @@ static void tell(struct redis_model *m, struct slice key, struct slice before, s
 static void remove_at(struct redis_model *m, struct value **at)
 {
     struct value *v = *at;
+    assert(v);
     *at = v->next;
     tell(m, (struct slice){(const uint8_t *)v->key, v->key_len}, model_text(v), (struct slice){0});
     value_free(v);

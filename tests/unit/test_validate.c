@@ -122,6 +122,7 @@ static void test_expiry(void **state)
     bad("expires_at");
     t.seconds = INT64_MIN;
     bad("expires_at");
+    request.expires_at = NULL;
 }
 
 static void test_target(void **state)
