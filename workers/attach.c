@@ -48,7 +48,8 @@ struct call {
     bool adding;
     uint16_t number, former;
     unsigned most;  /* commands for one slot */
-    uint32_t holds; /* w->holds when it was sent */
+    uint32_t holds; /* w->holds, and how many batches had been loaded, when it was sent */
+    uint32_t loads;
     size_t count;
     uint16_t slots[SLOTS_PER_CALL];
     uint32_t generations[SLOTS_PER_CALL]; /* of the sessions that are attached */
@@ -183,7 +184,7 @@ struct gifts {
     struct worker *worker;
     uint16_t number; /* the worker's, for which they are */
     uint32_t tenant, block;
-    uint32_t holds;        /* w->holds when they were asked for */
+    uint32_t holds, loads; /* of the call, when they were asked for */
     size_t count, unknown; /* unknown: batches not looked up yet, and one until all are asked for */
     /* The sessions attached, whether or not there is something for them: they are settled then. */
     size_t settled_count;
@@ -209,8 +210,19 @@ static void settle_all(const struct gifts *g)
     }
 }
 
+/* It is attached once more, and settled then: what is behind waits for it. */
+static void ask_again(struct gifts *g, struct session *s)
+{
+    s->settling = s->receiving;
+    attach_change(g->worker->attach, s->tenant, s->seq);
+    for (size_t i = 0; i < g->settled_count; i++)
+        if (g->settled[i].seq == s->seq)
+            g->settled[i].generation = 0;
+}
+
 static void give_all(struct gifts *g)
 {
+    uint64_t asked = UINT64_MAX; /* the device that is attached once more: what it was given comes together */
     if (--g->unknown > 0)
         return;
     for (size_t i = 0; i < g->count; i++) {
@@ -219,11 +231,14 @@ static void give_all(struct gifts *g)
             continue;
         struct session *s = session_table_get(g->worker->sessions, g->tenant, g->v[i].seq);
         bool ours = g->number == lease_number(g->worker->lease);
-        /* Held after Redis had given it: whether it is held now Redis must say. */
-        bool stale = batch->hold && g->holds != g->worker->holds;
-        if (s && ours && stale)
-            attach_change(g->worker->attach, g->tenant, g->v[i].seq);
-        else if (s && ours)
+        /* Held after Redis had given it, perhaps before this worker was there to be told, and let go again before the
+         * batch was read: how it stands now Redis must say. */
+        bool read_since = (int32_t)(batch->loaded - g->loads) > 0;
+        bool stale = batch->hold && (g->holds != g->worker->holds || read_since);
+        if (s && ours && stale && asked != s->seq) {
+            ask_again(g, s);
+            asked = s->seq;
+        } else if (s && ours && asked != s->seq)
             session_hold(s, batch, g->v[i].state, value_part_get(g->v[i].values, slot_of(g->v[i].seq)));
         value_part_free(&g->v[i].values);
         batch_unref(g->worker->batches, batch);
@@ -283,6 +298,7 @@ static struct gifts *gifts_new(const struct call *call, const struct live_attach
                         .tenant = call->tenant,
                         .block = call->block,
                         .holds = call->holds,
+                        .loads = call->loads,
                         .unknown = n + 1,
                         .settled_count = count,
                         .settled = settled};
@@ -368,6 +384,7 @@ static void send_call(struct call *call)
     call->number = number;
     call->attach->under_way++;
     call->holds = w->holds;
+    call->loads = batch_cache_loads(w->batches);
     if (!call->adding) {
         /* What is recorded of a session goes before its end: that it was sent something, first of all. */
         call->former = call->attach->run_former;

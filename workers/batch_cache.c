@@ -18,6 +18,7 @@ struct batch_cache {
     struct list idle;
     unsigned idle_count;
     uint32_t doubts; /* batch_cache_doubt, so often */
+    uint32_t loads;  /* so far */
     struct batch *buckets[BUCKETS];
 };
 
@@ -90,6 +91,11 @@ static struct batch *batch_add(struct batch_cache *cache, uint64_t id)
     batch->next = *bucket_of(cache, id);
     *bucket_of(cache, id) = batch;
     return batch;
+}
+
+uint32_t batch_cache_loads(const struct batch_cache *cache)
+{
+    return cache->loads;
 }
 
 void batch_ref(struct batch *batch)
@@ -208,9 +214,10 @@ static void batch_loaded(void *arg, enum err err, struct slice value)
         batch_start_load(cache, batch);
         return;
     }
-    if (!err && batch_read(batch, value))
+    if (!err && batch_read(batch, value)) {
         batch->load = BATCH_READY;
-    else if (err != ERR_NOT_FOUND)
+        batch->loaded = ++cache->loads;
+    } else if (err != ERR_NOT_FOUND)
         log_warn("batch_unreadable", "batch=%llu error=%s", (unsigned long long)batch->id, err_name(err));
     struct buf waiters = batch->waiters;
     batch->waiters = (struct buf){0};

@@ -21,7 +21,8 @@ struct batch {
     uint8_t load;     /* enum batch_load */
     uint8_t priority; /* muster.v1.Priority */
     bool canceled;
-    uint64_t hold; /* number of the last INBOX_HOLD; odd: nothing of it is sent */
+    uint64_t hold;   /* number of the last INBOX_HOLD; odd: nothing of it is sent */
+    uint32_t loaded; /* which of the cache's loads has read it last */
     uint32_t refs;
     int64_t created_ms, expires_ms;
     int64_t deliver_by_ms; /* of what was not sent yet; INT64_MAX: expires_ms counts */
@@ -71,6 +72,8 @@ struct batch *batch_cache_cancel(struct batch_cache *cache, uint64_t id);
 struct batch *batch_cache_hold(struct batch_cache *cache, uint64_t id, uint64_t number);
 /* What it has not been told since may have changed: batches are looked up again at their next use. */
 void batch_cache_doubt(struct batch_cache *cache);
+/* How many have been read so far. */
+uint32_t batch_cache_loads(const struct batch_cache *cache);
 void batch_ref(struct batch *batch);
 void batch_unref(struct batch_cache *cache, struct batch *batch);
 
