@@ -144,18 +144,23 @@ def test_a_cancel_meets_an_acknowledgement(make_stack, order):
         def cancel(which=batch):
             return client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=which))
 
+        def canceled(which):
+            return client.commands.GetBatch(pb.GetBatchRequest(batch_id=which)).batch.HasField("canceled_at")
+
         if order == "acknowledged first":
             cancel(behind)
+            until(lambda: canceled(behind))  # else a worker that has not heard of it yet may send it behind the answer
             device.wait_published(device.ack(delivery))
             cancel()
         elif order == "canceled first":
             cancel(behind)
+            until(lambda: canceled(behind))
             cancel()
             device.ack(delivery)
         elif order == "confirmed first":
             cancel(behind)
             cancel()
-            until(lambda: client.commands.GetBatch(pb.GetBatchRequest(batch_id=batch)).batch.HasField("canceled_at"))
+            until(lambda: canceled(batch) and canceled(behind))
             device.ack(delivery)
         else:
             until(lambda: stack.sql("SELECT count(*) FROM batch WHERE routed_ms IS NULL") == [(0,)])
