@@ -52,6 +52,8 @@ static void add_mqtt(struct metrics *m, const struct mqtt_stats *s)
                 "Times a device was not read because it did not read what it was answered.", &s->deaf);
     metrics_add(m, METRIC_COUNTER, "choked_total", NULL,
                 "Times a device was not read because too many results were not durable yet.", &s->choked);
+    metrics_add(m, METRIC_COUNTER, "pubacks_deferred_total", NULL,
+                "PUBACKs that waited while many commands were under way.", &s->pubacks_deferred);
 }
 
 static void add_handshakes(struct metrics *m, const struct stream_stats *s)

@@ -32,7 +32,7 @@ int mqtt_server_listen(struct mqtt_server *server, const char *address, struct t
 void mqtt_server_stop(struct mqtt_server *server);
 struct mqtt_stats {
     uint64_t accepted, connected, refused, protocol_errors, keepalive_timeouts, connect_timeouts, pings;
-    uint64_t strangers_dropped, deaf, choked;
+    uint64_t strangers_dropped, deaf, choked, pubacks_deferred;
     uint64_t connections; /* gauge: accepted and not closed */
     uint64_t strangers;   /* gauge: of these, before CONNECT */
 };

@@ -32,10 +32,12 @@ struct mqtt_server {
     struct list sessions;                  /* struct mqtt_session without keepalive */
     struct list wheel[MQTT_WHEEL];         /* the others, by the tick in which they are looked at next */
     struct ev_timer timer;
-    uint32_t tick;                /* count of MQTT_TICK_MS, for keepalives; */
-    uint32_t looked;              /* at the wheel up to that tick */
-    struct buf scratch;           /* a packet being made */
-    struct buf choked;            /* struct mqtt_choked: sessions not read since acks are full */
+    uint32_t tick;       /* count of MQTT_TICK_MS, for keepalives; */
+    uint32_t looked;     /* at the wheel up to that tick */
+    struct buf scratch;  /* a packet being made */
+    struct buf choked;   /* struct mqtt_choked: sessions not read since acks are full */
+    struct buf deferred; /* struct mqtt_deferred: sessions with PUBACKs that give way, oldest first */
+    struct ev_timer deferred_timer;
     struct pool short_pool, pool; /* of sessions */
     struct mqtt_stats stats;
 };
@@ -60,8 +62,9 @@ struct mqtt_session {
     uint8_t version;          /* enum mqtt_version */
     uint8_t qos;              /* of the subscription */
     bool json : 1;
-    bool paused : 1; /* not read until its outcomes are durable; */
-    bool deaf : 1;   /* until it reads what it was answered */
+    bool paused : 1;   /* not read until its outcomes are durable; */
+    bool deaf : 1;     /* until it reads what it was answered */
+    bool deferred : 1; /* it stands in the server's */
     uint8_t id_len;
     char id[]; /* the device's; id_len bytes, no NUL */
 };
@@ -82,6 +85,12 @@ void mqtt_keepalive_add(struct mqtt_server *server, struct mqtt_session *m);
 void mqtt_keepalive_look(struct mqtt_server *server);
 /* Ends all, whatever their keepalive. */
 void mqtt_keepalive_end_all(struct mqtt_server *server, enum mqtt_reason reason);
+/* mqtt_puback.c: a PUBACK is settled; says it now, or when commands no longer wait to be sent. */
+void mqtt_puback(struct mqtt_session *m);
+/* Puts PUBACKs that are settled into the scratch buffer, up to the first that is not. */
+void mqtt_puback_put(struct mqtt_session *m);
+void mqtt_puback_init(struct mqtt_server *server);
+void mqtt_puback_free(struct mqtt_server *server);
 /* Whether the packet in the scratch buffer is whole. If not, for want of memory, the connection ends: a device can do
  * without an answer, but not go on behind half of one. */
 bool mqtt_made(const struct mqtt_server *server, struct stream *stream);

@@ -365,6 +365,7 @@ struct mqtt_server *mqtt_server_new(struct worker *worker)
     pool_init(&server->short_pool, sizeof(struct mqtt_session) + MQTT_DEVICE_ID_SHORT);
     pool_init(&server->pool, sizeof(struct mqtt_session) + MQTT_DEVICE_ID_USUAL);
     mqtt_keepalive_init(server);
+    mqtt_puback_init(server);
     ev_timer_init(&server->timer, on_tick, MQTT_TICK_MS / 1000.0, MQTT_TICK_MS / 1000.0);
     server->timer.data = server;
     ev_timer_start(worker->loop, &server->timer);
@@ -391,6 +392,7 @@ void mqtt_server_free(struct mqtt_server **server)
     mqtt_server_stop(s);
     ev_timer_stop(s->worker->loop, &s->timer);
     mqtt_keepalive_end_all(s, MQTT_SERVER_SHUTTING_DOWN);
+    mqtt_puback_free(s);
     buf_free(&s->scratch);
     buf_free(&s->choked);
     pool_free(&s->short_pool);

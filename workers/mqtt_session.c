@@ -67,17 +67,21 @@ static void open_window(struct mqtt_session *m)
 
 #define TOO_LARGE "larger than the device's Maximum Packet Size"
 
-/* Puts all of a PUBLISH but its payload into the scratch buffer. Returns NULL, or why it must not be sent. */
+/* Puts all of a PUBLISH but its payload into the scratch buffer, behind the PUBACKs that are due. Returns NULL, or why
+ * it must not be sent. */
 static const char *put_publish(struct mqtt_session *m, size_t payload_len)
 {
     struct buf *scratch = &server_of(m)->scratch;
     char topic[TOPIC_MAX];
     size_t len = put_topic(m, COMMANDS, topic);
     uint16_t id = m->qos ? next_packet_id(m) : 0;
+    mqtt_puback_put(m);
+    size_t before = buf_len(scratch);
     mqtt_encode_publish(scratch, m->version, (struct slice){(const uint8_t *)topic, len}, id,
                         m->json ? JSON_TYPE : NULL, payload_len);
-    if (buf_len(scratch) + payload_len > m->max_packet) { /* 3.1.2.11.4 */
-        buf_reset(scratch);
+    if (buf_len(scratch) - before + payload_len > m->max_packet) { /* 3.1.2.11.4 */
+        buf_truncate(scratch, before);
+        mqtt_send(server_of(m), m->stream);
         return TOO_LARGE;
     }
     if (id) {
@@ -220,22 +224,11 @@ static void hurry(struct session *s)
     stream_hurry(of(s)->stream);
 }
 
-/* Says what is settled, up to the first that is not. */
-static void send_pubacks(struct mqtt_session *m)
-{
-    struct puback next;
-    while (pubacks_next(&m->pubacks, &next))
-        if (next.id)
-            mqtt_encode_puback(&server_of(m)->scratch, m->version, next.id, next.reason);
-    if (buf_len(&server_of(m)->scratch) || server_of(m)->scratch.failed)
-        mqtt_send(server_of(m), m->stream);
-}
-
 static void acknowledged(struct session *s, uint16_t token)
 {
     struct mqtt_session *m = of(s);
     pubacks_settle(&m->pubacks, token, MQTT_SUCCESS);
-    send_pubacks(m);
+    mqtt_puback(m);
     if (m->paused && m->pubacks.count <= MQTT_ACKS_MAX / 2) {
         m->paused = false;
         m->seen = server_of(m)->tick;
@@ -270,11 +263,12 @@ static void forget(struct mqtt_session *m, bool bury)
     pool_give(pool_for(server_of(m), m->id_len), m, sizeof *m + m->id_len);
 }
 
+/* The last it hears: PUBACKs that are due, and why (5.0). */
 static void say_disconnect(struct mqtt_session *m, enum mqtt_reason reason)
 {
-    if (m->version != MQTT_5)
-        return;
-    mqtt_encode_disconnect(&server_of(m)->scratch, m->version, (uint8_t)reason);
+    mqtt_puback_put(m);
+    if (m->version == MQTT_5)
+        mqtt_encode_disconnect(&server_of(m)->scratch, m->version, (uint8_t)reason);
     mqtt_send(server_of(m), m->stream);
 }
 
@@ -324,7 +318,7 @@ static bool reject_publish(struct mqtt_session *m, const struct mqtt_publish *p,
     log_info("mqtt_publish_refused", "device=%.*s reason=0x%02x what=%s", m->id_len, m->id, (unsigned)reason,
              log_quote(what));
     pubacks_settle(&m->pubacks, token, (uint8_t)reason);
-    send_pubacks(m);
+    mqtt_puback(m);
     return true;
 }
 

@@ -49,6 +49,11 @@ static inline void buf_commit(struct buf *b, size_t n)
 }
 /* Drops `n` bytes (at most buf_len) from the front. */
 void buf_consume(struct buf *b, size_t n);
+/* Drops what is behind the first `n` bytes (at most buf_len). */
+static inline void buf_truncate(struct buf *b, size_t n)
+{
+    b->end = b->start + n;
+}
 
 void buf_put(struct buf *b, const void *data, size_t n);
 void buf_put_u8(struct buf *b, uint8_t v);
