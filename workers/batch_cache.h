@@ -26,6 +26,7 @@ struct batch {
     uint32_t refs;
     int64_t created_ms, expires_ms;
     int64_t deliver_by_ms; /* of what was not sent yet; INT64_MAX: expires_ms counts */
+    int64_t looked_ms;     /* the latest time of day at which these two were looked at; they go by no earlier one */
     int64_t execution_ms;  /* a command without outcome for so long ends without; 0: it does not */
     int64_t head_ms;       /* without execution_ms: and keeps no others back after so long; 0: it does */
     uint32_t retry_after;  /* states after which a command is tried again: bits */

@@ -304,14 +304,24 @@ static void ask_for_more(struct session *s)
 
 /* What waits here was not sent, at least not by this worker: it is as if it were handed back first. What another worker
  * has sent the delivery timeout does not end. */
-static void end_unsent(struct session *s, const struct held *h, int64_t wall_ms)
+static void end_unsent(struct session *s, const struct held *h)
 {
     if (h->batch->canceled) {
         record(s, h, EVENT_DROP);
         return;
     }
     record(s, h, EVENT_LOSE);
-    record(s, h, wall_ms >= h->batch->expires_ms ? EVENT_EXPIRE : EVENT_OVERDUE);
+    record(s, h, h->batch->looked_ms >= h->batch->expires_ms ? EVENT_EXPIRE : EVENT_OVERDUE);
+}
+
+/* Its time has passed. Then it has for good, also when the clock is set back: what was ended for that may still come
+ * out of an inbox, or be given by an attach that was ahead of its record. */
+static bool is_past(const struct held *h, int64_t wall_ms)
+{
+    struct batch *batch = h->batch;
+    if (wall_ms > batch->looked_ms)
+        batch->looked_ms = wall_ms;
+    return batch->looked_ms >= batch->expires_ms || (!h->attempts && batch->looked_ms >= batch->deliver_by_ms);
 }
 
 /* Its outcome did not come in its time: what is behind it goes on. Where it ends then it is forgotten, else it stays:
@@ -385,8 +395,8 @@ void session_pump(struct session *s)
             wall = db_clock_ms(s->worker->clock);
             now_us = clock_mono_us();
         }
-        if (h->batch->canceled || wall >= h->batch->expires_ms || (!h->attempts && wall >= h->batch->deliver_by_ms)) {
-            end_unsent(s, h, wall);
+        if (h->batch->canceled || is_past(h, wall)) {
+            end_unsent(s, h);
             held_remove(s, h);
             continue;
         }

@@ -1,4 +1,4 @@
-/* A session's order of sending: what is urgent, and what it waits for. */
+/* A session's order of sending: what is urgent, and what it waits for. What it does not send any more. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +8,8 @@
 #include <cmocka.h>
 
 #include "lib/base/clock.h"
+#include "lib/store/db_clock.h"
+#include "lib/store/state.h"
 #include "workers/acks.h"
 #include "workers/attach.h"
 #include "workers/batch_cache.h"
@@ -23,7 +25,22 @@
 #define URGENT 1
 #define BULK   3
 
+static struct scene {
+    struct worker worker;
+    struct session session;
+    unsigned delivered, hurried;
+    uint64_t last;   /* batch delivered last */
+    uint8_t event;   /* recorded last */
+    int64_t wall_ms; /* the time of day */
+} * scene;
+
 /* --- around the session ------------------------------------------------------------------------------------------- */
+
+int64_t db_clock_ms(struct db_clock *clock)
+{
+    (void)clock;
+    return scene->wall_ms;
+}
 
 bool gates_known(const struct gates *gates)
 {
@@ -39,7 +56,8 @@ bool gates_closed(const struct gates *gates, uint32_t tenant)
 
 void acks_add(struct acks *acks, const struct ack *ack)
 {
-    (void)acks, (void)ack;
+    (void)acks;
+    scene->event = ack->event;
 }
 
 void acks_add_result(struct acks *acks, const struct ack *ack, struct slice result, struct slice information)
@@ -92,13 +110,6 @@ void worker_retry_later(struct worker *w, const struct session *s)
 
 /* --- a transport that notes --------------------------------------------------------------------------------------- */
 
-static struct scene {
-    struct worker worker;
-    struct session session;
-    unsigned delivered, hurried;
-    uint64_t last; /* batch delivered last */
-} * scene;
-
 static const char *deliver(struct session *s, struct batch *batch, const struct command_id *id, unsigned attempt,
                            struct slice values)
 {
@@ -138,7 +149,7 @@ static struct batch batch_of(uint64_t id, uint8_t priority)
                           .tenant = TENANT,
                           .load = BATCH_READY,
                           .priority = priority,
-                          .created_ms = clock_wall_ms(),
+                          .created_ms = scene->wall_ms,
                           .expires_ms = INT64_MAX,
                           .deliver_by_ms = INT64_MAX};
 }
@@ -147,7 +158,8 @@ static int set_up(void **state)
 {
     static struct scene fresh;
     (void)state;
-    fresh = (struct scene){.session = {.transport = &transport, .tenant = TENANT, .seq = SEQ, .in_flight_max = 1}};
+    fresh = (struct scene){.session = {.transport = &transport, .tenant = TENANT, .seq = SEQ, .in_flight_max = 1},
+                           .wall_ms = clock_wall_ms()};
     scene = &fresh;
     scene->session.worker = &scene->worker;
     scene->worker.sessions = session_table_new();
@@ -188,10 +200,34 @@ static void what_an_urgent_one_waits_for_hurries(void **state)
     assert_int_equal(scene->last, 3);
 }
 
+/* The worker's clock is ahead, and set right after it has ended what was given by an attach: its hint comes then. */
+static void what_has_expired_is_not_sent_when_the_clock_is_set_back(void **state)
+{
+    struct batch expired = batch_of(1, BULK), overdue = batch_of(2, BULK), other = batch_of(3, BULK);
+    struct session *s = &scene->session;
+    (void)state;
+    expired.expires_ms = scene->wall_ms + 1000;
+    overdue.deliver_by_ms = other.deliver_by_ms = scene->wall_ms + 1000;
+    scene->wall_ms += 2000;
+    session_hold(s, &expired, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    assert_int_equal(scene->event, EVENT_EXPIRE);
+    session_hold(s, &overdue, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    assert_int_equal(scene->event, EVENT_OVERDUE);
+    scene->wall_ms -= 1500;
+    session_offer(s, &expired, (struct slice){0});
+    assert_int_equal(scene->event, EVENT_EXPIRE);
+    session_offer(s, &overdue, (struct slice){0});
+    assert_int_equal(scene->event, EVENT_OVERDUE);
+    assert_int_equal(scene->delivered, 0);
+    session_offer(s, &other, (struct slice){0});
+    assert_int_equal(scene->last, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_an_urgent_one_waits_for_hurries, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_has_expired_is_not_sent_when_the_clock_is_set_back, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
