@@ -103,6 +103,7 @@ void router_again(struct reign *r, struct open_batch *batch)
     batch->route_next = 0;
     batch->partial = false;
     queue_set_spec(&r->queue, batch, false);
+    batch->fill_again = batch->filling; /* values that are on their way come without the spec */
     batch->handed = false;
     if (!batch->routing)
         batch->route_failed = false;
