@@ -245,7 +245,10 @@ void live_worker_release(struct live *live, uint16_t worker, const char *instanc
     lease_script(live, "worker_release", worker, instance, 0, reply_done, done, arg);
 }
 
-/* All numbers, then for each one script that looks at the lease, pipelined. */
+/* All numbers, then for each one script that looks at the lease, pipelined. Who asks for all is told nothing by a Redis
+ * that does not hold what it was filled with, before the numbers are read and after: had it been emptied before and
+ * filled between, nobody would be listed, nor would it be known that others may be there. */
+enum { LIST_AS_IT_IS, LIST_FILLED, LIST_NOT_FILLED };
 struct numbers {
     size_t n, left;
     enum err err;
@@ -299,7 +302,12 @@ static void list_workers(struct request *r)
     free(r);
 }
 
-static void got_filled(void *arg, enum err err, int64_t filled)
+static void was_filled(void *arg, enum err err, int64_t filled)
+{
+    ((struct request *)arg)->count = !err && filled ? LIST_FILLED : LIST_NOT_FILLED;
+}
+
+static void is_filled(void *arg, enum err err, int64_t filled)
 {
     struct request *r = arg;
     if (!err && filled) {
@@ -313,7 +321,7 @@ static void got_filled(void *arg, enum err err, int64_t filled)
 static void reply_workers(void *arg, enum err err, const redisReply *reply)
 {
     struct request *first = arg;
-    bool all = first->count;
+    size_t asked = first->count;
     size_t n = !err && reply->type == REDIS_REPLY_ARRAY ? reply->elements : 0;
     struct request *r = request_new(first->live, first->arg, sizeof(struct numbers) + n * sizeof(struct live_worker));
     struct numbers *w = (struct numbers *)r->extra;
@@ -322,11 +330,11 @@ static void reply_workers(void *arg, enum err err, const redisReply *reply)
     for (size_t i = 0; i < n; i++)
         if ((w->v[w->n].number = reply_worker(reply->element[i])))
             w->n++;
-    if (err) {
-        r->fn.workers(r->arg, err, NULL, 0);
+    if (err || asked == LIST_NOT_FILLED) {
+        r->fn.workers(r->arg, err ? err : ERR_UNAVAILABLE, NULL, 0);
         free(r);
-    } else if (all) {
-        live_generation_get(r->live, got_filled, r);
+    } else if (asked == LIST_FILLED) {
+        live_generation_get(r->live, is_filled, r);
     } else {
         list_workers(r);
     }
@@ -337,7 +345,9 @@ static void ask_workers(struct live *live, bool all, live_workers_fn *done, void
     struct args a = {0};
     struct request *r = request_new(live, arg, 0);
     r->fn.workers = done;
-    r->count = all;
+    r->count = all ? LIST_NOT_FILLED : LIST_AS_IT_IS;
+    if (all)
+        live_generation_get(live, was_filled, r);
     args_raw(&a, "SMEMBERS", 8);
     args_raw(&a, "workers", 7);
     live_send(live, &a, reply_workers, r);

@@ -102,6 +102,27 @@ static struct worker_list list_workers(struct fixture *f)
     return l;
 }
 
+/* It is not known of a Redis that is empty who is there, nor when it is filled while the answer is on its way. */
+static void who_is_there_is_not_known_of_an_emptied_redis(void **state)
+{
+    static struct answer none;
+    struct fixture *f = *state;
+    for (int emptied = 0; emptied < 2; emptied++) { /* the second time its scripts are known */
+        flush_all(f);
+        live_workers_all(f->live, on_none, expect());
+        assert_int_equal(get(f)->err, ERR_UNAVAILABLE);
+        memset(&none, 0, sizeof none);
+        live_workers_all(f->live, on_none, &none);
+        live_generation_begin(f->live);
+        live_generation_set(f->live, on_done, expect());
+        assert_int_equal(get(f)->err, ERR_OK);
+        wait_for(f, &none.done);
+        assert_int_equal(none.err, ERR_UNAVAILABLE);
+    }
+    live_workers_all(f->live, on_none, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+}
+
 /* Once somebody has been told that a worker is dead, it can't come back under its number: its slots are being reaped.
  */
 static void the_dead_stay_dead(void **state)
@@ -500,6 +521,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pipeline_survives_a_script_flush),
         cmocka_unit_test(worker_numbers_are_leased),
+        cmocka_unit_test(who_is_there_is_not_known_of_an_emptied_redis),
         cmocka_unit_test(the_dead_stay_dead),
         cmocka_unit_test(inboxes_are_taken_by_class),
         cmocka_unit_test(what_takes_no_more_is_given_nothing),
