@@ -107,8 +107,11 @@ static void renewed_late(struct worker *w)
 const struct lease_events lifecycle_events = {
     .on_number = numbered, .on_lost = lost, .on_late = renewed_late, .on_fenced = fenced};
 
+/* What is being looked up will not be known: what waits behind it must not overtake it, and comes again with it when
+ * the devices are attached anew. */
 void lifecycle_redis_lost(struct worker *w)
 {
+    routed_clear(w->routed);
     in_flight_record(w);
     gates_doubt(w->gates);
 }

@@ -365,9 +365,9 @@ static void lost(void *arg)
     }
     event_plan(w, &redis->connect, w->now_us + redis->backoff_us, redis->process, try_connect, redis);
     redis->backoff_us = redis->backoff_us * 2 < BACKOFF_MAX_US ? redis->backoff_us * 2 : BACKOFF_MAX_US;
-    fail_all(redis);
     if (was_up && redis->change && !redis->dead)
         redis->change(redis->change_arg, false);
+    fail_all(redis); /* behind that, as lib/store/redis.c does */
 }
 
 static void impatient(void *arg)
