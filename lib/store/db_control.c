@@ -153,12 +153,14 @@ void db_control_let_go(struct pg_txn *txn, uint64_t batch, const struct db_pace 
 {
     static const struct pg_stmt stmt = {
         "control_let_go", "WITH c AS (UPDATE batch_control SET rate_steps = $2::integer, rate_ended = $3::integer,"
-                          " rate_succeeded = $4::integer, paced_ms = server_ms() WHERE batch_id = $1::bigint),"
+                          " rate_succeeded = $4::integer, paced_ms = server_ms() WHERE batch_id = $1::bigint"
+                          " AND rate_steps <= $2::integer),"
                           " b AS (SELECT id FROM batch WHERE id = $1::bigint AND closed_ms IS NULL FOR SHARE)"
                           " INSERT INTO batch_part (batch_id, kind, block, slots)"
                           " SELECT b.id, 3, u.block, u.slots FROM b, unnest($5::integer[], $6::bytea[])"
                           " AS u (block, slots)"
-                          " ON CONFLICT (batch_id, kind, block) DO UPDATE SET slots = excluded.slots"};
+                          " ON CONFLICT (batch_id, kind, block) DO UPDATE"
+                          " SET slots = bitmap_or(batch_part.slots, excluded.slots)"};
     pg_txn_add(txn, &stmt);
     pg_put_int8(txn, (int64_t)batch);
     pg_put_int4(txn, (int32_t)pace->steps);

@@ -63,7 +63,8 @@ struct db_control_part {
 void db_control_parts(struct pg_txn *txn, uint64_t batch);
 /* False when the row makes no sense. */
 MUST_CHECK bool db_control_part_read(const struct pg_result *r, int row, struct db_control_part *out);
-/* Fenced: who had a turn in these blocks (all who ever had one), and how the pace is, now. */
+/* Fenced: who had a turn in these blocks (all who ever had one), and how the pace is, now. A write that comes late,
+ * behind newer ones, takes nothing back. */
 void db_control_let_go(struct pg_txn *txn, uint64_t batch, const struct db_pace *pace, const int32_t *blocks,
                        const struct slice *slots, size_t n);
 /* Fenced: the batches are closed: who had a turn is of no use any more. */

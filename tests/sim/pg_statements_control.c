@@ -329,7 +329,7 @@ void stmt_control_let_go(struct stmt_call *c)
 {
     struct row_batch *b = pg_model_batch(c->m, param_int(c, 0));
     size_t n;
-    if (b && b->control.is) {
+    if (b && b->control.is && b->control.rate_steps <= (int32_t)param_int(c, 1)) {
         b->control.rate_steps = (int32_t)param_int(c, 1);
         b->control.rate_ended = (int32_t)param_int(c, 2);
         b->control.rate_succeeded = (int32_t)param_int(c, 3);
@@ -344,7 +344,8 @@ void stmt_control_let_go(struct stmt_call *c)
         }
         if (slots[i].len != sizeof p->slots)
             abort();
-        memcpy(p->slots, slots[i].data, sizeof p->slots);
+        for (size_t k = 0; k < sizeof p->slots; k++)
+            p->slots[k] |= slots[i].data[k];
     }
     free(blocks);
     free(slots);
