@@ -69,6 +69,14 @@ void pg_model_free(struct pg_model **out)
     *out = NULL;
 }
 
+struct row_stream *pg_model_stream(struct pg_model *m, int64_t id)
+{
+    for (size_t i = 0; i < m->streams.count; i++)
+        if (m->streams.v[i].id == id)
+            return &m->streams.v[i];
+    return NULL;
+}
+
 struct row_batch *pg_model_batch(struct pg_model *m, int64_t id)
 {
     size_t low = 0, high = m->batches.count;

@@ -51,11 +51,13 @@ struct row_batch {
 struct row_log {
     int64_t stream, n, at_ms;
     bool looked; /* by the oracle */
+    bool late;   /* written when those behind it had been forgotten: it goes with the next ones */
     uint8_t *entries;
     size_t len;
 };
 struct row_stream {
     int64_t id, created_ms;
+    int64_t forgotten; /* no column: the last row of the log that was deleted */
 };
 struct row_result {
     int64_t batch;
@@ -142,6 +144,7 @@ void *table_grow(void *v, size_t count, size_t *room, size_t size);
 
 struct pg_model *pg_model_new(void);
 void pg_model_free(struct pg_model **m);
+struct row_stream *pg_model_stream(struct pg_model *m, int64_t id);
 struct row_batch *pg_model_batch(struct pg_model *m, int64_t id);
 struct row_block *pg_model_block(struct row_batch *b, int32_t block);
 struct row_device *pg_model_device(struct pg_model *m, int32_t tenant, int32_t seq);

@@ -229,7 +229,7 @@ void stmt_device_delete(struct stmt_call *c)
 void stmt_ack_stream_open(struct stmt_call *c)
 {
     int64_t id = c->reserved ? c->reserved : c->m->next_stream++;
-    *table_add(&c->m->streams) = (struct row_stream){id, param_int(c, 1)};
+    *table_add(&c->m->streams) = (struct row_stream){.id = id, .created_ms = param_int(c, 1)};
     out_columns(c, 1);
     out_int8(c, 0, id);
     out_row(c);
@@ -249,8 +249,13 @@ void stmt_ack_log_insert(struct stmt_call *c)
         return;
     (void)table_add(&m->log);
     memmove(&m->log.v[at + 1], &m->log.v[at], (m->log.count - 1 - at) * sizeof *m->log.v);
-    m->log.v[at] = (struct row_log){
-        .stream = stream, .n = n, .at_ms = param_int(c, 2), .entries = copy(entries), .len = entries.len};
+    const struct row_stream *of = pg_model_stream(m, stream);
+    m->log.v[at] = (struct row_log){.stream = stream,
+                                    .n = n,
+                                    .at_ms = param_int(c, 2),
+                                    .late = of && n <= of->forgotten,
+                                    .entries = copy(entries),
+                                    .len = entries.len};
 }
 
 static bool addressed(struct pg_model *m, int64_t batch, int64_t tenant, int64_t seq)

@@ -296,6 +296,11 @@ void stmt_open_forget_log(struct stmt_call *c)
         else
             c->m->log.v[kept++] = *row;
     }
+    for (size_t k = 0; k < n; k++) {
+        struct row_stream *of = pg_model_stream(c->m, int_of_slice(streams[k]));
+        if (of && of->forgotten < int_of_slice(ns[k]))
+            of->forgotten = int_of_slice(ns[k]);
+    }
     c->m->log.count = kept;
     free(streams);
     free(ns);
@@ -382,7 +387,7 @@ void stmt_open_forget_deleted(struct stmt_call *c)
 void stmt_open_new_stream(struct stmt_call *c)
 {
     int64_t id = c->reserved ? c->reserved : c->m->next_stream++;
-    *table_add(&c->m->streams) = (struct row_stream){id, param_int(c, 1)};
+    *table_add(&c->m->streams) = (struct row_stream){.id = id, .created_ms = param_int(c, 1)};
     out_columns(c, 1);
     out_int8(c, 0, id);
     out_row(c);
