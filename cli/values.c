@@ -44,8 +44,6 @@ static struct field read_quoted(struct csv *csv)
     }
     f.len = (size_t)(to - f.text);
     csv->at++;
-    if (csv->at < csv->end && !strchr(",\r\n", *csv->at))
-        args_refuse(csv->inv, "%s: line %zu: something follows a quoted field", csv->path, csv->line);
     return f;
 }
 
@@ -76,6 +74,8 @@ static bool read_record(struct csv *csv, struct record *r)
                 r->fields[r->count++] = f;
             while (csv->at < csv->end && *csv->at == '\r')
                 csv->at++;
+            if (csv->at < csv->end && *csv->at != ',' && *csv->at != '\n')
+                args_refuse(csv->inv, "%s: line %zu: something follows a quoted field", csv->path, csv->line);
             more = csv->at < csv->end && *csv->at == ',';
             csv->next_line += csv->at < csv->end && *csv->at == '\n';
             csv->at += csv->at < csv->end;

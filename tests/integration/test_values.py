@@ -346,6 +346,8 @@ def test_the_command_line(api, cli, tmp_path):
                        ("id,code,hint\na,1,2,3\n", "line 2: has 4 fields"), ("id,code,hint\n,1,2\n", "line 2: has no device id"),
                        ('id,code,hint\na,1,"2\n', "line 2: a quoted field does not end"),
                        ('id,code,hint\na,"1"x,2\n', "line 2: something follows a quoted field"),
+                       ('id,code,hint\na,"1"\rx,2\n', "line 2: something follows a quoted field"),
+                       ('id,code,hint\na,"1","2"\0' * 50, "line 2: something follows a quoted field"),
                        ("id,code,hint\na,1,2\nb,1,2\na,3,4\n", "line 4: device a has line 2 already"),
                        ("id,code,hint\n*,1,2\n*,1,2\n", "line 3: is the second one for *"),
                        ("id,code,hint\na,1," + "x" * 4097, "line 2: the value of hint has 4097 bytes, allowed are 4096"),
