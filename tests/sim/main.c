@@ -20,6 +20,7 @@
 #include "tests/sim/process.h"
 #include "tests/sim/redis.h"
 #include "tests/sim/scenario.h"
+#include "tests/sim/stream.h"
 #include "tests/sim/world.h"
 
 #define SUBMIT_US (16 * S)  /* batches are submitted within so long */
@@ -79,6 +80,7 @@ static void tear_down(struct world *w)
         process_kill(&w->workers[i]);
     caller_free(w);
     devices_free(w);
+    links_free(w);
     sim_redis_free(w);
     sim_pg_free(w);
     oracle_free(w);

@@ -285,6 +285,17 @@ void link_free(struct stream *s)
         stream_destroy(s);
 }
 
+void links_free(struct world *w)
+{
+    for (size_t place = 1; place <= w->heap_count;)
+        if (w->heap[place]->fn == let_go) {
+            stream_destroy(w->heap[place]->arg);
+            place = 1; /* its events leave the heap */
+        } else {
+            place++;
+        }
+}
+
 /* --- lib/base/stream.h ------------------------------------------------------------------------------------------- */
 
 struct stream_hub *stream_hub_new(struct ev_loop *loop)

@@ -23,6 +23,8 @@ struct process *link_worker(const struct stream *s);
 struct stream_hub *sim_process_hub(const struct process *p);
 /* Ends of devices that are never closed, at the end of the world. */
 void link_free(struct stream *s);
+/* Those of which both ends are gone and that were to go in this moment. */
+void links_free(struct world *w);
 
 /* The device's callbacks (device.c). `sent_us`: when the worker wrote it; `sent_ms`: by its own clock. */
 void device_data(struct device *d, const uint8_t *data, size_t len, int64_t sent_us, int64_t sent_ms);
