@@ -603,11 +603,10 @@ static bool was_there(const struct world *w, const struct row_batch *row, const 
 static int64_t end_of(const struct row_batch *row, const struct command *c, enum command_state state)
 {
     const struct row_control *k = &row->control;
+    int64_t over_ms = WORLD_EPOCH_MS + c->sent_us / 1000 + k->execution_ms;
     if (state == STATE_EXPIRED && k->deliver_by_ms)
         return k->deliver_by_ms;
-    if (state == STATE_TIMED_OUT && k->execution_ms)
-        return WORLD_EPOCH_MS + c->sent_us / 1000 + k->execution_ms;
-    return row->expires_ms;
+    return state == STATE_TIMED_OUT && k->execution_ms && over_ms < row->expires_ms ? over_ms : row->expires_ms;
 }
 
 /* It has broken its device's connection so often, and thus ends as FAILED. */
