@@ -351,19 +351,19 @@ def test_who_joins_loses_the_older_ones_and_not_the_newer(api, client):
     # The devices of a batch that joins: what is older is superseded, also of a dynamic one.
     grow(client, pb, "first", a, c)
     api.watch(client, first, until=lambda x: progress(x) == {"queued": 2})
-    assert states(api, client, plain) == {a: "SUPERSEDED", b: "QUEUED", c: "SUPERSEDED"}
+    until(lambda: states(api, client, plain) == {a: "SUPERSEDED", b: "QUEUED", c: "SUPERSEDED"}, what="they stand so")
     grow(client, pb, "second", a, b)
     api.watch(client, second, until=lambda x: progress(x) == {"queued": 2})
-    assert states(api, client, first) == {a: "SUPERSEDED", c: "QUEUED"}
+    until(lambda: states(api, client, first) == {a: "SUPERSEDED", c: "QUEUED"}, what="they stand so")
     assert progress(api.watch(client, plain)) == {"superseded": 3}
-    assert states(api, client, other) == {a: "QUEUED"}
+    until(lambda: states(api, client, other) == {a: "QUEUED"}, what="they stand so")
     # Whom a newer one has addressed, or let join, joins no older one, when the newer one is over too.
     newest = api.submit(client, supersede_key="wifi", target=only(pb, d)).batch.id
     client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=newest))
     api.watch(client, newest)
     grow(client, pb, "first", b, d, "d0003")
     api.watch(client, first, until=lambda x: x.device_count == 3)
-    assert states(api, client, first) == {a: "SUPERSEDED", c: "QUEUED", "d0003": "QUEUED"}
+    until(lambda: states(api, client, first) == {a: "SUPERSEDED", c: "QUEUED", "d0003": "QUEUED"}, what="they stand so")
     # The one device gets the newest only.
     with api.device(a, tokens[a], answer=good(pb)) as device:
         device.connect(api.workers[0].address)
