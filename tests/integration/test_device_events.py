@@ -8,6 +8,7 @@ import grpc
 import pytest
 from harness.answers import refused
 from harness.daemons import cli
+from harness.patience import lasting
 from harness.receiver import Receiver
 from harness.stack import READ_ONLY, Stack
 from harness.until import until
@@ -153,7 +154,7 @@ def test_long_rows_of_events_are_parted(api):
 
 def test_whatever_is_lost(make_stack):
     """A worker, a leader, what Redis holds: each change is told once, and what did not change is not."""
-    stack = make_stack(dispatcher_flags=[*FLAGS, "--leader-lease", "1s"], worker_flags=["--lease", "6s"]).start(2, 2)
+    stack = make_stack(dispatcher_flags=[*FLAGS, "--leader-lease", lasting(1)], worker_flags=["--lease", lasting(6)]).start(2, 2)
     t = Tenant(stack, 4)
     devices = dict(zip(t.ids, t.connect(0, 1)))
     t.want()
