@@ -318,17 +318,28 @@ static const struct fault_kind *kind_of(const char *name)
     abort(); /* a scenario has what is there */
 }
 
-static void plan_step(struct faults *f, struct fault *x, const struct scenario_step *step)
-{
-    struct world *w = f->world;
-    x->step = step;
-    x->kind = kind_of(step->fault);
-    event_plan(w, &x->event, w->now_us + step->at_ms * MS + between(w, 0, 500 * MS), NULL, happen, x);
-}
-
 static bool takes_back(const struct fault_kind *kind)
 {
     return kind->fn == restart_redis || kind->fn == take_redis_back;
+}
+
+/* False: none of its steps takes Redis back to what it was. */
+static bool plan_steps(struct faults *f, const struct scenario *s)
+{
+    struct world *w = f->world;
+    struct fault *x = f->all;
+    bool any_back = false;
+    for (int round = 0; round == 0 || round < s->times; round++)
+        for (int i = 0; i < SCENARIO_STEPS && s->steps[i].fault; i++, x++) {
+            const struct scenario_step *step = &s->steps[i];
+            int64_t at_ms = step->at_ms + round * s->every_ms;
+            if (x == f->all + FAULTS_MAX)
+                abort(); /* the table's mistake */
+            *x = (struct fault){.faults = f, .step = step, .kind = kind_of(step->fault)};
+            event_plan(w, &x->event, w->now_us + at_ms * MS + between(w, 0, 500 * MS), NULL, happen, x);
+            any_back = any_back || takes_back(x->kind);
+        }
+    return any_back;
 }
 
 void faults_init(struct world *w, bool none, const struct scenario *scenario)
@@ -348,12 +359,7 @@ void faults_init(struct world *w, bool none, const struct scenario *scenario)
         if (scenario->quarantine_after)
             f->plan.in_flight = 1; /* what else is in flight when the connection breaks is counted, too */
     }
-    bool redis_restarts = false;
-    for (int i = 0; scenario && i < SCENARIO_STEPS && scenario->steps[i].fault; i++) {
-        f->all[i].faults = f;
-        plan_step(f, &f->all[i], &scenario->steps[i]);
-        redis_restarts = redis_restarts || takes_back(f->all[i].kind);
-    }
+    bool redis_restarts = scenario && plan_steps(f, scenario);
     for (int i = 0; i < f->plan.count; i++) {
         struct fault *x = &f->all[i];
         x->faults = f;

@@ -19,6 +19,8 @@ struct scenario {
     const char *name;
     int dispatchers, workers;
     struct scenario_step steps[SCENARIO_STEPS];
+    int times; /* all steps come so often, 0: once, */
+    int64_t every_ms;
     int batches;      /* all of one priority, to all devices of a tenant; 0: as the seed says */
     int64_t lease_ms; /* of workers; 0: the same */
     /* Commands that break their devices' connection are given up after so many losses; 0: there are none. */
