@@ -610,10 +610,10 @@ static int64_t end_of(const struct row_batch *row, const struct command *c, enum
 }
 
 /* It has broken its device's connection so often, and thus ends as FAILED. */
-static bool may_be_quarantined(const struct world *w, const struct row_batch *row, const struct device *d)
+static bool may_be_quarantined(const struct row_batch *row, const struct device *d, enum command_state state)
 {
-    int64_t after = fault_plan(w)->quarantine_after;
-    return after && device_broke(d, (uint64_t)row->id) >= after && state_of(stored_byte(row, d)) == STATE_FAILED;
+    int64_t after = fault_plan(d->world)->quarantine_after;
+    return after && device_broke(d, (uint64_t)row->id) >= after && state == STATE_FAILED;
 }
 
 static void judge_command(struct world *w, const struct row_batch *row, const struct device *d)
@@ -623,7 +623,7 @@ static void judge_command(struct world *w, const struct row_batch *row, const st
     const char *name = state_name(state);
     if (!state_is_terminal(state))
         violated(w, "batch %" PRId64 " is closed and %s is %s", row->id, d->id, name);
-    else if (state <= STATE_REJECTED && (int)state != c->executed + OUTCOME_STATE && !may_be_quarantined(w, row, d))
+    else if (state <= STATE_REJECTED && (int)state != c->executed + OUTCOME_STATE && !may_be_quarantined(row, d, state))
         violated(w, "batch %" PRId64 " of %s is %s, and the device did %d", row->id, d->id, name, c->executed);
     else if (c->acknowledged && (int)state != c->acknowledged + OUTCOME_STATE &&
              !(state > STATE_REJECTED && c->ended_us && c->ended_us < c->acknowledged_us))
