@@ -605,8 +605,8 @@ static void tell_sessions(const struct flush *f)
         const struct ack *ack = &f->v[i];
         if (ack->generation == 0)
             continue;
-        struct session *s = session_table_get(f->acks->sessions, ack->tenant, ack->seq);
-        if (s && s->generation == ack->generation)
+        struct session *s = session_table_still(f->acks->sessions, ack->tenant, ack->seq, ack->generation);
+        if (s)
             session_durable(s, ack->batch, ack->event, ack->token);
     }
 }

@@ -204,8 +204,9 @@ struct gifts {
 static void settle_all(const struct gifts *g)
 {
     for (size_t i = 0; i < g->settled_count; i++) {
-        struct session *s = session_table_get(g->worker->sessions, g->tenant, g->settled[i].seq);
-        if (s && s->generation == g->settled[i].generation && g->number == lease_number(g->worker->lease))
+        struct session *s =
+            session_table_still(g->worker->sessions, g->tenant, g->settled[i].seq, g->settled[i].generation);
+        if (s && g->number == lease_number(g->worker->lease))
             session_settled(s);
     }
 }

@@ -145,9 +145,8 @@ static void presence_known(void *arg, enum err err, struct slice presence)
     struct takeover *t = arg;
     struct worker *w = t->worker;
     size_t at = (size_t)slot_of(t->seq) * 2;
-    struct session *s = session_table_get(w->sessions, t->tenant, t->seq);
-    if (!err && s && s->generation == t->generation && presence.len >= at + 2 &&
-        load_u16le(presence.data + at) != lease_number(w->lease)) {
+    struct session *s = session_table_still(w->sessions, t->tenant, t->seq, t->generation);
+    if (!err && s && presence.len >= at + 2 && load_u16le(presence.data + at) != lease_number(w->lease)) {
         broken_connection(s);
         session_close(s);
         s->transport->close(s, SESSION_TAKEN_OVER);

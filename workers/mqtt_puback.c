@@ -49,8 +49,8 @@ static void plan(struct mqtt_server *server, double in_s)
 /* If it is still there; it may have said them with a command. */
 static void say_next(struct mqtt_server *server, const struct mqtt_deferred *next)
 {
-    struct session *s = session_table_get(server->worker->sessions, next->tenant, next->seq);
-    if (!s || s->generation != next->generation)
+    struct session *s = session_table_still(server->worker->sessions, next->tenant, next->seq, next->generation);
+    if (!s)
         return;
     struct mqtt_session *m = container_of(s, struct mqtt_session, session);
     m->deferred = false;

@@ -505,8 +505,8 @@ void mqtt_session_unchoke(struct mqtt_server *server)
     server->choked = (struct buf){0};
     for (; buf_len(&all) >= sizeof c; buf_consume(&all, sizeof c)) {
         memcpy(&c, buf_head(&all), sizeof c);
-        struct session *s = session_table_get(server->worker->sessions, c.tenant, c.seq);
-        if (!s || s->generation != c.generation || !of(s)->paused)
+        struct session *s = session_table_still(server->worker->sessions, c.tenant, c.seq, c.generation);
+        if (!s || !of(s)->paused)
             continue;
         struct mqtt_session *m = of(s);
         m->paused = false;

@@ -62,6 +62,13 @@ struct session *session_table_get(const struct session_table *table, uint32_t te
     return table->room ? *find(table->places, table->room, tenant, seq) : NULL;
 }
 
+struct session *session_table_still(const struct session_table *table, uint32_t tenant, uint32_t seq,
+                                    uint32_t generation)
+{
+    struct session *s = session_table_get(table, tenant, seq);
+    return s && s->generation == generation ? s : NULL;
+}
+
 bool session_table_put(struct session_table *table, struct session *s)
 {
     if ((table->used + 1) * 3 > table->room * 2 && !grow(table))

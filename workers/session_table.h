@@ -14,6 +14,9 @@ struct session_table *session_table_new(void);
 /* Sessions are not freed. */
 void session_table_free(struct session_table **table);
 struct session *session_table_get(const struct session_table *table, uint32_t tenant, uint32_t seq);
+/* The same, if it is still the one of that generation; else, or if there is none, NULL. */
+struct session *session_table_still(const struct session_table *table, uint32_t tenant, uint32_t seq,
+                                    uint32_t generation);
 /* Under its tenant and seq, which must not change while it is there; whoever stood there is replaced. False without
  * memory. */
 bool session_table_put(struct session_table *table, struct session *s);

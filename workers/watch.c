@@ -49,8 +49,7 @@ static bool next_due(struct worker *w, struct buf *queue, uint32_t now, int64_t 
     if ((int32_t)(now - sent->at_ms) < after_ms)
         return false;
     buf_consume(queue, sizeof *sent);
-    struct session *s = session_table_get(w->sessions, sent->tenant, sent->seq);
-    *session = s && s->generation == sent->generation ? s : NULL;
+    *session = session_table_still(w->sessions, sent->tenant, sent->seq, sent->generation);
     return true;
 }
 

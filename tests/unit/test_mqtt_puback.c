@@ -38,11 +38,12 @@ void mqtt_send(struct mqtt_server *server, struct stream *stream)
     buf_reset(&server->scratch);
 }
 
-struct session *session_table_get(const struct session_table *table, uint32_t tenant, uint32_t seq)
+struct session *session_table_still(const struct session_table *table, uint32_t tenant, uint32_t seq,
+                                    uint32_t generation)
 {
     (void)table;
     struct session *s = &world.devices[seq].session;
-    return tenant == s->tenant && s->open ? s : NULL;
+    return tenant == s->tenant && s->open && generation == s->generation ? s : NULL;
 }
 
 static int set_up(void **state)

@@ -78,8 +78,12 @@ static void replaced_and_removed_ones_are_counted_right(void **unused)
 {
     (void)unused;
     struct session_table *t = filled();
+    assert_ptr_equal(session_table_still(t, 1, seq_of(3), sessions[0][3].generation), &sessions[0][3]);
     assert_true(session_table_put(t, named(&other, 1, seq_of(3))));
+    other.generation = sessions[0][3].generation + 1;
     assert_ptr_equal(session_table_get(t, 1, seq_of(3)), &other);
+    assert_ptr_equal(session_table_still(t, 1, seq_of(3), other.generation), &other);
+    assert_null(session_table_still(t, 1, seq_of(3), sessions[0][3].generation));
     assert_int_equal(session_table_count(t), TENANTS * PER);
     session_table_remove(t, &sessions[0][3]); /* it is not there any more */
     assert_ptr_equal(session_table_get(t, 1, seq_of(3)), &other);
