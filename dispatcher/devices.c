@@ -56,9 +56,8 @@ static void reply_device(struct one_device *o)
 static void on_presence(void *arg, enum err err, struct slice presence)
 {
     struct one_device *o = arg;
-    size_t at = 2u * slot_of(o->device->seq);
     if (err == ERR_OK || err == ERR_NOT_FOUND) {
-        bool online = err == ERR_OK && at + 2 <= presence.len && load_u16le(presence.data + at) != 0;
+        bool online = err == ERR_OK && live_presence_at(presence, slot_of(o->device->seq));
         o->device->connection =
             online ? MUSTER__V1__CONNECTION__CONNECTION_ONLINE : MUSTER__V1__CONNECTION__CONNECTION_OFFLINE;
     }

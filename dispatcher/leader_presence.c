@@ -229,8 +229,8 @@ static void got_presence(void *arg, enum err err, struct slice presence)
         return;
     struct presence_teller *p = r->presence;
     ask->online = (struct bitmap){{0}};
-    for (unsigned slot = 0; !err && 2 * slot + 2 <= presence.len && slot < BLOCK_SLOTS; slot++)
-        if (load_u16le(presence.data + 2 * slot))
+    for (unsigned slot = 0; !err && slot < BLOCK_SLOTS; slot++)
+        if (live_presence_at(presence, slot))
             bitmap_set(&ask->online, slot);
     p->failed = p->failed || err;
     part_answered(r);

@@ -290,8 +290,8 @@ static void compare_presence(struct verify *v, const struct presence *p, const s
 static size_t sort_presence(struct slice presence, struct at_worker *at, size_t max)
 {
     size_t n = 0;
-    for (unsigned slot = 0; slot < BLOCK_SLOTS && (slot + 1) * 2 <= presence.len; slot++) {
-        uint16_t number = load_u16le(presence.data + 2 * (size_t)slot);
+    for (unsigned slot = 0; slot < BLOCK_SLOTS; slot++) {
+        uint16_t number = live_presence_at(presence, slot);
         size_t i = 0;
         while (i < n && at[i].number != number)
             i++;

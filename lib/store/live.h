@@ -136,6 +136,12 @@ void live_detach(struct live *live, uint32_t tenant, uint32_t block, uint16_t wo
 void live_reap(struct live *live, uint32_t tenant, uint32_t block, uint16_t worker, live_int_fn *done, void *arg);
 /* Presence of a block: 1,024 × u16 little endian, or empty when nobody ever was there. */
 void live_presence(struct live *live, uint32_t tenant, uint32_t block, live_bytes_fn *done, void *arg);
+/* Who holds the slot in that; 0: nobody. */
+static inline uint16_t live_presence_at(struct slice presence, unsigned slot)
+{
+    size_t at = 2 * (size_t)slot;
+    return at + 2 <= presence.len ? load_u16le(presence.data + at) : 0;
+}
 
 /* Worker numbers: a lease on worker:<n>, value `instance` (up to 64 bytes, unique per life of a process).
  * acquire takes a number (db_worker_number) and adds it to the set `workers`, ERR_FENCED when it is in use; renew is
