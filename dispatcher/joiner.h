@@ -1,6 +1,6 @@
 /* Dynamic batches: looks who has come to be meant by their targets, and lets them join.
- * Owns: struct joiner; when a batch stops growing. May call: lib/store/db_dynamic, dispatcher/resolve, control, route,
- * leader_reign. Loop rule: non-blocking.
+ * Owns: struct joiner; when a batch stops growing. May call: lib/store/db_dynamic, db_quota, dispatcher/resolve,
+ * control, route, leader_reign. Loop rule: non-blocking.
  *
  * A target is resolved anew soon after a hint that devices of the tenant have changed, and now and then without one:
  * one target at a time, and of one tenant no more than a quarter of the time. Who joins is written down, then stands in

@@ -65,9 +65,9 @@ const struct open_counts_block *open_counts_find(const struct open_counts *c, ui
 
 struct open_counts_block *open_counts_of(struct open_counts *c, uint32_t tenant, uint32_t block)
 {
-    struct open_counts_block *b = c->limit ? find(c, tenant, block) : NULL;
     if (!c->limit)
         return NULL;
+    struct open_counts_block *b = find(c, tenant, block);
     if (b)
         return b;
     if ((c->count >= c->bucket_count && !grow(c)) || !(b = calloc(1, sizeof *b))) {

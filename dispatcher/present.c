@@ -35,10 +35,8 @@ Google__Protobuf__Timestamp *present_time(struct arena *a, int64_t ms)
 
 Google__Protobuf__Duration *present_duration(struct arena *a, int64_t ms)
 {
-    Google__Protobuf__Duration *d = arena_alloc(a, sizeof *d);
-    if (!d)
-        return NULL;
-    google__protobuf__duration__init(d);
+    Google__Protobuf__Duration *d;
+    NEW(a, google__protobuf__duration__init, d);
     d->seconds = ms / 1000;
     d->nanos = (int32_t)(ms % 1000) * 1000000;
     return d;

@@ -13,8 +13,9 @@
 void get_quota(struct grpc_call *call, void *service, const ProtobufCMessage *request);
 void set_quota(struct grpc_call *call, void *service, const ProtobufCMessage *request);
 
-/* A batch of `commands` commands was refused; rows of db_quota_limits, none when the quota has gone since. */
+/* The reason that a batch which was refused is answered with: a literal. */
 const char *quota_batch_reason(const struct db_quota_refusal *refusal);
+/* A batch of `commands` commands was refused; rows of db_quota_limits, none when the quota has gone since. */
 void quota_batch_status(struct status *st, const struct db_quota_refusal *refusal, uint32_t commands,
                         const struct pg_result *limits);
 /* Devices were refused: DB_QUOTA_DEVICES_STATE with this message. */

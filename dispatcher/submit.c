@@ -223,21 +223,26 @@ static void on_unknown_device(struct submit *s)
     find_earlier(s);
 }
 
+/* Of a device addressed by its id, which was not looked for, there is no count yet. */
+static uint32_t refused_devices(const struct submit *s)
+{
+    return s->job.device ? 1 : s->job.batch.device_count;
+}
+
 static void on_limits(struct request *r, const struct pg_result *const *results)
 {
     struct submit *s = (struct submit *)r;
     struct status st = {0};
-    quota_batch_status(&st, &s->beyond, s->job.device ? 1 : s->job.batch.device_count, results[0]);
+    quota_batch_status(&st, &s->beyond, refused_devices(s), results[0]);
     submit_fail(s, &st);
 }
 
 static void answer_beyond_quota(struct submit *s)
 {
     struct pg_txn *txn = request_txn(&s->r);
-    uint32_t devices = s->job.device ? 1 : s->job.batch.device_count;
     s->r.d->figures.quota_refused++;
     refusals_note(s->r.d->refusals, s->r.tenant, s->r.caller->key, grpc_call_peer(s->r.call),
-                  quota_batch_reason(&s->beyond), devices);
+                  quota_batch_reason(&s->beyond), refused_devices(s));
     db_quota_limits(txn, s->r.tenant);
     request_query(&s->r, txn, on_limits);
 }

@@ -39,12 +39,12 @@ struct submit {
     Muster__V1__SubmitBatchResponse replayed;
 };
 
-/* --- submit_answer.c: each of them ends the request ----------------------------------------------------------------
- */
+/* --- submit_answer.c ---------------------------------------------------------------------------------------------- */
 
 /* What has memory of its own; again does no harm. */
 void submit_free(struct submit *s);
-/* `st` may stand in the submit. */
+
+/* Each of these ends the request. `st` may stand in the submit. */
 void submit_fail(struct submit *s, const struct status *st);
 void submit_no_memory(struct submit *s);
 void submit_answer_accepted(struct submit *s);

@@ -167,19 +167,50 @@ void db_batch_accept(struct pg_txn *txn, const struct db_accept *b)
     pg_put_int4(txn, b->steer.waves);
 }
 
+/* The batch `b` that this transaction has made. */
+#define MADE "b.tenant_id = $1::integer AND b.request_id = $2::text AND b.xmin = pg_current_xact_id()::xid"
+
+static void put_made(struct pg_txn *txn, const struct db_accept *b)
+{
+    pg_put_int4(txn, b->tenant);
+    pg_put_text(txn, b->request_id);
+}
+
 void db_batch_accept_canary(struct pg_txn *txn, const struct db_accept *b)
 {
     static const struct pg_stmt stmt = {"batch_accept_canary",
                                         "INSERT INTO batch_part (batch_id, kind, block, slots)"
                                         " SELECT b.id, 1, u.block, u.slots FROM batch b"
                                         " CROSS JOIN unnest($3::integer[], $4::bytea[]) AS u (block, slots)"
-                                        " WHERE b.tenant_id = $1::integer AND b.request_id = $2::text"
-                                        " AND b.xmin = pg_current_xact_id()::xid"};
+                                        " WHERE " MADE};
     pg_txn_add(txn, &stmt);
-    pg_put_int4(txn, b->tenant);
-    pg_put_text(txn, b->request_id);
+    put_made(txn, b);
     pg_put_int4_array(txn, b->canary_blocks, b->canary_count);
     pg_put_bytea_array(txn, b->canary_slots, b->canary_count);
+}
+
+void db_batch_accept_skipped(struct pg_txn *txn, const struct db_accept *b)
+{
+    static const struct pg_stmt stmt = {"batch_accept_skipped",
+                                        "INSERT INTO batch_skipped (batch_id, count, ids) SELECT b.id, $3::integer,"
+                                        " $4::text[] FROM batch b WHERE " MADE};
+    pg_txn_add(txn, &stmt);
+    put_made(txn, b);
+    pg_put_int4(txn, (int32_t)b->skipped_count);
+    pg_put_text_array(txn, b->skipped_ids, b->skipped_kept);
+}
+
+void db_batch_skipped(struct pg_txn *txn, int64_t batch)
+{
+    static const struct pg_stmt stmt = {"batch_skipped",
+                                        "SELECT s.count, s.ids FROM batch_skipped s WHERE s.batch_id = $1::bigint"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8(txn, batch);
+}
+
+void db_batch_skipped_each(const struct pg_result *r, void (*each)(void *arg, struct slice id), void *arg)
+{
+    pg_bytes_array(r, 0, 1, each, arg);
 }
 
 void db_batch_hold_tenants(struct pg_txn *txn, const int32_t *tenants, size_t n)
@@ -251,32 +282,6 @@ static void columns_free(struct columns *c)
     free(c->heads);
     free(c->tails);
     buf_free(&c->text);
-}
-
-void db_batch_accept_skipped(struct pg_txn *txn, const struct db_accept *b)
-{
-    static const struct pg_stmt stmt = {"batch_accept_skipped",
-                                        "INSERT INTO batch_skipped (batch_id, count, ids) SELECT b.id, $3::integer,"
-                                        " $4::text[] FROM batch b WHERE b.tenant_id = $1::integer"
-                                        " AND b.request_id = $2::text AND b.xmin = pg_current_xact_id()::xid"};
-    pg_txn_add(txn, &stmt);
-    pg_put_int4(txn, b->tenant);
-    pg_put_text(txn, b->request_id);
-    pg_put_int4(txn, (int32_t)b->skipped_count);
-    pg_put_text_array(txn, b->skipped_ids, b->skipped_kept);
-}
-
-void db_batch_skipped(struct pg_txn *txn, int64_t batch)
-{
-    static const struct pg_stmt stmt = {"batch_skipped",
-                                        "SELECT s.count, s.ids FROM batch_skipped s WHERE s.batch_id = $1::bigint"};
-    pg_txn_add(txn, &stmt);
-    pg_put_int8(txn, batch);
-}
-
-void db_batch_skipped_each(const struct pg_result *r, void (*each)(void *arg, struct slice id), void *arg)
-{
-    pg_bytes_array(r, 0, 1, each, arg);
 }
 
 bool db_batch_accept_devices(struct pg_txn *txn, const struct db_accept *const *batches, const char *const *devices,

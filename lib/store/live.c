@@ -84,6 +84,14 @@ void args_printf(struct args *a, const char *fmt, ...)
     args_raw(a, at, (size_t)n);
 }
 
+void args_client(struct args *a, const char *verb, long long id)
+{
+    args_raw(a, "CLIENT", 6);
+    args_raw(a, verb, strlen(verb));
+    args_raw(a, "ID", 2);
+    args_printf(a, "%lld", id);
+}
+
 void args_block_key(struct args *a, uint32_t tenant, uint32_t block, const char *suffix)
 {
     args_printf(a, "{t%u.b%u}:%s", tenant, block, suffix);

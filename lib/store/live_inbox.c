@@ -123,10 +123,7 @@ static void reply_forerunner(void *arg, enum err err, const redisReply *reply)
         return;
     }
     log_info("taker_cut_off", "client=%lld", (long long)live->taker_id);
-    args_raw(&a, "CLIENT", 6);
-    args_raw(&a, "KILL", 4);
-    args_raw(&a, "ID", 2);
-    args_printf(&a, "%lld", (long long)live->taker_id);
+    args_client(&a, "KILL", live->taker_id);
     say(live, &a, reply_killed);
 }
 
@@ -139,10 +136,7 @@ static void reply_named(void *arg, enum err err, const redisReply *reply)
         greeted(live, !err && live->taker_next);
         return;
     }
-    args_raw(&a, "CLIENT", 6);
-    args_raw(&a, "LIST", 4);
-    args_raw(&a, "ID", 2);
-    args_printf(&a, "%lld", (long long)live->taker_id);
+    args_client(&a, "LIST", live->taker_id);
     say(live, &a, reply_forerunner);
 }
 

@@ -51,6 +51,8 @@ void args_printf(struct args *a, const char *fmt, ...) __attribute__((format(pri
 void args_block_key(struct args *a, uint32_t tenant, uint32_t block, const char *suffix);
 /* {w<worker>}:inbox:<class> */
 void args_inbox_key(struct args *a, uint16_t worker, enum live_class class);
+/* CLIENT `verb` ID `id`: what is done with one connection. */
+void args_client(struct args *a, const char *verb, long long id);
 void args_state_key(struct args *a, struct live_place place);
 void args_values_key(struct args *a, struct live_place place);
 /* Slots as packed u16, kept in `room` (2 bytes each). */

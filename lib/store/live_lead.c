@@ -67,10 +67,7 @@ static void close_client(struct greeting *g, long long id)
 {
     struct args a = {0};
     log_info("leader_cut_off", "client=%lld", id);
-    args_raw(&a, "CLIENT", 6);
-    args_raw(&a, "KILL", 4);
-    args_raw(&a, "ID", 2);
-    args_printf(&a, "%lld", id);
+    args_client(&a, "KILL", id);
     say(g, &a, reply_any);
 }
 
