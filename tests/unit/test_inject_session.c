@@ -22,14 +22,11 @@
 #include "muster/v1/command.pb-c.h"
 #include "muster/v1/delivery.pb-c.h"
 #include "tests/unit/inject.h"
+#include "tests/unit/session_world.h"
 #include "workers/acks.h"
 #include "workers/attach.h"
-#include "workers/batch_cache.h"
 #include "workers/credentials.h"
-#include "workers/gates.h"
-#include "workers/lease.h"
 #include "workers/mqtt_internal.h"
-#include "workers/routed.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
 #include "workers/worker.h"
@@ -62,18 +59,6 @@ static struct scene {
     ev_timer watchdog;
 } * scene;
 
-bool gates_known(const struct gates *gates)
-{
-    (void)gates;
-    return true;
-}
-
-bool gates_closed(const struct gates *gates, uint32_t tenant)
-{
-    (void)gates, (void)tenant;
-    return false;
-}
-
 bool acks_full(const struct acks *acks)
 {
     (void)acks;
@@ -100,24 +85,6 @@ void attach_change(struct attach *attach, uint32_t tenant, uint32_t seq)
     scene->attach = true;
 }
 
-void batch_ref(struct batch *batch)
-{
-    batch->refs++;
-}
-
-void batch_unref(struct batch_cache *cache, struct batch *batch)
-{
-    (void)cache;
-    batch->refs--;
-}
-
-/* Only of commands that the session does not hold: nobody knows their batch any more. */
-void batch_cache_get(struct batch_cache *cache, uint64_t id, batch_fn *fn, void *arg, uint64_t a, uint64_t b)
-{
-    (void)cache, (void)id;
-    fn(arg, NULL, a, b);
-}
-
 bool credentials_ready(const struct credentials *c)
 {
     (void)c;
@@ -136,27 +103,6 @@ const char *credential_check_name(enum credential_check check)
 {
     (void)check;
     return "good";
-}
-
-bool lease_holds_at(const struct lease *lease, int64_t now_us)
-{
-    (void)lease, (void)now_us;
-    return true;
-}
-
-void routed_continue(struct routed *routed)
-{
-    (void)routed;
-}
-
-void worker_watch_sent(struct worker *w, const struct session *s, uint64_t batch, uint32_t now_ms)
-{
-    (void)w, (void)s, (void)batch, (void)now_ms;
-}
-
-void worker_retry_later(struct worker *w, const struct session *s)
-{
-    (void)w, (void)s;
 }
 
 /* The commands come, and outcomes become durable. */

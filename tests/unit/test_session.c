@@ -10,12 +10,9 @@
 #include "lib/base/clock.h"
 #include "lib/store/db_clock.h"
 #include "lib/store/state.h"
+#include "tests/unit/session_world.h"
 #include "workers/acks.h"
 #include "workers/attach.h"
-#include "workers/batch_cache.h"
-#include "workers/gates.h"
-#include "workers/lease.h"
-#include "workers/routed.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
 #include "workers/worker.h"
@@ -42,18 +39,6 @@ int64_t db_clock_ms(struct db_clock *clock)
     return scene->wall_ms;
 }
 
-bool gates_known(const struct gates *gates)
-{
-    (void)gates;
-    return true;
-}
-
-bool gates_closed(const struct gates *gates, uint32_t tenant)
-{
-    (void)gates, (void)tenant;
-    return false;
-}
-
 void acks_add(struct acks *acks, const struct ack *ack)
 {
     (void)acks;
@@ -68,44 +53,6 @@ void acks_add_result(struct acks *acks, const struct ack *ack, struct slice resu
 void attach_change(struct attach *attach, uint32_t tenant, uint32_t seq)
 {
     (void)attach, (void)tenant, (void)seq;
-}
-
-void batch_ref(struct batch *batch)
-{
-    batch->refs++;
-}
-
-void batch_unref(struct batch_cache *cache, struct batch *batch)
-{
-    (void)cache;
-    batch->refs--;
-}
-
-void batch_cache_get(struct batch_cache *cache, uint64_t id, batch_fn *fn, void *arg, uint64_t a, uint64_t b)
-{
-    (void)cache, (void)id;
-    fn(arg, NULL, a, b);
-}
-
-bool lease_holds_at(const struct lease *lease, int64_t now_us)
-{
-    (void)lease, (void)now_us;
-    return true;
-}
-
-void routed_continue(struct routed *routed)
-{
-    (void)routed;
-}
-
-void worker_watch_sent(struct worker *w, const struct session *s, uint64_t batch, uint32_t now_ms)
-{
-    (void)w, (void)s, (void)batch, (void)now_ms;
-}
-
-void worker_retry_later(struct worker *w, const struct session *s)
-{
-    (void)w, (void)s;
 }
 
 /* --- a transport that notes --------------------------------------------------------------------------------------- */
