@@ -10,13 +10,14 @@
 #include "dispatcher/strangers.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
+#include "lib/store/db_open.h"
 
 struct rebuilder {
     bool asking, setting;
     bool cleaning, clean_again; /* what is over goes from Redis first; Redis was lost once more meanwhile */
     bool some;                  /* batches that Redis may have known */
-    bool filled;                /* it was, in this reign */
     bool log_read;              /* to its end, since the rebuild began */
+    unsigned looking;           /* answers awaited of whether there are devices, and so workers with some of them */
     int64_t began_us;
 };
 
@@ -36,7 +37,6 @@ static void ready(struct reign *r)
 {
     r->rebuilding = false;
     r->live_ready = true;
-    r->rebuilder->filled = true;
     cancel_restart(r);
     control_restart(r);
     learn_begin(r);
@@ -63,7 +63,7 @@ static void generation_set(void *arg, enum err err)
 static void check_done(struct reign *r)
 {
     struct rebuilder *b = r->rebuilder;
-    if (!r->rebuilding || r->rebuild_left || b->cleaning || b->setting || !b->log_read)
+    if (!r->rebuilding || r->rebuild_left || b->cleaning || b->setting || b->looking || !b->log_read)
         return;
     b->setting = true;
     live_generation_set(r->live, generation_set, reign_hold(r));
@@ -126,6 +126,37 @@ static void clean(struct reign *r)
     strangers_remove(r, cleaned);
 }
 
+/* --- who may still send ---------------------------------------------------------------------------------------------
+ */
+
+static void got_tenants(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                        size_t count)
+{
+    struct reign *r = arg;
+    (void)error, (void)count;
+    if (!reign_back(r))
+        return;
+    r->rebuilder->looking--;
+    if (err) {
+        r->rebuilding = false; /* asked again at the next check */
+        return;
+    }
+    if (pg_rows(results[0]) > 0)
+        live_workers_unknown(r->live);
+    check_done(r);
+}
+
+/* Redis does not list workers until they renew their leases. They have commands in their hands, or get some before.
+ * Only where nobody ever registered a device nobody is waited for. */
+static void look_for_workers(struct reign *r)
+{
+    struct pg_txn *txn = pg_txn_new(r->pg, PG_ANY_LANE);
+    if (txn)
+        db_open_tenants(txn);
+    r->rebuilder->looking++;
+    pg_txn_submit(txn, got_tenants, reign_hold(r));
+}
+
 void rebuild_begin(struct reign *r)
 {
     if (r->rebuilding || !r->loaded)
@@ -142,8 +173,7 @@ void rebuild_begin(struct reign *r)
     clean(r);
     open_set_each(&r->set, mark, r);
     b->some = r->rebuild_left > 0;
-    if (b->some || b->filled)
-        live_workers_unknown(r->live); /* they have some of it in their hands, or get it before they are known again */
+    look_for_workers(r);
     folder_wake(r);
     router_pump(r);
 }

@@ -137,9 +137,7 @@ class Field:
 @pytest.fixture
 def field(stack):
     stack.start(workers=0)
-    f = Field(stack, 3000)
-    until(lambda: not (f.redis.get("muster:generation") or b"filling").startswith(b"filling"), what="a leader, and Redis filled")
-    return f
+    return Field(stack, 3000)
 
 
 def test_one_device(field):
@@ -264,13 +262,26 @@ def test_an_emptied_redis_is_filled_again(field):
     field.redis.flushall()
     field.lease(1)
     field.presence(lambda s: 1 if s < 1000 else 0)
-    until(lambda: not (field.redis.get("muster:generation") or b"filling").startswith(b"filling"), what="Redis filled")
+    until(field.stack.filled, what="Redis filled")
     assert field.live_states(batch) == {SUCCEEDED: 100, ROUTED: 899, QUEUED: 2000, SENT: 1}
     assert field.redis.get(field.key(0, f"state:{batch}"))[4 + 100] == SENT | 32  # it may have been executed
     assert field.inbox(1) == ({batch: set(range(100, 1000))}, [])
     assert not field.redis.exists(f"batch:{done}")
     field.flush((batch, {s: SUCCEEDED | 16 for s in range(100, 3000)}))
     assert field.wait_closed(batch) == {SUCCEEDED: 3000}
+
+
+def test_a_redis_emptied_with_nothing_open_does_not_know_who_may_still_send(stack):
+    """No worker is waited for where there never was a device; and one that nobody knows by a leader that never saw Redis filled."""
+    stack.start(workers=0)
+    redis = stack.redis.client()
+    assert not redis.smembers("workers")
+    Field(stack, 3000)
+    stack.dispatchers[0].kill()
+    redis.flushall()
+    stack.restart(stack.dispatchers[0])
+    until(stack.filled, what="Redis filled")
+    assert redis.smembers("workers") == {b"65535"} and redis.pttl("worker:65535") > 0
 
 
 def test_what_is_over_goes_from_a_redis_of_the_past(field):
@@ -299,7 +310,6 @@ def test_batches_never_routed_need_no_redis(make_stack):
     stack = make_stack()
     stack.start(workers=0)
     field = Field(stack, 3000)
-    until(lambda: field.redis.get("muster:generation"), what="a leader")
     stack.redis.kill()
     stack.dispatchers[0].wait_event("redis_lost")
     canceled, expired, waiting = field.submit(range(3000)), field.submit([1, 2], expires_in_ms=300), field.submit([3])
@@ -344,7 +354,6 @@ def test_a_leader_that_resigns_is_followed_at_once(stack):
 def test_a_leader_whose_lease_was_taken_writes_nothing_more(stack):
     stack.start(workers=0)
     field = Field(stack, 100)
-    until(lambda: field.redis.get("muster:generation"), what="a leader")
     batch = field.submit(range(10))
     field.wait_routed(batch)
     field.sql("UPDATE lease SET holder = 'another', epoch = epoch + 1, expires_ms = %s", now_ms() + 3000)
@@ -360,7 +369,6 @@ def test_leaders_killed_under_load_lose_nothing(stack):
     """Leaders end at any moment, once with Redis emptied; every outcome of the log is in the blocks in the end."""
     stack.start(dispatchers=2, workers=0)
     field = Field(stack, 5000)
-    until(lambda: field.redis.get("muster:generation"), what="a leader")
     dice, truth, todo = random.Random(4), {}, []
     for kills in range(5):
         for _ in range(25):
@@ -399,7 +407,6 @@ def test_the_leaders_own_batches_need_no_hint(stack):
     """What another dispatcher accepts is announced, what the leader's does is not; both come to their end."""
     stack.start(dispatchers=2, workers=0)
     stack.start_worker("--answer-self")
-    until(lambda: stack.redis.client().get("muster:generation"), what="a leader")
     leads = next(d for d in stack.dispatchers if d.events("leading"))
     leads.wait_event("leader_loaded")
     tenant = stack.make_tenant()

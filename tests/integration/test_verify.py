@@ -136,7 +136,6 @@ def test_without_a_leader_what_only_it_repairs_is_named(stack, cli):
     stack.start()
     tenant = stack.make_tenant()
     redis = stack.redis.client()
-    until(lambda: not (redis.get("muster:generation") or b"filling").startswith(b"filling"))
     stack.sql("UPDATE lease SET holder = 'another', epoch = epoch + 1, expires_ms = %s", int(time.time() * 1000) + 3600000)
     leader = stack.dispatchers[0]  # hears of it with a renewal or with a write, whichever is first
     until(lambda: leader.events("lease_lost") or leader.events("leader_starts_over"))
@@ -189,7 +188,7 @@ def test_what_is_held_does_not_differ_and_stays_held(stack, cli):
         assert set(verify("--repair")) == {"impossible_state"}
         assert not verify()
         hand.redis.flushall()
-        until(lambda: not (hand.redis.get("muster:generation") or b"filling").startswith(b"filling") and hand.presence(0))
+        until(lambda: stack.filled() and hand.presence(0))
         assert not verify()
         assert device.deliveries.empty()
         client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=paused))

@@ -6,6 +6,7 @@ import time
 
 from .daemons import Daemon, Fleet, program
 from .device import Device
+from .until import until
 
 ADMIN, OPERATOR, READ_ONLY = 1, 2, 3
 
@@ -49,12 +50,18 @@ class Stack:
         return w
 
     def start(self, dispatchers=1, workers=1):
-        """The first dispatcher migrates."""
+        """The first dispatcher migrates, leads, and has filled Redis before there is a device."""
         for _ in range(dispatchers):
             self.start_dispatcher()
+        if dispatchers:
+            until(self.filled, what="a leader, and Redis filled")
         for _ in range(workers):
             self.start_worker()
         return self
+
+    def filled(self):
+        """Whether a leader has filled Redis."""
+        return not (self.redis.client().get("muster:generation") or b"filling").startswith(b"filling")
 
     def restart(self, daemon):
         """Starts a dispatcher or worker again with the same flags on the same address; replaces it in its list."""
