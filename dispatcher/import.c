@@ -115,6 +115,7 @@ void import_message(struct grpc_call *call, void *service, const ProtobufCMessag
         request_store_failed(&im->r, ERR_NOMEM, NULL);
         return;
     }
+    im->r.registering = (uint32_t)in->n_devices;
     im->writing = true;
     grpc_call_pause(call, true);
     request_query(&im->r, txn, on_written);

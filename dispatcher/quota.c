@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "dispatcher/refusals.h"
 #include "dispatcher/request.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
@@ -54,12 +55,18 @@ void quota_batch_status(struct status *st, const struct db_quota_refusal *refusa
     st->retry_ms = refusal->retry_ms;
 }
 
+void quota_note_refused(const struct request *r, const char *reason, uint32_t devices)
+{
+    r->d->figures.quota_refused++;
+    refusals_note(r->d->refusals, r->tenant, r->caller->key, grpc_call_peer(r->call), reason, devices);
+}
+
 void quota_devices_status(struct status *st, const char *message)
 {
     int32_t limit = 0, registered = 0;
     if (sscanf(message, "%" SCNd32 " %" SCNd32, &limit, &registered) != 2)
         limit = registered = 0;
-    status_set(st, STATUS_RESOURCE_EXHAUSTED, "QUOTA_DEVICES",
+    status_set(st, STATUS_RESOURCE_EXHAUSTED, QUOTA_DEVICES,
                "the tenant may have %" PRId32 " devices, has %" PRId32 ", and would have more", limit, registered);
     status_metadata(st, "limit", "%" PRId32, limit);
     st->retry_ms = DEVICES_RETRY_MS;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatcher/quota.h"
 #include "lib/base/clock.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
@@ -20,7 +21,7 @@ struct refusal {
     const char *reason;
     char address[64];
     int64_t noted_us; /* when the last entry was written, */
-    uint32_t batches; /* and what has come since */
+    uint32_t times;   /* and what has come since */
     uint64_t devices;
 };
 
@@ -58,7 +59,11 @@ static void on_written(void *arg, enum err err, const struct pg_error *error, co
 static void write_down(struct refusals *r, struct refusal *x)
 {
     char note[32];
-    snprintf(note, sizeof note, "%" PRIu32 " batch%s", x->batches, x->batches > 1 ? "es" : "");
+    bool registering = !strcmp(x->reason, QUOTA_DEVICES);
+    snprintf(note, sizeof note, "%" PRIu32 " %s%s", x->times, registering ? "import" : "batch",
+             x->times == 1 ? ""
+             : registering ? "s"
+                           : "es");
     struct pg_txn *txn = pg_txn_new(r->pg, PG_ANY_LANE);
     if (txn) {
         db_audit_caller(txn, x->address);
@@ -66,7 +71,7 @@ static void write_down(struct refusals *r, struct refusal *x)
                      "refused", note);
     }
     x->noted_us = clock_mono_us();
-    x->batches = 0;
+    x->times = 0;
     x->devices = 0;
     r->writing++;
     pg_txn_submit(txn, on_written, r);
@@ -88,7 +93,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *t, int events)
         struct refusal *x = container_of(l, struct refusal, link);
         if (now_us - x->noted_us < REFUSALS_MINUTE_US)
             continue;
-        if (x->batches)
+        if (x->times)
             write_down(r, x);
         else
             forget(r, x);
@@ -136,7 +141,7 @@ static void make_room(struct refusals *r)
     struct refusal *first = container_of(r->all.next, struct refusal, link);
     if (r->count < REFUSALS_MAX)
         return;
-    if (first->batches)
+    if (first->times)
         write_down(r, first);
     forget(r, first);
 }
@@ -166,7 +171,7 @@ void refusals_note(struct refusals *r, int32_t tenant, int64_t key, const char *
     if (first && !(x = make(r, tenant, key, reason)))
         return;
     snprintf(x->address, sizeof x->address, "%s", address);
-    x->batches++;
+    x->times++;
     x->devices += devices;
     if (first)
         write_down(r, x);
@@ -178,7 +183,7 @@ void refusals_end(struct refusals *r, void (*done)(void *arg), void *arg)
     r->arg = arg;
     list_for_each (l, next, &r->all) {
         struct refusal *x = container_of(l, struct refusal, link);
-        if (x->batches && pg_up(r->pg))
+        if (x->times && pg_up(r->pg))
             write_down(r, x);
     }
     check_done(r);

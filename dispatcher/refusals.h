@@ -1,5 +1,5 @@
-/* Batches that quotas refused, for the audit: whose, how many, of how many devices.
- * Owns: struct refusals. May call: lib/store/db_audit. Loop rule: non-blocking.
+/* Batches and imports that quotas refused, for the audit: whose, how many, of how many devices.
+ * Owns: struct refusals. May call: lib/store/db_audit, dispatcher/quota. Loop rule: non-blocking.
  *
  * The first of a key is written at once, those that follow within a minute together, so that whoever is refused a
  * thousand times a second costs two entries a minute. What is not written yet is lost with the process, but for one

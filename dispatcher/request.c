@@ -169,6 +169,11 @@ static bool passes(const char *sqlstate)
            !strncmp(sqlstate, "40", 2) || !strcmp(sqlstate, "25006") || !strcmp(sqlstate, "55P03");
 }
 
+static bool beyond_quota(enum err err, const struct pg_error *error)
+{
+    return err == ERR_INVALID && error && !strcmp(error->sqlstate, DB_QUOTA_DEVICES_STATE);
+}
+
 void request_store_status(struct status *st, enum err err, const struct pg_error *error)
 {
     bool refused = err == ERR_INVALID && error;
@@ -183,7 +188,7 @@ void request_store_status(struct status *st, enum err err, const struct pg_error
                    DB_ATTRIBUTE_NAMES_MAX);
     } else if (refused && !strcmp(error->sqlstate, DB_LABEL_ZONE)) {
         status_violation(st, "devices.attributes.time_zone", "%s is no time zone", error->message);
-    } else if (refused && !strcmp(error->sqlstate, DB_QUOTA_DEVICES_STATE)) {
+    } else if (beyond_quota(err, error)) {
         quota_devices_status(st, error->message);
     } else if (refused && !passes(error->sqlstate)) {
         log_error("store_refused", "sqlstate=%s message=%s", error->sqlstate, log_quote(error->message));
@@ -197,7 +202,10 @@ void request_store_status(struct status *st, enum err err, const struct pg_error
 void request_store_failed(struct request *r, enum err err, const struct pg_error *error)
 {
     struct status st = {0};
-    r->d->figures.store_errors++;
+    if (beyond_quota(err, error))
+        quota_note_refused(r, QUOTA_DEVICES, r->registering);
+    else
+        r->d->figures.store_errors++;
     request_store_status(&st, err, error);
     request_fail(r, &st);
 }

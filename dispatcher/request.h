@@ -26,7 +26,8 @@ struct request {
     struct arena arena; /* memory that lives as long as the request */
     struct share share;
     request_next_fn *next;
-    bool named; /* the transaction begins with a statement of its own: who calls */
+    bool named;           /* the transaction begins with a statement of its own: who calls */
+    uint32_t registering; /* devices that it would register: what is told of it when a quota refuses them */
 };
 
 /* Requests being handled, and bytes of their messages, decoded; beyond, tenants with an equal share or more are turned

@@ -9,7 +9,6 @@
 #include "dispatcher/leader.h"
 #include "dispatcher/mailboxes.h"
 #include "dispatcher/quota.h"
-#include "dispatcher/refusals.h"
 #include "dispatcher/retry_check.h"
 #include "dispatcher/steering.h"
 #include "dispatcher/submit_hash.h"
@@ -240,9 +239,7 @@ static void on_limits(struct request *r, const struct pg_result *const *results)
 static void answer_beyond_quota(struct submit *s)
 {
     struct pg_txn *txn = request_txn(&s->r);
-    s->r.d->figures.quota_refused++;
-    refusals_note(s->r.d->refusals, s->r.tenant, s->r.caller->key, grpc_call_peer(s->r.call),
-                  quota_batch_reason(&s->beyond), refused_devices(s));
+    quota_note_refused(&s->r, quota_batch_reason(&s->beyond), refused_devices(s));
     db_quota_limits(txn, s->r.tenant);
     request_query(&s->r, txn, on_limits);
 }

@@ -186,6 +186,8 @@ def test_devices(api):
     assert api.sql("SELECT count(*) FROM device WHERE tenant_id = %s", f.tenant.number) == [(10,)]
     api.import_devices(f.admin, more[:2])
     refused(api, "QUOTA_DEVICES", lambda: api.import_devices(f.admin, more[2:]))
+    first, = until(lambda: f.admin.admin.ListAudit(api.pb.ListAuditRequest(action="quota_refused")).entries, what="it is noted")
+    assert (first.detail, first.devices, first.note, first.outcome) == ("QUOTA_DEVICES", 3, "1 import", "refused")
     f.admin.devices.DeleteDevice(api.pb.DeleteDeviceRequest(device_id=f.ids[0]))
     api.import_devices(f.admin, more[2:])
     # A lower limit removes nobody.
