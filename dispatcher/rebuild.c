@@ -10,14 +10,14 @@
 #include "dispatcher/strangers.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
-#include "lib/store/db_open.h"
+#include "lib/store/db_lease.h"
 
 struct rebuilder {
     bool asking, setting;
     bool cleaning, clean_again; /* what is over goes from Redis first; Redis was lost once more meanwhile */
     bool some;                  /* batches that Redis may have known */
     bool log_read;              /* to its end, since the rebuild began */
-    unsigned looking;           /* answers awaited of whether there are devices, and so workers with some of them */
+    unsigned looking;           /* answers awaited of how long workers may send that Redis has forgotten */
     int64_t began_us;
 };
 
@@ -129,11 +129,9 @@ static void clean(struct reign *r)
 /* --- who may still send ---------------------------------------------------------------------------------------------
  */
 
-static void got_tenants(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
-                        size_t count)
+static void got_longest_lease(void *arg, enum err err, int64_t lease_ms)
 {
     struct reign *r = arg;
-    (void)error, (void)count;
     if (!reign_back(r))
         return;
     r->rebuilder->looking--;
@@ -141,20 +139,17 @@ static void got_tenants(void *arg, enum err err, const struct pg_error *error, c
         r->rebuilding = false; /* asked again at the next check */
         return;
     }
-    if (pg_rows(results[0]) > 0)
-        live_workers_unknown(r->live);
+    if (lease_ms)
+        live_workers_unknown(r->live, lease_ms);
     check_done(r);
 }
 
 /* Redis does not list workers until they renew their leases. They have commands in their hands, or get some before.
- * Only where nobody ever registered a device nobody is waited for. */
+ * Only where there never was a worker nobody is waited for. */
 static void look_for_workers(struct reign *r)
 {
-    struct pg_txn *txn = pg_txn_new(r->pg, PG_ANY_LANE);
-    if (txn)
-        db_open_tenants(txn);
     r->rebuilder->looking++;
-    pg_txn_submit(txn, got_tenants, reign_hold(r));
+    db_worker_longest_lease(r->pg, got_longest_lease, reign_hold(r));
 }
 
 void rebuild_begin(struct reign *r)

@@ -1,5 +1,5 @@
 /* Fills Redis again from the leader's picture when it was lost, and says whether it can be worked with.
- * Owns: struct rebuilder, reign's live_ready and rebuilding. May call: lib/store/live, db_open, dispatcher/route,
+ * Owns: struct rebuilder, reign's live_ready and rebuilding. May call: lib/store/live, db_lease, dispatcher/route,
  * leader_reign. Loop rule: non-blocking. The work itself is routing: every open batch that Redis may have known is
  * routed again. What Redis knew of batches that are over goes, and the log is read once more: outcomes that Redis had
  * and the picture has not must not be overtaken by an expiry. */

@@ -166,7 +166,7 @@ static void ask(struct lease *l)
     l->asking = true;
     l->asked_us = clock_mono_us();
     if (l->number == 0)
-        db_worker_number(w->pg, drawn, l);
+        db_worker_number(w->pg, w->options.lease_ms, drawn, l);
     else
         live_worker_renew(w->live, l->number, w->instance, w->options.lease_ms, renewed, l);
 }

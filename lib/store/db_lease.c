@@ -12,6 +12,10 @@ static const struct pg_stmt fence_stmt = {"lease_fence",
                                           "SELECT 1::bigint FROM lease_fence($1::text, $2::text, $3::bigint)"};
 
 static const struct pg_stmt worker_number = {"worker_number", "SELECT nextval('worker_number')"};
+static const struct pg_stmt worker_lease = {"worker_lease",
+                                            "INSERT INTO worker_lease VALUES ($1::bigint) ON CONFLICT DO NOTHING"};
+static const struct pg_stmt longest_lease = {"worker_longest_lease",
+                                             "SELECT coalesce(max(lease_ms), 0) FROM worker_lease"};
 
 struct call {
     db_lease_fn *done;
@@ -87,10 +91,21 @@ bool db_lease_fenced(enum err err, const struct pg_error *error)
     return err == ERR_INVALID && error && strcmp(error->sqlstate, "MU001") == 0;
 }
 
-void db_worker_number(struct pg *pg, db_lease_fn *done, void *arg)
+void db_worker_number(struct pg *pg, int64_t lease_ms, db_lease_fn *done, void *arg)
+{
+    struct pg_txn *txn = pg_txn_new(pg, PG_ANY_LANE);
+    if (txn) {
+        pg_txn_add(txn, &worker_number);
+        pg_txn_add(txn, &worker_lease);
+        pg_put_int8(txn, lease_ms);
+    }
+    submit(txn, done, arg);
+}
+
+void db_worker_longest_lease(struct pg *pg, db_lease_fn *done, void *arg)
 {
     struct pg_txn *txn = pg_txn_new(pg, PG_ANY_LANE);
     if (txn)
-        pg_txn_add(txn, &worker_number);
+        pg_txn_add(txn, &longest_lease);
     submit(txn, done, arg);
 }

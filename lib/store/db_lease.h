@@ -28,7 +28,10 @@ void db_lease_fence(struct pg_txn *txn, const struct lease_fence *fence);
 bool db_lease_fenced(enum err err, const struct pg_error *error);
 
 /* `value`: a number for a worker, 1 … 65,534, that is not given again until all others were: neither a Redis that has
- * lost all nor one that has come back with older data makes it another's while it is in use. */
-void db_worker_number(struct pg *pg, db_lease_fn *done, void *arg);
+ * lost all nor one that has come back with older data makes it another's while it is in use. It will hold for lease_ms
+ * unrenewed. */
+void db_worker_number(struct pg *pg, int64_t lease_ms, db_lease_fn *done, void *arg);
+/* `value`: the longest time, in ms, for which a number that was ever drawn holds unrenewed; 0: none was. */
+void db_worker_longest_lease(struct pg *pg, db_lease_fn *done, void *arg);
 
 #endif

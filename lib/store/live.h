@@ -213,10 +213,9 @@ void live_subscribe(struct live *live, void (*fn)(void *arg, struct slice text),
 void live_generation_get(struct live *live, live_int_fn *done, void *arg);
 void live_generation_begin(struct live *live);
 void live_generation_set(struct live *live, live_done_fn *done, void *arg);
-/* A Redis that was lost does not know who may still send: for LIVE_UNKNOWN_MS, as long as a worker's lease is unless it
- * was told otherwise, live_workers gives one more, that is alive and never says anything. */
+/* A Redis that was lost does not know who may still send: for so long live_workers gives one more, that is alive and
+ * never says anything. */
 #define LIVE_UNKNOWN_WORKER UINT16_MAX
-#define LIVE_UNKNOWN_MS     10000
-void live_workers_unknown(struct live *live);
+void live_workers_unknown(struct live *live, int64_t lease_ms);
 
 #endif

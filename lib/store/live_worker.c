@@ -1,4 +1,5 @@
 /* Moves of devices and workers: attach, detach, presence, leases. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -363,7 +364,7 @@ void live_workers_all(struct live *live, live_workers_fn *done, void *arg)
     ask_workers(live, true, done, arg);
 }
 
-void live_workers_unknown(struct live *live)
+void live_workers_unknown(struct live *live, int64_t lease_ms)
 {
     struct args member = {0}, lease = {0};
     args_raw(&member, "SADD", 4);
@@ -374,7 +375,7 @@ void live_workers_unknown(struct live *live)
     args_printf(&lease, "worker:%u", LIVE_UNKNOWN_WORKER);
     args_raw(&lease, "unknown", 7);
     args_raw(&lease, "PX", 2);
-    args_printf(&lease, "%d", LIVE_UNKNOWN_MS);
+    args_printf(&lease, "%" PRId64, lease_ms);
     redis_command(live->moves, lease.n, lease.v, NULL, NULL);
 }
 

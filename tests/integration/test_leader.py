@@ -272,16 +272,19 @@ def test_an_emptied_redis_is_filled_again(field):
 
 
 def test_a_redis_emptied_with_nothing_open_does_not_know_who_may_still_send(stack):
-    """No worker is waited for where there never was a device; and one that nobody knows by a leader that never saw Redis filled."""
+    """Nobody is waited for where there never was a worker, else one whom nobody knows, for the longest lease of any."""
     stack.start(workers=0)
     redis = stack.redis.client()
     assert not redis.smembers("workers")
-    Field(stack, 3000)
-    stack.dispatchers[0].kill()
-    redis.flushall()
-    stack.restart(stack.dispatchers[0])
-    until(stack.filled, what="Redis filled")
-    assert redis.smembers("workers") == {b"65535"} and redis.pttl("worker:65535") > 0
+    for n, lease in enumerate(("20s", "40s", "30s")):
+        stack.start_worker("--lease", lease).wait_event("worker_number")
+        stack.workers.pop().kill()
+        stack.dispatchers[0].stop()
+        redis.flushall()
+        stack.restart(stack.dispatchers[0])
+        until(stack.filled, what="Redis filled")
+        assert redis.smembers("workers") == {b"65535"}
+        assert (10000, 20000, 20000)[n] < redis.pttl("worker:65535") <= (20000, 40000, 40000)[n]
 
 
 def test_what_is_over_goes_from_a_redis_of_the_past(field):

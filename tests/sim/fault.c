@@ -290,7 +290,7 @@ static void remember(void *arg)
 static void draw_plan(struct world *w, struct fault_plan *plan, bool none)
 {
     *plan = (struct fault_plan){.in_flight = chance(w, 700) ? 1 : between(w, 2, 4),
-                                .worker_lease_ms = between(w, 2, 10) * 1000,
+                                .worker_lease_ms = between(w, 2, 20) * 1000,
                                 .not_now_ms = between(w, 200, 3000)};
     if (none)
         return;

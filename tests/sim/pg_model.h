@@ -125,6 +125,7 @@ struct pg_model {
     TABLE(struct row_part) parts;
     int64_t gate_number;
     int64_t next_batch, next_stream, next_revocation, worker_number; /* of the sequences */
+    int64_t longest_lease;                                           /* of a worker */
     struct {
         char name[32], holder[64];
         int64_t epoch, expires_ms;

@@ -10,7 +10,8 @@
 stmt_fn stmt_batch_hold_tenants, stmt_batch_accept, stmt_batch_accept_steered, stmt_batch_accept_devices,
     stmt_batch_cancel, stmt_device_delete, stmt_ack_stream_open, stmt_ack_log_insert, stmt_command_result_insert,
     stmt_device_information_update, stmt_device_news_insert, stmt_seen_add, stmt_revocation_read, stmt_signing_key_read,
-    stmt_lease_acquire, stmt_lease_renew, stmt_lease_release, stmt_lease_fence, stmt_worker_number, stmt_clock_read;
+    stmt_lease_acquire, stmt_lease_renew, stmt_lease_release, stmt_lease_fence, stmt_worker_number, stmt_worker_lease,
+    stmt_worker_longest_lease, stmt_clock_read;
 
 static uint8_t *copy(struct slice s)
 {
@@ -410,5 +411,18 @@ void stmt_worker_number(struct stmt_call *c)
 {
     out_columns(c, 1);
     out_int8(c, 0, ++c->m->worker_number);
+    out_row(c);
+}
+
+void stmt_worker_lease(struct stmt_call *c)
+{
+    if (param_int(c, 0) > c->m->longest_lease)
+        c->m->longest_lease = param_int(c, 0);
+}
+
+void stmt_worker_longest_lease(struct stmt_call *c)
+{
+    out_columns(c, 1);
+    out_int8(c, 0, c->m->longest_lease);
     out_row(c);
 }

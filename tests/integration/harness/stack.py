@@ -50,7 +50,7 @@ class Stack:
         return w
 
     def start(self, dispatchers=1, workers=1):
-        """The first dispatcher migrates, leads, and has filled Redis before there is a device."""
+        """The first dispatcher migrates, leads, and has filled Redis before there is a worker."""
         for _ in range(dispatchers):
             self.start_dispatcher()
         if dispatchers:
