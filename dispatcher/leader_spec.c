@@ -43,7 +43,27 @@ struct content {
     struct slice command, described, defaults;
 };
 
-static void put_spec(struct reign *r, struct open_batch *batch, const struct content *content, spec_written_fn *written)
+void spec_untell(struct open_batch *batch)
+{
+    free(batch->told);
+    batch->told = NULL;
+}
+
+/* Takes `bytes`. */
+static void tell(struct open_batch *batch, uint8_t *bytes, size_t len)
+{
+    bool plain = !batch->canceling && !batch->hold && !batch->held && !batch->control && !batch->valued &&
+                 !batch->keyed && !batch->growing && !batch->retry_after;
+    if (!plain || batch->block_count > SPEC_TOLD_BLOCKS || len > SPEC_TOLD_BYTES) {
+        free(bytes);
+        return;
+    }
+    batch->told = bytes;
+    batch->told_bytes = (uint32_t)len;
+}
+
+static void put_spec(struct reign *r, struct open_batch *batch, const struct content *content, bool first,
+                     spec_written_fn *written)
 {
     Muster__Internal__V1__BatchSpec spec = MUSTER__INTERNAL__V1__BATCH_SPEC__INIT;
     struct slice command = content->command;
@@ -80,14 +100,23 @@ static void put_spec(struct reign *r, struct open_batch *batch, const struct con
     batch->touched = true;
     reign_busy(batch);
     live_put_spec(r->live, batch->id, (struct slice){bytes, len}, spec_done, w);
-    free(bytes);
+    spec_untell(batch);
+    if (first)
+        tell(batch, bytes, len);
+    else
+        free(bytes);
     if (told)
         muster__v1__batch_values__free_unpacked(told, NULL);
 }
 
 void spec_write(struct reign *r, struct open_batch *batch, struct slice command, spec_written_fn *written)
 {
-    put_spec(r, batch, &(struct content){.command = command}, written);
+    put_spec(r, batch, &(struct content){.command = command}, false, written);
+}
+
+void spec_write_first(struct reign *r, struct open_batch *batch, struct slice command, spec_written_fn *written)
+{
+    put_spec(r, batch, &(struct content){.command = command}, true, written);
 }
 
 static void got_commands(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
@@ -105,7 +134,7 @@ static void got_commands(void *arg, enum err err, const struct pg_error *error, 
         const struct content content = {pg_bytes(results[0], i, 1), pg_bytes(results[0], i, 2),
                                         pg_bytes(results[0], i, 3)};
         if (batch)
-            put_spec(r, batch, &content, job->written);
+            put_spec(r, batch, &content, false, job->written);
     }
     job->sent(r, job->batches, job->count, err);
     for (size_t i = 0; i < job->count; i++)

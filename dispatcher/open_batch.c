@@ -22,6 +22,7 @@ static void batch_free(struct open_batch *batch)
         free(batch->blocks[i].refs);
     }
     free(batch->targets);
+    free(batch->told);
     free(batch);
 }
 

@@ -79,10 +79,12 @@ struct open_batch {
     bool keyed;                       /* it has a key, to be forgotten when it is closed */
     uint32_t retry_after;             /* states after which commands are tried again: bits */
     uint8_t retry_attempts;           /* deliveries then, in all */
-    bool growing;                 /* dynamic, and open to whom joins: blocks stand at their number, with all slots, */
-                                  /* and none is settled */
-    bool keep_cells;              /* its states are counted by cohorts: kept also of complete blocks */
-    struct control *control;      /* what steers it, or NULL: dispatcher/control.h's */
+    bool growing;            /* dynamic, and open to whom joins: blocks stand at their number, with all slots, */
+                             /* and none is settled */
+    bool keep_cells;         /* its states are counted by cohorts: kept also of complete blocks */
+    struct control *control; /* what steers it, or NULL: dispatcher/control.h's */
+    uint8_t *told;           /* owned: its spec, dispatcher/leader_spec.h; NULL: workers look it up */
+    uint32_t told_bytes;
     bool redo;                    /* dispatcher/repair.h: what stands in Redis is to be thrown away, */
     uint32_t looking;             /* when so many blocks have been looked at */
     uint32_t routes;              /* blocks routed so far */

@@ -38,6 +38,7 @@ struct outbox {
     enum live_class class;
     uint32_t commands;
     struct buf items;
+    struct buf specs;   /* items too, told once: what is pushed again later may be of batches that stand otherwise */
     struct buf batches; /* struct open_batch *, each busy once */
 };
 
@@ -52,6 +53,7 @@ struct route_move {
 static void outbox_free(struct outbox *o)
 {
     buf_free(&o->items);
+    buf_free(&o->specs);
     buf_free(&o->batches);
     free(o);
 }
@@ -102,6 +104,7 @@ void router_again(struct reign *r, struct open_batch *batch)
 {
     batch->route_next = 0;
     batch->partial = false;
+    spec_untell(batch);
     queue_set_spec(&r->queue, batch, false);
     batch->fill_again = batch->filling; /* values that are on their way come without the spec */
     batch->handed = false;
@@ -157,6 +160,7 @@ static void check_handed(struct reign *r, struct open_batch *batch)
     if (batch->route_next < batch->block_count)
         return;
     batch->handed = true;
+    spec_untell(batch);
     folder_expect(r);
     rebuild_routed(r, batch);
     if (!batch->routed && batch->stage == OPEN_RUNNING && list_empty(&batch->work))
@@ -206,7 +210,13 @@ static void push(struct reign *r, struct outbox *o)
     list_remove(&o->link);
     o->reign = reign_hold(r);
     room_pushed(&r->router->room, o->worker, o->class, o->commands, clock_mono_us());
+    size_t items = buf_len(&o->items);
+    buf_put(&o->items, buf_head(&o->specs), buf_len(&o->specs));
+    if (o->items.failed)
+        abort();
     live_inbox_push(r->live, o->worker, o->class, buf_slice(&o->items), pushed, o);
+    o->items.end = o->items.start + items;
+    buf_free(&o->specs);
 }
 
 static void push_all(struct reign *r)
@@ -285,6 +295,15 @@ static void put_item(struct buf *items, const struct open_block *b, enum inbox_k
     inbox_put(items, &item);
 }
 
+/* Of a batch that is stopped meanwhile workers look up how it stands. */
+static void put_told(struct buf *specs, const struct open_batch *batch)
+{
+    if (!batch->told || batch->canceling || batch->ending || batch->hold || batch->held)
+        return;
+    inbox_put(specs,
+              &(struct inbox_item){.kind = INBOX_SPEC, .batch = batch->id, .spec = {batch->told, batch->told_bytes}});
+}
+
 static void collect(struct reign *r, const struct route_move *m, const struct live_routed *to)
 {
     const struct open_block *b = m->block;
@@ -310,12 +329,13 @@ static void collect(struct reign *r, const struct route_move *m, const struct li
         memcpy(&last, buf_head(&o->batches) + buf_len(&o->batches) - sizeof last, sizeof last);
     if (last != batch) {
         buf_put(&o->batches, &batch, sizeof batch);
+        put_told(&o->specs, batch);
         step_begin(batch);
     }
-    if (o->items.failed || o->batches.failed)
+    if (o->items.failed || o->specs.failed || o->batches.failed)
         abort();
     o->commands += commands;
-    if (buf_len(&o->items) >= ROUTE_ENTRY_BYTES || o->commands >= ROUTE_ENTRY_COMMANDS)
+    if (buf_len(&o->items) + buf_len(&o->specs) >= ROUTE_ENTRY_BYTES || o->commands >= ROUTE_ENTRY_COMMANDS)
         push(r, o);
     else if (!ev_is_active(&router->flush)) {
         ev_timer_set(&router->flush, ROUTE_ENTRY_MS / 1000., 0);
@@ -499,7 +519,7 @@ void router_known(struct reign *r, struct open_batch *batch, struct slice comman
     /* Where many wait, Redis is behind: what is not needed soon would only stand in front of what is. */
     if (!reign_live(r) || r->queue.batches >= SPECS_AHEAD)
         return;
-    spec_write(r, batch, command, spec_written);
+    spec_write_first(r, batch, command, spec_written);
     queue_set_spec(&r->queue, batch, true);
     batch->touched = true;
     step_begin(batch);

@@ -63,6 +63,11 @@ void inbox_put(struct buf *out, const struct inbox_item *item)
         buf_put_u64le(out, item->batch);
         buf_put_u64le(out, item->number);
         break;
+    case INBOX_SPEC:
+        buf_put_u64le(out, item->batch);
+        buf_put_u32le(out, (uint32_t)item->spec.len);
+        buf_put(out, item->spec.data, item->spec.len);
+        break;
     case INBOX_GATE:
     case INBOX_REPORT:
         buf_put_u64le(out, item->number);
@@ -84,6 +89,7 @@ void inbox_put(struct buf *out, const struct inbox_item *item)
 static bool read_body(struct slice *s, struct inbox_item *item)
 {
     uint64_t when;
+    uint32_t len;
     switch (item->kind) {
     case INBOX_RELEASE:
     case INBOX_AGAIN:
@@ -97,6 +103,8 @@ static bool read_body(struct slice *s, struct inbox_item *item)
         return slice_u64le(s, &item->batch);
     case INBOX_HOLD:
         return slice_u64le(s, &item->batch) && slice_u64le(s, &item->number);
+    case INBOX_SPEC:
+        return slice_u64le(s, &item->batch) && slice_u32le(s, &len) && slice_bytes(s, len, &item->spec);
     case INBOX_GATE:
     case INBOX_REPORT:
         return slice_u64le(s, &item->number);

@@ -11,6 +11,7 @@
  *   GATE      number u64
  *   REPORT    number u64
  *   CHECK     tenant u32, block u32
+ *   SPEC      batch u64, n u32, n bytes: behind all items of other kinds, so that who does not know it loses nothing
  * An item is a hint: whatever is lost is found again because its state byte is not terminal. */
 #ifndef MUSTER_PROTO_INBOX_H
 #define MUSTER_PROTO_INBOX_H
@@ -32,6 +33,8 @@ enum inbox_kind {
                         Then confirm */
     INBOX_GATE,      /* gates have changed: read them, act, then confirm */
     INBOX_AGAIN,     /* RELEASE of commands that have been sent before: how often, Redis knows */
+    INBOX_SPEC,      /* what batch:<id> says of a batch of which something is routed here for the first time:
+                        workers/drained.h says when that counts */
     INBOX_REPORT = 16, /* say which sessions are here, as report `number` (lib/store/live_look.h) */
     INBOX_CHECK, /* presence of the block may be wrong: compare and repair what is this worker's; tenant 0: devices
                     that came lately may be in no presence */
@@ -43,6 +46,7 @@ struct inbox_item {
     uint32_t tenant, block, seq;
     int64_t issued_before_ms;
     uint8_t slots[INBOX_BITMAP_BYTES]; /* ROUTE, RELEASE, AGAIN: bitmap, least significant bit first */
+    struct slice spec;                 /* SPEC: encoded muster.internal.v1.BatchSpec; read, it borrows the entry */
 };
 
 void inbox_put(struct buf *out, const struct inbox_item *item);

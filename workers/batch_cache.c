@@ -17,8 +17,9 @@ struct batch_cache {
     struct live *live;
     struct list idle;
     unsigned idle_count;
-    uint32_t doubts; /* batch_cache_doubt, so often */
-    uint32_t loads;  /* so far */
+    uint32_t doubts;    /* batch_cache_doubt, so often */
+    uint32_t loads;     /* so far */
+    uint64_t forgotten; /* the highest number of a batch that was known once and is not any more */
     struct batch *buckets[BUCKETS];
 };
 
@@ -110,7 +111,10 @@ void batch_unref(struct batch_cache *cache, struct batch *batch)
         return;
     list_append(&cache->idle, &batch->idle);
     if (++cache->idle_count > BATCH_IDLE_MAX) {
-        batch_forget(cache, container_of(cache->idle.next, struct batch, idle));
+        struct batch *oldest = container_of(cache->idle.next, struct batch, idle);
+        if (oldest->id > cache->forgotten)
+            cache->forgotten = oldest->id;
+        batch_forget(cache, oldest);
         cache->idle_count--;
     }
 }
@@ -265,6 +269,21 @@ void batch_cache_get(struct batch_cache *cache, uint64_t id, batch_fn *fn, void 
         batch->refs--;
 }
 
+void batch_cache_told(struct batch_cache *cache, uint64_t id, struct slice spec)
+{
+    if (id <= cache->forgotten || batch_cache_find(cache, id))
+        return;
+    struct batch *batch = batch_add(cache, id);
+    if (!batch)
+        no_memory();
+    batch->load = BATCH_MISSING;
+    if (batch_read(batch, spec)) {
+        batch->load = BATCH_READY;
+        batch->loaded = ++cache->loads;
+    }
+    batch_unref(cache, batch);
+}
+
 /* Known or not: without a reference. */
 static struct batch *batch_note(struct batch_cache *cache, uint64_t id)
 {
@@ -290,6 +309,11 @@ struct batch *batch_cache_hold(struct batch_cache *cache, uint64_t id, uint64_t 
     if (batch)
         batch_set_hold(batch, number);
     return batch;
+}
+
+uint32_t batch_cache_doubts(const struct batch_cache *cache)
+{
+    return cache->doubts;
 }
 
 void batch_cache_doubt(struct batch_cache *cache)

@@ -65,6 +65,9 @@ void batch_cache_free(struct batch_cache **cache);
  * Redis has lost it: then it comes again). `a` and `b` are the caller's. */
 typedef void batch_fn(void *arg, struct batch *batch, uint64_t a, uint64_t b);
 void batch_cache_get(struct batch_cache *cache, uint64_t id, batch_fn *fn, void *arg, uint64_t a, uint64_t b);
+/* It is told how the batch stands, or stood since this worker last doubted: what batch:<id> says. Counts only for one
+ * of which the worker has never heard before; whatever else it was told of it is not forgotten then. */
+void batch_cache_told(struct batch_cache *cache, uint64_t id, struct slice spec);
 /* The batch if it is known already, without a reference, or NULL. */
 struct batch *batch_cache_find(struct batch_cache *cache, uint64_t id);
 /* Remembers that it is canceled, known or not. Returns it, without a reference; NULL without memory. */
@@ -73,6 +76,8 @@ struct batch *batch_cache_cancel(struct batch_cache *cache, uint64_t id);
 struct batch *batch_cache_hold(struct batch_cache *cache, uint64_t id, uint64_t number);
 /* What it has not been told since may have changed: batches are looked up again at their next use. */
 void batch_cache_doubt(struct batch_cache *cache);
+/* How often that was. */
+uint32_t batch_cache_doubts(const struct batch_cache *cache);
 /* How many have been read so far. */
 uint32_t batch_cache_loads(const struct batch_cache *cache);
 void batch_ref(struct batch *batch);

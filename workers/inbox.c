@@ -11,6 +11,7 @@
 #include "workers/batch_cache.h"
 #include "workers/broken.h"
 #include "workers/credentials.h"
+#include "workers/drained.h"
 #include "workers/gates.h"
 #include "workers/lease.h"
 #include "workers/report.h"
@@ -33,6 +34,7 @@ struct inbox {
     bool running, taking;
     uint16_t number; /* the worker's, whose inbox is being taken from */
     uint64_t taker;  /* live_taker of the last take that was made */
+    struct drained drained;
     struct ev_timer retry;
 };
 
@@ -177,6 +179,15 @@ static void on_revoke(struct worker *w, const struct inbox_item *item)
 
 /* --- taking ------------------------------------------------------------------------------------------------------- */
 
+/* Before what needs it, though it stands behind that. */
+static void read_specs(struct worker *w, struct slice entry)
+{
+    struct inbox_item item;
+    while (inbox_next(&entry, &item) == 1)
+        if (item.kind == INBOX_SPEC)
+            batch_cache_told(w->batches, item.batch, item.spec);
+}
+
 static void on_entry(struct worker *w, enum live_class class, struct slice entry)
 {
     struct inbox_item item;
@@ -213,6 +224,8 @@ static void on_entry(struct worker *w, enum live_class class, struct slice entry
             else
                 strays_check(w->strays);
             break;
+        case INBOX_SPEC: /* see read_specs */
+            break;
         }
     }
     if (got < 0)
@@ -226,16 +239,30 @@ static void on_retry(struct ev_loop *loop, struct ev_timer *timer, int revents)
     take(timer->data);
 }
 
+/* Another after each doubt, and for each connection that takes: it may be to a Redis of the past, before that is known.
+ */
+static uint64_t stands_since(const struct inbox *inbox)
+{
+    return (uint64_t)batch_cache_doubts(inbox->worker->batches) << 32 | (uint32_t)inbox->taker;
+}
+
 static void taken(void *arg, enum err err, enum live_class class, const struct slice *entries, size_t count)
 {
     struct inbox *inbox = arg;
+    struct worker *w = inbox->worker;
+    uint64_t since = stands_since(inbox);
     inbox->taking = false;
-    inbox->worker->takes++;
-    for (size_t i = 0; i < count; i++)
-        on_entry(inbox->worker, class, entries[i]);
+    w->takes++;
+    for (size_t i = 0; i < count; i++) {
+        if (drained_before(&inbox->drained, since, class))
+            read_specs(w, entries[i]);
+        on_entry(w, class, entries[i]);
+    }
+    if (!err)
+        drained_took(&inbox->drained, since, class, count, TAKE_MAX);
     if (err) {
         ev_timer_set(&inbox->retry, RETRY_S, 0);
-        ev_timer_start(inbox->worker->loop, &inbox->retry);
+        ev_timer_start(w->loop, &inbox->retry);
     } else {
         take(inbox);
     }
@@ -262,8 +289,10 @@ static void take(struct inbox *inbox)
     inbox->number = lease_number(w->lease);
     uint64_t waiting = routed_waiting(w->routed);
     bool full = waiting > AHEAD || w->held + waiting + acks_stats(w->acks)->waiting > (uint64_t)w->options.held_max;
-    live_inbox_take(w->live, lease_number(w->lease), full ? 1 : LIVE_CLASSES, TAKE_MAX,
-                    full ? TAKE_FULL_WAIT_MS : TAKE_WAIT_MS, taken, inbox);
+    int classes = full ? 1 : LIVE_CLASSES;
+    drained_ask(&inbox->drained, stands_since(inbox), (unsigned)classes);
+    live_inbox_take(w->live, lease_number(w->lease), classes, TAKE_MAX, full ? TAKE_FULL_WAIT_MS : TAKE_WAIT_MS, taken,
+                    inbox);
 }
 
 struct inbox *inbox_new(struct worker *worker)

@@ -23,6 +23,8 @@ static void fuzz_inbox(struct slice s)
         struct slice back = buf_slice(&out);
         check(inbox_next(&back, &again) == 1 && back.len == 0);
         check(again.kind == item.kind && memcmp(again.slots, item.slots, sizeof item.slots) == 0);
+        check(again.spec.len == item.spec.len &&
+              (!item.spec.len || memcmp(again.spec.data, item.spec.data, item.spec.len) == 0));
         buf_free(&out);
     }
 }

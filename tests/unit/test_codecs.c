@@ -89,13 +89,15 @@ static void inbox_items_come_back_in_order(void **unused)
     buf_free(&out);
 }
 
-static void items_about_holding_come_back(void **unused)
+static void items_about_batches_come_back(void **unused)
 {
     (void)unused;
     struct inbox_item got,
         items[] = {{.kind = INBOX_RELEASE, .batch = 9, .number = 1ull << 45, .tenant = 2, .block = 5},
                    {.kind = INBOX_HOLD, .batch = 1ull << 40, .number = UINT64_MAX},
-                   {.kind = INBOX_GATE, .number = 77}};
+                   {.kind = INBOX_GATE, .number = 77},
+                   {.kind = INBOX_SPEC, .batch = 9, .spec = {(const uint8_t *)"told", 4}},
+                   {.kind = INBOX_SPEC, .batch = UINT64_MAX}};
     struct buf out = {0};
     items[0].slots[9] = 0x12;
     for (size_t i = 0; i < sizeof items / sizeof *items; i++)
@@ -106,6 +108,9 @@ static void items_about_holding_come_back(void **unused)
         assert_true(got.kind == items[i].kind && got.batch == items[i].batch && got.number == items[i].number);
         assert_true(got.tenant == items[i].tenant && got.block == items[i].block);
         assert_memory_equal(got.slots, items[i].slots, sizeof got.slots);
+        assert_int_equal(got.spec.len, items[i].spec.len);
+        if (got.spec.len)
+            assert_memory_equal(got.spec.data, items[i].spec.data, got.spec.len);
     }
     assert_int_equal(inbox_next(&s, &got), 0);
     buf_free(&out);
@@ -115,8 +120,9 @@ static void a_cut_inbox_entry_is_refused(void **unused)
 {
     (void)unused;
     struct inbox_item got;
-    for (enum inbox_kind kind = INBOX_ROUTE; kind <= INBOX_AGAIN; kind++) {
-        struct inbox_item item = {.kind = kind, .batch = 9, .tenant = 2, .block = 5};
+    for (enum inbox_kind kind = INBOX_ROUTE; kind <= INBOX_SPEC; kind++) {
+        struct inbox_item item = {
+            .kind = kind, .batch = 9, .tenant = 2, .block = 5, .spec = {(const uint8_t *)"told", 4}};
         struct buf out = {0};
         item.slots[3] = 0x11;
         inbox_put(&out, &item);
@@ -209,7 +215,7 @@ int main(void)
         cmocka_unit_test(a_known_command_id_reads_as_ever),
         cmocka_unit_test(what_is_no_command_id_is_refused),
         cmocka_unit_test(inbox_items_come_back_in_order),
-        cmocka_unit_test(items_about_holding_come_back),
+        cmocka_unit_test(items_about_batches_come_back),
         cmocka_unit_test(a_cut_inbox_entry_is_refused),
         cmocka_unit_test(log_groups_come_back),
         cmocka_unit_test(a_token_works_for_its_device_only),

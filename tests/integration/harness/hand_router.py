@@ -119,8 +119,10 @@ class HandRouter:
         byte = value[4 + seq % BLOCK - struct.unpack("<H", value[2:4])[0]]
         return byte % 16, byte // 16
 
-    def route(self, batch, seqs, inbox="normal"):
-        """QUEUED to ROUTED for those of one block whose device is connected, and to the inbox of its worker."""
+    def route(self, batch, seqs, inbox="normal", told=False):
+        """QUEUED to ROUTED for those of one block whose device is connected, and to the inbox of its worker; `told`: together
+        with the batch's spec, which is in Redis no more from then on."""
+        told = told and self.redis.getdel(f"batch:{batch}")
         workers = {}
         for s in seqs:
             worker = self.presence(s)
@@ -131,7 +133,8 @@ class HandRouter:
                 self.redis.setrange(key, 4 + s % BLOCK - struct.unpack("<H", value[2:4])[0], bytes([ROUTED]))
         for worker, mine in workers.items():
             self.push(worker, inbox, struct.pack("<BQIIH", 1, batch, self.tenant, mine[0] // BLOCK, len(mine)) +
-                      b"".join(struct.pack("<H", s % BLOCK) for s in mine))
+                      b"".join(struct.pack("<H", s % BLOCK) for s in mine) +
+                      (struct.pack("<BQI", 9, batch, len(told)) + told if told else b""))
 
     def push(self, worker, inbox, item):
         self.redis.rpush(f"{{w{worker}}}:inbox:{inbox}", item)
