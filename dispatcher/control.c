@@ -477,17 +477,7 @@ void control_load(struct reign *r, struct open_batch *batch, bool paused, int32_
     batch->hold = next_number(r, true);
 }
 
-void control_mask(const struct control *c, const struct open_block *b, struct buf *states)
-{
-    if (c->time)
-        control_time_mask(c->time, b, states);
-    if (c->rollout)
-        control_rollout_mask(c->rollout, b, states);
-    if (c->retry)
-        control_retry_mask(b, states);
-}
-
-bool control_routes(struct control *c, const struct open_block *b, struct bitmap *only)
+static bool routes(struct control *c, const struct open_block *b, struct bitmap *only)
 {
     struct bitmap again;
     bool some = c->rollout && control_rollout_routes(c->rollout, b, only);
@@ -498,6 +488,22 @@ bool control_routes(struct control *c, const struct open_block *b, struct bitmap
     else
         *only = again;
     return true;
+}
+
+enum control_way control_routes(struct control *c, const struct open_block *b, struct buf *states, struct bitmap *only)
+{
+    if (c->time)
+        control_time_mask(c->time, b, states);
+    if (c->rollout)
+        control_rollout_mask(c->rollout, b, states);
+    if (c->retry)
+        control_retry_mask(b, states);
+    if (!routes(c, b, only) || !c->batch->partial)
+        return CONTROL_ALL;
+    if (!c->retry)
+        return CONTROL_SOME;
+    control_retry_leave(only, states);
+    return CONTROL_ALONE;
 }
 
 void control_renew(struct control *c, uint32_t blocks)
@@ -517,6 +523,8 @@ void control_joined(struct control *c, struct open_block *b, const struct bitmap
 {
     if (c->rollout)
         control_rollout_joined(c->rollout, b->block, slots);
+    if (c->retry)
+        control_retry_joined(c->retry, b, slots);
     b->again = true;
 }
 

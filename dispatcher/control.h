@@ -34,16 +34,18 @@ void control_load(struct reign *r, struct open_batch *batch, bool paused, int32_
                   const struct db_steer *steer);
 /* What the batch's control decides at its coming into the picture, instead of routing. */
 void control_begin(struct reign *r, struct open_batch *batch);
-/* Of a block that is about to be routed: what is not to be sent now is HELD in its state string. */
-void control_mask(const struct control *c, const struct open_block *b, struct buf *states);
 /* All that was asked for of the batch is carried out: nothing can be sent of it to whom it is canceled or superseded
  * for. */
 bool control_settled(const struct open_batch *batch);
 /* The same, of all up to this request, of which the leader need not have heard yet. */
 bool control_settled_to(const struct open_batch *batch, int32_t request);
-/* The block is being routed, as control_mask has it. True: `only` has who is let go since it was routed last; of all
- * others the workers have been told then. */
-bool control_routes(struct control *c, const struct open_block *b, struct bitmap *only);
+/* The block is about to be routed: what is not to be sent now is HELD in its state string. */
+enum control_way {
+    CONTROL_ALL,
+    CONTROL_SOME,  /* workers are told of those only who are let go since it was routed last: `only` */
+    CONTROL_ALONE, /* and the state string has nobody else: live_route_some */
+};
+enum control_way control_routes(struct control *c, const struct open_block *b, struct buf *states, struct bitmap *only);
 /* Of a dynamic batch, before devices of blocks below `blocks` join: what is known of devices is read anew; whether it
  * has been since; takes out who must not join; they have joined, and are to be routed. */
 void control_renew(struct control *c, uint32_t blocks);

@@ -56,14 +56,9 @@ static void make_room(struct control_retry *o, uint32_t blocks)
     o->room = blocks;
 }
 
-static void let_go(struct control_retry *o, uint32_t at, const struct bitmap *slots)
+/* Workers are to be told of them when the block is routed. */
+static void tell_of(struct control_retry *o, uint32_t at, const struct bitmap *slots)
 {
-    struct open_block *b = &o->batch->blocks[at];
-    int64_t now_ms = db_clock_ms(o->reign->clock);
-    for (unsigned slot = bitmap_next(slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(slots, slot + 1))
-        open_block_release(&o->reign->set, b, slot, now_ms);
-    fold_changed(&o->reign->log, b, false, now_ms);
-    b->again = true;
     make_room(o, o->batch->block_count);
     if (!o->go[at]) {
         struct bitmap *none = calloc(1, sizeof *none);
@@ -74,6 +69,22 @@ static void let_go(struct control_retry *o, uint32_t at, const struct bitmap *sl
         o->fresh++;
     }
     bitmap_or(o->go[at], slots);
+}
+
+static void let_go(struct control_retry *o, uint32_t at, const struct bitmap *slots)
+{
+    struct open_block *b = &o->batch->blocks[at];
+    int64_t now_ms = db_clock_ms(o->reign->clock);
+    for (unsigned slot = bitmap_next(slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(slots, slot + 1))
+        open_block_release(&o->reign->set, b, slot, now_ms);
+    fold_changed(&o->reign->log, b, false, now_ms);
+    b->again = true;
+    tell_of(o, at, slots);
+}
+
+void control_retry_joined(struct control_retry *o, const struct open_block *b, const struct bitmap *slots)
+{
+    tell_of(o, (uint32_t)(b - o->batch->blocks), slots);
 }
 
 static void look_at_block(struct control_retry *o, uint32_t at, int64_t now_ms)
@@ -99,7 +110,7 @@ static void look_at_block(struct control_retry *o, uint32_t at, int64_t now_ms)
         let_go(o, at, &due);
     /* A device that answers where its command is not known to be may be told to wait once too often. */
     if (any_spent)
-        walk_block(o->reign, b, EVENT_FAIL, &spent, NULL);
+        walk_block(o->reign, b, EVENT_GIVE_UP, &spent, NULL);
 }
 
 void control_retry_tick(struct control_retry *o, bool held)
@@ -108,7 +119,7 @@ void control_retry_tick(struct control_retry *o, bool held)
     if (now_ms < o->look_ms && o->look_ms - now_ms <= RETRY_LOOK_MS)
         return;
     o->look_ms = now_ms + RETRY_LOOK_MS;
-    if (held || !reign_live(o->reign) || o->batch->ending || o->batch->canceling)
+    if (held || !reign_live(o->reign) || o->batch->ending || o->batch->canceling || o->batch->expires_ms <= now_ms)
         return;
     for (uint32_t i = 0; i < o->batch->block_count; i++)
         if (o->batch->blocks[i].put_back)
@@ -145,6 +156,17 @@ void control_retry_mask(const struct open_block *b, struct buf *states)
             p[i] = state_byte(STATE_HELD, state_attempts(p[i]));
 }
 
+void control_retry_leave(const struct bitmap *only, struct buf *states)
+{
+    struct state_string s;
+    if (!state_string_parse(&s, buf_slice(states)))
+        return;
+    uint8_t *p = buf_head(states) + STATE_STRING_HEADER;
+    for (unsigned i = 0; i < s.count; i++)
+        if (!bitmap_test(only, s.first + i) && (state_of(p[i]) == STATE_QUEUED || state_of(p[i]) == STATE_SENT))
+            p[i] = STATE_NONE;
+}
+
 void control_retry_end(struct control_retry *o)
 {
     for (uint32_t i = 0; i < o->batch->block_count; i++) {
@@ -154,6 +176,6 @@ void control_retry_end(struct control_retry *o)
             if (state_of(open_block_state(b, slot)) == STATE_HELD)
                 bitmap_set(&waiting, slot);
         if (b->put_back)
-            walk_block(o->reign, b, EVENT_FAIL, &waiting, NULL);
+            walk_block(o->reign, b, EVENT_GIVE_UP, &waiting, NULL);
     }
 }

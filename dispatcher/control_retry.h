@@ -22,12 +22,16 @@ struct control_retry *control_retry_new(struct reign *r, struct open_batch *batc
 void control_retry_free(struct control_retry **retry);
 /* Lets go what is due; then its blocks say `again`. `held`: nothing is sent now. */
 void control_retry_tick(struct control_retry *o, bool held);
+/* Of a dynamic batch: they are to be routed with those that are tried again. */
+void control_retry_joined(struct control_retry *o, const struct open_block *b, const struct bitmap *slots);
 /* Somebody is let go and not routed yet. */
 bool control_retry_fresh(const struct control_retry *o);
 /* See control_routes. */
 bool control_retry_routes(struct control_retry *o, const struct open_block *b, struct bitmap *only);
-/* See control_mask. */
+/* See control_routes: what waits stays HELD. */
 void control_retry_mask(const struct open_block *b, struct buf *states);
+/* Others than `only` are not spoken of: of what was on its way Redis may have heard that it is to wait. */
+void control_retry_leave(const struct bitmap *only, struct buf *states);
 /* The batch expires: what waits has failed. */
 void control_retry_end(struct control_retry *o);
 

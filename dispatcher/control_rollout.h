@@ -38,7 +38,7 @@ bool control_rollout_routes(struct control_rollout *o, const struct open_block *
 bool control_rollout_less(const struct control_rollout *o);
 bool control_rollout_more(const struct control_rollout *o);
 void control_rollout_released(struct control_rollout *o);
-/* See control_mask. */
+/* See control_routes: what is not to be sent now is HELD. */
 void control_rollout_mask(const struct control_rollout *o, const struct open_block *b, struct buf *states);
 
 #endif

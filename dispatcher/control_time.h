@@ -35,7 +35,7 @@ void control_time_released(struct control_time *t);
 /* Of a dynamic batch: zones of devices in blocks below `blocks` are read anew; whether they have been since. */
 void control_time_renew(struct control_time *t, uint32_t blocks);
 bool control_time_renewed(const struct control_time *t);
-/* See control_mask. */
+/* See control_routes: what is not to be sent now is HELD. */
 void control_time_mask(const struct control_time *t, const struct open_block *b, struct buf *states);
 
 #endif

@@ -4,6 +4,7 @@
 #include "dispatcher/joiner.h"
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/route.h"
+#include "lib/base/clock.h"
 
 static void expire(struct reign *r, struct open_batch *batch)
 {
@@ -23,6 +24,12 @@ static void expire(struct reign *r, struct open_batch *batch)
     }
 }
 
+/* Of what is tried again the log says who has had an outcome and waits: who did when it expired has failed. */
+static bool is_known(const struct reign *r, const struct open_batch *batch, int64_t now_ms)
+{
+    return !batch->retry_after || clock_mono_us() - r->log_read_us < (now_ms - batch->expires_ms) * 1000;
+}
+
 struct scan {
     struct reign *reign;
     int64_t now_ms, next_ms;
@@ -33,7 +40,7 @@ static void look(void *arg, struct open_batch *batch)
     struct scan *scan = arg;
     if (batch->ending || batch->stage != OPEN_RUNNING)
         return;
-    if (batch->expires_ms <= scan->now_ms)
+    if (batch->expires_ms <= scan->now_ms && is_known(scan->reign, batch, scan->now_ms))
         expire(scan->reign, batch);
     else if (batch->expires_ms < scan->next_ms)
         scan->next_ms = batch->expires_ms;

@@ -488,18 +488,18 @@ static void route_block(struct reign *r, struct open_block *b)
     if (!m || states.failed)
         abort();
     *m = (struct route_move){.reign = reign_hold(r), .block = b, .slots = b->span};
-    if (b->batch->control) {
-        control_mask(b->batch->control, b, &states);
-        m->some = control_routes(b->batch->control, b, &m->only) && b->batch->partial;
-    }
+    enum control_way way = CONTROL_ALL;
+    if (b->batch->control)
+        way = control_routes(b->batch->control, b, &states, &m->only);
+    m->some = way != CONTROL_ALL;
     b->again = false;
     b->batch->touched = true;
     b->look = OPEN_NOT_LOOKED;
     b->batch->routes++;
     moves_begin(&r->router->under_way, m->slots);
     step_begin(b->batch);
-    live_route(r->live, block_place(b), ((uint64_t)b->batch->priority << 48) + b->batch->id, buf_slice(&states), routed,
-               m);
+    uint64_t rank = ((uint64_t)b->batch->priority << 48) + b->batch->id;
+    (way == CONTROL_ALONE ? live_route_some : live_route)(r->live, block_place(b), rank, buf_slice(&states), routed, m);
     buf_free(&states);
 }
 

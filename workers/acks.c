@@ -366,7 +366,7 @@ static uint8_t state_to_log(const struct ack *ack, uint8_t before, uint8_t after
         return after;
     if (ack->event == EVENT_RETRY) /* the leader waits, then releases it */
         return state_of(after) == STATE_HELD ? after : before == 0 ? state_byte(STATE_HELD, ack->attempts) : 0;
-    if (ack->event == EVENT_NOT_NOW && ack->tell) /* the leader may have to supersede it */
+    if (ack->event == EVENT_NOT_NOW && ack->tell) /* it may have to be superseded; the delivery is none */
         return state_of(after) == STATE_QUEUED ? after : 0;
     if (ack->event == EVENT_SEND)
         return state_of(after) == STATE_SENT && before != after ? after : 0;

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "lib/base/list.h"
+#include "lib/store/live.h"
 #include "lib/store/state.h"
 #include "workers/batch_cache.h"
 #include "workers/worker.h"
@@ -20,7 +22,7 @@ static bool pass_on(struct worker *w, const struct batch *batch, struct ack ack,
                     struct slice information)
 {
     ack.event = (uint8_t)event_of(batch, outcome, ack.attempts);
-    ack.tell = batch && batch->keyed;
+    ack.tell = batch && (batch->keyed || batch->retry_after);
     if (batch && batch->retry_after) {
         ack.retried = true;
         ack.attempts = ack.attempts ? ack.attempts : 1; /* it was delivered */
@@ -43,18 +45,93 @@ static void put_said(struct buf *result, const struct acknowledgement *said)
 
 /* --- of a batch that must be looked up first ---------------------------------------------------------------------- */
 
-struct answer {
+#define LOOK_AGAIN_S 0.05 /* as often as the leader looks whether Redis is filled */
+
+struct answers {
     struct worker *worker;
+    struct list waiting;
+};
+
+struct answer {
+    struct list link;
+    struct worker *worker;
+    struct ev_timer again;
+    bool filled; /* when the batch was asked for */
     struct ack ack;
     int outcome;
     struct buf result, information;
 };
 
+static void known(void *arg, struct batch *batch, uint64_t unused, uint64_t unused_too);
+
 static void answer_free(struct answer *a)
 {
+    ev_timer_stop(a->worker->loop, &a->again);
+    list_remove(&a->link);
     buf_free(&a->result);
     buf_free(&a->information);
     free(a);
+}
+
+struct answers *answers_new(struct worker *w)
+{
+    struct answers *all = calloc(1, sizeof *all);
+    if (!all)
+        return NULL;
+    all->worker = w;
+    list_init(&all->waiting);
+    return all;
+}
+
+void answers_free(struct answers **answers)
+{
+    struct answers *all = *answers;
+    struct list *next;
+    *answers = NULL;
+    while (all && (next = list_pop(&all->waiting)) != NULL)
+        answer_free(container_of(next, struct answer, link));
+    free(all);
+}
+
+static void look_up(struct answer *a)
+{
+    batch_cache_get(a->worker->batches, a->ack.batch, known, a, 0, 0);
+}
+
+static void got_generation(void *arg, enum err err, int64_t filled)
+{
+    struct answer *a = arg;
+    a->filled = !err && filled;
+    if (a->filled) {
+        look_up(a);
+        return;
+    }
+    ev_timer_set(&a->again, LOOK_AGAIN_S, 0);
+    ev_timer_start(a->worker->loop, &a->again);
+}
+
+static void on_again(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+    struct answer *a = timer->data;
+    (void)revents;
+    ev_timer_stop(loop, timer);
+    live_generation_get(a->worker->live, got_generation, a);
+}
+
+static void known(void *arg, struct batch *batch, uint64_t unused, uint64_t unused_too)
+{
+    struct answer *a = arg;
+    (void)unused, (void)unused_too;
+    if (!batch && !a->filled) {
+        ev_timer_set(&a->again, 0, 0);
+        ev_timer_start(a->worker->loop, &a->again);
+        return;
+    }
+    if (!pass_on(a->worker, batch, a->ack, a->outcome, &a->result, buf_slice(&a->information)))
+        abort(); /* there was room for all of it */
+    if (batch)
+        batch_unref(a->worker->batches, batch);
+    answer_free(a);
 }
 
 /* Copies what is said; NULL without memory. */
@@ -66,6 +143,9 @@ static struct answer *answer_new(struct worker *w, const struct ack *ack, const 
     a->worker = w;
     a->ack = *ack;
     a->outcome = said->outcome;
+    ev_timer_init(&a->again, on_again, 0, 0);
+    a->again.data = a;
+    list_append(&w->answers->waiting, &a->link);
     put_said(&a->result, said);
     buf_put(&a->information, said->information.data, said->information.len);
     /* Room for what a batch that is tried again has besides. */
@@ -74,17 +154,6 @@ static struct answer *answer_new(struct worker *w, const struct ack *ack, const 
         return a;
     answer_free(a);
     return NULL;
-}
-
-static void known(void *arg, struct batch *batch, uint64_t unused, uint64_t unused_too)
-{
-    struct answer *a = arg;
-    (void)unused, (void)unused_too;
-    if (!pass_on(a->worker, batch, a->ack, a->outcome, &a->result, buf_slice(&a->information)))
-        abort(); /* there was room for all of it */
-    if (batch)
-        batch_unref(a->worker->batches, batch);
-    answer_free(a);
 }
 
 bool answer_take(struct worker *w, struct batch *batch, const struct ack *ack, const struct acknowledgement *said)
@@ -99,6 +168,6 @@ bool answer_take(struct worker *w, struct batch *batch, const struct ack *ack, c
     struct answer *a = answer_new(w, ack, said);
     if (!a)
         return false;
-    batch_cache_get(w->batches, ack->batch, known, a, 0, 0);
+    look_up(a);
     return true;
 }

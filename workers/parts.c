@@ -4,6 +4,7 @@
 #include "lib/store/live.h"
 #include "lib/store/pg.h"
 #include "workers/acks.h"
+#include "workers/answer.h"
 #include "workers/answer_self.h"
 #include "workers/attach.h"
 #include "workers/batch_cache.h"
@@ -42,10 +43,10 @@ bool worker_make(struct worker *w)
     live_take_as(w->live, w->instance);
     if (!w->clock || !(w->hub = stream_hub_new(w->loop)) || !(w->sessions = session_table_new()) ||
         !(w->batches = batch_cache_new(w->live)) || !(w->values = value_cache_new(w->live)) ||
-        !(w->acks = acks_new(w->loop, w->live, w->pg, w->sessions, &acks)) || !(w->attach = attach_new(w)) ||
-        !(w->strays = strays_new(w)) || !(w->routed = routed_new(w)) || !(w->inbox = inbox_new(w)) ||
-        !(w->gates = gates_new(w)) || !(w->credentials = credentials_new(w->loop, w->pg)) ||
-        !(w->seen = seen_new(w, w->options.seen_ms)))
+        !(w->answers = answers_new(w)) || !(w->acks = acks_new(w->loop, w->live, w->pg, w->sessions, &acks)) ||
+        !(w->attach = attach_new(w)) || !(w->strays = strays_new(w)) || !(w->routed = routed_new(w)) ||
+        !(w->inbox = inbox_new(w)) || !(w->gates = gates_new(w)) ||
+        !(w->credentials = credentials_new(w->loop, w->pg)) || !(w->seen = seen_new(w, w->options.seen_ms)))
         return false;
     if (w->options.answer_self)
         w->answer_self = answer_self_new(w);
@@ -67,6 +68,7 @@ void worker_unmake(struct worker *w)
     pg_free(&w->pg);
     answer_self_free(&w->answer_self);
     worker_watch_stop(w);
+    answers_free(&w->answers);
     inbox_free(&w->inbox);
     routed_free(&w->routed);
     attach_free(&w->attach);

@@ -16,6 +16,7 @@
 
 struct acks;
 struct answer_self;
+struct answers;
 struct attach;
 struct batch_cache;
 struct credentials;
@@ -64,6 +65,7 @@ struct worker {
     struct db_clock *clock; /* by this is decided what is over; NULL: the machine's */
     struct batch_cache *batches;
     struct value_cache *values;
+    struct answers *answers;
     struct acks *acks;
     struct attach *attach;
     struct strays *strays;

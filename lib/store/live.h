@@ -61,6 +61,10 @@ struct live_routed {
 typedef void live_route_fn(void *arg, enum err err, const struct live_routed *routed, size_t count);
 void live_route(struct live *live, struct live_place place, uint64_t rank, struct slice states, live_route_fn *done,
                 void *arg);
+/* The same where some of the batch's commands in the block stand in Redis already; ERR_NOT_FOUND: none do. Those that
+ * are STATE_NONE in `states` stay what they are. */
+void live_route_some(struct live *live, struct live_place place, uint64_t rank, struct slice states,
+                     live_route_fn *done, void *arg);
 
 /* Who holds the block's devices, as this process saw it last: 1,024 × u16, little endian, or NULL. Borrowed until the
  * next call of live. */

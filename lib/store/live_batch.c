@@ -119,6 +119,8 @@ static enum err read_route(struct request *r, const redisReply *reply, struct ro
 {
     const struct route_kept *kept = (const struct route_kept *)r->extra;
     size_t n = kept->count;
+    if (reply->type == REDIS_REPLY_STRING)
+        return ERR_NOT_FOUND;
     if (reply->type == REDIS_REPLY_INTEGER && kept->fast)
         return routes_of(routes, kept->first, kept->count, kept->bytes, kept->bytes + n);
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2)
@@ -165,8 +167,8 @@ static size_t put_member(char *out, uint64_t batch, const struct state_string *s
     return 4 + (size_t)snprintf(out + 4, MEMBER_MAX - 4, "%llu", (unsigned long long)batch);
 }
 
-void live_route(struct live *live, struct live_place place, uint64_t rank, struct slice states, live_route_fn *done,
-                void *arg)
+static void route(struct live *live, struct live_place place, uint64_t rank, struct slice states, bool standing,
+                  live_route_fn *done, void *arg)
 {
     struct args a = {0};
     struct state_string s;
@@ -180,7 +182,7 @@ void live_route(struct live *live, struct live_place place, uint64_t rank, struc
     r->place = place;
     kept->first = s.first;
     kept->count = s.count;
-    kept->fast = believe(live, place, &s, kept);
+    kept->fast = !standing && believe(live, place, &s, kept);
     if (kept->fast) {
         buf_put(&believed, states.data, STATE_STRING_HEADER);
         buf_put(&believed, kept->bytes, s.count);
@@ -194,10 +196,25 @@ void live_route(struct live *live, struct live_place place, uint64_t rank, struc
     args_printf(&a, "%llu", (unsigned long long)rank);
     args_printf(&a, "%u", s.first);
     args_raw(&a, kept->bytes + s.count, kept->fast ? 2 * (size_t)s.count : 0);
-    args_raw(&a, buf_slice(&believed).data, kept->fast ? buf_len(&believed) : 0);
+    if (standing)
+        args_raw(&a, "-", 1);
+    else
+        args_raw(&a, buf_slice(&believed).data, kept->fast ? buf_len(&believed) : 0);
     args_slice(&a, states);
     live_run(live, "route", 3, &a, reply_route, r);
     buf_free(&believed);
+}
+
+void live_route(struct live *live, struct live_place place, uint64_t rank, struct slice states, live_route_fn *done,
+                void *arg)
+{
+    route(live, place, rank, states, false, done, arg);
+}
+
+void live_route_some(struct live *live, struct live_place place, uint64_t rank, struct slice states,
+                     live_route_fn *done, void *arg)
+{
+    route(live, place, rank, states, true, done, arg);
 }
 
 const uint8_t *live_presence_seen(struct live *live, uint32_t tenant, uint32_t block)

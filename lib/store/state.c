@@ -10,7 +10,8 @@
 static const uint8_t transitions[STATE_COUNT][EVENT_COUNT] = {
     [STATE_HELD] = {FACT, [EVENT_RELEASE] = STATE_QUEUED, [EVENT_SEND] = STATE_SENT, [EVENT_EXPIRE] = STATE_EXPIRED,
                     [EVENT_CANCEL] = STATE_CANCELED, [EVENT_DROP] = STATE_CANCELED,
-                    [EVENT_SUPERSEDE] = STATE_SUPERSEDED, [EVENT_OVERDUE] = STATE_EXPIRED, TRIED},
+                    [EVENT_SUPERSEDE] = STATE_SUPERSEDED, [EVENT_OVERDUE] = STATE_EXPIRED,
+                    TRIED, [EVENT_GIVE_UP] = STATE_FAILED},
     [STATE_QUEUED] = {FACT, [EVENT_ROUTE] = STATE_ROUTED, [EVENT_SEND] = STATE_SENT, [EVENT_EXPIRE] = STATE_EXPIRED,
                       [EVENT_CANCEL] = STATE_CANCELED, [EVENT_DROP] = STATE_CANCELED,
                       [EVENT_SUPERSEDE] = STATE_SUPERSEDED, [EVENT_HOLD] = STATE_HELD, [EVENT_OVERDUE] = STATE_EXPIRED,
@@ -45,8 +46,8 @@ const char *state_name(enum command_state state)
 const char *state_event_name(enum command_event event)
 {
     static const char *const names[EVENT_COUNT] = {
-        "RELEASE", "ROUTE", "SEND",      "SUCCEED", "FAIL",    "REJECT",   "NOT_NOW", "LOSE",      "EXPIRE",
-        "CANCEL",  "DROP",  "SUPERSEDE", "HOLD",    "OVERDUE", "OVERTIME", "RETRY",   "QUARANTINE"};
+        "RELEASE", "ROUTE", "SEND",      "SUCCEED", "FAIL",    "REJECT",   "NOT_NOW", "LOSE",       "EXPIRE",
+        "CANCEL",  "DROP",  "SUPERSEDE", "HOLD",    "OVERDUE", "OVERTIME", "RETRY",   "QUARANTINE", "GIVE_UP"};
     return (unsigned)event < EVENT_COUNT ? names[event] : "UNKNOWN";
 }
 
@@ -54,7 +55,8 @@ uint8_t state_apply(uint8_t byte, enum command_event event, unsigned attempts)
 {
     enum command_state next = state_next(state_of(byte), event);
     unsigned tries = state_attempts(byte) > attempts ? state_attempts(byte) : attempts;
-    if (next == STATE_NONE)
+    bool let_go = state_of(byte) == STATE_QUEUED || state_of(byte) == STATE_ROUTED;
+    if (next == STATE_NONE || (event == EVENT_RETRY && let_go && attempts <= state_attempts(byte)))
         return byte;
     return state_byte(next, tries - (event == EVENT_NOT_NOW && tries));
 }

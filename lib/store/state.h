@@ -42,6 +42,7 @@ enum command_event {
     EVENT_OVERTIME,   /* sent, and without outcome in its time */
     EVENT_RETRY,      /* an outcome after which it is tried again, after a while; nobody has it until then */
     EVENT_QUARANTINE, /* it keeps breaking its device's connection: it is not sent any more */
+    EVENT_GIVE_UP,    /* what waits to be tried again will not be; what is on its way ends by itself */
     EVENT_COUNT
 };
 
@@ -68,7 +69,8 @@ static inline uint8_t state_byte(enum command_state state, unsigned attempts)
 }
 
 /* The byte after `event`, with at least `attempts` deliveries, but one less when the device says that it was none
- * (EVENT_NOT_NOW); the same byte when the event changes nothing. As `apply` of schema/redis/prelude.lua. */
+ * (EVENT_NOT_NOW); the same byte when the event changes nothing, also when EVENT_RETRY is said again of a delivery that
+ * is counted and after which it was let go since. As `apply` of schema/redis/prelude.lua. */
 uint8_t state_apply(uint8_t byte, enum command_event event, unsigned attempts);
 
 /* Joins two records of one command from sources that know no common order, the older record's byte first:

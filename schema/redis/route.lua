@@ -1,13 +1,17 @@
 -- Opens a batch in a block and gives its QUEUED commands to the workers that hold the devices.
 -- KEYS  presence, open, state
 -- ARGV  member of `open`, its score in `open`, first slot, presence of the span as the caller knows it ("" for nobody or unknown),
---       state string made on that belief ("" for none), state string without any routing
--- Gives 1 when the belief was right and nothing stood there before; else {presence of the span, states after} (without
+--       state string made on that belief ("" for none; "-": nothing is to be done unless a state string stands there), state string
+--       without any routing
+-- Gives "" when nothing is done, 1 when the belief was right and nothing stood there before; else {presence of the span, states after} (without
 -- header): what is ROUTED or SENT after and has a worker is, or was before, given to it.
 local first, belief, believed, fresh = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local count = #fresh - HEADER
 local presence = redis.call("GETRANGE", KEYS[1], first * 2, (first + count) * 2 - 1)
 local old = redis.call("GET", KEYS[3])
+if not old and believed == "-" then
+    return ""
+end
 redis.call("ZADD", KEYS[2], ARGV[2], ARGV[1])
 if not old then
     if believed ~= "" and presence == belief then

@@ -10,9 +10,11 @@
 #include "muster/v1/command_service.pb-c.h"
 #include "tests/fuzz/device.h"
 #include "tests/fuzz/due.h"
+#include "tests/fuzz/filled_redis.h"
 #include "tests/fuzz/input.h"
 #include "tests/fuzz/spec.h"
 #include "workers/acks.h"
+#include "workers/answer.h"
 #include "workers/attach.h"
 #include "workers/batch_cache.h"
 #include "workers/credentials.h"
@@ -240,13 +242,6 @@ bool lease_holds_at(const struct lease *lease, int64_t now_us)
 {
     (void)lease, (void)now_us;
     return world.lease;
-}
-
-/* No command is quarantined here. */
-void live_count_loss(struct live *live, uint64_t batch, uint32_t seq, live_int_fn *done, void *arg)
-{
-    (void)live, (void)batch, (void)seq, (void)done, (void)arg;
-    check(false);
 }
 
 void live_get_spec(struct live *live, uint64_t batch, live_bytes_fn *done, void *arg)
@@ -649,6 +644,7 @@ static void begin(uint8_t how)
         .in_flight = 1 + how % 3, .held_max = 1000, .not_now_ms = 500, .keepalive_max_s = how & 8 ? 2 : 0};
     w->sessions = session_table_new();
     w->batches = batch_cache_new(NULL);
+    w->answers = answers_new(w);
     w->credentials = credentials_new(loop, NULL);
     ev_run(loop, EVRUN_NOWAIT); /* reads the keys */
     check(credentials_ready(w->credentials));
@@ -673,6 +669,7 @@ static void end(void)
     mqtt_server_free(&w->mqtt);
     worker_watch_stop(w);
     credentials_free(&w->credentials);
+    answers_free(&w->answers);
     batch_cache_free(&w->batches);
     session_table_free(&w->sessions);
 }

@@ -304,6 +304,47 @@ static void states_of_many_blocks(void **state)
     assert_int_equal(answer.count, 300);
 }
 
+static void on_one_string(void *arg, enum err err, const struct slice *states, size_t count)
+{
+    on_done(arg, err);
+    assert_int_equal(count, 1);
+    assert_true(!err && states[0].len <= sizeof answer.bytes);
+    answer.len = states[0].len;
+    memcpy(answer.bytes, states[0].data, states[0].len);
+}
+
+/* Of the others nothing is said: what waits, waits on, though the router does not know. */
+static void some_of_a_block_are_routed(void **state)
+{
+    struct fixture *f = *state;
+    const struct live_place place = {1, 2, 5};
+    const uint32_t block = 2;
+    struct buf all = {0};
+    struct bitmap targets = {{0}};
+    flush_all(f);
+    for (unsigned slot = 0; slot < 3; slot++)
+        bitmap_set(&targets, slot);
+    state_string_put(&all, &targets, STATE_HELD);
+    uint8_t *states = buf_head(&all) + STATE_STRING_HEADER;
+    live_route_some(f->live, place, 5, buf_slice(&all), on_route, expect());
+    assert_int_equal(get(f)->err, ERR_NOT_FOUND);
+    live_states(f->live, 1, 5, &block, 1, on_one_string, expect());
+    assert_int_equal(get(f)->len, 0);
+    states[2] = state_byte(STATE_QUEUED, 1);
+    live_route(f->live, place, 5, buf_slice(&all), on_route, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    states[0] = state_byte(STATE_QUEUED, 0);
+    states[1] = states[2] = STATE_NONE;
+    live_route_some(f->live, place, 5, buf_slice(&all), on_route, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    states[1] = state_byte(STATE_HELD, 0);
+    states[2] = state_byte(STATE_QUEUED, 1);
+    live_states(f->live, 1, 5, &block, 1, on_one_string, expect());
+    assert_int_equal(get(f)->len, buf_len(&all));
+    assert_memory_equal(answer.bytes, buf_head(&all), buf_len(&all));
+    buf_free(&all);
+}
+
 static void values_go_with_their_block(void **state)
 {
     struct fixture *f = *state;
@@ -527,6 +568,7 @@ int main(void)
         cmocka_unit_test(what_takes_no_more_is_given_nothing),
         cmocka_unit_test(states_of_many_blocks),
         cmocka_unit_test(specs_come_and_go),
+        cmocka_unit_test(some_of_a_block_are_routed),
         cmocka_unit_test(values_go_with_their_block),
         cmocka_unit_test(a_leader_does_nothing_after_its_successor_came),
         cmocka_unit_test(workers_confirm_growing_numbers),

@@ -26,7 +26,9 @@ static uint8_t apply(uint8_t old, enum command_event event, unsigned attempts)
         tries = attempts;
     if (event == EVENT_NOT_NOW && tries > 0)
         tries--;
-    return next ? state_byte(next, tries) : old;
+    bool counted = event == EVENT_RETRY && attempts <= state_attempts(old) &&
+                   (state_of(old) == STATE_QUEUED || state_of(old) == STATE_ROUTED);
+    return next && !counted ? state_byte(next, tries) : old;
 }
 
 static void model_lose(struct model *m, unsigned slot)

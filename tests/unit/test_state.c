@@ -77,6 +77,9 @@ static void what_is_tried_again_is_nobodys(void **unused)
         assert_int_equal(state_next((enum command_state)s, EVENT_QUARANTINE), STATE_FAILED);
     }
     assert_int_equal(state_next(STATE_HELD, EVENT_SUPERSEDE), STATE_SUPERSEDED);
+    assert_int_equal(state_next(STATE_HELD, EVENT_GIVE_UP), STATE_FAILED);
+    for (int s = STATE_QUEUED; s <= STATE_SENT; s++) /* let go meanwhile */
+        assert_int_equal(state_next((enum command_state)s, EVENT_GIVE_UP), STATE_NONE);
 }
 
 static void not_now_is_no_delivery(void **unused)
@@ -98,6 +101,9 @@ static void not_now_is_no_delivery(void **unused)
         {BYTE(STATE_ROUTED, 1), EVENT_SEND, 2, BYTE(STATE_SENT, 2)},
         {BYTE(STATE_SENT, 2), EVENT_RETRY, 2, BYTE(STATE_HELD, 2)},
         {BYTE(STATE_ROUTED, 1), EVENT_RETRY, 2, BYTE(STATE_HELD, 2)},
+        {BYTE(STATE_ROUTED, 1), EVENT_RETRY, 1, BYTE(STATE_ROUTED, 1)}, /* recorded once more, and let go meanwhile */
+        {BYTE(STATE_QUEUED, 2), EVENT_RETRY, 2, BYTE(STATE_QUEUED, 2)},
+        {BYTE(STATE_SENT, 2), EVENT_RETRY, 1, BYTE(STATE_HELD, 2)}, /* said where nobody knows how often it came */
         {BYTE(STATE_SUCCEEDED, 2), EVENT_RETRY, 3, BYTE(STATE_SUCCEEDED, 2)},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
