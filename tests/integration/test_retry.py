@@ -46,7 +46,8 @@ def test_a_failure_is_tried_again_until_it_succeeds(api, client):
         assert made.retry.initial.seconds == 1 and made.retry.attempts == 5 and made.retry.max.seconds == 3600
         seen = api.watch(client, made.id, until=lambda b: b.progress.held)
         assert progress(seen) == {"held": 1}
-        waiting = command(api, client, made.id)  # the last result is there while it waits
+        # The last result is there while it waits, once it is durable.
+        waiting = until(lambda: (c := command(api, client, made.id)).result.outcome and c, what="its result is there")
         assert waiting.result.outcome == pb.OUTCOME_FAILED and waiting.result.attempt == waiting.attempts == 1
         assert waiting.result.text == "try 1"
         assert progress(api.watch(client, made.id)) == {"succeeded": 1}

@@ -10,7 +10,7 @@ from harness.stubs import ROOT
 
 SIM = os.path.join(ROOT, os.environ.get("MUSTER_BUILD", "build"), "muster-sim")
 # Of tests/sim/mutation.h: what the models do wrong, and seeds of which one at least must fail by it.
-MISTAKES = {1: 60, 3: 400, 4: 200, 6: 60, 8: 400, 9: 20, 10: 20, 12: 40}
+MISTAKES = {1: 60, 3: 400, 4: 200, 6: 60, 8: 400, 9: 20, 10: 20, 12: 40, 14: 200, 15: 100, 16: 400}
 
 
 def run(*options, timeout=120, by=SIM):

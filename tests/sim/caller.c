@@ -19,6 +19,7 @@
 #include "muster/v1/command_service.pb-c.h"
 #include "muster/v1/steering.pb-c.h"
 #include "proto/fill.h"
+#include "tests/sim/caller_parts.h"
 #include "tests/sim/device.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/pg_model.h"
@@ -26,45 +27,6 @@
 
 #define REPEAT_MIN_US (20 * MS)
 #define REPEAT_MAX_US (1 * S)
-#define BLOCKS_MAX    4
-
-enum wish_kind {
-    WISH_BATCH,
-    WISH_CANCEL,
-    WISH_DELETE,
-    WISH_PAUSE,
-    WISH_RESUME,
-    WISH_SOME, /* cancel for some devices */
-    WISH_WAVE, /* release the next one */
-    WISH_HOLD,
-    WISH_OPEN,
-};
-
-/* Something wanted, until it is answered. */
-struct wish {
-    struct caller *caller;
-    enum wish_kind kind;
-    struct event event; /* when it is asked, or asked again */
-    struct process *process;
-    unsigned life;
-    bool asked, done;
-    /* What is wished for once this is answered: so long after it; 0: not at all. */
-    int64_t cancel_after_us, pause_after_us, some_after_us, wave_after_us, undo_after_us;
-    /* WISH_BATCH */
-    char request[24], device_id[32];
-    bool single, valued; /* valued: a value per device */
-    uint32_t tenant;
-    int16_t priority;
-    int64_t expires_after_ms, created_ms;
-    struct bitmap targets[BLOCKS_MAX]; /* WISH_SOME: for whom */
-    char key[8];
-    struct db_steer steer; /* its times count from acceptance */
-    uint8_t steering[96];
-    size_t steering_len;
-    /* WISH_DELETE: device, WISH_HOLD, WISH_OPEN: tenant, the others: batch */
-    int64_t batch;
-    struct device *device;
-};
 
 /* A job in a dispatcher's hands; outlives the wish's patience. */
 struct ask {
@@ -262,6 +224,7 @@ static void submit(struct wish *x, struct process *p)
         b->steer.not_before_ms += x->steer.not_before_ms ? x->created_ms : 0;
         b->steer.deliver_by_ms += x->steer.deliver_by_ms ? x->created_ms : 0;
     }
+    b->steer.retry = x->steer.retry;
     memcpy(a->bitmaps, x->targets, sizeof a->bitmaps);
     for (int i = 0; i < BLOCKS_MAX && !x->single; i++) {
         uint16_t first;
@@ -445,112 +408,6 @@ static void ask(void *arg)
  * ------------------------------------------------------------------------------------------------------------------------
  */
 
-static void choose_targets(struct world *w, struct wish *x)
-{
-    const struct device *some = &w->devices[below(w, (unsigned)w->device_count)];
-    unsigned share = chance(w, 400) ? 1000 : 1 + below(w, 999);
-    x->tenant = some->tenant;
-    if (!x->steering_len && !*x->key && chance(w, 250)) {
-        x->single = true;
-        snprintf(x->device_id, sizeof x->device_id, "%s", some->id);
-        return;
-    }
-    bitmap_set(&x->targets[block_of(some->seq)], slot_of(some->seq));
-    for (int i = 0; i < w->device_count; i++) {
-        const struct device *d = &w->devices[i];
-        if (d->tenant == x->tenant && chance(w, share))
-            bitmap_set(&x->targets[block_of(d->seq)], slot_of(d->seq));
-    }
-}
-
-static void put_steering(struct wish *x, const Muster__V1__Steering *steering)
-{
-    if (muster__v1__steering__get_packed_size(steering) > sizeof x->steering)
-        abort();
-    x->steering_len = muster__v1__steering__pack(steering, x->steering);
-}
-
-/* Some devices first; the others later, by hand, or when half of the first have succeeded. */
-static void choose_waves(struct world *w, struct wish *x, Muster__V1__Steering *steering)
-{
-    Muster__V1__Wave first = MUSTER__V1__WAVE__INIT, rest = MUSTER__V1__WAVE__INIT;
-    Muster__V1__Wave *waves[] = {&first, &rest};
-    Google__Protobuf__Duration after = GOOGLE__PROTOBUF__DURATION__INIT;
-    first.size_case = MUSTER__V1__WAVE__SIZE_DEVICES;
-    first.devices = 1 + below(w, 8);
-    switch (below(w, 3)) {
-    case 0:
-        rest.release_case = MUSTER__V1__WAVE__RELEASE_AFTER;
-        after.seconds = between(w, 1, 8);
-        rest.after = &after;
-        break;
-    case 1:
-        rest.release_case = MUSTER__V1__WAVE__RELEASE_BY_HAND;
-        rest.by_hand = true;
-        break;
-    default:
-        rest.release_case = MUSTER__V1__WAVE__RELEASE_SUCCESS_PERCENT;
-        rest.success_percent = 50;
-        break;
-    }
-    x->wave_after_us =
-        rest.release_case == MUSTER__V1__WAVE__RELEASE_BY_HAND || chance(w, 300) ? between(w, 500 * MS, 15 * S) : 0;
-    x->steer.rollout = true;
-    x->steer.waves = 2;
-    steering->n_waves = 2;
-    steering->waves = waves;
-    put_steering(x, steering);
-    steering->n_waves = 0; /* they are here no longer */
-    steering->waves = NULL;
-}
-
-/* A few devices a second, which sometimes become more. */
-static void choose_rate(struct world *w, struct wish *x, Muster__V1__Rate *rate, Muster__V1__RateGrowth *growth)
-{
-    muster__v1__rate__init(rate);
-    muster__v1__rate_growth__init(growth);
-    rate->devices = 1 + below(w, 8);
-    growth->percent = 150;
-    growth->devices = 1 + below(w, 5);
-    growth->success_percent = 50;
-    growth->maximum = rate->devices + below(w, 8);
-    rate->growth = chance(w, 400) ? growth : NULL;
-    x->steer.rollout = true;
-}
-
-static void choose_steering(struct world *w, struct wish *x)
-{
-    Muster__V1__Steering steering = MUSTER__V1__STEERING__INIT;
-    Muster__V1__Rate rate;
-    Muster__V1__RateGrowth growth;
-    if (chance(w, 150))
-        snprintf(x->key, sizeof x->key, "key-%u", below(w, 2));
-    if (chance(w, 200)) {
-        x->pause_after_us = between(w, 1 * MS, 6 * S);
-        x->undo_after_us = chance(w, 850) ? between(w, 1 * MS, 10 * S) : 0;
-    }
-    x->some_after_us = chance(w, 120) ? between(w, 1 * MS, 6 * S) : 0;
-    if (!chance(w, 250))
-        return;
-    x->steer.not_before_ms = chance(w, 400) ? between(w, 1, 8000) : 0;
-    x->steer.deliver_by_ms = chance(w, 300) ? x->steer.not_before_ms + between(w, 1000, 15000) : 0;
-    x->steer.execution_ms = chance(w, 300) ? between(w, 1000, 10000) : 0;
-    if (x->steer.deliver_by_ms >= x->expires_after_ms)
-        x->steer.deliver_by_ms = 0;
-    if (x->steer.not_before_ms >= x->expires_after_ms)
-        x->steer.not_before_ms = 0;
-    if (chance(w, 350)) {
-        choose_rate(w, x, &rate, &growth);
-        steering.rate = &rate;
-    }
-    if (chance(w, 400))
-        choose_waves(w, x, &steering);
-    else
-        put_steering(x, &steering);
-    if (!x->steering_len) /* what it says is in `steer` */
-        x->steering[x->steering_len++] = 0x12, x->steering[x->steering_len++] = 0;
-}
-
 static struct caller *caller_new(struct world *w, int room)
 {
     struct caller *c = calloc(1, sizeof *c);
@@ -588,12 +445,7 @@ void caller_init(struct world *w, int batches, int64_t until_us)
         struct wish *x = wish_new(c, WISH_BATCH, between(w, w->now_us, until_us));
         snprintf(x->request, sizeof x->request, "request-%d", i);
         x->valued = i % 4 == 3;
-        x->priority = (int16_t)between(w, 1, 3);
-        x->expires_after_ms = chance(w, 300) ? between(w, 500, 5000) : between(w, 5000, 60000);
-        x->cancel_after_us = chance(w, 200) ? between(w, 1 * MS, 6 * S) : 0;
-        if (steered)
-            choose_steering(w, x);
-        choose_targets(w, x);
+        caller_choose(w, x, steered);
     }
     for (int i = 0; i < 2; i++)
         if (steered && chance(w, 150)) {

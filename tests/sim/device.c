@@ -76,7 +76,7 @@ static void answer(struct device *d, const struct device_task *task, uint8_t out
  * --------------------------------------------------------------------------------------------------------------------
  */
 
-static const struct device_done *find_done(const struct device *d, uint64_t batch)
+static struct device_done *find_done(const struct device *d, uint64_t batch)
 {
     for (size_t i = 0; i < d->done_count; i++)
         if (d->done[i].batch == batch)
@@ -92,21 +92,54 @@ static void plan_think(struct device *d)
         event_plan(w, &d->think, w->now_us + takes, NULL, think, d);
 }
 
+/* Outcomes after which the batch's commands are tried again: bits of states. */
+static int tried_again(const struct device *d, uint64_t batch)
+{
+    const struct row_batch *row = pg_model_batch(d->world->pg, (int64_t)batch);
+    return row ? row->control.retry_after : 0;
+}
+
+/* Where commands are tried again, more goes wrong. */
+static uint8_t some_outcome(struct device *d, uint64_t batch)
+{
+    bool retried = tried_again(d, batch);
+    unsigned draw = below(d->world, 1000);
+    return draw < d->not_now ? NOT_NOW : draw < (retried ? 500 : 850) ? 1 : draw < (retried ? 850 : 930) ? 2 : 3;
+}
+
+static void remember(struct device *d, const struct device_task *task, uint8_t outcome)
+{
+    struct device_done *done = find_done(d, task->batch);
+    if (!done) {
+        d->done = more(d->done, d->done_count, &d->done_room, sizeof *d->done);
+        done = &d->done[d->done_count++];
+    }
+    *done = (struct device_done){task->batch, outcome, task->attempt};
+}
+
 static void execute(struct device *d, const struct device_task *task)
 {
     struct world *w = d->world;
     uint64_t batch = task->batch;
-    unsigned draw = below(w, 1000);
-    uint8_t outcome = draw < d->not_now ? NOT_NOW : draw < 850 ? 1 : draw < 930 ? 2 : 3;
+    uint8_t outcome = some_outcome(d, batch);
     if (outcome == NOT_NOW)
         oracle_put_off(w, d, batch);
     else {
-        d->done = more(d->done, d->done_count, &d->done_room, sizeof *d->done);
-        d->done[d->done_count++] = (struct device_done){batch, outcome};
-        oracle_executed(w, d, batch, outcome);
+        remember(d, task, outcome);
+        oracle_executed(w, d, batch, task->attempt, outcome);
     }
     trace(w, "device %s does %llu: %d", d->id, (unsigned long long)batch, outcome);
     answer(d, task, outcome);
+}
+
+/* It was done, the service knows how, and has it tried again. */
+static bool is_anew(const struct device *d, const struct device_task *task, const struct device_done *done)
+{
+    bool unheard = task->answered;
+    for (size_t i = 0; i < d->ack_count; i++)
+        unheard = unheard || d->acks[i].batch == task->batch;
+    return !unheard && task->attempt > done->attempt &&
+           tried_again(d, task->batch) >> (done->outcome + OUTCOME_STATE) & 1;
 }
 
 static void think(void *arg)
@@ -117,7 +150,7 @@ static void think(void *arg)
     struct device_task task = d->tasks[0];
     memmove(d->tasks, d->tasks + 1, --d->task_count * sizeof *d->tasks);
     const struct device_done *done = find_done(d, task.batch);
-    if (done)
+    if (done && !is_anew(d, &task, done))
         answer(d, &task, done->outcome);
     else
         execute(d, &task);
@@ -200,7 +233,7 @@ static void on_delivery(struct device *d, const struct mqtt_packet *p, int64_t s
         send_buf(d, &out);
     }
     d->tasks = more(d->tasks, d->task_count, &d->task_room, sizeof *d->tasks);
-    d->tasks[d->task_count++] = (struct device_task){id.batch, d->connections, answered};
+    d->tasks[d->task_count++] = (struct device_task){id.batch, d->connections, attempt, answered};
     trace(d->world, "device %s gets %llu, attempt %d", d->id, (unsigned long long)id.batch, attempt);
     oracle_delivered(d->world, d, id.batch, attempt, sent_us, sent_ms);
     if (breaks(d, id.batch)) {

@@ -8,14 +8,18 @@
 
 #define DEVICE_TENANTS 2
 
+/* muster.v1.Outcome n is state 4 + n. */
+#define OUTCOME_STATE 4
+
 struct device_done {
     uint64_t batch;
-    uint8_t outcome;
+    uint8_t outcome, attempt;
 };
 struct device_task {
     uint64_t batch;
     unsigned connection; /* that it came on */
-    bool answered;       /* the same command, given twice, was */
+    uint8_t attempt;
+    bool answered; /* the same command, given twice, was */
 };
 /* An acknowledgement without PUBACK. */
 struct device_ack {

@@ -45,8 +45,15 @@ static void name_process(struct world *w, struct process *p, enum process_kind k
     snprintf(p->name, sizeof p->name, "%c%d", kind == PROCESS_DISPATCHER ? 'd' : 'w', index);
 }
 
+/* One seed in four each: so the others stay what they were. */
+static enum wants wants_of(uint64_t seed)
+{
+    return seed % 4 == 1 ? WANTS_RETRY : WANTS_USUAL;
+}
+
 static void populate(struct world *w, bool calm, const struct scenario *scenario)
 {
+    w->wants = scenario && scenario->wants ? scenario->wants : wants_of(w->seed);
     w->dispatcher_count = (int)between(w, 1, chance(w, 200) ? DISPATCHERS_MAX : 2);
     w->worker_count = (int)between(w, 1, chance(w, 200) ? WORKERS_MAX : 3);
     if (scenario) {

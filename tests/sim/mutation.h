@@ -18,6 +18,9 @@ enum mutation {
     MUTATION_ATTACH_BACKWARDS,  /* attach gives the newest first */
     MUTATION_LOG_SKIPS,         /* open_log misses the last row of a stream for good */
     MUTATION_LOSES_COUNT,       /* HINCRBY begins anew each time */
+    MUTATION_COUNTS_NOT_NOW,    /* record counts a delivery that the device has put off */
+    MUTATION_GIVES_UP,          /* record makes an end of what is to be tried again */
+    MUTATION_ATTACH_GIVES_HELD, /* attach gives what waits to be tried again */
     MUTATION_COUNT
 };
 

@@ -18,13 +18,15 @@ void oracle_actor(struct world *w, const struct process *who, struct slice what)
 void oracle_state(struct world *w, struct slice key, struct slice before, struct slice after);
 /* What Redis had said may be forgotten. */
 void oracle_redis_lost(struct world *w);
+/* A connection to it broke: what was under way may come again. */
+void oracle_redis_cut(struct world *w);
 /* A transaction has committed. */
 void oracle_committed(struct world *w);
 /* SubmitBatch was answered. */
 void oracle_accepted(struct world *w, uint64_t batch);
 void oracle_delivered(struct world *w, struct device *d, uint64_t batch, unsigned attempt, int64_t sent_us,
                       int64_t sent_ms);
-void oracle_executed(struct world *w, struct device *d, uint64_t batch, uint8_t outcome);
+void oracle_executed(struct world *w, struct device *d, uint64_t batch, unsigned attempt, uint8_t outcome);
 /* The device says "not now". */
 void oracle_put_off(struct world *w, const struct device *d, uint64_t batch);
 /* The device has PUBACK of its outcome. */

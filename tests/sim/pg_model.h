@@ -27,6 +27,9 @@ struct row_control {
     size_t supersedes_count; /* 0: NULL */
     int32_t rate_steps, rate_ended, rate_succeeded;
     int64_t paced_ms;
+    int32_t retry_after; /* states: bits; 0: nothing is tried again */
+    int16_t retry_attempts, retry_factor;
+    int64_t retry_initial_ms, retry_max_ms;
     uint8_t *steering;
     size_t steering_len;
 };

@@ -1,5 +1,5 @@
-/* Statements of acceptance, devices, acknowledgements and leases: see lib/store/db_batch.c, db_device.c, db_ack_log.c,
- * db_credential.c, db_lease.c. */
+/* Statements of acceptance, devices, acknowledgements and leases: see lib/store/db_batch.c, db_retry.c, db_device.c,
+ * db_ack_log.c, db_credential.c, db_lease.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,10 +8,10 @@
 #include "tests/sim/pg_model.h"
 
 stmt_fn stmt_batch_hold_tenants, stmt_batch_accept, stmt_batch_accept_steered, stmt_batch_accept_devices,
-    stmt_batch_cancel, stmt_device_delete, stmt_ack_stream_open, stmt_ack_log_insert, stmt_command_result_insert,
-    stmt_device_information_update, stmt_device_news_insert, stmt_seen_add, stmt_revocation_read, stmt_signing_key_read,
-    stmt_lease_acquire, stmt_lease_renew, stmt_lease_release, stmt_lease_fence, stmt_worker_number, stmt_worker_lease,
-    stmt_worker_longest_lease, stmt_clock_read;
+    stmt_retry_accept, stmt_batch_cancel, stmt_device_delete, stmt_ack_stream_open, stmt_ack_log_insert,
+    stmt_command_result_insert, stmt_device_information_update, stmt_device_news_insert, stmt_seen_add,
+    stmt_revocation_read, stmt_signing_key_read, stmt_lease_acquire, stmt_lease_renew, stmt_lease_release,
+    stmt_lease_fence, stmt_worker_number, stmt_worker_lease, stmt_worker_longest_lease, stmt_clock_read;
 
 static uint8_t *copy(struct slice s)
 {
@@ -151,6 +151,24 @@ void stmt_batch_accept_steered(struct stmt_call *c)
     k->steering = copy(param_bytes(c, 14));
     k->steering_len = param_bytes(c, 14).len;
     snprintf(k->zone, sizeof k->zone, "%.*s", (int)param_bytes(c, 19).len, (const char *)param_bytes(c, 19).data);
+}
+
+/* Of the batch that an earlier statement of this transaction made. */
+void stmt_retry_accept(struct stmt_call *c)
+{
+    struct row_batch *b = find_request(c->m, param_int(c, 0), param_bytes(c, 1));
+    struct row_control *k = b && b->made_by == c->m->transactions ? &b->control : NULL;
+    out_columns(c, 1);
+    out_null(c, 0);
+    out_row(c);
+    if (!k)
+        return;
+    k->is = true;
+    k->retry_after = (int32_t)param_int(c, 2);
+    k->retry_attempts = (int16_t)param_int(c, 3);
+    k->retry_factor = (int16_t)param_int(c, 4);
+    k->retry_initial_ms = param_int(c, 5);
+    k->retry_max_ms = param_int(c, 6);
 }
 
 static struct row_device *find_device(struct pg_model *m, int64_t tenant, struct slice id)

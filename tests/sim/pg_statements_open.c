@@ -49,11 +49,11 @@ static void put_control(struct stmt_call *c, const struct row_control *k)
     out_int4(c, 16, k->window);
     out_bytes(c, 17, k->zone, strlen(k->zone));
     out_bool(c, 18, k->rollout);
-    out_int4(c, 23, 0); /* nothing is tried again */
-    out_int2(c, 24, 0);
-    out_int2(c, 25, 0);
-    out_int8(c, 26, 0);
-    out_int8(c, 27, 0);
+    out_int4(c, 23, k->retry_after);
+    out_int2(c, 24, k->retry_attempts);
+    out_int2(c, 25, k->retry_factor);
+    out_int8(c, 26, k->retry_initial_ms);
+    out_int8(c, 27, k->retry_max_ms);
 }
 
 static void put_open(struct stmt_call *c, const struct row_batch *b)

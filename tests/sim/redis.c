@@ -354,6 +354,7 @@ static void lost(void *arg)
     event_cancel(w, &redis->patience);
     while (!list_empty(&redis->messages))
         message_free(container_of(redis->messages.next, struct message, link));
+    oracle_redis_cut(w);
     part_with_all(redis);
     list_for_each (l, tmp, &redis->pending) {
         struct rq *q = container_of(l, struct rq, link);

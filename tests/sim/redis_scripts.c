@@ -159,6 +159,8 @@ static void attach_batch(struct redis_model *m, struct slice prefix, const struc
     for (size_t i = 0; i < n; i++) {
         uint8_t *byte = byte_of(&s, slots[i]);
         enum command_state state = byte ? state_of(*byte) : STATE_NONE;
+        if (m->mutation == MUTATION_ATTACH_GIVES_HELD && state == STATE_HELD && state_attempts(*byte))
+            state = STATE_QUEUED, *byte = state_byte(state, state_attempts(*byte));
         if (pending[i].count == most || state < STATE_QUEUED || state_is_terminal(state))
             continue;
         if (m->mutation == MUTATION_ATTACH_FORGETS && state != STATE_QUEUED)
@@ -294,6 +296,15 @@ redisReply *model_reap(struct redis_model *m, const struct slice *keys, const st
     return reply_number((int64_t)count);
 }
 
+static uint8_t recorded(const struct redis_model *m, uint8_t old, unsigned event, unsigned attempts)
+{
+    bool ends = m->mutation == MUTATION_GIVES_UP && event == EVENT_RETRY;
+    uint8_t now = after_event(old, ends ? EVENT_FAIL : event, attempts);
+    if (m->mutation == MUTATION_COUNTS_NOT_NOW && event == EVENT_NOT_NOW && state_of(now) == STATE_QUEUED)
+        now = state_byte(STATE_QUEUED, attempts);
+    return now;
+}
+
 redisReply *model_record(struct redis_model *m, const struct slice *keys, const struct slice *args, int argc)
 {
     struct states before, now;
@@ -311,7 +322,7 @@ redisReply *model_record(struct redis_model *m, const struct slice *keys, const 
         if (byte && m->mutation == MUTATION_RECORD_OVERWRITES && state_is_terminal(state_of(*byte)))
             *byte = state_byte(STATE_SENT, state_attempts(*byte));
         if (byte)
-            *byte = after_event(*byte, event[2], event[3]);
+            *byte = recorded(m, *byte, event[2], event[3]);
     }
     store(m, keys[0], &now);
     return n > FEW ? reply_text((struct slice){before.bytes, before.len}) : reply_text((struct slice){bytes, n});
@@ -354,8 +365,10 @@ redisReply *model_route(struct redis_model *m, const struct slice *keys, const s
     memcpy(all.bytes, args[5].data, all.len);
     if (presence.len)
         presence = (struct slice){presence.data + 2 * first, 2 * count};
-    sorted_add(model_make(m, keys[1], VALUE_SORTED), slice_number(args[1]), member);
     bool there = load(m, keys[2], &old) && m->mutation != MUTATION_ROUTE_FORGETS;
+    if (!there && believed.len == 1 && *believed.data == '-')
+        return reply_text((struct slice){(const uint8_t *)"", 0});
+    sorted_add(model_make(m, keys[1], VALUE_SORTED), slice_number(args[1]), member);
     if (!there && believed.len && belief.len == presence.len && memcmp(belief.data, presence.data, belief.len) == 0) {
         model_set(m, keys[2], believed);
         return reply_number(1);

@@ -147,6 +147,34 @@ static const struct scenario scenarios[] = {
                {14500, "lose-devices", NULL, 9000},
                {14900, "kill", "w0", 500}},
      .lease_ms = 2000},
+    /* Outcomes are slow to become durable while others of their block are let go. */
+    {.name = "tried-again",
+     .dispatchers = 1,
+     .workers = 2,
+     .steps = {{2000, "stall-postgres", "w0", 900}, {2300, "stall-postgres", "w1", 900}},
+     .times = 6,
+     .every_ms = 2500,
+     .wants = WANTS_RETRY},
+    /* The batch is not in Redis when an outcome comes; another leads when it expires. */
+    {.name = "tried-again-and-lost",
+     .dispatchers = 2,
+     .workers = 2,
+     .steps = {{2500, "flush-redis", NULL, 0},
+               {2600, "lose-devices", NULL, 800},
+               {3500, "kill", "d0", 700},
+               {5000, "stall-redis", "d1", 1500},
+               {5100, "kill", "w0", 500}},
+     .times = 3,
+     .every_ms = 5500,
+     .wants = WANTS_RETRY},
+    /* What is recorded once more, when it was tried again meanwhile. */
+    {.name = "recorded-late",
+     .dispatchers = 1,
+     .workers = 1,
+     .steps = {{2500, "stall-postgres", "w0", 2500}, {3500, "cut-redis", "w0", 0}, {4000, "cut-postgres", "w0", 0}},
+     .times = 5,
+     .every_ms = 3500,
+     .wants = WANTS_RETRY},
 };
 
 const struct scenario *scenario_at(int i)

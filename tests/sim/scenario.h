@@ -1,10 +1,12 @@
 /* Faults that come one after another, as they once did when a promise was not kept: what a seed then adds is the
  * moments, the devices and what callers want. So a mend has its test, whatever else changes the seeds. Owns: the list
- * of scenarios. May call: nothing. Loop rule: none. */
+ * of scenarios. May call: world. Loop rule: none. */
 #ifndef MUSTER_TESTS_SIM_SCENARIO_H
 #define MUSTER_TESTS_SIM_SCENARIO_H
 
 #include <stdint.h>
+
+#include "tests/sim/world.h"
 
 #define SCENARIO_STEPS 10
 
@@ -25,6 +27,7 @@ struct scenario {
     int64_t lease_ms; /* of workers; 0: the same */
     /* Commands that break their devices' connection are given up after so many losses; 0: there are none. */
     int64_t quarantine_after;
+    enum wants wants; /* of callers; WANTS_USUAL: as the seed says */
 };
 
 /* NULL: there is none of this name. */

@@ -18,6 +18,7 @@
 #include "lib/store/db_gate.h"
 #include "lib/store/db_lease.h"
 #include "lib/store/db_open.h"
+#include "lib/store/db_retry.h"
 #include "lib/store/db_supersede.h"
 #include "tests/sim/mutation.h"
 #include "tests/sim/pg_model.h"
@@ -256,7 +257,7 @@ static void accept_devices(void)
     pg_txn_submit(txn, ignore, NULL);
 }
 
-/* With what steers it, a key, or both. */
+/* With what steers it, a key, what is tried again of it, or some of these. */
 static void accept_steered(void)
 {
     static const uint8_t steering[] = {8, 1};
@@ -282,6 +283,11 @@ static void accept_steered(void)
     db_batch_accept(txn, b);
     if (*b->supersede_key)
         db_supersede_accept(txn, b);
+    if (below(2)) {
+        b->steer.retry = (struct db_retry){1 << (int)below(9), (int16_t)(2 + below(14)), (int16_t)(1 + below(10)),
+                                           1000 + below(9), 1000000 + below(9)};
+        db_retry_accept(txn, b);
+    }
     pg_txn_submit(txn, ignore, NULL);
 }
 

@@ -281,7 +281,10 @@ static void make_route(struct check *c)
     put(c, member, 4 + (size_t)snprintf((char *)member + 4, sizeof member - 4, "%u", batch));
     putf(c, "%llu", (unsigned long long)((1ull + batch % 3) << 48) + batch);
     putf(c, "%u", s.first);
-    put_belief(c, block, &s, buf_slice(&states));
+    if (below(c, 4))
+        put_belief(c, block, &s, buf_slice(&states));
+    else
+        putf(c, "%s", ""), putf(c, "-"); /* only what stands there */
     put(c, buf_slice(&states).data, buf_len(&states));
     buf_free(&states);
 }

@@ -86,8 +86,12 @@ struct caller;
 struct faults;
 struct oracle;
 
+/* What callers of this seed want beside what all may. */
+enum wants { WANTS_USUAL, WANTS_RETRY };
+
 struct world {
     uint64_t seed, random[4];
+    enum wants wants;
     int64_t now_us; /* CLOCK_MONOTONIC of every process */
     uint64_t orders, events, hash;
     struct event **heap;

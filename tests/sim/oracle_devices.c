@@ -1,0 +1,211 @@
+/* What devices get: that it is for them, in time, in order, and not held. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/store/block.h"
+#include "muster/v1/steering.pb-c.h"
+#include "tests/sim/fault.h"
+#include "tests/sim/oracle.h"
+#include "tests/sim/oracle_parts.h"
+#include "tests/sim/oracle_retry.h"
+#include "tests/sim/redis_model.h"
+
+#define LOST_US (5 * S)
+
+bool oracle_addresses(const struct row_batch *row, const struct device *d)
+{
+    const struct row_block *k = NULL;
+    for (size_t i = 0; row && i < row->block_count; i++)
+        if (row->blocks[i].block == (int32_t)block_of(d->seq))
+            k = &row->blocks[i];
+    if (!k || row->tenant != (int32_t)d->tenant)
+        return false;
+    unsigned at = (unsigned)slot_of(d->seq) - (unsigned)k->first;
+    return slot_of(d->seq) >= k->first && at < 8 * k->target_len && k->targets[at / 8] >> at % 8 & 1;
+}
+
+/* Whether Redis holds what it was filled with. */
+static bool redis_filled(const struct world *w)
+{
+    static const uint8_t key[] = "muster:generation";
+    struct slice now = model_text(model_find(w->redis_model, (struct slice){key, sizeof key - 1}));
+    return slice_is(now, w->redis_model->run_id);
+}
+
+static void check_order(struct world *w, const struct device *d, const struct row_batch *row)
+{
+    const struct pg_model *m = w->pg;
+    /* A Redis that has lost all gets new batches before it is filled with the others again. */
+    if (!redis_filled(w))
+        w->oracle->redis_lost_us = w->now_us;
+    if (w->oracle->redis_lost_us && w->now_us - w->oracle->redis_lost_us < LOST_US)
+        return;
+    for (size_t i = 0; i < m->batches.count && m->batches.v[i]->id < row->id; i++) {
+        const struct row_batch *earlier = m->batches.v[i];
+        struct seen_batch *b = oracle_seen(w, (uint64_t)earlier->id);
+        const struct command *c = &b->commands[d->index];
+        if (earlier->control.is || w->oracle->gates || earlier->priority != row->priority || c->first_us ||
+            c->ended_us || earlier->closed_ms || d->deleted || !oracle_addresses(earlier, d) ||
+            earlier->cancel_requested_ms || world_wall_ms(w) + SKEW_MS > earlier->expires_ms)
+            continue;
+        if (b->answered_us && b->answered_us < oracle_seen(w, (uint64_t)row->id)->committed_us - 1 * S)
+            violated(w, "device %s gets batch %" PRId64 " before %" PRId64, d->id, row->id, earlier->id);
+    }
+}
+
+/* Delivered on this connection and not answered, but for those that are over by now. */
+static int in_flight(const struct world *w, const struct device *d)
+{
+    int n = 0;
+    for (size_t i = 0; i < d->task_count; i++) {
+        const struct row_batch *row = pg_model_batch(w->pg, (int64_t)d->tasks[i].batch);
+        const struct seen_batch *b = &w->oracle->batches[d->tasks[i].batch];
+        n += row && !row->control.execution_ms && !b->commands[d->index].ended_us &&
+             row->expires_ms > world_wall_ms(w) + SKEW_MS && d->tasks[i].connection == d->connections &&
+             !d->tasks[i].answered;
+    }
+    return n;
+}
+
+/* How many devices, in the order of registration, the batch is out to. */
+static uint32_t wave_limit(const struct row_batch *row)
+{
+    uint32_t limit = UINT32_MAX;
+    if (row->control.waves < 2 || row->control.wave > 0)
+        return limit;
+    Muster__V1__Steering *s = muster__v1__steering__unpack(NULL, row->control.steering_len, row->control.steering);
+    if (!s || s->n_waves < 1)
+        abort();
+    limit = s->waves[0]->devices;
+    muster__v1__steering__free_unpacked(s, NULL);
+    return limit;
+}
+
+/* Devices that the batch addresses and that were registered before this one. */
+static uint32_t rank_of(const struct world *w, const struct row_batch *row, const struct device *d)
+{
+    uint32_t rank = 0;
+    for (int i = 0; i < w->device_count; i++)
+        rank += w->devices[i].seq < d->seq && oracle_addresses(row, &w->devices[i]);
+    return rank;
+}
+
+struct rate oracle_rate(const struct row_batch *row)
+{
+    struct rate rate = {0};
+    if (!row->control.rollout)
+        return rate;
+    Muster__V1__Steering *s = muster__v1__steering__unpack(NULL, row->control.steering_len, row->control.steering);
+    if (!s)
+        abort();
+    if (s->rate)
+        rate = (struct rate){s->rate->devices, s->rate->growth ? s->rate->growth->maximum : s->rate->devices};
+    muster__v1__steering__free_unpacked(s, NULL);
+    return rate;
+}
+
+/* Who is sent to has had his turn, and nobody had it too early: evenly, one at once, and one for each other leader. */
+static void check_rate(struct world *w, const struct device *d, const struct row_batch *row)
+{
+    struct rate rate = oracle_rate(row);
+    uint32_t turns = 0;
+    bool his = false;
+    if (!rate.first || row->closed_ms) /* then it is forgotten who had one */
+        return;
+    for (size_t i = 0; i < w->pg->parts.count; i++) {
+        const struct row_part *p = &w->pg->parts.v[i];
+        for (unsigned slot = 0; p->batch == row->id && p->kind == 3 && slot < BLOCK_SLOTS; slot++) {
+            bool had = p->slots[slot / 8] >> slot % 8 & 1;
+            turns += had;
+            his = his || (had && block_seq((uint32_t)p->block, slot) == d->seq);
+        }
+    }
+    double s = (double)(w->now_us - oracle_seen(w, (uint64_t)row->id)->committed_us) / 1e6;
+    if (!his)
+        violated(w, "device %s is sent %" PRId64 " and has not had its turn", d->id, row->id);
+    if (turns > rate.most * s + 1 + w->oracle->leaders)
+        violated(w, "%u devices have had their turn of %" PRId64 " within %.3f s", turns, row->id, s);
+}
+
+/* What was asked for and confirmed holds: until something else is asked for. */
+static void check_steering(struct world *w, const struct device *d, const struct row_batch *row, unsigned attempt,
+                           int64_t sent_us, int64_t sent_ms)
+{
+    const struct seen_batch *b = oracle_seen(w, (uint64_t)row->id);
+    const struct command *c = &b->commands[d->index];
+    const struct row_control *k = &row->control;
+    int64_t early_ms = k->not_before_ms - (WORLD_EPOCH_MS + sent_us / 1000) - (fault_plan(w)->skews ? SKEW_MS : 0);
+    if (b->paused_us && sent_us > b->paused_us)
+        violated(w, "device %s is sent %" PRId64 " %.3f s after its pause was confirmed", d->id, row->id,
+                 (double)(sent_us - b->paused_us) / 1e6);
+    /* What had been sent, or may have been, goes on to its own end. */
+    if (c->canceled_us && sent_us > c->canceled_us &&
+        (c->ended_as == STATE_CANCELED || c->ended_as == STATE_SUPERSEDED))
+        violated(w, "device %s is sent %" PRId64 " %.3f s after it was %s for it", d->id, row->id,
+                 (double)(sent_us - c->canceled_us) / 1e6, c->superseded ? "superseded" : "canceled");
+    for (uint32_t t = 0; t <= d->tenant; t += d->tenant)
+        if (w->oracle->held_us[t] && sent_us > w->oracle->held_us[t])
+            violated(w, "device %s is sent %" PRId64 " %.3f s after tenant %u was held", d->id, row->id,
+                     (double)(sent_us - w->oracle->held_us[t]) / 1e6, t);
+    if (early_ms > 0)
+        violated(w, "device %s is sent %" PRId64 " %lld ms too early", d->id, row->id, (long long)early_ms);
+    if (k->deliver_by_ms && attempt == 1 && sent_ms > k->deliver_by_ms + TURN_MS)
+        violated(w, "device %s is sent %" PRId64 " %lld ms too late", d->id, row->id,
+                 (long long)(sent_ms - k->deliver_by_ms));
+    if (rank_of(w, row, d) >= wave_limit(row))
+        violated(w, "device %s is sent %" PRId64 ", and is not in its first wave", d->id, row->id);
+    check_rate(w, d, row);
+}
+
+void oracle_delivered(struct world *w, struct device *d, uint64_t batch, unsigned attempt, int64_t sent_us,
+                      int64_t sent_ms)
+{
+    const struct row_batch *row = pg_model_batch(w->pg, (int64_t)batch);
+    if (!row || !oracle_addresses(row, d)) {
+        violated(w, "device %s gets %" PRIu64 ", which is not for it", d->id, batch);
+        return;
+    }
+    struct seen_batch *b = oracle_seen(w, batch);
+    if (in_flight(w, d) > fault_plan(w)->in_flight)
+        violated(w, "device %s has %d commands in flight", d->id, in_flight(w, d));
+    if (attempt < 1 || attempt > STATE_ATTEMPTS_MAX)
+        violated(w, "device %s gets attempt %u", d->id, attempt);
+    if (sent_ms > row->expires_ms + TURN_MS)
+        violated(w, "device %s is sent %" PRIu64 " %lld ms after its expiry", d->id, batch,
+                 (long long)(sent_ms - row->expires_ms));
+    /* One that was closed by expiry is called canceled then: a worker whose clock is behind may still think otherwise.
+     */
+    if (b->canceled_us && sent_us > b->canceled_us && !(fault_plan(w)->skews && b->closed_us == b->canceled_us))
+        violated(w, "device %s is sent %" PRIu64 " %.3f s after its cancel was confirmed", d->id, batch,
+                 (double)(sent_us - b->canceled_us) / 1e6);
+    check_steering(w, d, row, attempt, sent_us, sent_ms);
+    retry_delivered(w, d, row, attempt, sent_us);
+    /* One that crosses the device's "not now" on the way is taken back with it. */
+    bool crossed = false;
+    for (size_t i = 0; i < d->ack_count; i++)
+        crossed = crossed || (d->acks[i].batch == batch && d->acks[i].outcome + OUTCOME_STATE > STATE_REJECTED);
+    b->commands[d->index].got = !crossed;
+    if (!b->commands[d->index].first_us) {
+        check_order(w, d, row);
+        b->commands[d->index].first_us = w->now_us;
+        b->commands[d->index].sent_us = sent_us;
+    }
+}
+
+void oracle_put_off(struct world *w, const struct device *d, uint64_t batch)
+{
+    oracle_seen(w, batch)->commands[d->index].got = false;
+    retry_put_off(w, d, batch);
+}
+
+void oracle_executed(struct world *w, struct device *d, uint64_t batch, unsigned attempt, uint8_t outcome)
+{
+    retry_executed(w, d, pg_model_batch(w->pg, (int64_t)batch), attempt, outcome);
+    oracle_seen(w, batch)->commands[d->index].executed = outcome;
+}
+
+void oracle_acknowledged(struct world *w, struct device *d, uint64_t batch, uint8_t outcome)
+{
+    retry_acknowledged(w, d, pg_model_batch(w->pg, (int64_t)batch), outcome);
+}
