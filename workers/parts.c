@@ -36,6 +36,13 @@ static bool may_send(void *arg)
     return lease_holds(w->lease);
 }
 
+/* What is told to a whole fleet does not stand in front of the next thing to do. */
+static void look_for_work(void *arg)
+{
+    const struct worker *w = arg;
+    live_take_look(w->live);
+}
+
 bool worker_make(struct worker *w)
 {
     struct acks_options acks = {.interval_ms = w->options.flush_ms, .worker = w->instance};
@@ -57,6 +64,7 @@ bool worker_make(struct worker *w)
     worker_watch_start(w);
     w->lease = lease_new(w, &lifecycle_events);
     stream_hub_guard(w->hub, may_send, w);
+    stream_hub_look(w->hub, look_for_work, w);
     live_on_change(w->live, redis_changed, w);
     return w->lease != NULL;
 }

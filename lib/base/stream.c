@@ -236,10 +236,17 @@ static void on_connected(struct stream *s)
         stream_update_events(s);
 }
 
-static void on_io(struct ev_loop *loop, ev_io *w, int revents)
+/* One more has been read or written, perhaps closed. */
+static void look_between(struct stream_hub *hub)
 {
-    (void)loop;
-    struct stream *s = container_of(w, struct stream, io);
+    if (!hub->look || ++hub->looked_ago < STREAM_LOOK_EVERY)
+        return;
+    hub->looked_ago = 0;
+    hub->look(hub->look_arg);
+}
+
+static void serve(struct stream *s, int revents)
+{
     if (s->state == STREAM_CONNECTING) {
         on_connected(s);
         return;
@@ -253,6 +260,15 @@ static void on_io(struct ev_loop *loop, ev_io *w, int revents)
      * whole round trip with 2,000 connections); a stream is read once a turn, so it is one write all the same. */
     if (s->out && s->state == STREAM_OPEN && !s->resume && !s->doomed)
         stream_flush(s);
+}
+
+static void on_io(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct stream *s = container_of(w, struct stream, io);
+    struct stream_hub *hub = s->hub;
+    (void)loop;
+    serve(s, revents);
+    look_between(hub);
 }
 
 /* --- output ----------------------------------------------------------------------------------------------------- */
@@ -293,6 +309,8 @@ void stream_hurry(struct stream *s)
     if (s->state != STREAM_OPEN || list_empty(&s->turn))
         return;
     list_remove(&s->turn);
+    if (list_empty(&s->hub->hurried))
+        ev_feed_event(s->hub->loop, &s->hub->hurry, EV_CUSTOM);
     list_append(&s->hub->hurried, &s->turn);
 }
 
@@ -450,7 +468,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
     struct list end;
     share_reads(hub);
     list_append(&hub->turn, &end);
-    for (unsigned n = 0; n < STREAM_FLUSHES_PER_TURN; n++) {
+    for (unsigned n = hub->hurried_count; n < STREAM_FLUSHES_PER_TURN; n++) {
         bool others = hub->turn.next != &end;
         struct list *l = n < STREAM_HURRIED_PER_TURN || !others ? list_pop(&hub->hurried) : NULL;
         if (!l && others)
@@ -458,8 +476,10 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
         if (!l)
             break;
         finish_stream(container_of(l, struct stream, turn));
+        look_between(hub);
     }
     list_remove(&end);
+    hub->hurried_count = 0;
     /* What is to be sent does not wait for who only comes; what these write leaves with the next turn, at once. */
     stream_begin_handshakes(hub);
     reap(hub);
@@ -470,6 +490,27 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
         ev_idle_start(loop, &hub->idle);
     else if (!more && ev_is_active(&hub->idle))
         ev_idle_stop(loop, &hub->idle);
+}
+
+/* --- what goes first ---------------------------------------------------------------------------------------------- */
+
+static void on_hurry(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+    (void)revents;
+    struct stream_hub *hub = container_of(w, struct stream_hub, hurry);
+    struct list *l;
+    for (; hub->hurried_count < STREAM_HURRIED_PER_TURN && (l = list_pop(&hub->hurried)); hub->hurried_count++)
+        finish_stream(container_of(l, struct stream, turn));
+    /* The turn may have had its end already. */
+    bool more = !list_empty(&hub->turn) || !list_empty(&hub->hurried);
+    if (more && !ev_is_active(&hub->idle))
+        ev_idle_start(loop, &hub->idle);
+}
+
+void stream_hub_look(struct stream_hub *hub, void (*look)(void *arg), void *arg)
+{
+    hub->look = look;
+    hub->look_arg = arg;
 }
 
 /* --- the guard ---------------------------------------------------------------------------------------------------- */
@@ -548,6 +589,8 @@ struct stream_hub *stream_hub_new(struct ev_loop *loop)
     ev_set_priority(&hub->prepare, EV_MINPRI);
     ev_prepare_start(loop, &hub->prepare);
     ev_unref(loop);
+    ev_prepare_init(&hub->hurry, on_hurry);
+    ev_set_priority(&hub->hurry, 1);
     ev_idle_init(&hub->idle, on_idle);
     ev_timer_init(&hub->timer, stream_on_timer, 0, 0);
     return hub;
@@ -562,6 +605,7 @@ void stream_hub_free(struct stream_hub **hub)
     reap(h);
     ev_ref(h->loop);
     ev_prepare_stop(h->loop, &h->prepare);
+    ev_clear_pending(h->loop, &h->hurry);
     ev_idle_stop(h->loop, &h->idle);
     ev_timer_stop(h->loop, &h->timer);
     while (h->spare_count > 0) {

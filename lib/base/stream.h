@@ -111,8 +111,12 @@ void stream_write(struct stream *s, const void *data, size_t len);
 /* The same with output that may leave only while the hub's guard says so, which is asked before each send of a stream
  * with such output. Refused, the stream sends nothing at all until stream_hub_release; it is read as ever. */
 void stream_write_guarded(struct stream *s, const void *data, size_t len);
-/* What it has been given leaves before the output of others, most of a turn's at most. */
+/* What it has been given leaves once the callback that is under way is over, most of a turn's at most; before what
+ * others have to say or are given. */
 void stream_hurry(struct stream *s);
+/* Calls `look` between streams, for what comes otherwise and need not wait until all that have something to say or to
+ * be given in this turn have had theirs: after each few of them. It may do what any callback may. */
+void stream_hub_look(struct stream_hub *hub, void (*look)(void *arg), void *arg);
 /* `may` must be cheap. Without a guard all may leave. */
 void stream_hub_guard(struct stream_hub *hub, bool (*may)(void *arg), void *arg);
 /* What was refused is asked for again. */

@@ -188,6 +188,9 @@ void live_take_as(struct live *live, const char *name);
 typedef void live_take_fn(void *arg, enum err err, enum live_class class, const struct slice *entries, size_t count);
 void live_inbox_take(struct live *live, uint16_t worker, int classes, int max, int64_t wait_ms, live_take_fn *done,
                      void *arg);
+/* Looks now whether the take has been given something, as the loop would in its next turn: its `done` comes from inside
+ * this call then. */
+void live_take_look(struct live *live);
 /* Which connection takes: grows from 1, 0 while there is none. Once there is another, the one before it is given
  * nothing any more; what it was given last may have been lost. */
 uint64_t live_taker(const struct live *live);

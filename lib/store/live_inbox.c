@@ -221,3 +221,9 @@ void live_inbox_take(struct live *live, uint16_t worker, int classes, int max, i
     args_printf(&a, "%d", max);
     redis_command(live->takes, a.n, a.v, reply_take, r);
 }
+
+void live_take_look(struct live *live)
+{
+    if (live->takes)
+        redis_receive(live->takes);
+}

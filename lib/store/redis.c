@@ -460,20 +460,33 @@ static void read_step(struct redis *redis)
     }
 }
 
+/* What follows from an answer does not wait until all else of the turn is done. */
+static void serve(struct redis *redis, int revents)
+{
+    if (revents & EV_READ)
+        read_step(redis);
+    if (!redis->dead && (revents & EV_WRITE || ev_is_active(&redis->flusher)))
+        flush(redis);
+}
+
 static void on_io(struct ev_loop *loop, ev_io *w, int revents)
 {
     (void)loop;
     struct redis *redis = container_of(w, struct redis, io);
     redis_enter(redis);
-    if (!redis->connected) {
+    if (redis->connected)
+        serve(redis, revents);
+    else
         greet(redis);
-    } else {
-        if (revents & EV_READ)
-            read_step(redis);
-        /* What follows from an answer does not wait until all else of the turn is done. */
-        if (!redis->dead && (revents & EV_WRITE || ev_is_active(&redis->flusher)))
-            flush(redis);
-    }
+    redis_leave(redis);
+}
+
+void redis_receive(struct redis *redis)
+{
+    if (!redis->up)
+        return;
+    redis_enter(redis);
+    serve(redis, EV_READ);
     redis_leave(redis);
 }
 

@@ -40,7 +40,11 @@ void redis_command(struct redis *redis, int argc, const struct slice *argv, redi
 void redis_script(struct redis *redis, const char *script, int keys, int argc, const struct slice *argv,
                   redis_done_fn *done, void *arg);
 
-/* The same before the connection is up; `script` NULL: a plain command, without `keys`. */
+/* Reads once, now, what has come, as the loop would in its turn: callbacks of commands come from inside this call. */
+void redis_receive(struct redis *redis);
+
+/* The same as redis_command and redis_script before the connection is up; `script` NULL: a plain command, without
+ * `keys`. */
 void redis_greeting(struct redis *redis, const char *script, int keys, int argc, const struct slice *argv,
                     redis_done_fn *done, void *arg);
 

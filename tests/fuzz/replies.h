@@ -60,6 +60,11 @@ void redis_script(struct redis *redis, const char *script, int keys, int argc, c
 }
 
 /* A connection comes up without a greeting. */
+void redis_receive(struct redis *redis)
+{
+    (void)redis; /* the test answers when it likes */
+}
+
 void redis_on_connect(struct redis *redis, void (*fn)(void *arg), void *arg)
 {
     (void)redis, (void)fn, (void)arg;

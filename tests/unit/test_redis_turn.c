@@ -127,10 +127,27 @@ static void answers_come_before_what_peers_say(void **state)
     assert_true(s->sent_before);
 }
 
+/* Without a turn of the loop. */
+static void answers_can_be_looked_for(void **state)
+{
+    struct scene *s = *state;
+    s->answers = 0;
+    redis_command(s->redis, 1, ping, on_answer, s);
+    turn(s);
+    assert_true(server_heard(s));
+    redis_receive(s->redis);
+    assert_int_equal(s->answers, 0);
+    assert_int_equal(write(s->server, "+PONG\r\n", 7), 7);
+    redis_receive(s->redis);
+    assert_int_equal(s->answers, 1);
+    assert_true(server_heard(s)); /* what followed from it has left */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(answers_come_before_what_peers_say, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(answers_can_be_looked_for, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

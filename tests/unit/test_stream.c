@@ -278,6 +278,95 @@ static void test_hurry(void **state)
     }
 }
 
+/* --- between streams ---------------------------------------------------------------------------------------------- */
+
+struct scene {
+    struct stream *told;
+    int peer; /* of `told` */
+    unsigned heard, heard_after, looks;
+};
+
+/* As Redis's answers, this comes before what streams say in the same turn. */
+static void on_order(struct ev_loop *loop, ev_io *io, int revents)
+{
+    const struct scene *scene = io->data;
+    (void)revents;
+    ev_io_stop(loop, io);
+    stream_write(scene->told, "x", 1);
+    stream_hurry(scene->told);
+}
+
+static size_t on_word(struct stream *s, void *arg, const uint8_t *data, size_t len)
+{
+    struct scene *scene = arg;
+    (void)s, (void)data;
+    scene->heard++;
+    scene->heard_after += came(scene->peer) > 0;
+    return len;
+}
+
+static void on_look(void *arg)
+{
+    ((struct scene *)arg)->looks++;
+}
+
+/* All but the first one say something, and are heard in as many turns as that takes. */
+static void hear_crowd(struct world *w, struct scene *scene, struct stream **streams, const int *peers)
+{
+    static const struct stream_handler words = {.on_data = on_word};
+    scene->told = streams[0];
+    scene->peer = peers[0];
+    for (unsigned i = 1; i < CROWD; i++) {
+        stream_set_handler(streams[i], &words, scene);
+        assert_int_equal(write(peers[i], "x", 1), 1);
+    }
+    while (scene->heard < CROWD - 1)
+        ev_run(w->loop, EVRUN_ONCE);
+}
+
+static void close_crowd(struct stream **streams, const int *peers)
+{
+    for (unsigned i = 0; i < CROWD; i++) {
+        close(peers[i]);
+        stream_close(streams[i]);
+    }
+}
+
+static void test_hurry_before_others_are_heard(void **state)
+{
+    struct world *w = *state;
+    struct stream *streams[CROWD];
+    struct scene scene = {0};
+    int peers[CROWD], order[2];
+    ev_io io;
+    connect_crowd(w, streams, peers);
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM, 0, order), errno);
+    ev_io_init(&io, on_order, order[0], EV_READ);
+    ev_set_priority(&io, 1);
+    io.data = &scene;
+    ev_io_start(w->loop, &io);
+    assert_int_equal(write(order[1], "x", 1), 1);
+    hear_crowd(w, &scene, streams, peers);
+    assert_int_equal(scene.heard_after, CROWD - 1);
+    close_crowd(streams, peers);
+    close(order[0]);
+    close(order[1]);
+}
+
+static void test_look_between(void **state)
+{
+    struct world *w = *state;
+    struct stream *streams[CROWD];
+    struct scene scene = {0};
+    int peers[CROWD];
+    connect_crowd(w, streams, peers);
+    stream_hub_look(w->hub, on_look, &scene);
+    hear_crowd(w, &scene, streams, peers);
+    assert_int_equal(scene.looks, (CROWD - 1) / STREAM_LOOK_EVERY);
+    stream_hub_look(w->hub, NULL, NULL);
+    close_crowd(streams, peers);
+}
+
 int main(void)
 {
     log_init("test_stream", LOG_ERROR);
@@ -297,6 +386,8 @@ int main(void)
         WORLD_TEST(test_bad_files_and_addresses),
         WORLD_TEST(test_out_of_descriptors),
         WORLD_TEST(test_hurry),
+        WORLD_TEST(test_hurry_before_others_are_heard),
+        WORLD_TEST(test_look_between),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
