@@ -13,7 +13,7 @@ from harness.receiver import Receiver
 from harness.stack import READ_ONLY, Stack
 from harness.until import until
 
-FLAGS = ["--presence-interval", "500ms", "--webhook-private"]
+FLAGS = ["--presence-interval", lasting(0.5), "--webhook-private"]
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +107,12 @@ def test_who_comes_and_who_goes(api, certificates):
     assert cli("events", "devices", "perhaps", env=env).returncode == 2
     shown = cli("events", "watch", "--from-beginning", "--kind", "device-offline", "--count", 1, env=env, check=0).stdout
     assert shown.split()[2:] == ["DEVICE_OFFLINE", "1", "devices:", t.ids[1]], shown
-    log = [json.loads(line) for line in cli("audit", "list", "--json", "--action", "set_device_events", env=env,
-                                            check=0).stdout.splitlines()]
-    outcomes = [e["outcome"] for page in log for e in page.get("entries", [page])]
-    assert outcomes == ["off", "on", "off", "on"]
+
+    def audited():
+        pages = [json.loads(line) for line in cli("audit", "list", "--json", "--action", "set_device_events", env=env,
+                                                  check=0).stdout.splitlines()]
+        return [e["outcome"] for page in pages for e in page.get("entries", [page])]
+    until(lambda: audited() == ["off", "on", "off", "on"], what="the audit has the last of them")
     for d in devices:
         d.close()
     receiver.close()

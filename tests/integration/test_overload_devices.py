@@ -4,7 +4,7 @@ import threading
 
 import pytest
 from harness import raw_mqtt
-from harness.patience import fewer, not_under_valgrind, patient
+from harness.patience import fewer, lasting, not_under_valgrind, patient
 from harness.reports import memory_factor, without_quarantine
 from harness.stack import have
 from harness.strangers import MANNERS, Strangers
@@ -85,7 +85,7 @@ def test_half_a_hello_takes_no_handshakes_place(stack):
 def test_a_full_worker_says_so_at_once(narrow):
     """Who finds no room among devices is not left waiting at the door."""
     client = narrow.client(narrow.make_tenant())
-    fleet = narrow.start_fleet(narrow.make_devices(client, DESCRIPTORS + 40), "--backoff", "20ms", wait=False)
+    fleet = narrow.start_fleet(narrow.make_devices(client, DESCRIPTORS + 40), "--backoff", lasting(0.02), wait=False)
     worker = narrow.workers[0]
     until(lambda: figure(worker, "muster_worker_accepts_refused_total") > 100, 60, what="devices are turned away")
     assert fleet.stats()["ready"] > DESCRIPTORS // 2
