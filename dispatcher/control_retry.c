@@ -113,9 +113,19 @@ static void look_at_block(struct control_retry *o, uint32_t at, int64_t now_ms)
         walk_block(o->reign, b, EVENT_GIVE_UP, &spent, NULL);
 }
 
+/* Blocks in which all has ended are not routed any more. */
+static void forget_ended(struct control_retry *o)
+{
+    struct bitmap ended;
+    for (uint32_t i = 0; o->fresh && i < o->room; i++)
+        if (o->go[i] && !o->batch->blocks[i].remaining)
+            (void)control_retry_routes(o, &o->batch->blocks[i], &ended);
+}
+
 void control_retry_tick(struct control_retry *o, bool held)
 {
     int64_t now_ms = db_clock_ms(o->reign->clock);
+    forget_ended(o);
     if (now_ms < o->look_ms && o->look_ms - now_ms <= RETRY_LOOK_MS)
         return;
     o->look_ms = now_ms + RETRY_LOOK_MS;

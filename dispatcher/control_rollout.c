@@ -516,6 +516,15 @@ static void give_turns(struct control_rollout *o, const struct rollout_counts *c
         write_turns(o);
 }
 
+/* Blocks in which all has ended are not routed any more: who had a turn there does not keep others waiting. */
+static void forget_ended(struct control_rollout *o)
+{
+    struct bitmap ended;
+    for (uint32_t i = 0; o->go->fresh_count && i < o->batch->block_count; i++)
+        if (!o->batch->blocks[i].remaining)
+            (void)let_go_take(o->go, i, &ended);
+}
+
 /* --- the clock ---------------------------------------------------------------------------------------------------- */
 
 static void look(struct control_rollout *o, bool held, int64_t now_us)
@@ -542,6 +551,8 @@ bool control_rollout_tick(struct control_rollout *o, bool held, const struct con
 {
     int64_t now_us = clock_mono_us();
     o->time = time;
+    if (o->go)
+        forget_ended(o);
     if (!o->reading && !o->writing && (o->request < 0 || o->request < o->wanted || o->renew) && now_us >= o->read_us)
         read_state(o);
     if (o->known && !o->wave && time && control_time_early(time))

@@ -240,7 +240,8 @@ static uint32_t may_be_sent(void)
 
 static uint32_t routed; /* as it was last routed: what has been released since is not sent yet */
 
-/* As dispatcher/control.c: all of it when there is more, else the blocks with new turns. */
+/* As dispatcher/control.c: all of it when there is more, else the blocks with new turns; but for those that are over.
+ */
 static void route(bool all)
 {
     struct bitmap only;
@@ -248,7 +249,7 @@ static void route(bool all)
     if (all)
         control_rollout_released(w.control);
     for (unsigned i = 0; i < BLOCKS; i++)
-        if (control_rollout_routes(w.control, &w.batch->blocks[i], &only))
+        if (w.batch->blocks[i].remaining && control_rollout_routes(w.control, &w.batch->blocks[i], &only))
             fresh += bitmap_count(&only);
     if (!all)
         assert_true(fresh > 0);
@@ -468,6 +469,24 @@ static const struct test {
      0,
      0,
      {{PASS, 250}, {OUT, 3}, {DELETE, 0}, {PASS, 1000}, {OUT, 12}}},
+    {"turns that come in a pause, and their block is over: the others have theirs",
+     10,
+     0,
+     0,
+     0,
+     0,
+     {{DELETE, 19},
+      {PASS, 1800},
+      {OUT, 17},
+      {PAUSE, 1},
+      {PASS, 50},
+      {GOOD, 17},
+      {DELETE, 17},
+      {DELETE, 18},
+      {PAUSE, 0},
+      {OUT, 0},
+      {PASS, 3000},
+      {OUT, 20}}},
     {"who puts it off keeps his turn", 10, 0, 0, 0, 0, {{PASS, 1250}, {AGAIN, 3}, {LEADER, 0}, {OUT, 13}}},
     {"the rate grows with success",
      10,
