@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "dispatcher/leader_walk.h"
+#include "dispatcher/retry.h"
+#include "dispatcher/retry_check.h"
 #include "dispatcher/schedule.h"
 #include "lib/base/clock.h"
 
@@ -225,9 +227,11 @@ static void end_overdue(struct control_time *t)
         walk_unknown(r, t->batch, EVENT_OVERDUE);
 }
 
-static bool is_tried_again(const struct open_batch *batch, uint8_t state)
+/* Not when the batch expires before the least wait is over: then it would be EXPIRED, though it was sent. */
+static bool is_tried_again(const struct open_batch *batch, uint8_t state, int64_t now_ms)
 {
-    return batch->retry_after >> STATE_TIMED_OUT & 1 && state_attempts(state) < batch->retry_attempts;
+    return batch->retry_after >> STATE_TIMED_OUT & 1 && state_attempts(state) < batch->retry_attempts &&
+           batch->expires_ms - now_ms > RETRY_WAIT_MIN_MS * (100 - RETRY_JITTER_PERCENT) / 100;
 }
 
 static void end_overtime(struct control_time *t, int64_t now_ms)
@@ -240,7 +244,7 @@ static void end_overtime(struct control_time *t, int64_t now_ms)
         for (unsigned slot = b->first; b->cells && b->remaining && slot < (unsigned)b->first + b->span; slot++)
             if (state_of(open_block_state(b, slot)) == STATE_SENT &&
                 open_block_time(b, slot) + t->steer.execution_ms <= now_ms) {
-                bool tried = is_tried_again(t->batch, open_block_state(b, slot));
+                bool tried = is_tried_again(t->batch, open_block_state(b, slot), now_ms);
                 bitmap_set(tried ? &again : &late, slot);
                 some = some || !tried;
                 some_again = some_again || tried;

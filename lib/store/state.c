@@ -51,12 +51,23 @@ const char *state_event_name(enum command_event event)
     return (unsigned)event < EVENT_COUNT ? names[event] : "UNKNOWN";
 }
 
+/* Something is said once more of a delivery that is counted: an outcome after which it was let go since, or that it was
+ * sent, after which it was put back; or what waits to be tried again was sent in its time. */
+static bool is_late(uint8_t byte, enum command_event event, unsigned attempts)
+{
+    enum command_state state = state_of(byte);
+    if (event == EVENT_RETRY)
+        return (state == STATE_QUEUED || state == STATE_ROUTED) && attempts <= state_attempts(byte);
+    if (event == EVENT_SEND)
+        return state == STATE_HELD && attempts <= state_attempts(byte) && attempts;
+    return event == EVENT_OVERDUE && state == STATE_HELD && state_attempts(byte);
+}
+
 uint8_t state_apply(uint8_t byte, enum command_event event, unsigned attempts)
 {
     enum command_state next = state_next(state_of(byte), event);
     unsigned tries = state_attempts(byte) > attempts ? state_attempts(byte) : attempts;
-    bool let_go = state_of(byte) == STATE_QUEUED || state_of(byte) == STATE_ROUTED;
-    if (next == STATE_NONE || (event == EVENT_RETRY && let_go && attempts <= state_attempts(byte)))
+    if (next == STATE_NONE || is_late(byte, event, attempts))
         return byte;
     return state_byte(next, tries - (event == EVENT_NOT_NOW && tries));
 }

@@ -70,7 +70,8 @@ static inline uint8_t state_byte(enum command_state state, unsigned attempts)
 
 /* The byte after `event`, with at least `attempts` deliveries, but one less when the device says that it was none
  * (EVENT_NOT_NOW); the same byte when the event changes nothing, also when EVENT_RETRY is said again of a delivery that
- * is counted and after which it was let go since. As `apply` of schema/redis/prelude.lua. */
+ * is counted and after which it was let go since, and when EVENT_OVERDUE, or EVENT_SEND of a delivery that is counted,
+ * meets what was sent and is HELD. As `apply` of schema/redis/prelude.lua. */
 uint8_t state_apply(uint8_t byte, enum command_event event, unsigned attempts);
 
 /* Joins two records of one command from sources that know no common order, the older record's byte first:

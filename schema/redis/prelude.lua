@@ -6,11 +6,12 @@
 local byte, char, sub = string.byte, string.char, string.sub
 local EVENTS, HEADER = 18, 4
 local HELD, QUEUED, ROUTED, SENT, FIRST_TERMINAL = 1, 2, 3, 4, 5
-local RELEASE, ROUTE, SEND, NOT_NOW, LOSE, HOLD, RETRY = 0, 1, 2, 6, 7, 12, 15
+local RELEASE, ROUTE, SEND, NOT_NOW, LOSE, HOLD, OVERDUE, RETRY = 0, 1, 2, 6, 7, 12, 13, 15
 local FEW = 24 -- slots up to which a string is read byte by byte, not taken apart whole
 
 -- The state byte after `event`, with at least `attempts` attempts, one less when it was none; the same byte when the event changes
--- nothing, or is one more outcome of a delivery after which it was let go since.
+-- nothing: also one more outcome of a delivery after which it was let go since, and of what is HELD and was sent that it was, or is
+-- overdue.
 local function apply(old, event, attempts)
     local state = old % 16
     local after = byte(NEXT, state * EVENTS + event + 1) or 0
@@ -18,6 +19,9 @@ local function apply(old, event, attempts)
         return old
     end
     if event == RETRY and (state == QUEUED or state == ROUTED) and attempts <= (old - state) / 16 then
+        return old
+    end
+    if state == HELD and old > 15 and (event == OVERDUE or event == SEND and attempts > 0 and attempts <= (old - state) / 16) then
         return old
     end
     local tries = math.max((old - state) / 16, attempts)

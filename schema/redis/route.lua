@@ -46,7 +46,8 @@ if old then
         elseif state == QUEUED and fresh_state == HELD then
             all[at] = apply(known, HOLD, 0)
         elseif state ~= 0 and (fresh_state < FIRST_TERMINAL or state >= FIRST_TERMINAL) then
-            all[at] = fresh_state == SENT and apply(known, SEND, (all[at] - SENT) / 16) or known
+            local sent = fresh_state == SENT and (state == HELD and known - state + SENT or known)
+            all[at] = sent and apply(sent, SEND, (all[at] - SENT) / 16) or known
         elseif state ~= 0 then -- over; what stands here may count more attempts
             all[at] = fresh_state + math.max(all[at] - fresh_state, known - state)
         end

@@ -28,6 +28,10 @@ static uint8_t apply(uint8_t old, enum command_event event, unsigned attempts)
         tries--;
     bool counted = event == EVENT_RETRY && attempts <= state_attempts(old) &&
                    (state_of(old) == STATE_QUEUED || state_of(old) == STATE_ROUTED);
+    bool put_back = state_of(old) == STATE_HELD && state_attempts(old);
+    counted =
+        counted ||
+        (put_back && (event == EVENT_OVERDUE || (event == EVENT_SEND && attempts && attempts <= state_attempts(old))));
     return next && !counted ? state_byte(next, tries) : old;
 }
 
@@ -156,6 +160,8 @@ static void open_again(struct fixture *f, struct model *m, struct model_batch *b
             continue;
         static const enum command_state fresh[] = {STATE_QUEUED, STATE_QUEUED, STATE_HELD, STATE_SENT};
         *byte = below(f, 6) ? state_byte(fresh[below(f, 4)], below(f, 3)) : state_byte(STATE_FAILED, 2);
+        if (state_of(*byte) == STATE_SENT && state_of(b->states[slot]) == STATE_HELD)
+            b->states[slot] = state_byte(STATE_SENT, state_attempts(b->states[slot]));
         if (state_of(*byte) == STATE_SENT)
             b->states[slot] = apply(b->states[slot], EVENT_SEND, state_attempts(*byte));
         if (state_is_terminal(state_of(*byte)) && !state_is_terminal(state_of(b->states[slot])))

@@ -103,6 +103,10 @@ static void not_now_is_no_delivery(void **unused)
         {BYTE(STATE_ROUTED, 1), EVENT_RETRY, 2, BYTE(STATE_HELD, 2)},
         {BYTE(STATE_ROUTED, 1), EVENT_RETRY, 1, BYTE(STATE_ROUTED, 1)}, /* recorded once more, and let go meanwhile */
         {BYTE(STATE_QUEUED, 2), EVENT_RETRY, 2, BYTE(STATE_QUEUED, 2)},
+        {BYTE(STATE_HELD, 1), EVENT_OVERDUE, 0, BYTE(STATE_HELD, 1)}, /* it was sent in its time */
+        {BYTE(STATE_HELD, 0), EVENT_OVERDUE, 0, BYTE(STATE_EXPIRED, 0)},
+        {BYTE(STATE_HELD, 2), EVENT_SEND, 2, BYTE(STATE_HELD, 2)}, /* recorded once more */
+        {BYTE(STATE_HELD, 2), EVENT_SEND, 3, BYTE(STATE_SENT, 3)},
         {BYTE(STATE_SENT, 2), EVENT_RETRY, 1, BYTE(STATE_HELD, 2)}, /* said where nobody knows how often it came */
         {BYTE(STATE_SUCCEEDED, 2), EVENT_RETRY, 3, BYTE(STATE_SUCCEEDED, 2)},
     };
