@@ -54,6 +54,16 @@ def test_a_command_that_breaks_connections_for_ever_is_noticed():
     assert done.returncode == 1 and re.search(r"is sent \d+ that has broken its connection \d+ times", done.stdout)
 
 
+def test_what_a_dead_worker_may_have_sent_is_not_forgotten_unnoticed():
+    done = run("--scenario", "killed-in-the-act", "--seeds", "1..200", "--mutation", 2, "--jobs", 2)
+    assert done.returncode == 1 and re.search(r"is (CANCELED|EXPIRED), and the device has got it", done.stdout)
+
+
+def test_what_a_former_leader_writes_is_noticed():
+    done = run("--scenario", "written-too-late", "--seeds", "1..200", "--mutation", 5, "--jobs", 2)
+    assert done.returncode == 1 and re.search(r"seed \d+ fails: at ", done.stdout)
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_noticed(mistake):
     done = run("--seeds", f"1..{MISTAKES[mistake]}", "--mutation", mistake, "--jobs", 2)

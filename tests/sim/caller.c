@@ -95,6 +95,7 @@ static void accepted(struct wish *x, int64_t id)
     oracle_accepted(w, (uint64_t)id);
     (void)follow(x, WISH_CANCEL, x->cancel_after_us);
     (void)follow(x, WISH_WAVE, x->wave_after_us);
+    (void)follow(x, WISH_RESUME, x->resume_after_us);
     struct wish *pause = follow(x, WISH_PAUSE, x->pause_after_us);
     if (pause)
         pause->undo_after_us = x->undo_after_us;
@@ -439,7 +440,7 @@ void caller_init_alike(struct world *w, int batches, int64_t until_us)
 
 void caller_init(struct world *w, int batches, int64_t until_us)
 {
-    struct caller *c = caller_new(w, batches * 6 + 16);
+    struct caller *c = caller_new(w, batches * 7 + 16);
     bool steered = chance(w, 500);
     for (int i = 0; i < batches; i++) {
         struct wish *x = wish_new(c, WISH_BATCH, between(w, w->now_us, until_us));

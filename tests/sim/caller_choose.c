@@ -127,6 +127,26 @@ static void choose_retry(struct world *w, struct wish *x)
     r->max_ms = r->initial_ms + between(w, 0, 5000);
 }
 
+/* Too much that goes wrong pauses the batch, until it is resumed perhaps, or is the end of it. */
+static void choose_threshold(struct world *w, struct wish *x)
+{
+    Muster__V1__Steering steering = MUSTER__V1__STEERING__INIT;
+    Muster__V1__Threshold threshold = MUSTER__V1__THRESHOLD__INIT;
+    Muster__V1__Threshold *all[] = {&threshold};
+    threshold.percent = 1 + below(w, 40);
+    threshold.minimum = below(w, 6);
+    threshold.action = chance(w, 500) ? MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE
+                                      : MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_ABORT;
+    steering.n_thresholds = 1;
+    steering.thresholds = all;
+    x->steer.rollout = true;
+    x->resume_after_us = chance(w, 600) ? between(w, 1 * S, 15 * S) : 0;
+    if (chance(w, 500))
+        choose_waves(w, x, &steering);
+    else
+        put_steering(x, &steering);
+}
+
 void caller_choose(struct world *w, struct wish *x, bool steered)
 {
     x->priority = (int16_t)between(w, 1, 3);
@@ -136,5 +156,7 @@ void caller_choose(struct world *w, struct wish *x, bool steered)
         choose_steering(w, x);
     if (w->wants == WANTS_RETRY && chance(w, 600))
         choose_retry(w, x);
+    if (w->wants == WANTS_THRESHOLDS && !x->steering_len && chance(w, 600))
+        choose_threshold(w, x);
     choose_targets(w, x);
 }

@@ -33,7 +33,7 @@ struct wish {
     unsigned life;
     bool asked, done;
     /* What is wished for once this is answered: so long after it; 0: not at all. */
-    int64_t cancel_after_us, pause_after_us, some_after_us, wave_after_us, undo_after_us;
+    int64_t cancel_after_us, pause_after_us, some_after_us, wave_after_us, resume_after_us, undo_after_us;
     /* WISH_BATCH */
     char request[24], device_id[32];
     bool single, valued; /* valued: a value per device */

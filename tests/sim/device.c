@@ -59,6 +59,12 @@ static void send_ack(struct device *d, struct device_ack *a)
     send_buf(d, &out);
 }
 
+static void mark_answered(struct device *d, uint64_t batch)
+{
+    for (size_t i = 0; i < d->task_count; i++)
+        d->tasks[i].answered = d->tasks[i].answered || d->tasks[i].batch == batch;
+}
+
 static void answer(struct device *d, const struct device_task *task, uint8_t outcome)
 {
     uint64_t batch = task->batch;
@@ -67,8 +73,7 @@ static void answer(struct device *d, const struct device_task *task, uint8_t out
     d->ack_count++;
     if (!d->connected)
         return;
-    for (size_t i = 0; i < d->task_count; i++)
-        d->tasks[i].answered = d->tasks[i].answered || d->tasks[i].batch == batch;
+    mark_answered(d, batch);
     send_ack(d, &d->acks[d->ack_count - 1]);
 }
 
@@ -302,8 +307,10 @@ static void on_connack(struct device *d, uint8_t reason)
     d->subscribe = ++d->packet ? d->packet : ++d->packet;
     mqtt_put_subscribe(&out, d->version, d->subscribe, (struct mqtt_topic){d->id, "commands"}, 1);
     send_buf(d, &out);
-    for (size_t i = 0; i < d->ack_count; i++)
+    for (size_t i = 0; i < d->ack_count; i++) {
+        mark_answered(d, d->acks[i].batch);
         send_ack(d, &d->acks[i]);
+    }
     event_plan(d->world, &d->ping, d->world->now_us + d->keepalive_s * S * 2 / 3, NULL, ping, d);
 }
 

@@ -113,10 +113,13 @@ static void check_byte(struct world *w, uint8_t before, uint8_t after, uint64_t 
         violated(w, "%s makes %" PRIu64 " of %u/%u %s that was %s", actor(w), batch, tenant, seq, state_name(b),
                  state_name(a));
     /* What was put off is not counted, also when its outcome comes in the same script. */
-    else if (state_attempts(after) + (a == STATE_SENT || b == STATE_QUEUED) < state_attempts(before))
+    else if (state_attempts(after) + (a == STATE_SENT || a == STATE_ROUTED || b == STATE_QUEUED) <
+             state_attempts(before))
         violated(w, "%s forgets attempts of %" PRIu64 " of %u/%u", actor(w), batch, tenant, seq);
     struct device *d = device_at(w, tenant, seq);
-    if (d && b == STATE_SENT)
+    if (b == STATE_FAILED && a != STATE_HELD && slice_is(w->oracle->what, "apply"))
+        violated(w, "%s gives up %" PRIu64 " of %u/%u, which is %s", actor(w), batch, tenant, seq, state_name(a));
+    if (d && b == STATE_SENT && (w->oracle->redis_cuts || !slice_is(w->oracle->what, "route")))
         retry_resent(w, d, batch);
     if (state_is_terminal(b))
         ended(w, batch, tenant, seq, after);
@@ -162,7 +165,7 @@ void oracle_redis_lost(struct world *w)
 
 void oracle_redis_cut(struct world *w)
 {
-    w->oracle->redis_cut_us = w->now_us;
+    w->oracle->redis_cuts++;
 }
 
 /* --- PostgreSQL -------------------------------------------------------------------------------------------------- */

@@ -87,17 +87,18 @@ static void judge_command(struct world *w, const struct row_batch *row, const st
         violated(w, "batch %" PRId64 " is closed and %s is %s", row->id, d->id, name);
     else if (state <= STATE_REJECTED && !was_done(row, c, state) && !may_be_quarantined(row, d, state))
         violated(w, "batch %" PRId64 " of %s is %s, and the device did %d", row->id, d->id, name, c->executed);
-    /* Redis, lost, may have had it sent once more than it was to be. */
+    /* What waited when the batch ended has failed; Redis, lost, may have had it sent once more than it was to be. */
     else if (c->acknowledged && (int)state != c->acknowledged + OUTCOME_STATE &&
              !(retry_was_tried(row, c) && w->oracle->redis_lost_us) &&
-             !(state > STATE_REJECTED && c->ended_us && c->ended_us < c->acknowledged_us))
+             !(state > STATE_REJECTED && c->ended_us && c->ended_us < c->acknowledged_us) &&
+             !(state == STATE_FAILED && row->control.retry_after && c->over_us < c->acknowledged_us))
         violated(w, "batch %" PRId64 " of %s is %s, and the device has PUBACK of %d at %.6f", row->id, d->id, name,
                  c->acknowledged, (double)(c->acknowledged_us - 1000 * S) / 1e6);
     /* That it was sent only Redis and the worker knew for a while. */
     else if (c->got && !d->deleted && !w->oracle->redis_lost_us && !retry_was_tried(row, c) &&
              (state == STATE_EXPIRED || state == STATE_CANCELED || state == STATE_SUPERSEDED))
         violated(w, "batch %" PRId64 " of %s is %s, and the device has got it", row->id, d->id, name);
-    else if (state == STATE_EXPIRED && was_there(w, row, d))
+    else if (state == STATE_EXPIRED && was_there(w, row, d) && !retry_was_tried(row, c))
         violated(w, "batch %" PRId64 " of %s is %s, and the device was there all the time", row->id, d->id, name);
     else if (state == STATE_CANCELED && !row->cancel_requested_ms && !d->deleted && !c->some_request)
         violated(w, "batch %" PRId64 " of %s is CANCELED, and nobody asked for it", row->id, d->id);
@@ -123,6 +124,8 @@ static void judge_batch(struct world *w, const struct row_batch *row)
         judge_command(w, row, d);
         counts[state_of(stored_byte(row, d)) % STATE_COUNT]++;
     }
+    if (row->control.acted && !counts[STATE_FAILED] && !counts[STATE_REJECTED] && !counts[STATE_TIMED_OUT])
+        violated(w, "batch %" PRId64 " was stopped, and nothing went wrong", row->id);
     for (int s = 1; s < STATE_COUNT; s++)
         if ((uint32_t)row->counts[s] != counts[s])
             violated(w, "batch %" PRId64 " counts %d %s of %u", row->id, row->counts[s],

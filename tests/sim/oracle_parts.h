@@ -67,7 +67,7 @@ struct oracle {
     struct slice what;
     int64_t redis_lost_us;
     unsigned redis_losses;
-    int64_t redis_cut_us;                /* when a connection to it broke last */
+    unsigned redis_cuts;                 /* connections to it that broke */
     int64_t held_us[DEVICE_TENANTS + 1]; /* of all (0) and of each tenant: held, and that is confirmed; 0: not */
     int64_t opened_us;                   /* when something was released last */
     bool gates;                          /* something was ever held */

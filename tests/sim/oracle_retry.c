@@ -26,10 +26,11 @@ bool retry_was_tried(const struct row_batch *row, const struct command *c)
     return false;
 }
 
-/* So often its count may have been lost, and with it that it was sent: by a worker that died, by Redis. */
+/* So often its count may have been lost, and with it that it was sent: by a worker that died, by Redis; or that it
+ * waits: where all is routed anew. */
 static unsigned losses(const struct world *w)
 {
-    unsigned n = w->oracle->redis_losses;
+    unsigned n = w->oracle->redis_losses + w->oracle->redis_cuts + w->oracle->leaders - 1;
     for (int i = 0; i < w->worker_count; i++)
         n += w->workers[i].lives - 1;
     return n;
@@ -41,7 +42,7 @@ static bool is_routed_anew(const struct world *w, const struct row_batch *row)
 {
     const struct row_control *k = &row->control;
     const struct oracle *o = w->oracle;
-    return k->request || k->waves || k->not_before_ms || o->gates || o->leaders > 1 || o->redis_cut_us;
+    return k->request || k->waves || k->not_before_ms || o->gates || o->leaders > 1 || o->redis_cuts;
 }
 
 void retry_delivered(struct world *w, const struct device *d, const struct row_batch *row, unsigned attempt,
@@ -51,7 +52,9 @@ void retry_delivered(struct world *w, const struct device *d, const struct row_b
     bool kept = !w->oracle->redis_lost_us;
     bool anew = kept && attempt > t->done; /* a hint that comes late is no news to the device */
     int64_t wait_us = row->control.retry_initial_ms * MS * LEAST_WAIT_PERCENT / 100;
-    if (kept && row->control.retry_after && t->put_off && t->put_off_on == d->connections && attempt > t->put_off)
+    /* Where no outcome in time is one, too, that may have come before. */
+    if (kept && row->control.retry_after && !tried_after(row, STATE_TIMED_OUT) && t->put_off &&
+        t->put_off_on == d->connections && attempt > t->put_off)
         violated(w, "device %s gets attempt %u of %" PRId64 ", and has put off attempt %u", d->id, attempt, row->id,
                  t->put_off);
     if (anew && t->said_us && sent_us > t->said_us && !fault_plan(w)->skews && !is_routed_anew(w, row) &&

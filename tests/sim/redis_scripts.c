@@ -356,6 +356,14 @@ static redisReply *routed(struct slice presence, const struct states *after)
     return r;
 }
 
+/* What is held the newcomer alone decides. */
+static uint8_t sent(uint8_t known, unsigned attempts)
+{
+    if (state_of(known) == STATE_HELD)
+        known = state_byte(STATE_SENT, state_attempts(known));
+    return after_event(known, EVENT_SEND, attempts);
+}
+
 redisReply *model_route(struct redis_model *m, const struct slice *keys, const struct slice *args, int argc)
 {
     struct slice member = args[0], belief = args[3], believed = args[4], presence = model_text(model_find(m, keys[0]));
@@ -384,7 +392,7 @@ redisReply *model_route(struct redis_model *m, const struct slice *keys, const s
         else if (state_of(known) == STATE_QUEUED && state_of(*byte) == STATE_HELD)
             *byte = after_event(known, EVENT_HOLD, 0);
         else if (state_of(known) && (!state_is_terminal(state_of(*byte)) || state_is_terminal(state_of(known))))
-            *byte = state_of(*byte) == STATE_SENT ? after_event(known, EVENT_SEND, state_attempts(*byte)) : known;
+            *byte = state_of(*byte) == STATE_SENT ? sent(known, state_attempts(*byte)) : known;
         else if (state_of(known))
             *byte = state_merge(known, *byte);
         if (state_of(*byte) == STATE_QUEUED && presence_at(presence, (unsigned)i))

@@ -147,6 +147,13 @@ static const struct scenario scenarios[] = {
                {14500, "lose-devices", NULL, 9000},
                {14900, "kill", "w0", 500}},
      .lease_ms = 2000},
+    /* What a leader has written comes to PostgreSQL when another leads. */
+    {.name = "written-too-late",
+     .dispatchers = 2,
+     .workers = 1,
+     .steps = {{2500, "stall-postgres", "d0", 6000},
+               {9500, "stall-postgres", "d1", 6000},
+               {16000, "stall-postgres", "d0", 5500}}},
     /* Outcomes are slow to become durable while others of their block are let go. */
     {.name = "tried-again",
      .dispatchers = 1,
