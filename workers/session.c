@@ -442,11 +442,11 @@ void session_settled(struct session *s)
     session_pump(s);
 }
 
-/* It is in flight, and Redis says that this delivery is counted and it is to be sent nevertheless: no outcome came in
- * its time, and it is tried again. */
+/* It was sent, and Redis says that this delivery is counted and it is to be sent nevertheless: no outcome came in its
+ * time, or it is not known yet that the outcome is durable, and it is tried again. */
 static bool is_put_back(const struct held *h, uint8_t state)
 {
-    return h->batch->retry_after && h->phase == HELD_SENT && state_of(state) != STATE_SENT &&
+    return h->batch->retry_after && h->phase != HELD_WAITING && state_of(state) != STATE_SENT &&
            state_attempts(state) >= h->attempts;
 }
 
@@ -463,8 +463,11 @@ void session_hold(struct session *s, struct batch *batch, uint8_t state, struct 
         return;
     }
     if (h && is_put_back(h, state)) {
-        held_remove(s, h);
-        h = NULL;
+        s->more = s->more || h->phase == HELD_ANSWERED; /* attached again when that is told */
+        if (h->phase == HELD_SENT) {
+            held_remove(s, h);
+            h = NULL;
+        }
     }
     if (h) {
         session_pump(s); /* it may have stopped while the lease did not hold */

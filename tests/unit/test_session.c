@@ -25,7 +25,7 @@
 static struct scene {
     struct worker worker;
     struct session session;
-    unsigned delivered, hurried;
+    unsigned delivered, hurried, attached;
     uint64_t last;   /* batch delivered last */
     uint8_t event;   /* recorded last */
     int64_t wall_ms; /* the time of day */
@@ -53,6 +53,7 @@ void acks_add_result(struct acks *acks, const struct ack *ack, struct slice resu
 void attach_change(struct attach *attach, uint32_t tenant, uint32_t seq)
 {
     (void)attach, (void)tenant, (void)seq;
+    scene->attached++;
 }
 
 /* --- a transport that notes --------------------------------------------------------------------------------------- */
@@ -170,11 +171,30 @@ static void what_has_expired_is_not_sent_when_the_clock_is_set_back(void **state
     assert_int_equal(scene->last, 3);
 }
 
+/* The outcome is durable, and its wait over, before the session is told. */
+static void what_is_tried_again_early_comes_nevertheless(void **state)
+{
+    struct batch batch = batch_of(1, BULK);
+    struct session *s = &scene->session;
+    (void)state;
+    batch.retry_after = 1 << STATE_FAILED;
+    batch.retry_attempts = 3;
+    session_hold(s, &batch, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    const struct acknowledgement answer = {.id = {1, TENANT, SEQ}, .outcome = 2};
+    assert_int_equal(session_answer(s, &answer, 1), SESSION_TAKEN);
+    session_hold(s, &batch, state_byte(STATE_ROUTED, 1), (struct slice){0});
+    assert_int_equal(scene->delivered, 1);
+    unsigned attached = scene->attached;
+    session_durable(s, 1, EVENT_RETRY, 1);
+    assert_int_equal(scene->attached, attached + 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_an_urgent_one_waits_for_hurries, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_has_expired_is_not_sent_when_the_clock_is_set_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_tried_again_early_comes_nevertheless, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
