@@ -79,7 +79,9 @@ static void ended(struct world *w, uint64_t batch, uint32_t tenant, uint32_t seq
     struct command *c = d && batch < BATCHES_MAX ? &oracle_seen(w, batch)->commands[d->index] : NULL;
     if (!c)
         return;
-    c->over_us = c->over_us ? c->over_us : w->now_us;
+    if (c->over_as != (uint8_t)state_of(byte))
+        c->over_us = w->now_us;
+    c->over_as = (uint8_t)state_of(byte);
     if (c->ended_us || state_of(byte) <= STATE_REJECTED)
         return;
     c->ended_us = w->now_us;
@@ -119,7 +121,8 @@ static void check_byte(struct world *w, uint8_t before, uint8_t after, uint64_t 
     struct device *d = device_at(w, tenant, seq);
     if (b == STATE_FAILED && a != STATE_HELD && slice_is(w->oracle->what, "apply"))
         violated(w, "%s gives up %" PRIu64 " of %u/%u, which is %s", actor(w), batch, tenant, seq, state_name(a));
-    if (d && b == STATE_SENT && (w->oracle->redis_cuts || !slice_is(w->oracle->what, "route")))
+    if (d && b == STATE_SENT &&
+        (w->oracle->redis_cuts || w->oracle->leaders > 1 || !slice_is(w->oracle->what, "route")))
         retry_resent(w, d, batch);
     if (state_is_terminal(b))
         ended(w, batch, tenant, seq, after);

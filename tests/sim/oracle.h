@@ -18,7 +18,7 @@ void oracle_actor(struct world *w, const struct process *who, struct slice what)
 void oracle_state(struct world *w, struct slice key, struct slice before, struct slice after);
 /* What Redis had said may be forgotten. */
 void oracle_redis_lost(struct world *w);
-/* A connection to it broke: what was under way may come again. */
+/* A connection to it broke, or is stalled: what was under way may come again, or late. */
 void oracle_redis_cut(struct world *w);
 /* A transaction has committed. */
 void oracle_committed(struct world *w);

@@ -28,11 +28,12 @@ struct tries {
 
 /* What was seen of one command. */
 struct command {
-    int64_t first_us;     /* delivered first; 0: never */
-    int64_t sent_us;      /* and sent */
-    int64_t ended_us;     /* a store first said that it has ended without the device */
-    uint8_t ended_as;     /* in that state */
-    int64_t over_us;      /* a store first said that it has ended at all */
+    int64_t first_us; /* delivered first; 0: never */
+    int64_t sent_us;  /* and sent */
+    int64_t ended_us; /* a store first said that it has ended without the device */
+    uint8_t ended_as; /* in that state */
+    int64_t over_us;  /* a store first said that it has ended at all, in that state */
+    uint8_t over_as;
     bool got;             /* delivered, and not put off since */
     int32_t some_request; /* it was asked that it end, with this request of its batch; 0: not */
     bool superseded;      /* by that, or by one behind it */

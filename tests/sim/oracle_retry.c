@@ -53,12 +53,12 @@ void retry_delivered(struct world *w, const struct device *d, const struct row_b
     bool anew = kept && attempt > t->done; /* a hint that comes late is no news to the device */
     int64_t wait_us = row->control.retry_initial_ms * MS * LEAST_WAIT_PERCENT / 100;
     /* Where no outcome in time is one, too, that may have come before. */
-    if (kept && row->control.retry_after && !tried_after(row, STATE_TIMED_OUT) && t->put_off &&
-        t->put_off_on == d->connections && attempt > t->put_off)
+    if (kept && row->control.retry_after && !tried_after(row, STATE_TIMED_OUT) && !w->oracle->redis_cuts &&
+        t->put_off && t->put_off_on == d->connections && attempt > t->put_off)
         violated(w, "device %s gets attempt %u of %" PRId64 ", and has put off attempt %u", d->id, attempt, row->id,
                  t->put_off);
-    if (anew && t->said_us && sent_us > t->said_us && !fault_plan(w)->skews && !is_routed_anew(w, row) &&
-        sent_us < t->done_us + wait_us)
+    if (anew && !tried_after(row, STATE_TIMED_OUT) && t->said_us && sent_us > t->said_us && !fault_plan(w)->skews &&
+        !is_routed_anew(w, row) && sent_us < t->done_us + wait_us)
         violated(w, "device %s is sent %" PRId64 " again %.3f s after its outcome", d->id, row->id,
                  (double)(sent_us - t->done_us) / 1e6);
     t->put_off = 0;
@@ -116,7 +116,7 @@ void retry_acknowledged(struct world *w, const struct device *d, const struct ro
 /* It ended before its batch did, with an outcome after which it is to be tried again. */
 static bool is_given_up(const struct world *w, const struct row_batch *row, const struct command *c)
 {
-    int64_t slack_ms = fault_plan(w)->skews ? SKEW_MS : 0;
+    int64_t slack_ms = fault_plan(w)->skews ? SKEW_MS : 1000; /* no longer than the least wait, it is no more */
     int64_t over_ms = WORLD_EPOCH_MS + c->over_us / 1000;
     return !row->cancel_requested_ms && !c->some_request && over_ms < row->expires_ms - slack_ms;
 }

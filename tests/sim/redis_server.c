@@ -77,6 +77,7 @@ static void put_off(struct redis *redis)
 
 void sim_redis_stall(struct world *w, const struct process *p, int64_t until_us)
 {
+    oracle_redis_cut(w);
     list_for_each (l, tmp, &server_of(w)->connections) {
         struct redis *redis = container_of(l, struct redis, link);
         if (p && redis->process != p)
