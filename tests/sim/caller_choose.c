@@ -8,6 +8,8 @@
 #include "tests/sim/caller_parts.h"
 #include "tests/sim/device.h"
 
+#define RETRY_LIFE_MS 35000 /* so that seeds with retries take little longer than others */
+
 static void choose_targets(struct world *w, struct wish *x)
 {
     const struct device *some = &w->devices[below(w, (unsigned)w->device_count)];
@@ -154,6 +156,8 @@ void caller_choose(struct world *w, struct wish *x, bool steered)
     x->cancel_after_us = chance(w, 200) ? between(w, 1 * MS, 6 * S) : 0;
     if (steered)
         choose_steering(w, x);
+    if (w->wants == WANTS_RETRY && x->expires_after_ms > RETRY_LIFE_MS)
+        x->expires_after_ms = RETRY_LIFE_MS;
     if (w->wants == WANTS_RETRY && chance(w, 600))
         choose_retry(w, x);
     if (w->wants == WANTS_THRESHOLDS && !x->steering_len && chance(w, 600))

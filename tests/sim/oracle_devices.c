@@ -54,14 +54,16 @@ static void check_order(struct world *w, const struct device *d, const struct ro
     }
 }
 
-/* Delivered on this connection and not answered, but for those that are over by now. */
+/* Delivered on this connection and not answered, but for those that are over by now, and those that a worker may take
+ * to be tried again since Redis, lost, has forgotten that they were sent once more. */
 static int in_flight(const struct world *w, const struct device *d)
 {
     int n = 0;
     for (size_t i = 0; i < d->task_count; i++) {
         const struct row_batch *row = pg_model_batch(w->pg, (int64_t)d->tasks[i].batch);
         const struct seen_batch *b = &w->oracle->batches[d->tasks[i].batch];
-        n += row && !row->control.execution_ms && !b->commands[d->index].ended_us &&
+        bool forgotten = row && row->control.retry_after && w->oracle->redis_lost_us;
+        n += row && !forgotten && !row->control.execution_ms && !b->commands[d->index].ended_us &&
              row->expires_ms > world_wall_ms(w) + SKEW_MS && d->tasks[i].connection == d->connections &&
              !d->tasks[i].answered;
     }

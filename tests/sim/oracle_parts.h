@@ -18,12 +18,12 @@
 struct tries {
     uint8_t outcomes; /* it was executed with: bits */
     uint8_t executions;
-    uint8_t attempt, done;        /* of the delivery that came last, and that was executed last */
-    int64_t done_us;              /* when it was executed last */
-    int64_t said_us;              /* the device had PUBACK of that, and it is to be tried again; 0: not yet */
-    uint8_t put_off;              /* attempt that was put off last, with PUBACK; 0: none, or not known any more */
-    bool resent;                  /* since it was put off Redis had it as sent, whatever came */
-    unsigned done_on, put_off_on; /* connections of the device */
+    uint8_t attempt, done; /* of the delivery that came last, and that was executed last */
+    int64_t done_us;       /* when it was executed last */
+    int64_t said_us;       /* the device had PUBACK of that, and it is to be tried again; 0: not yet */
+    uint8_t put_off;       /* attempt that was put off last, with PUBACK; 0: none, or not known any more */
+    bool resent;           /* since it was put off Redis had it as sent, whatever came */
+    unsigned came_on, done_on, put_off_on; /* connections of the device */
 };
 
 /* What was seen of one command. */

@@ -63,6 +63,7 @@ void retry_delivered(struct world *w, const struct device *d, const struct row_b
                  (double)(sent_us - t->done_us) / 1e6);
     t->put_off = 0;
     t->attempt = (uint8_t)attempt;
+    t->came_on = d->connections;
 }
 
 void retry_executed(struct world *w, const struct device *d, const struct row_batch *row, unsigned attempt,
@@ -102,7 +103,9 @@ void retry_acknowledged(struct world *w, const struct device *d, const struct ro
     struct tries *t = &c->tries;
     t->put_off = 0;
     if (outcome + OUTCOME_STATE > STATE_REJECTED) {
-        t->put_off = t->attempt > t->done && !t->resent ? t->attempt : 0; /* else it was done since */
+        /* Else it was done since, or what another connection gave at its beginning may cross it. */
+        bool counts = t->attempt > t->done && !t->resent && t->came_on == d->connections;
+        t->put_off = counts ? t->attempt : 0;
         t->put_off_on = d->connections;
     } else if (tried_after(row, outcome + OUTCOME_STATE)) {
         /* What was said again on another connection may cross what that gave at its beginning. */
