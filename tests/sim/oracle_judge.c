@@ -96,6 +96,7 @@ static void judge_command(struct world *w, const struct row_batch *row, const st
                  c->acknowledged, (double)(c->acknowledged_us - 1000 * S) / 1e6);
     /* That it was sent only Redis and the worker knew for a while. */
     else if (c->got && !d->deleted && !w->oracle->redis_lost_us && !retry_was_tried(row, c) &&
+             !(row->control.retry_after >> STATE_TIMED_OUT & 1) &&
              (state == STATE_EXPIRED || state == STATE_CANCELED || state == STATE_SUPERSEDED))
         violated(w, "batch %" PRId64 " of %s is %s, and the device has got it", row->id, d->id, name);
     else if (state == STATE_EXPIRED && was_there(w, row, d) && !retry_was_tried(row, c))
