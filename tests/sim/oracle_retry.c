@@ -52,13 +52,14 @@ void retry_delivered(struct world *w, const struct device *d, const struct row_b
     bool kept = !w->oracle->redis_lost_us;
     bool anew = kept && attempt > t->done; /* a hint that comes late is no news to the device */
     int64_t wait_us = row->control.retry_initial_ms * MS * LEAST_WAIT_PERCENT / 100;
-    /* Where no outcome in time is one, too, that may have come before. */
-    if (kept && row->control.retry_after && !tried_after(row, STATE_TIMED_OUT) && !w->oracle->redis_cuts &&
+    /* Where no outcome in time is one, too, that may have come before; and the leader, who has not heard yet that it
+     * was put off, has it as sent. */
+    if (kept && row->control.retry_after && !tried_after(row, STATE_TIMED_OUT) && !is_routed_anew(w, row) &&
         t->put_off && t->put_off_on == d->connections && attempt > t->put_off)
         violated(w, "device %s gets attempt %u of %" PRId64 ", and has put off attempt %u", d->id, attempt, row->id,
                  t->put_off);
     if (anew && !tried_after(row, STATE_TIMED_OUT) && t->said_us && sent_us > t->said_us && !fault_plan(w)->skews &&
-        !is_routed_anew(w, row) && sent_us < t->done_us + wait_us)
+        !is_routed_anew(w, row) && !t->was_put_off && sent_us < t->done_us + wait_us)
         violated(w, "device %s is sent %" PRId64 " again %.3f s after its outcome", d->id, row->id,
                  (double)(sent_us - t->done_us) / 1e6);
     t->put_off = 0;
@@ -106,6 +107,7 @@ void retry_acknowledged(struct world *w, const struct device *d, const struct ro
         /* Else it was done since, or what another connection gave at its beginning may cross it. */
         bool counts = t->attempt > t->done && !t->resent && t->came_on == d->connections;
         t->put_off = counts ? t->attempt : 0;
+        t->was_put_off = true;
         t->put_off_on = d->connections;
     } else if (tried_after(row, outcome + OUTCOME_STATE)) {
         /* What was said again on another connection may cross what that gave at its beginning. */
@@ -134,10 +136,11 @@ void retry_judge(struct world *w, const struct row_batch *row, const struct devi
     int64_t waits_us = k->retry_initial_ms * MS * LEAST_WAIT_PERCENT / 100;
     if (!k->retry_after || d->deleted || fault_plan(w)->quarantine_after)
         return;
-    bool few = tried_after(row, state) && state_attempts(byte) < (unsigned)k->retry_attempts;
+    unsigned deliveries = state_attempts(byte) > t->attempt ? state_attempts(byte) : t->attempt;
+    bool few = tried_after(row, state) && deliveries < (unsigned)k->retry_attempts;
     if (few && is_given_up(w, row, c))
         violated(w, "batch %" PRId64 " of %s is %s after %u deliveries of %d", row->id, d->id, state_name(state),
-                 state_attempts(byte), k->retry_attempts);
+                 deliveries, k->retry_attempts);
     else if (few && was_there && t->said_us &&
              t->done_us + k->retry_max_ms * MS * MOST_WAIT_PERCENT / 100 + AGAIN_US < end_us)
         violated(w, "batch %" PRId64 " of %s is not tried again", row->id, d->id);
