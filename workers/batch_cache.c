@@ -214,7 +214,8 @@ static void batch_loaded(void *arg, enum err err, struct slice value)
     bool old = l->doubts != cache->doubts;
     free(l);
     batch->load = BATCH_MISSING;
-    if (old && err != ERR_CLOSED) {
+    /* A hint that came since may be of a Redis that has been filled meanwhile. */
+    if (err != ERR_CLOSED && (old || (err == ERR_NOT_FOUND && batch->joined))) {
         batch_start_load(cache, batch);
         return;
     }
@@ -243,6 +244,7 @@ static void batch_start_load(struct batch_cache *cache, struct batch *batch)
         no_memory();
     *l = (struct loading){cache, batch, cache->doubts};
     batch->load = BATCH_LOADING;
+    batch->joined = false;
     live_get_spec(cache->live, batch->id, batch_loaded, l);
 }
 
@@ -265,8 +267,10 @@ void batch_cache_get(struct batch_cache *cache, uint64_t id, batch_fn *fn, void 
         no_memory();
     if (fresh || batch->load == BATCH_MISSING)
         batch_start_load(cache, batch); /* keeps the reference until loaded */
-    else
+    else {
+        batch->joined = true;
         batch->refs--;
+    }
 }
 
 void batch_cache_told(struct batch_cache *cache, uint64_t id, struct slice spec)

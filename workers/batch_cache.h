@@ -41,6 +41,7 @@ struct batch {
     struct batch *next;
     struct list idle; /* in the list of batches without references, the longest idle first */
     struct buf waiters;
+    bool joined; /* somebody has come to wait for a look-up that was under way */
 };
 
 /* Order of delivery on a device: lower first. */

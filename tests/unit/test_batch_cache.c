@@ -17,24 +17,41 @@ enum { URGENT, NORMAL, BULK, CLASSES };
 #define MOST 16
 
 static unsigned look_ups;
+static struct {
+    live_bytes_fn *done;
+    void *arg;
+} asked; /* the last look-up; nobody answers those before */
 
-/* Nobody answers. */
 void live_get_spec(struct live *live, uint64_t batch, live_bytes_fn *done, void *arg)
 {
-    (void)live, (void)batch, (void)done;
-    free(arg);
+    (void)live, (void)batch;
+    free(asked.arg);
+    asked.done = done;
+    asked.arg = arg;
     look_ups++;
+}
+
+static void answer(enum err err, struct slice spec)
+{
+    void *arg = asked.arg;
+    asked.arg = NULL;
+    asked.done(arg, err, spec);
+}
+
+/* What is said of a batch. */
+static struct slice spec_of(uint64_t id, uint8_t bytes[64])
+{
+    Muster__Internal__V1__BatchSpec spec = MUSTER__INTERNAL__V1__BATCH_SPEC__INIT;
+    spec.batch_id = (int64_t)id;
+    spec.tenant = 7;
+    spec.expires_ms = INT64_MAX;
+    return (struct slice){bytes, muster__internal__v1__batch_spec__pack(&spec, bytes)};
 }
 
 static void tell(struct batch_cache *cache, uint64_t id)
 {
-    Muster__Internal__V1__BatchSpec spec = MUSTER__INTERNAL__V1__BATCH_SPEC__INIT;
     uint8_t bytes[64];
-    spec.batch_id = (int64_t)id;
-    spec.tenant = 7;
-    spec.expires_ms = INT64_MAX;
-    size_t len = muster__internal__v1__batch_spec__pack(&spec, bytes);
-    batch_cache_told(cache, id, (struct slice){bytes, len});
+    batch_cache_told(cache, id, spec_of(id, bytes));
 }
 
 static void got(void *arg, struct batch *batch, uint64_t a, uint64_t b)
@@ -56,12 +73,14 @@ static struct batch *get(struct batch_cache *cache, uint64_t id)
 static int set_up(void **state)
 {
     look_ups = 0;
+    asked.arg = NULL;
     *state = batch_cache_new(NULL);
     return *state ? 0 : -1;
 }
 
 static int tear_down(void **state)
 {
+    free(asked.arg);
     batch_cache_free((struct batch_cache **)state);
     return 0;
 }
@@ -117,6 +136,31 @@ static void what_cannot_be_read_is_looked_up(void **state)
     assert_int_equal(look_ups, 1);
 }
 
+static void waits(void *arg, struct batch *batch, uint64_t a, uint64_t b)
+{
+    (void)a, (void)b;
+    *(int *)arg = batch ? 1 : -1;
+}
+
+/* Redis was emptied and filled again between a look-up and the next hint, which finds it under way. */
+static void what_joins_a_look_up_is_not_told_of_what_was_before(void **state)
+{
+    struct batch_cache *cache = *state;
+    uint8_t bytes[64];
+    int first = 0, second = 0, third = 0;
+    batch_cache_get(cache, 5, waits, &first, 0, 0);
+    batch_cache_get(cache, 5, waits, &second, 0, 0);
+    answer(ERR_NOT_FOUND, (struct slice){NULL, 0});
+    assert_true(look_ups == 2 && !first && !second);
+    answer(ERR_OK, spec_of(5, bytes));
+    assert_true(look_ups == 2 && first == 1 && second == 1);
+    batch_unref(cache, batch_cache_find(cache, 5));
+    batch_unref(cache, batch_cache_find(cache, 5));
+    batch_cache_get(cache, 6, waits, &third, 0, 0);
+    answer(ERR_NOT_FOUND, (struct slice){NULL, 0});
+    assert_true(look_ups == 3 && third == -1);
+}
+
 static void an_inbox_counts_once_it_was_empty(void **state)
 {
     struct drained d = {0};
@@ -160,6 +204,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_it_has_heard_of_is_looked_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_it_may_have_forgotten_is_looked_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_cannot_be_read_is_looked_up, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_joins_a_look_up_is_not_told_of_what_was_before, set_up, tear_down),
         cmocka_unit_test(an_inbox_counts_once_it_was_empty),
         cmocka_unit_test(with_each_doubt_it_begins_anew),
     };
