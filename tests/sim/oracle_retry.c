@@ -144,7 +144,7 @@ void retry_judge(struct world *w, const struct row_batch *row, const struct devi
     else if (few && was_there && t->said_us &&
              t->done_us + k->retry_max_ms * MS * MOST_WAIT_PERCENT / 100 + AGAIN_US < end_us)
         violated(w, "batch %" PRId64 " of %s is not tried again", row->id, d->id);
-    else if (state == STATE_EXPIRED && !w->oracle->redis_lost_us && t->said_us && t->said_us < end_us &&
-             t->done_us + waits_us > end_us && !fault_plan(w)->skews)
+    else if (state == STATE_EXPIRED && !w->oracle->redis_lost_us && !t->was_put_off && t->said_us &&
+             t->said_us < end_us && t->done_us + waits_us > end_us && !fault_plan(w)->skews)
         violated(w, "batch %" PRId64 " of %s is EXPIRED, and waited to be tried again", row->id, d->id);
 }
