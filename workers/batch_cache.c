@@ -189,9 +189,10 @@ static bool batch_read(struct batch *batch, struct slice bytes)
     buf_free(&batch->tail);
     buf_put(&batch->command, spec->command.data, spec->command.len);
     if (batch->fill)
-        delivery_put_expiry(&batch->tail, batch->expires_ms);
+        delivery_put_front(&batch->tail, batch->expires_ms, batch_retried(batch));
     else
-        delivery_put_tail(&batch->tail, batch->expires_ms, (struct slice){spec->command.data, spec->command.len});
+        delivery_put_tail(&batch->tail, batch->expires_ms, batch_retried(batch),
+                          (struct slice){spec->command.data, spec->command.len});
     arena_free(&arena);
     if (batch->command.failed || batch->tail.failed || batch->defaults.failed)
         no_memory();

@@ -8,6 +8,8 @@
 
 #include "lib/base/buf.h"
 #include "lib/base/list.h"
+#include "lib/store/state.h"
+#include "muster/v1/delivery.pb-c.h"
 
 struct fill;
 struct live;
@@ -33,7 +35,7 @@ struct batch {
     uint8_t retry_attempts;
     bool keyed;          /* commands may have been superseded */
     struct buf command;  /* encoded muster.v1.Command; with `fill` a template of it */
-    struct buf tail;     /* of the Delivery: proto/delivery.h; with `fill` only its expires_at */
+    struct buf tail;     /* of the Delivery: proto/delivery.h; with `fill` without its command */
     struct fill *fill;   /* it has values per device, workers/values.h; NULL: it has none */
     struct buf defaults; /* packed values of devices without their own; empty: all have */
     char *json;          /* the command as JSON, made at first need by the transport; freed with the batch */
@@ -48,6 +50,13 @@ struct batch {
 static inline uint64_t batch_rank(const struct batch *b)
 {
     return (uint64_t)b->priority << 48 | b->id;
+}
+
+/* What its device may say of it, and it is tried again: bit n for muster.v1.Outcome n. */
+static inline unsigned batch_retried(const struct batch *batch)
+{
+    return (batch->retry_after >> STATE_FAILED & 1) << MUSTER__V1__OUTCOME__OUTCOME_FAILED |
+           (batch->retry_after >> STATE_REJECTED & 1) << MUSTER__V1__OUTCOME__OUTCOME_REJECTED;
 }
 
 static inline bool batch_held(const struct batch *b)

@@ -110,16 +110,21 @@ static bool fill_command(const struct batch *batch, struct slice packed, struct 
     return true;
 }
 
-/* {"expiresAt":…,"command":…}: the part of the message that all devices share, whose command is the same. NULL with
- * errno as json.h. */
+/* {"expiresAt":…,"command":…,"retried":…}: the part of the message that all devices share, whose command is the same.
+ * NULL with errno as json.h. */
 static char *make_json(const struct batch *batch, struct slice command)
 {
     struct arena arena = {0};
+    Muster__V1__Outcome retried[MUSTER__V1__OUTCOME__OUTCOME_NOT_NOW];
     Google__Protobuf__Timestamp expires = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
     Muster__V1__Delivery delivery = MUSTER__V1__DELIVERY__INIT;
     expires.seconds = batch->expires_ms / 1000;
     expires.nanos = (int32_t)(batch->expires_ms % 1000) * 1000000;
     delivery.expires_at = &expires;
+    delivery.retried = retried;
+    for (int outcome = 1; outcome < MUSTER__V1__OUTCOME__OUTCOME_NOT_NOW; outcome++)
+        if (batch_retried(batch) >> outcome & 1)
+            retried[delivery.n_retried++] = (Muster__V1__Outcome)outcome;
     delivery.command = muster__v1__command__unpack(arena_allocator(&arena), command.len, command.data);
     errno = arena.failed ? ENOMEM : EINVAL;
     char *json = delivery.command ? json_from_message(&delivery.base, false) : NULL;

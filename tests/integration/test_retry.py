@@ -24,13 +24,14 @@ def command(api, client, batch):
 
 
 class Patient:
-    """Answers each delivery with the next of `outcomes`, then succeeds; keeps when each came."""
+    """Answers each delivery with the next of `outcomes`, then succeeds; keeps when each came, and what is tried again."""
 
     def __init__(self, pb, *outcomes):
         self.pb, self.outcomes, self.seen = pb, list(outcomes), []
 
     def __call__(self, delivery):
         self.seen.append((time.monotonic(), delivery.attempt))
+        self.retried = list(delivery.retried)
         outcome = self.outcomes.pop(0) if self.outcomes else self.pb.OUTCOME_SUCCEEDED
         return self.pb.Acknowledgement(command_id=delivery.command_id, outcome=outcome, code=len(self.seen),
                                        text=f"try {len(self.seen)}")
@@ -52,6 +53,7 @@ def test_a_failure_is_tried_again_until_it_succeeds(api, client):
         assert waiting.result.text == "try 1"
         assert progress(api.watch(client, made.id)) == {"succeeded": 1}
     assert [attempt for _, attempt in answers.seen] == [1, 2, 3, 4]
+    assert answers.retried == [pb.OUTCOME_FAILED, pb.OUTCOME_REJECTED]
     waits = [b - a for (a, _), (b, _) in zip(answers.seen, answers.seen[1:])]
     assert all(w >= 0.79 for w in waits), waits
     done = command(api, client, made.id)

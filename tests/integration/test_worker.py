@@ -284,7 +284,8 @@ def test_a_device_cannot_write_results_of_what_it_was_not_sent(router, worker):
 
 
 def test_a_device_that_asks_for_json_gets_json(router, worker):
-    batch = router.open([6], command=router.pb.Command(lock=router.pb.LockCommand(message='a "lock"', phone_number="1")))
+    batch = router.open([6], command=router.pb.Command(lock=router.pb.LockCommand(message='a "lock"', phone_number="1")),
+                        retry_after=1 << FAILED + 1)
     properties = Properties(PacketTypes.CONNECT)
     properties.UserProperty = ("content-type", "application/json")
     got = queue.Queue()
@@ -299,7 +300,7 @@ def test_a_device_that_asks_for_json_gets_json(router, worker):
     delivery = json.loads(message.payload)
     assert delivery["command"] == {"lock": {"message": 'a "lock"', "phoneNumber": "1"}}
     assert delivery["attempt"] == 1 and delivery["commandId"] == command_id(batch, router.tenant, 6)
-    assert delivery["expiresAt"].endswith("Z")
+    assert delivery["expiresAt"].endswith("Z") and delivery["retried"] == ["OUTCOME_REJECTED"]
     ack = Properties(PacketTypes.PUBLISH)
     ack.ContentType = "application/json"
     info = device.client.publish(f"devices/{device.id}/acks", json.dumps(
@@ -308,7 +309,8 @@ def test_a_device_that_asks_for_json_gets_json(router, worker):
     device.close()
     assert router.log()[batch, 6] == FAILED | 1 << 4
     (stored,), = router.stack.sql("SELECT result FROM command_result")
-    assert router.pb.CommandResult.FromString(bytes(stored)) == router.pb.CommandResult(code=3, text="no")
+    assert router.pb.CommandResult.FromString(bytes(stored)) == router.pb.CommandResult(
+        code=3, text="no", outcome=2, attempt=1)
 
 
 # --- what it tells ---

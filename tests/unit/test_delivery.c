@@ -12,7 +12,8 @@
 #include "muster/v1/delivery.pb-c.h"
 #include "proto/delivery.h"
 
-#define ID "00000000-0011-8000-8000-000300000007"
+#define RETRIED (1u << MUSTER__V1__OUTCOME__OUTCOME_FAILED | 1u << MUSTER__V1__OUTCOME__OUTCOME_REJECTED)
+#define ID      "00000000-0011-8000-8000-000300000007"
 
 static struct slice pack(const ProtobufCMessage *message)
 {
@@ -29,7 +30,7 @@ static Muster__V1__Delivery *deliver(struct slice command, int64_t expires_ms, u
     uint8_t *head = buf_reserve(&out, DELIVERY_HEAD);
     delivery_put_head(head, &(struct command_id){17, 3, 7}, attempt);
     buf_commit(&out, DELIVERY_HEAD);
-    delivery_put_tail(&out, expires_ms, command);
+    delivery_put_tail(&out, expires_ms, RETRIED, command);
     assert_false(out.failed);
     Muster__V1__Delivery *d = muster__v1__delivery__unpack(NULL, buf_len(&out), buf_head(&out));
     assert_non_null(d);
@@ -53,6 +54,9 @@ static void a_delivery_is_what_the_schema_says(void **unused)
         assert_int_equal(d->expires_at->seconds, 1700000000);
         assert_int_equal(d->expires_at->nanos, 123000000);
         assert_string_equal(d->command->lock->message, "locked");
+        assert_int_equal(d->n_retried, 2);
+        assert_int_equal(d->retried[0], MUSTER__V1__OUTCOME__OUTCOME_FAILED);
+        assert_int_equal(d->retried[1], MUSTER__V1__OUTCOME__OUTCOME_REJECTED);
         muster__v1__delivery__free_unpacked(d, NULL);
     }
     free((void *)(uintptr_t)bytes.data);
