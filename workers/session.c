@@ -303,7 +303,7 @@ static void ask_for_more(struct session *s)
 }
 
 /* What waits here was not sent, at least not by this worker: it is as if it were handed back first. What another worker
- * has sent the delivery timeout does not end. */
+ * has sent, or has had an outcome from since and waits to be tried again, is the leader's to end. */
 static void end_unsent(struct session *s, const struct held *h)
 {
     if (h->batch->canceled) {
@@ -311,7 +311,7 @@ static void end_unsent(struct session *s, const struct held *h)
         return;
     }
     record(s, h, EVENT_LOSE);
-    record(s, h, h->batch->looked_ms >= h->batch->expires_ms ? EVENT_EXPIRE : EVENT_OVERDUE);
+    record(s, h, EVENT_OVERDUE);
 }
 
 /* Its time has passed. Then it has for good, also when the clock is set back: what was ended for that may still come

@@ -158,12 +158,12 @@ static void what_has_expired_is_not_sent_when_the_clock_is_set_back(void **state
     overdue.deliver_by_ms = other.deliver_by_ms = scene->wall_ms + 1000;
     scene->wall_ms += 2000;
     session_hold(s, &expired, state_byte(STATE_ROUTED, 0), (struct slice){0});
-    assert_int_equal(scene->event, EVENT_EXPIRE);
+    assert_int_equal(scene->event, EVENT_OVERDUE);
     session_hold(s, &overdue, state_byte(STATE_ROUTED, 0), (struct slice){0});
     assert_int_equal(scene->event, EVENT_OVERDUE);
     scene->wall_ms -= 1500;
     session_offer(s, &expired, (struct slice){0});
-    assert_int_equal(scene->event, EVENT_EXPIRE);
+    assert_int_equal(scene->event, EVENT_OVERDUE);
     session_offer(s, &overdue, (struct slice){0});
     assert_int_equal(scene->event, EVENT_OVERDUE);
     assert_int_equal(scene->delivered, 0);
