@@ -54,15 +54,17 @@ static void check_order(struct world *w, const struct device *d, const struct ro
     }
 }
 
-/* Delivered on this connection and not answered, but for those that are over by now, and those that a worker may take
- * to be tried again since Redis, lost, has forgotten that they were sent once more. */
+/* Delivered on this connection and not answered, but for those that are over by now, those that a worker may take to be
+ * tried again since Redis, lost, has forgotten that they were sent once more, and what is tried again anyway and comes
+ * by a late hint under an attempt that was answered. */
 static int in_flight(const struct world *w, const struct device *d)
 {
     int n = 0;
     for (size_t i = 0; i < d->task_count; i++) {
         const struct row_batch *row = pg_model_batch(w->pg, (int64_t)d->tasks[i].batch);
         const struct seen_batch *b = &w->oracle->batches[d->tasks[i].batch];
-        bool forgotten = row && row->control.retry_after && w->oracle->redis_lost_us;
+        bool late = d->tasks[i].attempt <= b->commands[d->index].tries.done;
+        bool forgotten = row && row->control.retry_after && (late || w->oracle->redis_lost_us);
         n += row && !forgotten && !row->control.execution_ms && !b->commands[d->index].ended_us &&
              row->expires_ms > world_wall_ms(w) + SKEW_MS && d->tasks[i].connection == d->connections &&
              !d->tasks[i].answered;
