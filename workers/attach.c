@@ -211,11 +211,10 @@ static void settle_all(const struct gifts *g)
     }
 }
 
-/* It is attached once more, and settled then: what is behind waits for it. */
+/* It is attached once more, and settled only then. */
 static void ask_again(struct gifts *g, struct session *s)
 {
-    s->settling = s->receiving;
-    attach_change(g->worker->attach, s->tenant, s->seq);
+    session_again(s);
     for (size_t i = 0; i < g->settled_count; i++)
         if (g->settled[i].seq == s->seq)
             g->settled[i].generation = 0;

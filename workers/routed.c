@@ -8,7 +8,6 @@
 #include "lib/base/log.h"
 #include "lib/base/turns.h"
 #include "workers/acks.h"
-#include "workers/attach.h"
 #include "workers/batch_cache.h"
 #include "workers/gates.h"
 #include "workers/lately.h"
@@ -129,7 +128,7 @@ static bool offer(const struct part *p, unsigned slot)
     if (!s || !s->receiving)
         return false;
     if ((int32_t)(s->attach_take - p->take) < 0 && p->again)
-        attach_change(p->routed->worker->attach, s->tenant, s->seq);
+        session_again(s);
     else if ((int32_t)(s->attach_take - p->take) < 0)
         session_offer(s, p->batch, value_part_get(p->values, slot));
     return true;

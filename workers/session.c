@@ -161,6 +161,12 @@ void session_receive(struct session *s, bool receiving)
     attach_change(s->worker->attach, s->tenant, s->seq);
 }
 
+void session_again(struct session *s)
+{
+    s->settling = s->receiving;
+    attach_change(s->worker->attach, s->tenant, s->seq);
+}
+
 void session_close(struct session *s)
 {
     if (!s->open)
@@ -298,8 +304,8 @@ static void ask_for_more(struct session *s)
     if (!s->more || s->asked || s->put_off || holds_unpassed(s) || s->held_count >= SESSION_HELD_MAX ||
         gates_closed(s->worker->gates, s->tenant))
         return;
-    s->asked = s->settling = true; /* what is accepted meanwhile is behind */
-    attach_change(s->worker->attach, s->tenant, s->seq);
+    s->asked = true;
+    session_again(s);
 }
 
 /* What waits here was not sent, at least not by this worker: it is as if it were handed back first. What another worker

@@ -85,6 +85,8 @@ struct session {
 bool session_open(struct session *s);
 /* The device can receive commands from now on (attached to this worker), or not any more. */
 void session_receive(struct session *s, bool receiving);
+/* It is to be attached once more; what is given otherwise until then may be behind what that gives, and waits. */
+void session_again(struct session *s);
 /* The connection is gone: out of the table, detached; what was in its hands goes back. Harmless when it was not open.
  */
 void session_close(struct session *s);

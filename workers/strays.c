@@ -7,7 +7,6 @@
 #include "lib/store/block.h"
 #include "lib/store/live.h"
 #include "proto/inbox.h"
-#include "workers/attach.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
 #include "workers/worker.h"
@@ -134,8 +133,7 @@ static void presence_known(void *arg, enum err err, struct slice presence)
         struct session *s = session_table_get(l.worker->sessions, l.tenant, block_seq(l.block, slot));
         if (!s || !is_new(&l, s) || (presence.len >= at + 2 && load_u16le(presence.data + at) != 0))
             continue;
-        s->settling = true; /* what went astray comes before what it has */
-        attach_change(l.worker->attach, s->tenant, s->seq);
+        session_again(s); /* what went astray comes before what it has */
         log_info("stray_found", "tenant=%u seq=%u", s->tenant, s->seq);
     }
 }

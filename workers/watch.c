@@ -5,7 +5,6 @@
 #include "lib/base/clock.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
-#include "workers/attach.h"
 #include "workers/session.h"
 #include "workers/session_table.h"
 #include "workers/worker.h"
@@ -75,7 +74,7 @@ static void on_tick(struct ev_loop *loop, struct ev_timer *timer, int revents)
     while (next_due(w, &w->watch.later, now, w->options.not_now_ms, &sent, &s))
         if (s) {
             s->later = false;
-            attach_change(w->attach, sent.tenant, sent.seq);
+            session_again(s);
         }
 }
 

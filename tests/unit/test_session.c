@@ -148,6 +148,22 @@ static void what_an_urgent_one_waits_for_hurries(void **state)
     assert_int_equal(scene->last, 3);
 }
 
+/* The time of what was put off has come; a hint of what is behind it, too. */
+static void what_is_given_while_it_is_attached_once_more_waits(void **state)
+{
+    struct batch put_off = batch_of(1, BULK), newer = batch_of(2, BULK);
+    struct session *s = &scene->session;
+    (void)state;
+    session_again(s);
+    session_offer(s, &newer, (struct slice){0});
+    assert_int_equal(scene->delivered, 0);
+    session_attached(s, 1, session_wants(s));
+    session_hold(s, &put_off, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    session_settled(s);
+    assert_int_equal(scene->delivered, 1);
+    assert_int_equal(scene->last, 1);
+}
+
 /* The worker's clock is ahead, and set right after it has ended what was given by an attach: its hint comes then. */
 static void what_has_expired_is_not_sent_when_the_clock_is_set_back(void **state)
 {
@@ -193,6 +209,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_an_urgent_one_waits_for_hurries, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_given_while_it_is_attached_once_more_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_has_expired_is_not_sent_when_the_clock_is_set_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_tried_again_early_comes_nevertheless, set_up, tear_down),
     };
