@@ -100,34 +100,38 @@ static void send_command(struct mqtt_session *m)
     buf_reset(&server_of(m)->scratch);
 }
 
-/* Appends the device's own command to `out`; false when its values are not those of the batch. */
-static bool fill_command(const struct batch *batch, struct slice packed, struct buf *out)
-{
+/* What a device gets of a batch with values. */
+struct filled {
     struct slice values[FILL_VARIABLES_MAX];
-    if (!fill_unpack(packed.len ? packed : buf_slice(&batch->defaults), values, batch->fill->variables))
+    uint8_t command_head[DELIVERY_COMMAND_HEAD_MAX];
+    size_t head_len, command_len; /* bytes */
+};
+
+/* False when its values are not those of the batch. */
+static bool fill_values(const struct batch *batch, struct slice packed, struct filled *f)
+{
+    if (!fill_unpack(packed.len ? packed : buf_slice(&batch->defaults), f->values, batch->fill->variables))
         return false;
-    fill_put(batch->fill, buf_slice(&batch->command), values, out);
+    f->command_len = fill_size(batch->fill, f->values);
+    f->head_len = delivery_put_command_head(f->command_head, f->command_len);
     return true;
 }
 
-/* {"expiresAt":…,"command":…,"retried":…}: the part of the message that all devices share, whose command is the same.
- * NULL with errno as json.h. */
-static char *make_json(const struct batch *batch, struct slice command)
+/* The tail of its Delivery. The template is copied around the values: see proto/fill.h. */
+static void put_filled(const struct batch *batch, const struct filled *f, struct buf *out)
+{
+    buf_put(out, buf_head(&batch->tail), buf_len(&batch->tail));
+    buf_put(out, f->command_head, f->head_len);
+    fill_put(batch->fill, buf_slice(&batch->command), f->values, out);
+}
+
+/* {"expiresAt":…,"command":…}: the tail of a Delivery. NULL with errno as json.h. */
+static char *make_json(struct slice tail)
 {
     struct arena arena = {0};
-    Muster__V1__Outcome retried[MUSTER__V1__OUTCOME__OUTCOME_NOT_NOW];
-    Google__Protobuf__Timestamp expires = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-    Muster__V1__Delivery delivery = MUSTER__V1__DELIVERY__INIT;
-    expires.seconds = batch->expires_ms / 1000;
-    expires.nanos = (int32_t)(batch->expires_ms % 1000) * 1000000;
-    delivery.expires_at = &expires;
-    delivery.retried = retried;
-    for (int outcome = 1; outcome < MUSTER__V1__OUTCOME__OUTCOME_NOT_NOW; outcome++)
-        if (batch_retried(batch) >> outcome & 1)
-            retried[delivery.n_retried++] = (Muster__V1__Outcome)outcome;
-    delivery.command = muster__v1__command__unpack(arena_allocator(&arena), command.len, command.data);
+    Muster__V1__Delivery *delivery = muster__v1__delivery__unpack(arena_allocator(&arena), tail.len, tail.data);
     errno = arena.failed ? ENOMEM : EINVAL;
-    char *json = delivery.command ? json_from_message(&delivery.base, false) : NULL;
+    char *json = delivery ? json_from_message(&delivery->base, false) : NULL;
     arena_free(&arena);
     return json;
 }
@@ -159,7 +163,7 @@ static const char *send_json(struct mqtt_session *m, const char *json, const str
 static const char *deliver_json(struct mqtt_session *m, struct batch *batch, const struct command_id *id,
                                 unsigned attempt)
 {
-    if (!batch->json && !(batch->json = make_json(batch, buf_slice(&batch->command))))
+    if (!batch->json && !(batch->json = make_json(buf_slice(&batch->tail))))
         return no_json(m);
     return send_json(m, batch->json, id, attempt);
 }
@@ -170,35 +174,33 @@ static const char *deliver_json(struct mqtt_session *m, struct batch *batch, con
 static const char *deliver_filled_json(struct mqtt_session *m, const struct batch *batch, const struct command_id *id,
                                        unsigned attempt, struct slice values)
 {
-    struct buf command = {0};
-    if (!fill_command(batch, values, &command))
+    struct filled f;
+    struct buf tail = {0};
+    if (!fill_values(batch, values, &f))
         return NO_VALUE;
+    put_filled(batch, &f, &tail);
     errno = ENOMEM;
-    char *json = command.failed ? NULL : make_json(batch, buf_slice(&command));
+    char *json = tail.failed ? NULL : make_json(buf_slice(&tail));
     const char *wrong = json ? send_json(m, json, id, attempt) : no_json(m);
-    buf_free(&command);
+    buf_free(&tail);
     free(json);
     return wrong;
 }
 
-/* The template is copied around the values: see proto/fill.h. */
 static const char *deliver_filled(struct mqtt_session *m, const struct batch *batch, const struct command_id *id,
                                   unsigned attempt, struct slice packed)
 {
-    struct slice values[FILL_VARIABLES_MAX], expiry = buf_slice(&batch->tail);
-    uint8_t head[DELIVERY_HEAD], command_head[DELIVERY_COMMAND_HEAD_MAX];
-    if (!fill_unpack(packed.len ? packed : buf_slice(&batch->defaults), values, batch->fill->variables))
+    struct filled f;
+    uint8_t head[DELIVERY_HEAD];
+    if (!fill_values(batch, packed, &f))
         return NO_VALUE;
-    size_t size = fill_size(batch->fill, values), n = delivery_put_command_head(command_head, size);
-    const char *wrong = put_publish(m, sizeof head + expiry.len + n + size);
+    const char *wrong = put_publish(m, sizeof head + buf_len(&batch->tail) + f.head_len + f.command_len);
     if (wrong)
         return wrong;
     struct buf *scratch = &server_of(m)->scratch;
     delivery_put_head(head, id, attempt);
     buf_put(scratch, head, sizeof head);
-    buf_put(scratch, expiry.data, expiry.len);
-    buf_put(scratch, command_head, n);
-    fill_put(batch->fill, buf_slice(&batch->command), values, scratch);
+    put_filled(batch, &f, scratch);
     send_command(m);
     return NULL;
 }
