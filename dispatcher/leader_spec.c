@@ -111,11 +111,6 @@ static void put_spec(struct reign *r, struct open_batch *batch, const struct con
 
 void spec_write(struct reign *r, struct open_batch *batch, struct slice command, spec_written_fn *written)
 {
-    put_spec(r, batch, &(struct content){.command = command}, false, written);
-}
-
-void spec_write_first(struct reign *r, struct open_batch *batch, struct slice command, spec_written_fn *written)
-{
     put_spec(r, batch, &(struct content){.command = command}, true, written);
 }
 

@@ -18,12 +18,10 @@ typedef void spec_sent_fn(struct reign *r, struct open_batch *const *batches, si
 typedef void spec_written_fn(struct reign *r, struct open_batch *batch, enum err err);
 void spec_put(struct reign *r, struct open_batch *const *batches, size_t n, spec_sent_fn *sent,
               spec_written_fn *written);
-/* Writes one that has no values, and whose command is known; `written` as above. Nothing sent to Redis from then on
- * comes before it. */
+/* Writes that of a batch which is to be routed for the first time and has no values, and whose command is known;
+ * `written` as above. Nothing sent to Redis from then on comes before it. It is kept in batch->told, if it is small and
+ * nothing can be changed in it but by what the workers are told of; whatever is written later is not. */
 void spec_write(struct reign *r, struct open_batch *batch, struct slice command, spec_written_fn *written);
-/* The same of a batch that is to be routed for the first time: kept in batch->told, if it is small and nothing can be
- * changed in it but by what the workers are told of. Whatever is written later is not. */
-void spec_write_first(struct reign *r, struct open_batch *batch, struct slice command, spec_written_fn *written);
 /* Workers are to look it up from now on. */
 void spec_untell(struct open_batch *batch);
 

@@ -126,8 +126,7 @@ static void clean(struct reign *r)
     strangers_remove(r, cleaned);
 }
 
-/* --- who may still send ---------------------------------------------------------------------------------------------
- */
+/* --- who may still send ------------------------------------------------------------------------------------------- */
 
 static void got_longest_lease(void *arg, enum err err, int64_t lease_ms)
 {

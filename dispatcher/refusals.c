@@ -60,10 +60,8 @@ static void write_down(struct refusals *r, struct refusal *x)
 {
     char note[32];
     bool registering = !strcmp(x->reason, QUOTA_DEVICES);
-    snprintf(note, sizeof note, "%" PRIu32 " %s%s", x->times, registering ? "import" : "batch",
-             x->times == 1 ? ""
-             : registering ? "s"
-                           : "es");
+    const char *one = registering ? "import" : "batch", *many = registering ? "imports" : "batches";
+    snprintf(note, sizeof note, "%" PRIu32 " %s", x->times, x->times == 1 ? one : many);
     struct pg_txn *txn = pg_txn_new(r->pg, PG_ANY_LANE);
     if (txn) {
         db_audit_caller(txn, x->address);

@@ -519,7 +519,7 @@ void router_known(struct reign *r, struct open_batch *batch, struct slice comman
     /* Where many wait, Redis is behind: what is not needed soon would only stand in front of what is. */
     if (!reign_live(r) || r->queue.batches >= SPECS_AHEAD)
         return;
-    spec_write_first(r, batch, command, spec_written);
+    spec_write(r, batch, command, spec_written);
     queue_set_spec(&r->queue, batch, true);
     batch->touched = true;
     step_begin(batch);

@@ -152,19 +152,19 @@ static void let_go(struct session *s)
     }
 }
 
-void session_receive(struct session *s, bool receiving)
-{
-    if (!receiving)
-        let_go(s);
-    s->receiving = s->settling = receiving;
-    s->more = s->asked = s->put_off = s->starved = false;
-    attach_change(s->worker->attach, s->tenant, s->seq);
-}
-
 void session_again(struct session *s)
 {
     s->settling = s->receiving;
     attach_change(s->worker->attach, s->tenant, s->seq);
+}
+
+void session_receive(struct session *s, bool receiving)
+{
+    if (!receiving)
+        let_go(s);
+    s->receiving = receiving;
+    s->more = s->asked = s->put_off = s->starved = false;
+    session_again(s);
 }
 
 void session_close(struct session *s)
