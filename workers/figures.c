@@ -90,8 +90,8 @@ static void add_acks(struct metrics *m, const struct acks_stats *s)
         [EVENT_FAIL] = "event=\"fail\"",
         [EVENT_REJECT] = "event=\"reject\"",
         [EVENT_NOT_NOW] = "event=\"not_now\"",
-        [EVENT_EXPIRE] = "event=\"expire\"",
         [EVENT_DROP] = "event=\"drop\"",
+        [EVENT_OVERDUE] = "event=\"overdue\"",
         [EVENT_RETRY] = "event=\"retry\"",
         [EVENT_QUARANTINE] = "event=\"quarantine\"",
     };
