@@ -9,6 +9,7 @@ import tempfile
 import pytest
 from harness.certificates import Certificates
 from harness.daemons import cli as run_cli
+from harness.hand_router import HandRouter
 from harness.patience import FACTOR
 from harness.reports import Reports
 from harness.services import Postgres, Redis
@@ -144,6 +145,17 @@ def stack(tmp_path, postgres, redis_server, certificates, stubs):
     s = Stack(tmp_path, postgres, redis_server, certificates, stubs)
     yield s
     s.stop()
+
+
+@pytest.fixture
+def router(stack):
+    """Plays the dispatcher for workers of the stack."""
+    return HandRouter(stack, devices=16)
+
+
+@pytest.fixture
+def worker(stack, router):
+    return stack.start_worker()
 
 
 @pytest.fixture(scope="module")

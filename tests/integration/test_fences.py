@@ -16,11 +16,6 @@ pytestmark = pytest.mark.skipif(not have("muster-dispatcher", "muster-worker"), 
 
 
 @pytest.fixture
-def router(stack):
-    return HandRouter(stack, devices=4)
-
-
-@pytest.fixture
 def wire(stack, tmp_path):
     """Between one process and the Redis of the stack."""
     w = Wire(tmp_path / "wire", stack.redis.socket)

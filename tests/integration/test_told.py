@@ -3,21 +3,11 @@ so all the same."""
 import signal
 
 import pytest
-from harness.hand_router import HandRouter, command_id
+from harness.hand_router import command_id
 from harness.stack import have
 from harness.until import until
 
 pytestmark = pytest.mark.skipif(not have("muster-worker", "muster-dispatcher"), reason="muster-worker is not built")
-
-
-@pytest.fixture
-def router(stack):
-    return HandRouter(stack, devices=4)
-
-
-@pytest.fixture
-def worker(stack, router):
-    return stack.start_worker()
 
 
 def done(device, delivery):

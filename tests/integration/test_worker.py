@@ -25,16 +25,6 @@ pytestmark = pytest.mark.skipif(not have("muster-worker"), reason="muster-worker
 VERSIONS = [mqtt.MQTTv311, mqtt.MQTTv5]
 
 
-@pytest.fixture
-def router(stack):
-    return HandRouter(stack, devices=16)
-
-
-@pytest.fixture
-def worker(stack, router):
-    return stack.start_worker()
-
-
 def attached(router, seq):
     return until(lambda: router.presence(seq), what=f"presence of {seq}")
 

@@ -24,11 +24,6 @@ def stack(tmp_path_factory, postgres, module_redis, certificates, stubs):
     s.stop()
 
 
-@pytest.fixture
-def router(stack):
-    return HandRouter(stack, devices=4)
-
-
 @pytest.fixture(scope="module")
 def worker(stack):
     return stack.start_worker("--listen-plain", "127.0.0.1:0", "--in-flight", "5", "--keepalive-max", "100")
