@@ -19,7 +19,8 @@ MINUTES ?=
 FUZZ_WALL ?= 60
 FUZZ_SECONDS ?= 60
 SEEDS   ?= 1..10000
-JOBS    ?= 2
+CORES   := $(shell nproc)
+JOBS    ?= $(CORES)
 PYTHON  := /usr/bin/python3
 VERSION := 0.1.0
 
@@ -42,6 +43,8 @@ SAN    ?=
 # Say what is made, not how; V=1 shows the commands.
 Q      := $(if $(V),,@)
 say     = $(if $(V),@:,@echo '  $(1) $@')
+# For a make of a make that compiles: on all cores, unless make was told how many.
+PARALLEL = --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(CORES))
 
 # --- generated code ---------------------------------------------------------------------------------------------------
 PROTOS := $(wildcard proto/muster/v1/*.proto proto/muster/internal/v1/*.proto proto/google/rpc/*.proto)
@@ -259,7 +262,7 @@ install: all ## install under $(DESTDIR)$(PREFIX): programs, and the contract fo
 
 .PHONY: demo
 demo: deps ## one lock command to DEVICES=10000 simulated devices on WORKERS=2 workers, and back
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) $(PARALLEL) all
 	$(BUILD)/muster dev --devices $(DEVICES) --workers $(WORKERS) --demo
 
 .PHONY: chaos
@@ -320,13 +323,14 @@ FUZZED    := SAN='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-reco
 
 .PHONY: test
 test: deps ## everything under ASan and UBSan: unit, store and integration tests, a short fuzz of each decoder
-	@$(MAKE) --no-print-directory san fuzz-targets
-	MUSTER_BUILD=$(BUILD)/san $(PYTHON) tests/run.py --pytest tests/integration --fuzz-wall $(FUZZ_WALL) \
+	@$(MAKE) $(PARALLEL) san fuzz-targets $(SIM)
+	MUSTER_BUILD=$(BUILD)/san MUSTER_SIM=$(SIM) $(PYTHON) tests/run.py --pytest tests/integration --fuzz-wall $(FUZZ_WALL) \
 	    --programs $(UNIT:$(BUILD)/%=$(BUILD)/san/%) $(STORE:$(BUILD)/%=$(BUILD)/san/%) $(SIM_TEST:$(BUILD)/%=$(BUILD)/san/%) \
 	    --fuzz $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
 
 .PHONY: test-chaos
-test-chaos: all ## a round of chaos with a fixed schedule: ten of each kill, three of every other fault (within 5 minutes)
+test-chaos: ## a round of chaos with a fixed schedule: ten of each kill, three of every other fault (within 5 minutes)
+	@$(MAKE) $(PARALLEL) all
 	@$(PYTHON) tests/run.py --chaos $(BUILD)/muster
 
 .PHONY: unit
@@ -338,7 +342,7 @@ store: $(STORE) ## lib/store against servers of its own, without sanitizers
 	@$(PYTHON) tests/run.py --programs $(STORE)
 
 .PHONY: sim
-sim: $(SIM) ## the simulation: SEEDS=1..10000 installations on virtual time (one: build/muster-sim --seed 7 --trace), JOBS=2 at a time
+sim: $(SIM) ## the simulation: SEEDS=1..10000 installations on virtual time (one: build/muster-sim --seed 7 --trace), JOBS=n at a time
 	$(SIM) --seeds $(SEEDS) --jobs $(JOBS)
 
 .PHONY: integration
@@ -351,17 +355,17 @@ MEMCHECK := valgrind -q --leak-check=full --show-leak-kinds=definite,indirect --
             --log-file={reports}/valgrind.%p
 .PHONY: test-valgrind
 test-valgrind: deps ## the real daemons under valgrind, patiently (ONLY=tests/integration/test_x.py: those)
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/valgrind CFLAGS='-O1 -g' all py grpc-test-server $(BUILD)/valgrind/muster-sim
+	@$(MAKE) $(PARALLEL) BUILD=$(BUILD)/valgrind CFLAGS='-O1 -g' all py grpc-test-server $(BUILD)/valgrind/muster-sim
 	MUSTER_BUILD=$(BUILD)/valgrind MUSTER_TEST_PATIENCE=8 MUSTER_TEST_WRAPPER="$(MEMCHECK)" \
 	    $(PYTHON) tests/run.py --pytest $(or $(ONLY),tests/integration)
 
 .PHONY: san
 san: ## programs and tests with ASan and UBSan, into build/san
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san $(SANITIZED) all test-programs py
+	@$(MAKE) $(PARALLEL) BUILD=$(BUILD)/san $(SANITIZED) all test-programs py
 
 .PHONY: fuzz-targets
 fuzz-targets:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz $(FUZZED) fuzz-programs
+	@$(MAKE) $(PARALLEL) BUILD=$(BUILD)/fuzz $(FUZZED) fuzz-programs
 
 .PHONY: fuzz
 fuzz: fuzz-targets ## each fuzz target for FUZZ_SECONDS=60, one a core (ONLY="mqtt http2": those); goes on with build/fuzz/kept
@@ -382,9 +386,9 @@ OURS_H := $(wildcard lib/base/*.h lib/store/*.h proto/*.h dispatcher/*.h workers
 FLAGS_FOR_TOOLS = -std=gnu11 -D_GNU_SOURCE -DMUSTER_VERSION=\"$(VERSION)\" -I. -I$(BUILD)/gen $(INCS)
 
 .PHONY: lint
-lint: deps ## formats, layers, comments, cppcheck, clang-tidy, and a build with gcc and with clang
+lint: deps ## formats, layers, comments, cppcheck, clang-tidy, a build with gcc, the warnings of clang, and gcc's analysis
 	@$(MAKE) --no-print-directory lint-text lint-build lint-tools
-	@$(MAKE) --no-print-directory -j2 lint-analyzer
+	@$(MAKE) $(PARALLEL) lint-analyzer
 
 .PHONY: lint-text
 lint-text:
@@ -392,18 +396,17 @@ lint-text:
 	tests/lint/includes $(OURS_C) $(OURS_H)
 	tests/lint/comments $(filter proto/muster/%,$(PROTOS)) $(OURS_H)
 
-# The second compiler only has to like the code: without optimisation.
 .PHONY: lint-build
 lint-build:
-	@$(MAKE) --no-print-directory all test-programs
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang CFLAGS='-O0' all test-programs
+	@$(MAKE) $(PARALLEL) all test-programs
 
+# The second compiler, clang, only has to like the code: its warnings are clang-tidy's too.
 .PHONY: lint-tools
 lint-tools: $(GEN_H)
-	tests/lint/headers $(CC) $(FLAGS_FOR_TOOLS) -- $(OURS_H)
-	cppcheck --quiet --std=c11 --error-exitcode=1 --enable=warning,performance,portability --inline-suppr -j 2 \
+	printf '%s\n' $(OURS_H) | xargs -P $(CORES) -n 8 tests/lint/headers $(CC) $(FLAGS_FOR_TOOLS) --
+	cppcheck --quiet --std=c11 --error-exitcode=1 --enable=warning,performance,portability --inline-suppr -j $(CORES) \
 	    --suppressions-list=tests/lint/cppcheck --template=gcc -D_GNU_SOURCE -DMUSTER_VERSION='"$(VERSION)"' -I. $(OURS_C)
-	printf '%s\n' $(OURS_C) | xargs -P 2 -n 8 sh -c 'clang-tidy --quiet "$$@" -- $(FLAGS_FOR_TOOLS) 2>/dev/null' tidy
+	printf '%s\n' $(OURS_C) | xargs -P $(CORES) -n 8 sh -c 'clang-tidy --quiet "$$@" -- $(WARN) $(FLAGS_FOR_TOOLS) 2>/dev/null' tidy
 
 # gcc's own analysis, of what has changed since the last time. lib/base/owned.h is for what it takes for leaked and is not. Not
 # of the simulation, where all is owned by lists, maps and models in which gcc 12 loses sight of the owner.

@@ -3,7 +3,7 @@
 
 Usage: run.py [--programs FILE...] [--pytest FILE_OR_FOLDER...] [--chaos MUSTER] [--fuzz FILE...] [--fuzz-wall N | --fuzz-seconds N] [--keep FOLDER]
 
-Fuzz targets run side by side, one a core: all together within --fuzz-wall seconds, or each for --fuzz-seconds."""
+Within a ring a few run side by side. Fuzz targets, one a core: all together within --fuzz-wall seconds, or each for --fuzz-seconds."""
 import argparse
 import concurrent.futures
 import json
@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree
 
@@ -21,19 +22,22 @@ PYTEST_TIMEOUT_S = 780 * float(os.environ.get("MUSTER_TEST_PATIENCE", "1"))
 CHAOS_TIMEOUT_S, CHAOS_DEVICES, CHAOS_KILLS, CHAOS_OTHERS = 600, 1000, 10, 3
 CHAOS_KILLED = ("kill-dispatcher", "kill-worker", "kill-redis", "kill-postgres")
 # These tests wait more than they compute.
-PYTEST_AT_ONCE = (os.cpu_count() or 1) + 1
+AT_ONCE = (os.cpu_count() or 1) + 1
 
 
 class Count:
-    """Tests passed and failed, and the names of what failed."""
+    """Tests passed and failed, and the names of what failed; of threads."""
 
     def __init__(self):
-        self.passed, self.failures = 0, []
+        self.passed, self.failures, self.lock = 0, [], threading.Lock()
 
-    def add(self, name, passed, failed, started):
-        self.passed += passed
-        self.failures += failed
-        print(f"== {name}: {passed} passed, {len(failed)} failed, {time.monotonic() - started:.1f} s", flush=True)
+    def add(self, name, passed, failed, started, text=""):
+        """`text` is shown when something failed."""
+        with self.lock:
+            self.passed += passed
+            self.failures += failed
+            print(f"{text if failed else ''}== {name}: {passed} passed, {len(failed)} failed, {time.monotonic() - started:.1f} s",
+                  flush=True)
 
 
 def run_program(path, count):
@@ -49,16 +53,20 @@ def run_program(path, count):
     failed = list(dict.fromkeys(failed))
     if code != 0 and not failed:
         failed = [f"{name}: ended with {code}"]
-    if failed:
-        print(text)
-    count.add(name, passed, failed, started)
+    count.add(name, passed, failed, started, text)
+
+
+def run_programs(paths, count):
+    """Side by side; the last ones first, which wait for servers of their own."""
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda path: run_program(path, count), reversed(paths)))
 
 
 def run_pytest(paths, count):
     started = time.monotonic()
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
         # A process of pytest's that dies is not replaced, but fails its test and ends the run: pytest-xdist 3.1 stands still instead.
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report.name}", "-n", str(PYTEST_AT_ONCE),
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report.name}", "-n", str(AT_ONCE),
                    "--dist", "loadgroup", "--max-worker-restart=0", "--durations=10", *paths]
         try:
             code = subprocess.run(command, timeout=PYTEST_TIMEOUT_S, check=False).returncode
@@ -171,8 +179,7 @@ def main():
     parser.add_argument("--keep")
     options = parser.parse_args()
     count = Count()
-    for path in options.programs:
-        run_program(path, count)
+    run_programs(options.programs, count)
     if options.pytest:
         run_pytest(options.pytest, count)
     if options.chaos:

@@ -253,24 +253,32 @@ int64_t pg_model_draw(struct pg_model *m, const struct pg_txn *txn, int index)
     return n ? first : 0;
 }
 
+static int compare_name(const void *name, const void *stmt)
+{
+    return strcmp(name, ((const struct model_stmt *)stmt)->name);
+}
+
+static const struct model_stmt *model_of(const char *name)
+{
+    const struct model_stmt *s = bsearch(name, model_stmts, model_stmt_count, sizeof *s, compare_name);
+    if (s)
+        return s;
+    fprintf(stderr, "pg_model: no statement %s\n", name);
+    abort();
+}
+
 PGresult *pg_model_execute(struct pg_model *m, const struct pg_txn *txn, int index, int64_t reserved,
                            const char **sqlstate)
 {
     struct stmt_call c = {.m = m, .txn = txn, .call = &txn->calls[index], .reserved = reserved};
     m->transactions += index == 0;
-    for (const struct model_stmt *s = model_stmts; s->name; s++) {
-        if (strcmp(s->name, c.call->stmt->name) != 0)
-            continue;
-        c.result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
-        if (!c.result)
-            abort();
-        s->fn(&c);
-        if (!c.sqlstate)
-            return c.result;
-        *sqlstate = c.sqlstate;
-        PQclear(c.result);
-        return NULL;
-    }
-    fprintf(stderr, "pg_model: no statement %s\n", c.call->stmt->name);
-    abort();
+    c.result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    if (!c.result)
+        abort();
+    model_of(c.call->stmt->name)->fn(&c);
+    if (!c.sqlstate)
+        return c.result;
+    *sqlstate = c.sqlstate;
+    PQclear(c.result);
+    return NULL;
 }

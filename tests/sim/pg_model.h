@@ -168,7 +168,8 @@ struct model_stmt {
     const char *name;
     stmt_fn *fn;
 };
-extern const struct model_stmt model_stmts[]; /* made by tables.py from lib/store; ends with a NULL name */
+extern const struct model_stmt model_stmts[]; /* made by tables.py from lib/store, by name; ends with a NULL name */
+extern const size_t model_stmt_count;
 /* Executes call `index` of the transaction. Returns its result, owned; NULL with `sqlstate` set when it fails. */
 PGresult *pg_model_execute(struct pg_model *m, const struct pg_txn *txn, int index, int64_t reserved,
                            const char **sqlstate);

@@ -31,6 +31,7 @@ def main():
     for name in sorted(statements):
         file.write(f'    {{"{name}", stmt_{name}}},\n')
     file.write("    {0}};\n")
+    file.write(f"const size_t model_stmt_count = {len(statements)};\n")
 
 
 if __name__ == "__main__":

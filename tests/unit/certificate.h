@@ -30,10 +30,10 @@ static inline void make_certificate(const char *cert_path, const char *key_path)
     X509_add_ext(cert, names, -1);
     X509_EXTENSION_free(names);
     assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
-    FILE *f = fopen(cert_path, "w");
+    FILE *f = fopen(cert_path, "we");
     PEM_write_X509(f, cert);
     fclose(f);
-    f = fopen(key_path, "w");
+    f = fopen(key_path, "we");
     PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL);
     fclose(f);
     X509_free(cert);
