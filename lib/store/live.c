@@ -247,13 +247,11 @@ void live_belief_set(struct live *live, uint32_t tenant, uint32_t block, unsigne
 /* --- cancels, events, generation --------------------------------------------------------------------------------- */
 
 /* Confirmed once more after the batch was closed, it would stay. */
-static void limit_life(struct live *live, const char *kind, uint64_t batch)
+static void args_limited(struct args *a, const char *kind, uint64_t batch, const char *command)
 {
-    struct args life = {0};
-    args_raw(&life, "EXPIRE", 6);
-    args_printf(&life, "%s:%llu", kind, (unsigned long long)batch);
-    args_printf(&life, "%d", CANCEL_LIFE_S);
-    redis_command(live->moves, life.n, life.v, NULL, NULL);
+    args_printf(a, "%s:%llu", kind, (unsigned long long)batch);
+    args_printf(a, "%d", CANCEL_LIFE_S);
+    args_raw(a, command, strlen(command));
 }
 
 void live_cancel_confirm(struct live *live, uint64_t batch, uint16_t worker, live_done_fn *done, void *arg)
@@ -261,11 +259,9 @@ void live_cancel_confirm(struct live *live, uint64_t batch, uint16_t worker, liv
     struct args a = {0};
     struct request *r = request_new(live, arg, 0);
     r->fn.done = done;
-    args_raw(&a, "SADD", 4);
-    args_printf(&a, "cancel:%llu", (unsigned long long)batch);
+    args_limited(&a, "cancel", batch, "SADD");
     args_printf(&a, "%u", worker);
-    live_send(live, &a, reply_done, r);
-    limit_life(live, "cancel", batch);
+    live_run(live, "limited", 1, &a, reply_done, r);
 }
 
 static void reply_numbers(void *arg, enum err err, const redisReply *reply)
@@ -297,13 +293,18 @@ void live_confirm(struct live *live, uint64_t batch, uint64_t number, uint16_t w
     struct args a = {0};
     struct request *r = request_new(live, arg, 0);
     r->fn.done = done;
-    args_raw(&a, "HSET", 4);
-    args_printf(&a, "confirm:%llu", (unsigned long long)batch);
+    if (batch) {
+        args_limited(&a, "confirm", batch, "HSET");
+    } else {
+        args_raw(&a, "HSET", 4);
+        args_raw(&a, "confirm:0", 9);
+    }
     args_printf(&a, "%u", worker);
     args_printf(&a, "%llu", (unsigned long long)number);
-    live_send(live, &a, reply_done, r);
     if (batch)
-        limit_life(live, "confirm", batch);
+        live_run(live, "limited", 1, &a, reply_done, r);
+    else
+        live_send(live, &a, reply_done, r);
 }
 
 /* Fields and values in turn. */
@@ -337,12 +338,10 @@ void live_count_loss(struct live *live, uint64_t batch, uint32_t seq, live_int_f
     struct args a = {0};
     struct request *r = request_new(live, arg, 0);
     r->fn.integer = done;
-    args_raw(&a, "HINCRBY", 7);
-    args_printf(&a, "broken:%llu", (unsigned long long)batch);
+    args_limited(&a, "broken", batch, "HINCRBY");
     args_printf(&a, "%u", seq);
     args_raw(&a, "1", 1);
-    live_send(live, &a, reply_integer, r);
-    limit_life(live, "broken", batch);
+    live_run(live, "limited", 1, &a, reply_integer, r);
 }
 
 void live_publish(struct live *live, const char *text)

@@ -284,27 +284,31 @@ static void args_report(struct args *a, uint16_t worker, uint64_t number)
     args_printf(a, "{w%u}:report:%llu", worker, (unsigned long long)number);
 }
 
+static void args_put_report(struct args *a, uint16_t worker, uint64_t number)
+{
+    args_report(a, worker, number);
+    args_raw(a, REPORT_LIFE_S, strlen(REPORT_LIFE_S));
+    args_raw(a, "HSET", 4);
+}
+
 void live_report_put(struct live *live, uint16_t worker, uint64_t number, uint32_t tenant, uint32_t block,
                      const uint16_t *slots, size_t count)
 {
-    struct args a = words("HSET");
+    struct args a = {0};
     uint8_t room[2 * BLOCK_SLOTS];
-    args_report(&a, worker, number);
+    args_put_report(&a, worker, number);
     args_printf(&a, "%u.%u", tenant, block);
     args_slots(&a, room, slots, count < BLOCK_SLOTS ? count : BLOCK_SLOTS);
-    redis_command(live->moves, a.n, a.v, NULL, NULL);
+    redis_script(live->moves, "limited", 1, a.n, a.v, NULL, NULL);
 }
 
 void live_report_end(struct live *live, uint16_t worker, uint64_t number, int64_t waiting)
 {
-    struct args a = words("HSET"), life = words("EXPIRE");
-    args_report(&a, worker, number);
+    struct args a = {0};
+    args_put_report(&a, worker, number);
     args_raw(&a, "end", 3);
     args_printf(&a, "%lld", (long long)waiting);
-    redis_command(live->moves, a.n, a.v, NULL, NULL);
-    args_report(&life, worker, number);
-    args_raw(&life, REPORT_LIFE_S, strlen(REPORT_LIFE_S));
-    redis_command(live->moves, life.n, life.v, NULL, NULL);
+    redis_script(live->moves, "limited", 1, a.n, a.v, NULL, NULL);
 }
 
 static void reply_report(void *arg, enum err err, const redisReply *reply)

@@ -10,9 +10,9 @@
 
 #define FEW 24 /* of prelude.lua: up to so many events record answers with single bytes */
 
-model_fn model_apply, model_attach, model_filled, model_lead, model_look, model_close, model_detach, model_hand_back,
-    model_reap, model_record, model_route, model_waiting, model_worker_dead, model_worker_reclaim, model_worker_release,
-    model_worker_renew;
+model_fn model_apply, model_attach, model_filled, model_lead, model_limited, model_look, model_close, model_detach,
+    model_hand_back, model_reap, model_record, model_route, model_waiting, model_worker_dead, model_worker_reclaim,
+    model_worker_release, model_worker_renew;
 
 /* As apply() of prelude.lua. */
 static uint8_t after_event(uint8_t old, unsigned event, unsigned attempts)
@@ -467,6 +467,16 @@ redisReply *model_filled(struct redis_model *m, const struct slice *keys, const 
         return reply_number(0);
     model_set(m, keys[0], args[1]);
     return reply_number(1);
+}
+
+redisReply *model_limited(struct redis_model *m, const struct slice *keys, const struct slice *args, int argc)
+{
+    struct slice command[8] = {args[1], keys[0]}, expire[] = {{(const uint8_t *)"EXPIRE", 6}, keys[0], args[0]};
+    for (int i = 2; i < argc; i++)
+        command[i] = args[i];
+    redisReply *given = redis_model_command(m, argc, command);
+    freeReplyObject(redis_model_command(m, 3, expire));
+    return given;
 }
 
 /* --- leases ---------------------------------------------------------------------------------------------------------

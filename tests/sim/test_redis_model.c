@@ -167,6 +167,19 @@ static void make_lead(struct check *c)
     putf(c, "%u", 1 + below(c, 1000));
 }
 
+static void make_limited(struct check *c)
+{
+    static const char *const kinds[] = {"cancel", "confirm", "broken"}, *const commands[] = {"SADD", "HSET", "HINCRBY"};
+    unsigned kind = below(c, 3);
+    putf(c, "%s:%u", kinds[kind], 1 + below(c, BATCHES));
+    c->keys = 1;
+    putf(c, "%u", 1000 + below(c, 1000));
+    putf(c, "%s", commands[kind]);
+    putf(c, "%u", 1 + below(c, 3));
+    if (kind)
+        putf(c, "%u", 1 + below(c, 3));
+}
+
 static void make_look(struct check *c)
 {
     unsigned block = below(c, 2), batch = 1 + below(c, BATCHES);
@@ -319,6 +332,7 @@ static const struct generator {
                {"filled", make_filled, 1},
                {"hand_back", make_hand_back, 4},
                {"lead", make_lead, 1},
+               {"limited", make_limited, 2},
                {"look", make_look, 1},
                {"reap", make_reap, 2},
                {"record", make_record, 8},
