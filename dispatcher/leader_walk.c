@@ -119,17 +119,52 @@ static void applied(void *arg, enum err err, struct slice value)
     walker_pump(r);
 }
 
+static void ignored(void *arg, enum err err, struct slice value)
+{
+    (void)arg, (void)err, (void)value;
+}
+
+/* That it was sent the log may have told when Redis, which has lost that, was being filled: it does not end unsent. */
+static void tell_sent(struct reign *r, const struct walk_move *m)
+{
+    const struct open_block *b = m->block;
+    struct bitmap sent = {{0}};
+    bool any = false;
+    if (!b->batch->rebuilt || !b->cells || !state_is_terminal(state_next(STATE_QUEUED, m->event)))
+        return;
+    for (unsigned slot = b->first; slot < (unsigned)b->first + b->span; slot++)
+        if (state_of(open_block_state(b, slot)) == STATE_SENT) {
+            bitmap_set(&sent, slot);
+            any = true;
+        }
+    if (any)
+        live_apply(r->live, block_place(b), EVENT_SEND, &sent, ignored, NULL);
+}
+
+/* What it was routed to is the Redis that knows all. One that was emptied a moment ago knows of it what the leader knew
+ * then, and would end what was sent meanwhile. */
+static bool is_where_routed(struct reign *r, const struct walk_move *m)
+{
+    if (m->block->batch->route_us <= r->held_us)
+        return true;
+    rebuild_check(r);
+    return false;
+}
+
 void walker_pump(struct reign *r)
 {
     struct walker *w = r->walker;
     if (r->rebuilt_us && r->log_read_us < r->rebuilt_us + AFTER_REBUILD_US)
         return;
-    struct list *next;
-    while (!w->backoff && moves_room(&w->under_way) && reign_live(r) && (next = list_pop(&w->waiting)) != NULL) {
-        struct walk_move *m = container_of(next, struct walk_move, link);
+    while (!w->backoff && moves_room(&w->under_way) && reign_live(r) && !list_empty(&w->waiting)) {
+        struct walk_move *m = container_of(w->waiting.next, struct walk_move, link);
+        if (!is_where_routed(r, m))
+            return;
+        list_remove(&m->link);
         moves_begin(&w->under_way, m->slots);
         m->reign = reign_hold(r);
         m->routes = m->block->batch->routes;
+        tell_sent(r, m);
         live_apply(r->live, block_place(m->block), m->event, m->some ? &m->only : NULL, applied, m);
     }
 }

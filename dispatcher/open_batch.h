@@ -71,7 +71,7 @@ struct open_batch {
     bool spec;                        /* batch:<id> is written, or on its way in front of everything else */
     bool valued, filled;              /* it has values per device; they are in Redis */
     bool filling, fill_again;         /* they are on their way there; what was written may be lost */
-    bool rebuild;                     /* to be routed again because Redis was lost */
+    bool rebuild, rebuilt;            /* to be routed again because Redis was lost; it was, once */
     bool canceling, canceled, ending; /* cancel requested; confirmed; expiry under way */
     bool cancel_begun;                /* dispatcher/cancel.h is at it */
     bool held;                        /* nothing of it is to be routed; in Redis it is HELD */
@@ -87,7 +87,8 @@ struct open_batch {
     uint32_t told_bytes;
     bool redo;                    /* dispatcher/repair.h: what stands in Redis is to be thrown away, */
     uint32_t looking;             /* when so many blocks have been looked at */
-    uint32_t routes;              /* blocks routed so far */
+    uint32_t routes;              /* blocks routed so far, */
+    int64_t route_us;             /* the last one then (CLOCK_MONOTONIC) */
     uint32_t busy;                /* moves in flight that name it: it must not go away */
     uint32_t route_next, routing; /* next block to route; blocks in flight */
     bool partial;                 /* only blocks that say `again` are being routed */

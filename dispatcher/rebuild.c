@@ -5,6 +5,7 @@
 #include "dispatcher/cancel.h"
 #include "dispatcher/control.h"
 #include "dispatcher/leader_fold.h"
+#include "dispatcher/leader_walk.h"
 #include "dispatcher/learn.h"
 #include "dispatcher/route.h"
 #include "dispatcher/strangers.h"
@@ -18,7 +19,7 @@ struct rebuilder {
     bool some;                  /* batches that Redis may have known */
     bool log_read;              /* to its end, since the rebuild began */
     unsigned looking;           /* answers awaited of how long workers may send that Redis has forgotten */
-    int64_t began_us;
+    int64_t began_us, asked_us;
 };
 
 struct rebuilder *rebuilder_new(struct reign *r)
@@ -54,6 +55,7 @@ static void generation_set(void *arg, enum err err)
         return;
     }
     r->rebuilt_us = r->rebuilder->some ? clock_mono_us() : r->rebuilt_us;
+    r->held_us = r->rebuilder->asked_us;
     log_info("redis_rebuilt", "ms=%lld open=%llu", (long long)(clock_mono_us() - r->rebuilder->began_us) / 1000,
              (unsigned long long)r->set.remaining);
     r->figures->rebuilds++;
@@ -66,6 +68,7 @@ static void check_done(struct reign *r)
     if (!r->rebuilding || r->rebuild_left || b->cleaning || b->setting || b->looking || !b->log_read)
         return;
     b->setting = true;
+    b->asked_us = clock_mono_us();
     live_generation_set(r->live, generation_set, reign_hold(r));
 }
 
@@ -79,14 +82,6 @@ void rebuild_batch(struct reign *r, struct open_batch *batch)
     router_again(r, batch);
 }
 
-void rebuild_log_read(struct reign *r, int64_t began_us)
-{
-    if (!r->rebuilding || r->rebuilder->log_read || began_us < r->rebuilder->began_us)
-        return;
-    r->rebuilder->log_read = true;
-    check_done(r);
-}
-
 /* --- filling --------------------------------------------------------------------------------------------------------
  */
 
@@ -95,11 +90,25 @@ static void mark(void *arg, struct open_batch *batch)
     struct reign *r = arg;
     if (batch->stage != OPEN_RUNNING || !batch->touched || (!batch->unsettled && !batch->rebuild))
         return;
-    batch->rebuild = true;
+    batch->rebuild = batch->rebuilt = true;
     batch->filled = false;
     batch->fill_again = batch->filling;
     r->rebuild_left++;
     router_again(r, batch);
+}
+
+/* What workers have sent, and had outcomes of, where Redis had nothing any more, they have told the log. */
+void rebuild_log_read(struct reign *r, int64_t began_us)
+{
+    struct rebuilder *b = r->rebuilder;
+    if (!r->rebuilding || b->log_read || began_us < b->began_us)
+        return;
+    b->log_read = true;
+    r->rebuild_left = 0;
+    open_set_each(&r->set, mark, r);
+    b->some = r->rebuild_left > 0;
+    check_done(r);
+    router_pump(r);
 }
 
 static void clean(struct reign *r);
@@ -165,8 +174,6 @@ void rebuild_begin(struct reign *r)
     b->log_read = false;
     live_generation_begin(r->live);
     clean(r);
-    open_set_each(&r->set, mark, r);
-    b->some = r->rebuild_left > 0;
     look_for_workers(r);
     folder_wake(r);
     router_pump(r);
@@ -196,10 +203,14 @@ static void got_generation(void *arg, enum err err, int64_t value)
     r->rebuilder->asking = false;
     if (err || r->rebuilding)
         return;
-    if (!value)
+    if (!value) {
         rebuild_begin(r);
-    else if (!r->live_ready)
+        return;
+    }
+    r->held_us = r->rebuilder->asked_us;
+    if (!r->live_ready)
         ready(r);
+    walker_pump(r);
 }
 
 void rebuild_check(struct reign *r)
@@ -207,5 +218,6 @@ void rebuild_check(struct reign *r)
     if (!r->loaded || r->rebuilding || r->rebuilder->asking || !live_up(r->live))
         return;
     r->rebuilder->asking = true;
+    r->rebuilder->asked_us = clock_mono_us();
     live_generation_get(r->live, got_generation, reign_hold(r));
 }

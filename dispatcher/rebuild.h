@@ -2,7 +2,8 @@
  * Owns: struct rebuilder, reign's live_ready and rebuilding. May call: lib/store/live, db_lease, dispatcher/route,
  * leader_reign. Loop rule: non-blocking. The work itself is routing: every open batch that Redis may have known is
  * routed again. What Redis knew of batches that are over goes, and the log is read once more: outcomes that Redis had
- * and the picture has not must not be overtaken by an expiry. */
+ * and the picture has not must not be overtaken by an expiry. It is read before that: what was sent is not put there as
+ * if it were not. */
 #ifndef MUSTER_DISPATCHER_REBUILD_H
 #define MUSTER_DISPATCHER_REBUILD_H
 
@@ -10,8 +11,8 @@
 
 struct rebuilder *rebuilder_new(struct reign *r);
 void rebuilder_free(struct rebuilder **b);
-/* Asks whether this is the Redis that was filled: several times a second, when it is back, and when the picture is
- * loaded. */
+/* Asks whether this is the Redis that was filled: several times a second, when it is back, when the picture is loaded,
+ * and before moves that a batch's end may hang on. */
 void rebuild_check(struct reign *r);
 /* Redis has turned out not to hold what it should. */
 void rebuild_begin(struct reign *r);

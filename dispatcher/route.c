@@ -496,6 +496,7 @@ static void route_block(struct reign *r, struct open_block *b)
     b->batch->touched = true;
     b->look = OPEN_NOT_LOOKED;
     b->batch->routes++;
+    b->batch->route_us = clock_mono_us();
     moves_begin(&r->router->under_way, m->slots);
     step_begin(b->batch);
     uint64_t rank = ((uint64_t)b->batch->priority << 48) + b->batch->id;

@@ -368,6 +368,8 @@ static uint8_t state_to_log(const struct ack *ack, uint8_t before, uint8_t after
         return state_of(after) == STATE_HELD ? after : before == 0 ? state_byte(STATE_HELD, ack->attempts) : 0;
     if (ack->event == EVENT_NOT_NOW && ack->tell) /* it may have to be superseded; the delivery is none */
         return state_of(after) == STATE_QUEUED ? after : 0;
+    if (ack->event == EVENT_SEND && before == 0) /* Redis, which was lost, is filled from what is known there */
+        return state_byte(STATE_SENT, ack->attempts);
     if (ack->event == EVENT_SEND)
         return state_of(after) == STATE_SENT && before != after ? after : 0;
     if (before == 0 && after == 0 && state_of_event(ack->event) != STATE_NONE)

@@ -476,6 +476,10 @@ void session_hold(struct session *s, struct batch *batch, uint8_t state, struct 
         }
     }
     if (h) {
+        if (state_of(state) != STATE_SENT) { /* Redis, which was lost, has lost this, too; or does not know it yet */
+            h->recorded = false;
+            record_sent(s, h);
+        }
         session_pump(s); /* it may have stopped while the lease did not hold */
         return;
     }

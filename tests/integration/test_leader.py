@@ -69,12 +69,12 @@ class Field:
             self.redis.set(self.key(b, "presence"),
                            b"".join(struct.pack("<H", worker_of(s) if s < self.devices else 0) for s in seqs))
 
-    def flush(self, *groups):
+    def flush(self, *groups, sql=None):
         """One row of the log: (batch, {seq: state byte}) …"""
         entries = b"".join(struct.pack("<QII", b, self.tenant, len(acks)) +
                            b"".join(struct.pack("<IB", s, state) for s, state in acks.items()) for b, acks in groups)
         self.n += 1
-        self.sql("INSERT INTO ack_log VALUES (%s, %s, %s, %s)", self.stream, self.n, now_ms(), entries)
+        (sql or self.sql)("INSERT INTO ack_log VALUES (%s, %s, %s, %s)", self.stream, self.n, now_ms(), entries)
 
     def inbox(self, worker):
         """Takes all there is: ({batch: {seq, …}}, [canceled batch, …])."""
@@ -269,6 +269,31 @@ def test_an_emptied_redis_is_filled_again(field):
     assert not field.redis.exists(f"batch:{done}")
     field.flush((batch, {s: SUCCEEDED | 16 for s in range(100, 3000)}))
     assert field.wait_closed(batch) == {SUCCEEDED: 3000}
+
+
+def test_an_emptied_redis_is_filled_with_what_the_log_has_been_told_since(stack):
+    """Workers tell it that something was sent where Redis has nothing any more."""
+    stack.start(workers=0)
+    field = Field(stack, 100)
+    batch = field.submit(range(100))
+    field.wait_routed(batch)
+    with stack.postgres.connect(stack.database) as db:
+        db.autocommit = False
+        db.cursor().execute("LOCK TABLE ack_log IN ACCESS EXCLUSIVE MODE")
+        field.redis.flushall()
+        until(lambda: (field.redis.get("muster:generation") or b"").startswith(b"filling"), what="Redis being filled")
+        field.flush((batch, {5: SENT | 16}), sql=lambda text, *args: db.cursor().execute(text, args))
+    until(stack.filled, what="Redis filled")
+    assert field.live_states(batch) == {QUEUED: 99, SENT: 1}
+
+
+def test_what_was_sent_does_not_end_unsent_when_redis_was_filled_before_that_was_known(field):
+    batch = field.submit(range(100), expires_in_ms=int(patient(2500)))
+    field.wait_routed(batch)
+    field.redis.flushall()
+    until(field.stack.filled, what="Redis filled")
+    field.flush((batch, {5: SENT | 16}))
+    assert field.wait_closed(batch) == {EXPIRED: 99, TIMED_OUT: 1}
 
 
 def test_a_redis_emptied_with_nothing_open_does_not_know_who_may_still_send(stack):

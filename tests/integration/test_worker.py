@@ -532,6 +532,19 @@ def test_what_is_in_flight_is_recorded_when_redis_is_lost(make_stack):
     assert (second, 1) not in router.log()
 
 
+def test_that_it_was_sent_is_logged_where_redis_has_forgotten_the_batch(make_stack):
+    """Redis is filled again from what PostgreSQL knows: nobody else would say so once the device has gone."""
+    stack = make_stack()
+    router = HandRouter(stack, devices=4)
+    worker = stack.start_worker("--lease", "60s")
+    batch = router.open([1])
+    device = router.device(1).connect(worker.address)
+    device.next()
+    router.redis.flushall()
+    device.drop()
+    until(lambda: router.log() == {(batch, 1): SENT | 1 << 4})
+
+
 def test_what_has_nothing_to_store_waits_once_for_the_log(stack, router):
     """While a worker cannot open its stream of the log, an outcome waits, and a "not now" behind it, which is stored nowhere."""
     stack.sql("ALTER TABLE ack_stream RENAME TO elsewhere")

@@ -73,6 +73,15 @@ static int64_t how_long(struct fault *x, int64_t most_us)
     return left < us ? left : us;
 }
 
+/* `p`, or all, have been hindered until then. */
+static void hinder(struct world *w, struct process *p, int64_t until_us)
+{
+    for (int i = 0; !p && i < w->worker_count; i++)
+        hinder(w, &w->workers[i], until_us);
+    if (p && p->unwell_us < until_us)
+        p->unwell_us = until_us;
+}
+
 static void revive(void *arg)
 {
     struct fault *x = arg;
@@ -87,6 +96,7 @@ static void kill_one(struct fault *x)
     if (!x->process->running)
         return;
     trace(w, "FAULT kill %s", x->process->name);
+    hinder(w, x->process, w->now_us);
     process_kill(x->process);
     event_plan(w, &x->after, w->now_us + how_long(x, 8 * S), NULL, revive, x);
 }
@@ -108,6 +118,7 @@ static void stop_one(struct fault *x)
         return;
     int64_t us = how_long(x, STOP_MAX_US);
     trace(w, "FAULT stop %s for %.3f s", x->process->name, (double)us / 1e6);
+    hinder(w, x->process, w->now_us + us);
     process_stop(x->process);
     event_plan(w, &x->after, w->now_us + us, NULL, wake_one, x);
 }
@@ -127,8 +138,9 @@ static void drain_one(struct fault *x)
 static void cut(struct fault *x, const char *store, void (*fn)(struct world *w, const struct process *p))
 {
     struct world *w = x->faults->world;
-    const struct process *p = whose(x, true);
+    struct process *p = whose(x, true);
     trace(w, "FAULT cut %s from %s", store, p ? p->name : "all");
+    hinder(w, p, w->now_us);
     fn(w, p);
 }
 
@@ -136,8 +148,9 @@ static void stall(struct fault *x, const char *store, int64_t most_us,
                   void (*fn)(struct world *w, const struct process *p, int64_t until_us))
 {
     struct world *w = x->faults->world;
-    const struct process *p = whose(x, true);
+    struct process *p = whose(x, true);
     int64_t us = how_long(x, most_us);
+    hinder(w, p, w->now_us + us);
     trace(w, "FAULT stall %s of %s for %.3f s", store, p ? p->name : "all", (double)us / 1e6);
     fn(w, p, w->now_us + us);
 }

@@ -78,6 +78,12 @@ static bool was_done(const struct row_batch *row, const struct command *c, enum 
            (state == STATE_FAILED && (retry_was_tried(row, c) || row->control.retry_after & no_outcome));
 }
 
+/* That it was sent only Redis and the worker knew for a while: the one is lost, the other could not say so. */
+static bool may_be_unknown(const struct world *w, const struct command *c)
+{
+    return w->oracle->redis_lost_us && c->by->unwell_us >= c->got_us;
+}
+
 static void judge_command(struct world *w, const struct row_batch *row, const struct device *d)
 {
     const struct command *c = &oracle_seen(w, (uint64_t)row->id)->commands[d->index];
@@ -94,9 +100,8 @@ static void judge_command(struct world *w, const struct row_batch *row, const st
              !(state == STATE_FAILED && row->control.retry_after && c->over_us < c->acknowledged_us))
         violated(w, "batch %" PRId64 " of %s is %s, and the device has PUBACK of %d at %.6f", row->id, d->id, name,
                  c->acknowledged, (double)(c->acknowledged_us - 1000 * S) / 1e6);
-    /* That it was sent only Redis and the worker knew for a while; and a worker's clock may be behind the leader's. */
-    else if (c->got && !(state == STATE_EXPIRED && fault_plan(w)->skews) && !d->deleted && !w->oracle->redis_lost_us &&
-             !retry_was_tried(row, c) && !(row->control.retry_after >> STATE_TIMED_OUT & 1) &&
+    else if (c->got && !d->deleted && !may_be_unknown(w, c) && !retry_was_tried(row, c) &&
+             !(row->control.retry_after >> STATE_TIMED_OUT & 1) &&
              (state == STATE_EXPIRED || state == STATE_CANCELED || state == STATE_SUPERSEDED))
         violated(w, "batch %" PRId64 " of %s is %s, and the device has got it", row->id, d->id, name);
     else if (state == STATE_EXPIRED && was_there(w, row, d) && !retry_was_tried(row, c))
@@ -133,15 +138,13 @@ static void judge_batch(struct world *w, const struct row_batch *row)
                      state_name((enum command_state)s), counts[s]);
 }
 
-/* Keys of batches that are over. That those which workers write last are to be forgotten may have been lost with the
- * connection, behind them: verify removes these. */
+/* Keys of batches that are over. */
 static void judge_redis(struct world *w)
 {
     static const char *const kinds[] = {":state:", ":open", "batch:", "cancel:", "confirm:"};
-    size_t judged = sizeof kinds / sizeof *kinds - (w->oracle->redis_cuts ? 2 : 0);
     for (size_t i = 0; i < 256; i++)
         for (const struct value *v = w->redis_model->buckets[i]; v; v = v->next)
-            for (size_t k = 0; k < judged; k++)
+            for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
                 if (strstr(v->key, kinds[k]) && !v->expires_ms && strcmp(v->key, "confirm:0") != 0)
                     violated(w, "Redis still has %s", v->key);
 }

@@ -35,7 +35,9 @@ struct command {
     uint8_t ended_as; /* in that state */
     int64_t over_us;  /* a store first said that it has ended at all, in that state */
     uint8_t over_as;
-    bool got;             /* delivered, and not put off since */
+    bool got;       /* delivered, and not put off since, */
+    int64_t got_us; /* sent then, */
+    const struct process *by;
     int32_t some_request; /* it was asked that it end, with this request of its batch; 0: not */
     bool superseded;      /* by that, or by one behind it */
     int64_t canceled_us;  /* that is carried out */

@@ -182,6 +182,17 @@ static const struct scenario scenarios[] = {
      .times = 5,
      .every_ms = 3500,
      .wants = WANTS_RETRY},
+    /* Only Redis knew that something was sent; its device goes before Redis is filled again. */
+    {.name = "sent-and-forgotten",
+     .dispatchers = 2,
+     .workers = 2,
+     .steps = {{2500, "flush-redis", NULL, 0},
+               {2600, "stop", "d0", 900},
+               {3300, "lose-devices", NULL, 1500},
+               {4500, "older-redis", NULL, 300},
+               {5000, "lose-devices", NULL, 1500}},
+     .times = 3,
+     .every_ms = 5500},
 };
 
 const struct scenario *scenario_at(int i)
