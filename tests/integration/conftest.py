@@ -4,6 +4,7 @@ MUSTER_BUILD names the build folder whose programs are tested (default build). W
 test: see harness/reports.py."""
 import os
 import shutil
+import signal
 import tempfile
 
 import pytest
@@ -13,7 +14,7 @@ from harness.hand_router import HandRouter
 from harness.patience import FACTOR
 from harness.reports import Reports
 from harness.services import Postgres, Redis
-from harness.stack import Stack
+from harness.stack import Stack, make_schema
 from harness.stubs import ROOT, Stubs
 
 REPORTS = pytest.StashKey()
@@ -84,8 +85,11 @@ def certificates(session_folder):
 
 @pytest.fixture(scope="session")
 def new_cluster(session_folder):
-    """A cluster that is never started: copied quicker than made."""
-    return Postgres(os.path.join(session_folder, "new"))
+    """A cluster that does not run: copied quicker than made, with a database of the schema in it."""
+    cluster = Postgres(os.path.join(session_folder, "new"))
+    make_schema(cluster.start())
+    cluster.stop(signal.SIGINT)
+    return cluster
 
 
 @pytest.fixture(scope="session")
@@ -193,7 +197,7 @@ def make_stack(tmp_path, certificates, stubs, private_servers):
         return made[-1]
     yield make
     for s in made:
-        s.stop()
+        s.stop(drop=False)
 
 
 @pytest.fixture

@@ -199,9 +199,11 @@ def test_redis_is_emptied_and_a_worker_and_the_leader_killed_at_once(load):
 
 
 def test_a_dispatcher_that_starts_without_postgresql_waits_for_it(make_stack):
-    stack = make_stack()
+    """And makes its schema then."""
+    stack = make_stack().begin_empty()
     stack.postgres.kill()
     dispatcher = stack.start_dispatcher(wait=False)
     dispatcher.wait_event("migrate_waits")
     stack.postgres.restart()
     dispatcher.wait_ready()
+    assert stack.sql("SELECT count(*) > 10 FROM schema_migration") == [(True,)]

@@ -13,7 +13,7 @@ HOUR = 3600 * 1000
 
 @pytest.fixture
 def installed(stack):
-    stack.start_dispatcher()  # it migrates
+    stack.start_dispatcher()
     return stack
 
 

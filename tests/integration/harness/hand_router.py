@@ -1,15 +1,11 @@
 """Does by hand what a dispatcher does, so that a worker can be tested alone: registers devices, signs tokens, opens batches
 in PostgreSQL and Redis, routes them to the worker that presence names."""
 import base64
-import glob
 import hashlib
 import hmac
-import os
 import struct
 import time
 import uuid
-
-from .stubs import ROOT
 
 QUEUED, ROUTED, SENT, SUCCEEDED, FAILED, REJECTED, TIMED_OUT, EXPIRED, CANCELED = range(2, 11)
 KEY_ID, SECRET = 1, b"k" * 32
@@ -41,12 +37,9 @@ def varint(v):
 
 class HandRouter:
     def __init__(self, stack, devices=0):
-        """Migrates the stack's database, unless another did, and registers `devices` devices of a new tenant."""
+        """Registers `devices` devices of a new tenant; their tokens are signed with SECRET, unless a dispatcher has made a key."""
         self.stack, self.redis, self.pb = stack, stack.redis.client(), stack.pb
-        if stack.sql("SELECT to_regclass('tenant')") == [(None,)]:
-            for path in sorted(glob.glob(os.path.join(ROOT, "schema", "postgres", "*.sql"))):
-                with open(path, encoding="utf-8") as f:
-                    stack.sql(f.read())
+        if stack.sql("SELECT count(*) FROM signing_key") == [(0,)]:
             stack.sql("INSERT INTO signing_key (secret, created_ms) VALUES (%s, %s)", SECRET, now_ms())
         (self.tenant,), = stack.sql(
             "INSERT INTO tenant (name, created_ms) VALUES (gen_random_uuid()::text, 0) RETURNING id")

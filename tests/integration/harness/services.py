@@ -56,7 +56,8 @@ class Postgres:
         "log_min_messages": "warning",
     }
 
-    """A new cluster in `folder`; or a copy of that of `template`, a Postgres that has never been started."""
+    """A new cluster in `folder`; or a copy of that of `template`, a Postgres that does not run. `stacks_from` is the database
+    that those of stacks are copied from."""
 
     def __init__(self, folder, settings=None, template=None):
         self.folder = str(folder)
@@ -64,6 +65,7 @@ class Postgres:
         self.settings = dict(self.SETTINGS, **(settings or {}))
         self.process = None
         self.count = 0
+        self.stacks_from = template.stacks_from if template else "template1"
         os.makedirs(self.folder, exist_ok=True)
         if self.user:
             shutil.chown(self.folder, self.user)
@@ -96,12 +98,12 @@ class Postgres:
         c.autocommit = True
         return c
 
-    def create_database(self, prefix="muster"):
-        """Makes an empty database; its name."""
+    def create_database(self, prefix="muster", template="template1"):
+        """Makes a copy of `template`, mostly an empty database; its name."""
         self.count += 1
         name = f"{prefix}_{self.count}"
         c = self.connect("postgres")
-        c.cursor().execute(f'CREATE DATABASE "{name}"')
+        c.cursor().execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         c.close()
         return name
 
@@ -117,10 +119,10 @@ class Postgres:
     def restart(self):
         self.start()
 
-    def stop(self):
-        """Without the last checkpoint: what starts from this folder again recovers."""
+    def stop(self, how=signal.SIGQUIT):
+        """Without the last checkpoint: what starts from this folder again recovers. With SIGINT it has nothing to recover."""
         if self.process and self.process.alive():
-            self.process.signal(signal.SIGQUIT)
+            self.process.signal(how)
             self.process.wait(60)
 
 

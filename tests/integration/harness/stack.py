@@ -4,11 +4,18 @@ import os
 import secrets
 import time
 
-from .daemons import Daemon, Fleet, program
+from .daemons import Daemon, Fleet, cli, program
 from .device import Device
 from .until import until
 
 ADMIN, OPERATOR, READ_ONLY = 1, 2, 3
+
+
+def make_schema(postgres):
+    """Makes a database with the schema, of which those of stacks are copies: a dispatcher takes longer to make it."""
+    name = postgres.create_database("schema")
+    cli("migrate", "--postgres", postgres.conninfo(name), check=0)
+    postgres.stacks_from = name
 
 
 class Tenant:
@@ -22,7 +29,7 @@ class Stack:
     def __init__(self, folder, postgres, redis, certificates, stubs, dispatcher_flags=(), worker_flags=()):
         self.folder, self.postgres, self.redis = str(folder), postgres, redis
         self.certificates, self.stubs, self.pb = certificates, stubs, stubs.pb
-        self.database = postgres.create_database()
+        self.database = postgres.create_database(template=postgres.stacks_from)
         self.conninfo = postgres.conninfo(self.database)
         self.dispatcher_flags, self.worker_flags = list(dispatcher_flags), list(worker_flags)
         self.dispatchers, self.workers, self.fleets, self.clients = [], [], [], []
@@ -50,11 +57,11 @@ class Stack:
         return w
 
     def start(self, dispatchers=1, workers=1):
-        """The first dispatcher migrates, leads, and has filled Redis before there is a worker."""
-        for _ in range(dispatchers):
+        """The first dispatcher leads, and has filled Redis before there is another one or a worker."""
+        for number in range(dispatchers):
             self.start_dispatcher()
-        if dispatchers:
-            until(self.filled, what="a leader, and Redis filled")
+            if number == 0:
+                until(self.filled, what="a leader, and Redis filled")
         for _ in range(workers):
             self.start_worker()
         return self
@@ -76,6 +83,13 @@ class Stack:
         flags = list(daemon.flags)
         flags[flags.index("--listen" if daemon.ready["listen"] else "--listen-plain") + 1] = daemon.address
         return flags
+
+    def begin_empty(self):
+        """Before anything is started: a database without a schema."""
+        self.postgres.drop_database(self.database)
+        self.database = self.postgres.create_database()
+        self.conninfo = self.postgres.conninfo(self.database)
+        return self
 
     # --- SQL ---
     def sql(self, text, *args):
@@ -195,8 +209,9 @@ class Stack:
         return env
 
     # --- end ---
-    def stop(self):
-        """Takes everything down; complains about a daemon that does not end by itself or ends badly."""
+    def stop(self, drop=True):
+        """Takes everything down; complains about a daemon that does not end by itself or ends badly. To drop the database takes
+        a checkpoint, which one whose server ends with it is spared."""
         wrong = []
         for c in self.clients:
             c.close()
@@ -212,7 +227,8 @@ class Stack:
             if fault:
                 wrong.append(fault)
         wrong += [fault for fault in (p.fault() for p in self.replaced) if fault]
-        self.postgres.drop_database(self.database)
+        if drop:
+            self.postgres.drop_database(self.database)
         assert not wrong, "\n".join(wrong)
 
 
