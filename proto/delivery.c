@@ -56,7 +56,7 @@ void delivery_put_head(uint8_t head[DELIVERY_HEAD], const struct command_id *id,
     head[3 + COMMAND_ID_TEXT] = (uint8_t)(attempt & 0x7f);
 }
 
-static void put_retried(struct buf *out, unsigned retried)
+void delivery_put_retried(struct buf *out, unsigned retried)
 {
     uint8_t outcomes[8];
     size_t n = 0;
@@ -66,7 +66,7 @@ static void put_retried(struct buf *out, unsigned retried)
     put_bytes(out, 5, (struct slice){outcomes, n});
 }
 
-void delivery_put_front(struct buf *out, int64_t expires_ms, unsigned retried)
+void delivery_put_front(struct buf *out, int64_t expires_ms)
 {
     struct buf time = {0};
     if (expires_ms >= 1000) {
@@ -80,7 +80,6 @@ void delivery_put_front(struct buf *out, int64_t expires_ms, unsigned retried)
     put_bytes(out, 3, buf_slice(&time));
     out->failed = out->failed || time.failed;
     buf_free(&time);
-    put_retried(out, retried);
 }
 
 size_t delivery_put_command_head(uint8_t head[DELIVERY_COMMAND_HEAD_MAX], size_t len)
@@ -93,10 +92,10 @@ size_t delivery_put_command_head(uint8_t head[DELIVERY_COMMAND_HEAD_MAX], size_t
     return n;
 }
 
-void delivery_put_tail(struct buf *out, int64_t expires_ms, unsigned retried, struct slice command)
+void delivery_put_tail(struct buf *out, int64_t expires_ms, struct slice command)
 {
     uint8_t head[DELIVERY_COMMAND_HEAD_MAX];
-    delivery_put_front(out, expires_ms, retried);
+    delivery_put_front(out, expires_ms);
     /* A command without content (unlock with all defaults) is present all the same. */
     buf_put(out, head, delivery_put_command_head(head, command.len));
     buf_put(out, command.data, command.len);

@@ -2,7 +2,8 @@
  * Owns: nothing. May call: lib/base/buf, proto/command_id. Loop rule: none, pure.
  *
  * A muster.v1.Delivery is a head that differs per device — command_id and attempt, always DELIVERY_HEAD bytes — and a
- * tail that is the same for the whole batch: expires_at, retried and command. */
+ * tail that is the same for the whole batch: retried, but for deliveries after the last attempt, expires_at and
+ * command. */
 #ifndef MUSTER_PROTO_DELIVERY_H
 #define MUSTER_PROTO_DELIVERY_H
 
@@ -13,11 +14,13 @@
 
 /* Writes the head; `attempt` is 1 … 15. */
 void delivery_put_head(uint8_t head[DELIVERY_HEAD], const struct command_id *id, unsigned attempt);
-/* Appends the tail; `command` is an encoded muster.v1.Command, `retried` has bit n for muster.v1.Outcome n. */
-void delivery_put_tail(struct buf *out, int64_t expires_ms, unsigned retried, struct slice command);
-/* The tail in parts, where the command differs from device to device: expires_at and retried, then what stands in front
- * of a command of `len` bytes. */
-void delivery_put_front(struct buf *out, int64_t expires_ms, unsigned retried);
+/* Appends what stands in front of a tail: bit n is for muster.v1.Outcome n; nothing when there is none. */
+void delivery_put_retried(struct buf *out, unsigned retried);
+/* Appends the tail; `command` is an encoded muster.v1.Command. */
+void delivery_put_tail(struct buf *out, int64_t expires_ms, struct slice command);
+/* The tail in parts, where the command differs from device to device: expires_at, then what stands in front of a
+ * command of `len` bytes. */
+void delivery_put_front(struct buf *out, int64_t expires_ms);
 #define DELIVERY_COMMAND_HEAD_MAX 11 /* bytes */
 size_t delivery_put_command_head(uint8_t head[DELIVERY_COMMAND_HEAD_MAX], size_t len);
 

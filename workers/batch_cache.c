@@ -188,11 +188,12 @@ static bool batch_read(struct batch *batch, struct slice bytes)
     buf_free(&batch->command);
     buf_free(&batch->tail);
     buf_put(&batch->command, spec->command.data, spec->command.len);
+    delivery_put_retried(&batch->tail, batch_retried(batch));
+    batch->retried_len = (uint8_t)buf_len(&batch->tail);
     if (batch->fill)
-        delivery_put_front(&batch->tail, batch->expires_ms, batch_retried(batch));
+        delivery_put_front(&batch->tail, batch->expires_ms);
     else
-        delivery_put_tail(&batch->tail, batch->expires_ms, batch_retried(batch),
-                          (struct slice){spec->command.data, spec->command.len});
+        delivery_put_tail(&batch->tail, batch->expires_ms, (struct slice){spec->command.data, spec->command.len});
     arena_free(&arena);
     if (batch->command.failed || batch->tail.failed || batch->defaults.failed)
         no_memory();

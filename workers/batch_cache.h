@@ -33,6 +33,7 @@ struct batch {
     int64_t head_ms;       /* without execution_ms: and keeps no others back after so long; 0: it does */
     uint32_t retry_after;  /* states after which a command is tried again: bits */
     uint8_t retry_attempts;
+    uint8_t retried_len; /* bytes of `retried`, in front of the tail */
     bool keyed;          /* commands may have been superseded */
     struct buf command;  /* encoded muster.v1.Command; with `fill` a template of it */
     struct buf tail;     /* of the Delivery: proto/delivery.h; with `fill` without its command */
@@ -57,6 +58,20 @@ static inline unsigned batch_retried(const struct batch *batch)
 {
     return (batch->retry_after >> STATE_FAILED & 1) << MUSTER__V1__OUTCOME__OUTCOME_FAILED |
            (batch->retry_after >> STATE_REJECTED & 1) << MUSTER__V1__OUTCOME__OUTCOME_REJECTED;
+}
+
+/* What was sent for the last time, and was lost on its way or may have been, is sent once more; the device that has
+ * executed it is not to do so again. */
+static inline bool batch_is_spent(const struct batch *batch, unsigned attempt)
+{
+    return batch->retried_len && attempt > batch->retry_attempts;
+}
+
+/* Of the Delivery with that attempt; borrowed. */
+static inline struct slice batch_tail(const struct batch *batch, unsigned attempt)
+{
+    size_t skip = batch_is_spent(batch, attempt) ? batch->retried_len : 0;
+    return (struct slice){buf_head(&batch->tail) + skip, buf_len(&batch->tail) - skip};
 }
 
 static inline bool batch_held(const struct batch *b)

@@ -118,9 +118,10 @@ static bool fill_values(const struct batch *batch, struct slice packed, struct f
 }
 
 /* The tail of its Delivery. The template is copied around the values: see proto/fill.h. */
-static void put_filled(const struct batch *batch, const struct filled *f, struct buf *out)
+static void put_filled(const struct batch *batch, unsigned attempt, const struct filled *f, struct buf *out)
 {
-    buf_put(out, buf_head(&batch->tail), buf_len(&batch->tail));
+    struct slice front = batch_tail(batch, attempt);
+    buf_put(out, front.data, front.len);
     buf_put(out, f->command_head, f->head_len);
     fill_put(batch->fill, buf_slice(&batch->command), f->values, out);
 }
@@ -163,6 +164,12 @@ static const char *send_json(struct mqtt_session *m, const char *json, const str
 static const char *deliver_json(struct mqtt_session *m, struct batch *batch, const struct command_id *id,
                                 unsigned attempt)
 {
+    if (batch_is_spent(batch, attempt)) {
+        char *json = make_json(batch_tail(batch, attempt));
+        const char *wrong = json ? send_json(m, json, id, attempt) : no_json(m);
+        free(json);
+        return wrong;
+    }
     if (!batch->json && !(batch->json = make_json(buf_slice(&batch->tail))))
         return no_json(m);
     return send_json(m, batch->json, id, attempt);
@@ -178,7 +185,7 @@ static const char *deliver_filled_json(struct mqtt_session *m, const struct batc
     struct buf tail = {0};
     if (!fill_values(batch, values, &f))
         return NO_VALUE;
-    put_filled(batch, &f, &tail);
+    put_filled(batch, attempt, &f, &tail);
     errno = ENOMEM;
     char *json = tail.failed ? NULL : make_json(buf_slice(&tail));
     const char *wrong = json ? send_json(m, json, id, attempt) : no_json(m);
@@ -194,13 +201,13 @@ static const char *deliver_filled(struct mqtt_session *m, const struct batch *ba
     uint8_t head[DELIVERY_HEAD];
     if (!fill_values(batch, packed, &f))
         return NO_VALUE;
-    const char *wrong = put_publish(m, sizeof head + buf_len(&batch->tail) + f.head_len + f.command_len);
+    const char *wrong = put_publish(m, sizeof head + batch_tail(batch, attempt).len + f.head_len + f.command_len);
     if (wrong)
         return wrong;
     struct buf *scratch = &server_of(m)->scratch;
     delivery_put_head(head, id, attempt);
     buf_put(scratch, head, sizeof head);
-    put_filled(batch, &f, scratch);
+    put_filled(batch, attempt, &f, scratch);
     send_command(m);
     return NULL;
 }
@@ -214,7 +221,7 @@ static const char *deliver(struct session *s, struct batch *batch, const struct 
                        : deliver_filled(m, batch, id, attempt, values);
     if (m->json)
         return deliver_json(m, batch, id, attempt);
-    struct slice tail = buf_slice(&batch->tail);
+    struct slice tail = batch_tail(batch, attempt);
     uint8_t head[DELIVERY_HEAD];
     const char *wrong = put_publish(m, sizeof head + tail.len);
     if (wrong)

@@ -193,7 +193,7 @@ static bool allocate(struct sender *s)
     s->sent_us = calloc(count, sizeof *s->sent_us);
     if (buf_reserve(&s->payload, DELIVERY_HEAD))
         buf_commit(&s->payload, DELIVERY_HEAD);
-    delivery_put_tail(&s->payload, ((int64_t)time(NULL) + EXPIRY_S) * 1000, 0, command);
+    delivery_put_tail(&s->payload, ((int64_t)time(NULL) + EXPIRY_S) * 1000, command);
     s->o.peer.epoll = epoll_create1(EPOLL_CLOEXEC);
     return s->scratch && s->answer_of && s->sent_us && !s->payload.failed && s->o.peer.epoll >= 0;
 }

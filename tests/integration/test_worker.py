@@ -143,6 +143,15 @@ def test_attempts_count_when_the_connection_breaks_at_once(router, worker):
         until(lambda n=attempt: router.state(batch, 2) == (SENT, n) and router.presence(2) == 0)
 
 
+def test_what_is_sent_beyond_the_last_attempt_is_not_to_be_executed_anew(router, worker):
+    batch = router.open([2], retry_after=1 << FAILED, retry_attempts=2)
+    for retried in ([router.pb.OUTCOME_FAILED], [router.pb.OUTCOME_FAILED], []):
+        device = router.device(2).connect(worker.address)
+        assert list(device.next().retried) == retried
+        device.drop()
+        until(lambda: router.presence(2) == 0)
+
+
 def test_not_now_comes_again_on_the_same_connection(stack, router):
     worker = stack.start_worker("--not-now-retry", "300ms")
     batch = router.open([1])

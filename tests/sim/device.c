@@ -7,6 +7,7 @@
 #include "bench/fleet/mqtt.h"
 #include "proto/command_id.h"
 #include "proto/credential.h"
+#include "proto/delivery.h"
 #include "tests/sim/caller.h"
 #include "tests/sim/fault.h"
 #include "tests/sim/oracle.h"
@@ -143,8 +144,7 @@ static bool is_anew(const struct device *d, const struct device_task *task, cons
     bool unheard = task->answered;
     for (size_t i = 0; i < d->ack_count; i++)
         unheard = unheard || d->acks[i].batch == task->batch;
-    return !unheard && task->attempt > done->attempt &&
-           tried_again(d, task->batch) >> (done->outcome + OUTCOME_STATE) & 1;
+    return !unheard && task->attempt > done->attempt && task->retried >> done->outcome & 1;
 }
 
 static void think(void *arg)
@@ -214,6 +214,18 @@ static void break_down(struct device *d, uint64_t batch)
     go_away(d, false, between(d->world, 200 * MS, 2 * S));
 }
 
+/* It stands behind the head, if it is there. */
+static uint8_t retried_of(struct slice payload)
+{
+    const uint8_t *p = payload.data + DELIVERY_HEAD;
+    uint8_t outcomes = 0;
+    if (payload.len < DELIVERY_HEAD + 2 || p[0] != (5 << 3 | 2) || payload.len < DELIVERY_HEAD + 2u + p[1])
+        return 0;
+    for (uint8_t i = 0; i < p[1]; i++)
+        outcomes |= (uint8_t)(1 << p[2 + i]);
+    return outcomes;
+}
+
 static void on_delivery(struct device *d, const struct mqtt_packet *p, int64_t sent_us, int64_t sent_ms)
 {
     struct buf out = {0};
@@ -238,7 +250,8 @@ static void on_delivery(struct device *d, const struct mqtt_packet *p, int64_t s
         send_buf(d, &out);
     }
     d->tasks = more(d->tasks, d->task_count, &d->task_room, sizeof *d->tasks);
-    d->tasks[d->task_count++] = (struct device_task){id.batch, d->connections, attempt, answered};
+    d->tasks[d->task_count++] =
+        (struct device_task){id.batch, d->connections, attempt, retried_of(p->payload), answered};
     trace(d->world, "device %s gets %llu, attempt %d", d->id, (unsigned long long)id.batch, attempt);
     oracle_delivered(d->world, d, id.batch, attempt, sent_us, sent_ms);
     if (breaks(d, id.batch)) {

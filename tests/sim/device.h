@@ -17,9 +17,9 @@ struct device_done {
 };
 struct device_task {
     uint64_t batch;
-    unsigned connection; /* that it came on */
-    uint8_t attempt;
-    bool answered; /* the same command, given twice, was */
+    unsigned connection;      /* that it came on */
+    uint8_t attempt, retried; /* the Delivery's: bits of outcomes */
+    bool answered;            /* the same command, given twice, was */
 };
 /* An acknowledgement without PUBACK. */
 struct device_ack {

@@ -26,16 +26,6 @@ bool retry_was_tried(const struct row_batch *row, const struct command *c)
     return false;
 }
 
-/* So often its count may have been lost, and with it that it was sent: by a worker that died, by Redis; or that it
- * waits: where all is routed anew. */
-static unsigned losses(const struct world *w)
-{
-    unsigned n = w->oracle->redis_losses + w->oracle->redis_cuts + w->oracle->leaders - 1;
-    for (int i = 0; i < w->worker_count; i++)
-        n += w->workers[i].lives - 1;
-    return n;
-}
-
 /* All of the batch may be routed anew, for something was asked for, failed, or is another's now: then what has just had
  * an outcome, of which the leader has not heard yet, goes with it. */
 static bool is_routed_anew(const struct world *w, const struct row_batch *row)
@@ -75,7 +65,7 @@ void retry_executed(struct world *w, const struct device *d, const struct row_ba
     if (t->executions && !tried_after(row, c->executed + OUTCOME_STATE))
         violated(w, "device %s executes %" PRId64 " twice", d->id, row->id);
     t->executions++;
-    if (t->executions > 1 && t->executions > (unsigned)row->control.retry_attempts + losses(w))
+    if (t->executions > (unsigned)row->control.retry_attempts && t->executions > 1)
         violated(w, "device %s executes %" PRId64 " %u times of %d", d->id, row->id, t->executions,
                  row->control.retry_attempts);
     t->done = (uint8_t)attempt;

@@ -30,7 +30,8 @@ static Muster__V1__Delivery *deliver(struct slice command, int64_t expires_ms, u
     uint8_t *head = buf_reserve(&out, DELIVERY_HEAD);
     delivery_put_head(head, &(struct command_id){17, 3, 7}, attempt);
     buf_commit(&out, DELIVERY_HEAD);
-    delivery_put_tail(&out, expires_ms, RETRIED, command);
+    delivery_put_retried(&out, RETRIED);
+    delivery_put_tail(&out, expires_ms, command);
     assert_false(out.failed);
     Muster__V1__Delivery *d = muster__v1__delivery__unpack(NULL, buf_len(&out), buf_head(&out));
     assert_non_null(d);

@@ -97,7 +97,7 @@ static void run_messages(struct outcome *o)
     struct buf b = {0};
     struct acknowledgement ack = {.id = some_id, .outcome = 1, .text = hello, .payload = hello};
     struct inbox_item item = {.kind = INBOX_ROUTE, .batch = 42, .tenant = 7, .slots = {1, 2, 3}};
-    delivery_put_tail(&b, 1700000000000, 0, hello);
+    delivery_put_tail(&b, 1700000000000, hello);
     acknowledgement_put_result(&b, &ack);
     inbox_put(&b, &item);
     ack_log_put_group(&b, 42, 7, 1);

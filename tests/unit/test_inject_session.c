@@ -310,7 +310,7 @@ static void make_batches(void)
         b->created_ms = NOW_MS;
         b->expires_ms = b->deliver_by_ms = INT64_MAX / 1000000;
         buf_put(&b->command, "\x0a\4\x0a\2hi", 6);
-        delivery_put_tail(&b->tail, b->expires_ms, 0, buf_slice(&b->command));
+        delivery_put_tail(&b->tail, b->expires_ms, buf_slice(&b->command));
     }
 }
 

@@ -67,7 +67,7 @@ class HandRouter:
     def place(self, seq):
         return f"{{t{self.tenant}.b{seq // BLOCK}}}"
 
-    def open(self, seqs, command=None, priority=2, expires_in_ms=3600_000, execution_ms=0, retry_after=0):
+    def open(self, seqs, command=None, priority=2, expires_in_ms=3600_000, execution_ms=0, retry_after=0, retry_attempts=15):
         """Accepts a batch for devices of one block and opens it in Redis, QUEUED; its number."""
         pb, seqs = self.pb, sorted(seqs)
         command = command or pb.Command(lock=pb.LockCommand(message="locked"))
@@ -81,7 +81,7 @@ class HandRouter:
         self.stack.sql("INSERT INTO batch_block (batch_id, block, first, targets) VALUES (%s, %s, %s, %s)", batch,
                        seqs[0] // BLOCK, first, targets.to_bytes((targets.bit_length() + 7) // 8, "little"))
         self.put_spec(batch, command.SerializeToString(), priority, now, now + expires_in_ms, execution_ms=execution_ms,
-                      retry_after=retry_after)
+                      retry_after=retry_after, retry_attempts=retry_attempts)
         count = seqs[-1] - seqs[0] + 1
         states = bytearray(count)
         for s in seqs:
@@ -91,12 +91,12 @@ class HandRouter:
         self.redis.zadd(f"{place}:open", {struct.pack("<HH", seqs[0] % BLOCK, count) + b"%d" % batch: priority * 2 ** 48 + batch})
         return batch
 
-    def put_spec(self, batch, command, priority, created, expires, head_ms=0, execution_ms=0, retry_after=0):
+    def put_spec(self, batch, command, priority, created, expires, head_ms=0, execution_ms=0, retry_after=0, retry_attempts=15):
         """`head_ms`: how long a command keeps others of its device back; 0: until it is answered. `execution_ms`: the same, and
-        then it ends. `retry_after`: states after which it is tried again, bits."""
+        then it ends. `retry_after`: states after which it is tried again, bits; so often."""
         spec = b""
         for field, value in ((1, batch), (2, self.tenant), (3, priority), (5, created), (6, expires), (10, execution_ms),
-                             (11, head_ms), (13, retry_after)):
+                             (11, head_ms), (13, retry_after), (14, retry_attempts if retry_after else 0)):
             spec += varint(field << 3) + varint(value)
         self.redis.set(f"batch:{batch}", spec + varint(4 << 3 | 2) + varint(len(command)) + command)
 
