@@ -313,7 +313,7 @@ static void deadlines_end_both_sides(void **state)
     start_unary(f, SERVICE "Hold", 50, &o);
     RUN_UNTIL(f, f->cancelled && o.statuses);
     assert_int_equal(o.status.code, STATUS_DEADLINE_EXCEEDED);
-    assert_int_equal(grpc_call_time_left(f->held), 0);
+    assert_in_range(grpc_call_time_left(f->held), 0, 50); /* the client's may come to it before its own */
     /* Taken, it is still there. */
     assert_int_equal(f->taken->payload->body.len, 100);
     Grpc__Testing__SimpleResponse response = GRPC__TESTING__SIMPLE_RESPONSE__INIT;
