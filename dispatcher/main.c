@@ -31,14 +31,11 @@
 #include "lib/base/grpc_reflection.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
-#include "lib/base/processor.h"
 #include "lib/store/live.h"
 #include "lib/store/pg.h"
 
 #define MIGRATE_RETRY_MS 500
-/* A turn of the loop seldom takes more, and all tenants wait for it: lib/base/processor.h. */
-#define SLICE_US    400
-#define LANE_LEADER 0 /* what the leader writes is ordered; all else goes over any connection */
+#define LANE_LEADER      0 /* what the leader writes is ordered; all else goes over any connection */
 
 struct process {
     struct dispatcher d;
@@ -427,7 +424,6 @@ int main(int argc, char **argv)
     load_settings(p, argc, argv);
     if (sodium_init() < 0 || !migrate(p))
         return 1;
-    processor_slice_us(SLICE_US);
     p->d.loop = ev_default_loop(0);
     p->hub = p->d.loop ? stream_hub_new(p->d.loop) : NULL;
     bool ok = p->hub && start_server(p) && start_stores(p) && start_metrics(p);

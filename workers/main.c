@@ -9,7 +9,6 @@
 
 #include "lib/base/config.h"
 #include "lib/base/log.h"
-#include "lib/base/processor.h"
 #include "lib/base/stream.h"
 #include "lib/store/live.h"
 #include "lib/store/pg.h"
@@ -21,9 +20,6 @@
 #include "workers/worker.h"
 
 #define READY_POLL_S 0.02
-/* In a crowd it has more to do in one go than the dispatcher and the stores, if they are on this machine, for whose
- * short answers everybody waits: lib/base/processor.h. */
-#define SLICE_US 5000
 
 struct process {
     struct worker worker;
@@ -263,7 +259,6 @@ int main(int argc, char **argv)
     if (!p || sodium_init() < 0)
         return 1;
     read_settings(p, argc, argv);
-    processor_slice_us(SLICE_US);
     p->worker.loop = ev_default_loop(0);
     p->worker.stopped = stopped;
     name_instance(&p->worker);
