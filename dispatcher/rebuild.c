@@ -111,6 +111,11 @@ void rebuild_log_read(struct reign *r, int64_t began_us)
     router_pump(r);
 }
 
+bool rebuild_waits(const struct reign *r)
+{
+    return r->rebuilding && !r->rebuilder->log_read;
+}
+
 static void clean(struct reign *r);
 
 static void cleaned(struct reign *r, enum err err)

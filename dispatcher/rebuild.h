@@ -16,6 +16,8 @@ void rebuilder_free(struct rebuilder **b);
 void rebuild_check(struct reign *r);
 /* Redis has turned out not to hold what it should. */
 void rebuild_begin(struct reign *r);
+/* What is to be there first is not known yet: nothing is routed. */
+bool rebuild_waits(const struct reign *r);
 /* One batch of them that Redis does not hold as it should, while it holds the others. */
 void rebuild_batch(struct reign *r, struct open_batch *batch);
 /* A batch that was to be routed again is in Redis. */

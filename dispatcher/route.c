@@ -584,7 +584,7 @@ static void read_specs(struct reign *r)
 void router_pump(struct reign *r)
 {
     struct router *router = r->router;
-    if (!r->loaded || !live_up(r->live) || !(r->live_ready || r->rebuilding) || router->backoff ||
+    if (!r->loaded || !live_up(r->live) || !(r->live_ready || r->rebuilding) || rebuild_waits(r) || router->backoff ||
         !list_empty(&router->unpushed))
         return;
     while (moves_room(&router->under_way)) {

@@ -33,13 +33,13 @@ static bool redis_filled(const struct world *w)
     return slice_is(now, w->redis_model->run_id);
 }
 
-static void check_order(struct world *w, const struct device *d, const struct row_batch *row)
+static void check_order(struct world *w, const struct device *d, const struct row_batch *row, int64_t sent_us)
 {
     const struct pg_model *m = w->pg;
     /* A Redis that has lost all gets new batches before it is filled with the others again. */
     if (!redis_filled(w))
         w->oracle->redis_lost_us = w->now_us;
-    if (w->oracle->redis_lost_us && w->now_us - w->oracle->redis_lost_us < LOST_US)
+    if (w->oracle->redis_lost_us && sent_us - w->oracle->redis_lost_us < LOST_US)
         return;
     for (size_t i = 0; i < m->batches.count && m->batches.v[i]->id < row->id; i++) {
         const struct row_batch *earlier = m->batches.v[i];
@@ -199,7 +199,7 @@ void oracle_delivered(struct world *w, struct device *d, uint64_t batch, unsigne
     b->commands[d->index].got_us = sent_us;
     b->commands[d->index].by = d->worker;
     if (!b->commands[d->index].first_us) {
-        check_order(w, d, row);
+        check_order(w, d, row, sent_us);
         b->commands[d->index].first_us = w->now_us;
         b->commands[d->index].sent_us = sent_us;
     }

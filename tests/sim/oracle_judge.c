@@ -78,10 +78,12 @@ static bool was_done(const struct row_batch *row, const struct command *c, enum 
            (state == STATE_FAILED && (retry_was_tried(row, c) || row->control.retry_after & no_outcome));
 }
 
-/* That it was sent only Redis and the worker knew for a while: the one is lost, the other could not say so. */
-static bool may_be_unknown(const struct world *w, const struct command *c)
+/* That it was sent only Redis and the worker knew for a while: the one is lost, the other could not say so. Or Redis
+ * has lost that the worker had it, whose clock is behind the leader's. */
+static bool may_be_unknown(const struct world *w, const struct command *c, enum command_state state)
 {
-    return w->oracle->redis_lost_us && c->by->unwell_us >= c->got_us;
+    bool behind = state == STATE_EXPIRED && fault_plan(w)->skews;
+    return w->oracle->redis_lost_us && (behind || c->by->unwell_us >= c->got_us);
 }
 
 static void judge_command(struct world *w, const struct row_batch *row, const struct device *d)
@@ -100,7 +102,7 @@ static void judge_command(struct world *w, const struct row_batch *row, const st
              !(state == STATE_FAILED && row->control.retry_after && c->over_us < c->acknowledged_us))
         violated(w, "batch %" PRId64 " of %s is %s, and the device has PUBACK of %d at %.6f", row->id, d->id, name,
                  c->acknowledged, (double)(c->acknowledged_us - 1000 * S) / 1e6);
-    else if (c->got && !d->deleted && !may_be_unknown(w, c) && !retry_was_tried(row, c) &&
+    else if (c->got && !d->deleted && !may_be_unknown(w, c, state) && !retry_was_tried(row, c) &&
              !(row->control.retry_after >> STATE_TIMED_OUT & 1) &&
              (state == STATE_EXPIRED || state == STATE_CANCELED || state == STATE_SUPERSEDED))
         violated(w, "batch %" PRId64 " of %s is %s, and the device has got it", row->id, d->id, name);

@@ -100,8 +100,8 @@ void retry_acknowledged(struct world *w, const struct device *d, const struct ro
         t->was_put_off = true;
         t->put_off_on = d->connections;
     } else if (tried_after(row, outcome + OUTCOME_STATE)) {
-        /* What was said again on another connection may cross what that gave at its beginning. */
-        t->said_us = t->done_on == d->connections ? w->now_us : 0;
+        /* What is said on another connection than it came on may cross what that gave at its beginning. */
+        t->said_us = t->done_on == d->connections && t->came_on == d->connections ? w->now_us : 0;
     } else if (!c->acknowledged) {
         c->acknowledged = outcome;
         c->acknowledged_us = w->now_us;
