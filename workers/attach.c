@@ -227,10 +227,15 @@ static void give_all(struct gifts *g)
         return;
     for (size_t i = 0; i < g->count; i++) {
         struct batch *batch = g->v[i].batch;
-        if (!batch)
-            continue;
         struct session *s = session_table_get(g->worker->sessions, g->tenant, g->v[i].seq);
         bool ours = g->number == lease_number(g->worker->lease);
+        /* Not over, but not to be read while Redis is away: what is behind it does not overtake it. */
+        if (!batch && s && ours && !live_up(g->worker->live) && asked != s->seq) {
+            ask_again(g, s);
+            asked = s->seq;
+        }
+        if (!batch)
+            continue;
         /* Held after Redis had given it, perhaps before this worker was there to be told, and let go again before the
          * batch was read: how it stands now Redis must say. */
         bool read_since = (int32_t)(batch->loaded - g->loads) > 0;
