@@ -36,6 +36,8 @@ void rebuilder_free(struct rebuilder **b)
 
 static void ready(struct reign *r)
 {
+    if (!r->rebuilt_us && r->set.batches) /* the leader before may have filled it a moment ago */
+        r->rebuilt_us = clock_mono_us();
     r->rebuilding = false;
     r->live_ready = true;
     cancel_restart(r);
