@@ -8,8 +8,8 @@
 #include "lib/base/owned.h"
 
 /* After Redis was filled again: outcomes that it had and workers are still storing come by the log before commands are
- * ended that do not look answered there any more. So long, the most a worker takes to notice that Redis was lost; then
- * the log is read. */
+ * ended that do not look answered there any more. So long, the most a worker takes to notice that Redis was lost, or
+ * until one that can't notice would have lost its lease; then the log is read. */
 #define AFTER_REBUILD_US 1000000
 
 struct walker {
@@ -154,7 +154,8 @@ static bool is_where_routed(struct reign *r, const struct walk_move *m)
 void walker_pump(struct reign *r)
 {
     struct walker *w = r->walker;
-    if (r->rebuilt_us && r->log_read_us < r->rebuilt_us + AFTER_REBUILD_US)
+    int64_t wait_us = r->silent_us > AFTER_REBUILD_US ? r->silent_us : AFTER_REBUILD_US;
+    if (r->rebuilt_us && r->log_read_us < r->rebuilt_us + wait_us)
         return;
     while (!w->backoff && moves_room(&w->under_way) && reign_live(r) && !list_empty(&w->waiting)) {
         struct walk_move *m = container_of(w->waiting.next, struct walk_move, link);

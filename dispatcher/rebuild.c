@@ -154,6 +154,7 @@ static void got_longest_lease(void *arg, enum err err, int64_t lease_ms)
         r->rebuilding = false; /* asked again at the next check */
         return;
     }
+    r->silent_us = lease_ms * 1000;
     if (lease_ms)
         live_workers_unknown(r->live, lease_ms);
     check_done(r);
