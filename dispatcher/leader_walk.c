@@ -145,7 +145,7 @@ static void tell_sent(struct reign *r, const struct walk_move *m)
  * then, and would end what was sent meanwhile. */
 static bool is_where_routed(struct reign *r, const struct walk_move *m)
 {
-    if (m->block->batch->route_us <= r->held_us)
+    if (m->block->batch->route_us <= r->sound_us)
         return true;
     rebuild_check(r);
     return false;

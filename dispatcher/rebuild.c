@@ -57,7 +57,7 @@ static void generation_set(void *arg, enum err err)
         return;
     }
     r->rebuilt_us = r->rebuilder->some ? clock_mono_us() : r->rebuilt_us;
-    r->held_us = r->rebuilder->asked_us;
+    r->sound_us = r->rebuilder->asked_us;
     log_info("redis_rebuilt", "ms=%lld open=%llu", (long long)(clock_mono_us() - r->rebuilder->began_us) / 1000,
              (unsigned long long)r->set.remaining);
     r->figures->rebuilds++;
@@ -215,7 +215,7 @@ static void got_generation(void *arg, enum err err, int64_t value)
         rebuild_begin(r);
         return;
     }
-    r->held_us = r->rebuilder->asked_us;
+    r->sound_us = r->rebuilder->asked_us;
     if (!r->live_ready)
         ready(r);
     walker_pump(r);

@@ -8,6 +8,7 @@
 #include "lib/store/live.h"
 #include "lib/store/state.h"
 #include "muster/internal/v1/batch.pb-c.h"
+#include "muster/v1/delivery.pb-c.h"
 #include "proto/delivery.h"
 #include "proto/fill.h"
 
@@ -161,6 +162,13 @@ static bool read_places(struct batch *batch, const Muster__Internal__V1__BatchSp
     return true;
 }
 
+/* What its device may say of it, and it is tried again: bit n for muster.v1.Outcome n. */
+static unsigned retried_of(const struct batch *batch)
+{
+    return (batch->retry_after >> STATE_FAILED & 1) << MUSTER__V1__OUTCOME__OUTCOME_FAILED |
+           (batch->retry_after >> STATE_REJECTED & 1) << MUSTER__V1__OUTCOME__OUTCOME_REJECTED;
+}
+
 static bool batch_read(struct batch *batch, struct slice bytes)
 {
     struct arena arena = {0};
@@ -188,7 +196,7 @@ static bool batch_read(struct batch *batch, struct slice bytes)
     buf_free(&batch->command);
     buf_free(&batch->tail);
     buf_put(&batch->command, spec->command.data, spec->command.len);
-    delivery_put_retried(&batch->tail, batch_retried(batch));
+    delivery_put_retried(&batch->tail, retried_of(batch));
     batch->retried_len = (uint8_t)buf_len(&batch->tail);
     if (batch->fill)
         delivery_put_front(&batch->tail, batch->expires_ms);

@@ -8,8 +8,6 @@
 
 #include "lib/base/buf.h"
 #include "lib/base/list.h"
-#include "lib/store/state.h"
-#include "muster/v1/delivery.pb-c.h"
 
 struct fill;
 struct live;
@@ -51,13 +49,6 @@ struct batch {
 static inline uint64_t batch_rank(const struct batch *b)
 {
     return (uint64_t)b->priority << 48 | b->id;
-}
-
-/* What its device may say of it, and it is tried again: bit n for muster.v1.Outcome n. */
-static inline unsigned batch_retried(const struct batch *batch)
-{
-    return (batch->retry_after >> STATE_FAILED & 1) << MUSTER__V1__OUTCOME__OUTCOME_FAILED |
-           (batch->retry_after >> STATE_REJECTED & 1) << MUSTER__V1__OUTCOME__OUTCOME_REJECTED;
 }
 
 /* What was sent for the last time, and was lost on its way or may have been, is sent once more; the device that has

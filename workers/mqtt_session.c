@@ -161,15 +161,21 @@ static const char *send_json(struct mqtt_session *m, const char *json, const str
     return NULL;
 }
 
+/* Of a tail that no other device shares. */
+static const char *send_own_json(struct mqtt_session *m, struct slice tail, const struct command_id *id,
+                                 unsigned attempt)
+{
+    char *json = make_json(tail);
+    const char *wrong = json ? send_json(m, json, id, attempt) : no_json(m);
+    free(json);
+    return wrong;
+}
+
 static const char *deliver_json(struct mqtt_session *m, struct batch *batch, const struct command_id *id,
                                 unsigned attempt)
 {
-    if (batch_is_spent(batch, attempt)) {
-        char *json = make_json(batch_tail(batch, attempt));
-        const char *wrong = json ? send_json(m, json, id, attempt) : no_json(m);
-        free(json);
-        return wrong;
-    }
+    if (batch_is_spent(batch, attempt))
+        return send_own_json(m, batch_tail(batch, attempt), id, attempt);
     if (!batch->json && !(batch->json = make_json(buf_slice(&batch->tail))))
         return no_json(m);
     return send_json(m, batch->json, id, attempt);
@@ -187,10 +193,8 @@ static const char *deliver_filled_json(struct mqtt_session *m, const struct batc
         return NO_VALUE;
     put_filled(batch, attempt, &f, &tail);
     errno = ENOMEM;
-    char *json = tail.failed ? NULL : make_json(buf_slice(&tail));
-    const char *wrong = json ? send_json(m, json, id, attempt) : no_json(m);
+    const char *wrong = tail.failed ? no_json(m) : send_own_json(m, buf_slice(&tail), id, attempt);
     buf_free(&tail);
-    free(json);
     return wrong;
 }
 

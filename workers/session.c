@@ -121,6 +121,14 @@ static void record(struct session *s, const struct held *h, enum command_event e
     acks_add(s->worker->acks, &ack);
 }
 
+static void record_sent(struct session *s, struct held *h)
+{
+    if (h->phase != HELD_SENT || h->recorded)
+        return;
+    h->recorded = true;
+    record(s, h, EVENT_SEND);
+}
+
 /* --- opening and closing ------------------------------------------------------------------------------------------ */
 
 bool session_open(struct session *s)
@@ -182,12 +190,10 @@ void session_forget(struct session *s)
 {
     for (unsigned i = s->held_count; i-- > 0;) {
         struct held *h = &s->held[i];
-        if (h->phase == HELD_WAITING) {
+        if (h->phase == HELD_WAITING)
             held_remove(s, h);
-        } else if (h->phase == HELD_SENT && !h->recorded) {
-            h->recorded = true;
-            record(s, h, EVENT_SEND);
-        }
+        else
+            record_sent(s, h);
     }
     s->more = s->asked = s->put_off = s->starved = false;
     s->settling = s->receiving;
@@ -216,14 +222,6 @@ static int64_t age_us(const struct batch *batch)
     bool absurd =
         __builtin_sub_overflow(clock_wall_ms(), batch->created_ms, &ms) || __builtin_mul_overflow(ms, 1000, &us);
     return absurd ? 0 : us;
-}
-
-static void record_sent(struct session *s, struct held *h)
-{
-    if (h->phase != HELD_SENT || h->recorded)
-        return;
-    h->recorded = true;
-    record(s, h, EVENT_SEND);
 }
 
 static int64_t sent_ago_us(const struct held *h, int64_t now_us)

@@ -163,7 +163,6 @@ void oracle_state(struct world *w, struct slice key, struct slice before, struct
 void oracle_redis_lost(struct world *w)
 {
     w->oracle->redis_lost_us = w->now_us;
-    w->oracle->redis_losses++;
 }
 
 void oracle_redis_cut(struct world *w)

@@ -70,7 +70,6 @@ struct oracle {
     const struct process *who; /* of what is being done to Redis; NULL: nobody any more */
     struct slice what;
     int64_t redis_lost_us;
-    unsigned redis_losses;
     unsigned redis_cuts;                 /* connections to it that broke */
     int64_t held_us[DEVICE_TENANTS + 1]; /* of all (0) and of each tenant: held, and that is confirmed; 0: not */
     int64_t opened_us;                   /* when something was released last */
