@@ -154,8 +154,10 @@ static void let_go(struct session *s)
 {
     while (s->held_count > 0) {
         struct held *h = &s->held[s->held_count - 1];
-        if (h->phase == HELD_SENT && !h->recorded)
-            record(s, h, EVENT_SEND); /* so that its attempts count */
+        /* So that its attempts count; once more, for Redis may have been lost since. What was passed may be on its way
+         * to be tried again. */
+        if (h->phase == HELD_SENT && !h->passed)
+            record(s, h, EVENT_SEND);
         held_remove(s, h);
     }
 }

@@ -164,6 +164,19 @@ static void that_it_was_sent_is_said_again_where_that_is_not_known(void **state)
     assert_int_equal(scene->delivered, 1);
 }
 
+/* Redis may have been emptied since it was said, and this worker not have noticed. */
+static void that_it_was_sent_is_said_again_when_the_device_goes(void **state)
+{
+    struct batch batch = batch_of(1, BULK);
+    struct session *s = &scene->session;
+    (void)state;
+    session_offer(s, &batch, (struct slice){0});
+    session_record_sent(s, 1);
+    scene->event = EVENT_COUNT;
+    session_receive(s, false);
+    assert_int_equal(scene->event, EVENT_SEND);
+}
+
 /* The time of what was put off has come; a hint of what is behind it, too. */
 static void what_is_given_while_it_is_attached_once_more_waits(void **state)
 {
@@ -226,6 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_an_urgent_one_waits_for_hurries, set_up, tear_down),
         cmocka_unit_test_setup_teardown(that_it_was_sent_is_said_again_where_that_is_not_known, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(that_it_was_sent_is_said_again_when_the_device_goes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_given_while_it_is_attached_once_more_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_has_expired_is_not_sent_when_the_clock_is_set_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_tried_again_early_comes_nevertheless, set_up, tear_down),
