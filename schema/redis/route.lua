@@ -35,21 +35,24 @@ end
 
 local all, there = {byte(fresh, 1, -1)}, {byte(presence, 1, -1)}
 if old then
-    -- What stands here knows more, unless the newcomer says that it is over, or was sent; what is held the newcomer alone
-    -- decides.
+    -- What stands here knows more, unless the newcomer says that it is over, or was sent. What is held the newcomer alone
+    -- decides, if it has heard of all its deliveries: else it may wait to be tried again, and waits on.
     local standing = {byte(old, 1, -1)}
     for at = HEADER + 1, HEADER + count do
         local known, fresh_state = standing[at], all[at] % 16
         local state = known % 16
+        local tries, heard = known - state, all[at] - fresh_state -- times 16
         if state == HELD and fresh_state == QUEUED then
-            all[at] = apply(known, RELEASE, 0)
+            all[at] = tries <= heard and apply(known, RELEASE, 0) or known
+        elseif state == HELD and fresh_state == SENT and tries > 0 and tries >= heard then
+            all[at] = known
         elseif state == QUEUED and fresh_state == HELD then
             all[at] = apply(known, HOLD, 0)
         elseif state ~= 0 and (fresh_state < FIRST_TERMINAL or state >= FIRST_TERMINAL) then
             local sent = fresh_state == SENT and (state == HELD and known - state + SENT or known)
-            all[at] = sent and apply(sent, SEND, (all[at] - SENT) / 16) or known
+            all[at] = sent and apply(sent, SEND, heard / 16) or known
         elseif state ~= 0 then -- over; what stands here may count more attempts
-            all[at] = fresh_state + math.max(all[at] - fresh_state, known - state)
+            all[at] = fresh_state + math.max(heard, tries)
         end
     end
 end

@@ -313,6 +313,33 @@ static void on_one_string(void *arg, enum err err, const struct slice *states, s
     memcpy(answer.bytes, states[0].data, states[0].len);
 }
 
+/* Of what waits to be tried again the router may not have heard: neither of the delivery, nor of its outcome. */
+static void what_waits_is_let_go_by_who_knows_of_all_its_deliveries(void **state)
+{
+    static const uint8_t stands = STATE_HELD | 2 << 4;
+    static const uint8_t comes[] = {STATE_QUEUED | 1 << 4, STATE_QUEUED | 2 << 4, STATE_SENT | 1 << 4,
+                                    STATE_SENT | 2 << 4, STATE_SENT | 3 << 4};
+    static const uint8_t after[] = {stands, STATE_QUEUED | 2 << 4, stands, stands, STATE_SENT | 3 << 4};
+    struct fixture *f = *state;
+    const struct live_place place = {1, 2, 5};
+    const uint32_t block = 2;
+    struct buf all = {0};
+    struct bitmap targets = {{0}};
+    flush_all(f);
+    for (unsigned slot = 0; slot < sizeof comes; slot++)
+        bitmap_set(&targets, slot);
+    state_string_put(&all, &targets, stands);
+    live_route(f->live, place, 5, buf_slice(&all), on_route, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    memcpy(buf_head(&all) + STATE_STRING_HEADER, comes, sizeof comes);
+    live_route(f->live, place, 5, buf_slice(&all), on_route, expect());
+    assert_int_equal(get(f)->err, ERR_OK);
+    live_states(f->live, 1, 5, &block, 1, on_one_string, expect());
+    assert_int_equal(get(f)->len, buf_len(&all));
+    assert_memory_equal(answer.bytes + STATE_STRING_HEADER, after, sizeof after);
+    buf_free(&all);
+}
+
 /* Of the others nothing is said: what waits, waits on, though the router does not know. */
 static void some_of_a_block_are_routed(void **state)
 {
@@ -568,6 +595,7 @@ int main(void)
         cmocka_unit_test(what_takes_no_more_is_given_nothing),
         cmocka_unit_test(states_of_many_blocks),
         cmocka_unit_test(specs_come_and_go),
+        cmocka_unit_test(what_waits_is_let_go_by_who_knows_of_all_its_deliveries),
         cmocka_unit_test(some_of_a_block_are_routed),
         cmocka_unit_test(values_go_with_their_block),
         cmocka_unit_test(a_leader_does_nothing_after_its_successor_came),
