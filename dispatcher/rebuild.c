@@ -15,10 +15,11 @@
 
 struct rebuilder {
     bool asking, setting;
-    bool cleaning, clean_again; /* what is over goes from Redis first; Redis was lost once more meanwhile */
-    bool some;                  /* batches that Redis may have known */
-    bool log_read;              /* to its end, since the rebuild began */
-    unsigned looking;           /* answers awaited of how long workers may send that Redis has forgotten */
+    bool cleaning, clean; /* what is over goes from Redis; has gone */
+    bool stale;           /* Redis was lost once more while it was */
+    bool some;            /* batches that Redis may have known */
+    bool log_read;        /* to its end, since the rebuild began */
+    unsigned looking;     /* answers awaited of how long workers may send that Redis has forgotten */
     int64_t began_us, asked_us;
 };
 
@@ -64,11 +65,19 @@ static void generation_set(void *arg, enum err err)
     ready(r);
 }
 
+static void clean(struct reign *r);
+
+/* What is over goes last: what ends here while the rest is routed is not, and what stood there of its block would stay.
+ */
 static void check_done(struct reign *r)
 {
     struct rebuilder *b = r->rebuilder;
     if (!r->rebuilding || r->rebuild_left || b->cleaning || b->setting || b->looking || !b->log_read)
         return;
+    if (!b->clean) {
+        clean(r);
+        return;
+    }
     b->setting = true;
     b->asked_us = clock_mono_us();
     live_generation_set(r->live, generation_set, reign_hold(r));
@@ -118,27 +127,20 @@ bool rebuild_waits(const struct reign *r)
     return r->rebuilding && !r->rebuilder->log_read;
 }
 
-static void clean(struct reign *r);
-
 static void cleaned(struct reign *r, enum err err)
 {
     struct rebuilder *b = r->rebuilder;
     b->cleaning = false;
-    if (b->clean_again)
-        clean(r);
-    else if (err)
+    b->clean = !err && !b->stale;
+    if (err && !b->stale)
         r->rebuilding = false; /* asked again at the next check */
-    else
-        check_done(r);
+    check_done(r);
 }
 
 static void clean(struct reign *r)
 {
-    struct rebuilder *b = r->rebuilder;
-    b->clean_again = b->cleaning;
-    if (b->cleaning)
-        return;
-    b->cleaning = true;
+    r->rebuilder->cleaning = true;
+    r->rebuilder->stale = false;
     strangers_remove(r, cleaned);
 }
 
@@ -179,9 +181,9 @@ void rebuild_begin(struct reign *r)
     r->rebuild_left = 0;
     struct rebuilder *b = r->rebuilder;
     b->began_us = clock_mono_us();
-    b->log_read = false;
+    b->log_read = b->clean = false;
+    b->stale = b->cleaning;
     live_generation_begin(r->live);
-    clean(r);
     look_for_workers(r);
     folder_wake(r);
     router_pump(r);

@@ -1,9 +1,9 @@
 /* Fills Redis again from the leader's picture when it was lost, and says whether it can be worked with.
  * Owns: struct rebuilder, reign's live_ready, rebuilding and what it has of when Redis was filled, and sound. May call:
  * lib/store/live, db_lease, dispatcher/route, leader_walk, leader_reign. Loop rule: non-blocking. The work itself is
- * routing: every open batch that Redis may have known is routed again. What Redis knew of batches that are over goes,
- * and the log is read once more: outcomes that Redis had and the picture has not must not be overtaken by an expiry. It
- * is read before that: what was sent is not put there as if it were not. */
+ * routing: every open batch that Redis may have known is routed again. Before that the log is read: what was sent is
+ * not put there as if it were not, and outcomes that Redis had and the picture has not are not overtaken by an expiry.
+ * After it, what Redis knew of batches, or blocks of them, that are over goes. */
 #ifndef MUSTER_DISPATCHER_REBUILD_H
 #define MUSTER_DISPATCHER_REBUILD_H
 

@@ -34,7 +34,7 @@ static bool belongs(const struct reign *r, const struct live_kept *kept)
     if (!kept->in_block)
         return true;
     const struct open_block *block = open_batch_block(batch, kept->place.block);
-    return block && !block->settled && batch->tenant == kept->place.tenant;
+    return block && block->remaining && batch->tenant == kept->place.tenant;
 }
 
 static void remove_one(struct strangers *s, const struct live_kept *kept)

@@ -9,7 +9,7 @@
 
 struct strangers;
 
-/* Walks over all keys and deletes those of batches that are not running, and of blocks that are settled. `done` comes
+/* Walks over all keys and deletes those of batches that are not running, and of blocks that are complete. `done` comes
  * from the loop, unless the reign has ended; the error is that of Redis, and then it is to be begun again. */
 void strangers_remove(struct reign *r, void (*done)(struct reign *r, enum err err));
 

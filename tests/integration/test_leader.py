@@ -334,6 +334,24 @@ def test_what_is_over_goes_from_a_redis_of_the_past(field):
     field.check_nothing_left()
 
 
+def test_what_ends_while_a_redis_of_the_past_is_filled_goes_from_it(stack):
+    """The last ones of a block: nothing of it is routed any more, and what stands there may be wrong for all that ended before."""
+    stack.start(workers=0)
+    field = Field(stack, 2000)
+    batch = field.submit([1, 2, 1999])
+    field.wait_routed(batch)
+    with stack.postgres.connect(stack.database) as db:
+        db.autocommit = False
+        db.cursor().execute("LOCK TABLE ack_log IN ACCESS EXCLUSIVE MODE")
+        field.redis.set("muster:generation", "of the Redis that was")
+        until(lambda: (field.redis.get("muster:generation") or b"").startswith(b"filling"), what="Redis being filled")
+        until(lambda: field.redis.info("commandstats").get("cmdstat_scan"), what="looked through")
+        field.flush((batch, {s: SUCCEEDED | 16 for s in (1, 2)}), sql=lambda text, *args: db.cursor().execute(text, args))
+    until(stack.filled, what="Redis filled")
+    assert not field.redis.exists(field.key(0, f"state:{batch}"))
+    assert field.live_states(batch) == {QUEUED: 1}
+
+
 def test_batches_never_routed_need_no_redis(make_stack):
     stack = make_stack()
     stack.start(workers=0)
