@@ -56,13 +56,13 @@ struct answer {
     struct list link;
     struct worker *worker;
     struct ev_timer again;
-    bool filled; /* when the batch was asked for */
+    bool asked, filled;  /* Redis, right behind the batch, whether it is filled; it is */
+    unsigned awaited;    /* answers */
+    struct batch *batch; /* referenced; NULL: not there */
     struct ack ack;
     int outcome;
     struct buf result, information;
 };
-
-static void known(void *arg, struct batch *batch, uint64_t unused, uint64_t unused_too);
 
 static void answer_free(struct answer *a)
 {
@@ -93,45 +93,56 @@ void answers_free(struct answers **answers)
     free(all);
 }
 
-static void look_up(struct answer *a)
-{
-    batch_cache_get(a->worker->batches, a->ack.batch, known, a, 0, 0);
-}
+static void look_up(struct answer *a);
 
-static void got_generation(void *arg, enum err err, int64_t filled)
+/* That there is no batch says that it is over only if Redis was filled then: that is asked right behind it, for between
+ * two questions it may be lost. */
+static void answered(struct answer *a)
 {
-    struct answer *a = arg;
-    a->filled = !err && filled;
-    if (a->filled) {
-        look_up(a);
+    if (--a->awaited > 0)
+        return;
+    if (!a->batch && !a->filled) {
+        ev_timer_set(&a->again, a->asked ? LOOK_AGAIN_S : 0, 0);
+        ev_timer_start(a->worker->loop, &a->again);
+        a->asked = true;
         return;
     }
-    ev_timer_set(&a->again, LOOK_AGAIN_S, 0);
-    ev_timer_start(a->worker->loop, &a->again);
-}
-
-static void on_again(struct ev_loop *loop, struct ev_timer *timer, int revents)
-{
-    struct answer *a = timer->data;
-    (void)revents;
-    ev_timer_stop(loop, timer);
-    live_generation_get(a->worker->live, got_generation, a);
+    if (!pass_on(a->worker, a->batch, a->ack, a->outcome, &a->result, buf_slice(&a->information)))
+        abort(); /* there was room for all of it */
+    if (a->batch)
+        batch_unref(a->worker->batches, a->batch);
+    answer_free(a);
 }
 
 static void known(void *arg, struct batch *batch, uint64_t unused, uint64_t unused_too)
 {
     struct answer *a = arg;
     (void)unused, (void)unused_too;
-    if (!batch && !a->filled) {
-        ev_timer_set(&a->again, 0, 0);
-        ev_timer_start(a->worker->loop, &a->again);
-        return;
-    }
-    if (!pass_on(a->worker, batch, a->ack, a->outcome, &a->result, buf_slice(&a->information)))
-        abort(); /* there was room for all of it */
-    if (batch)
-        batch_unref(a->worker->batches, batch);
-    answer_free(a);
+    a->batch = batch;
+    answered(a);
+}
+
+static void got_generation(void *arg, enum err err, int64_t filled)
+{
+    struct answer *a = arg;
+    a->filled = !err && filled;
+    answered(a);
+}
+
+static void look_up(struct answer *a)
+{
+    bool ask = a->asked;
+    a->awaited = ask ? 2 : 1;
+    batch_cache_get(a->worker->batches, a->ack.batch, known, a, 0, 0);
+    if (ask)
+        live_generation_get(a->worker->live, got_generation, a);
+}
+
+static void on_again(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+    (void)revents;
+    ev_timer_stop(loop, timer);
+    look_up(timer->data);
 }
 
 /* Copies what is said; NULL without memory. */
