@@ -47,7 +47,8 @@ struct flush {
     int64_t begun_us, at_ms;
     struct buf barriers; /* struct barrier, called when it is durable and all before it */
     bool durable;
-    bool unheard;    /* Redis had no such batch for some outcome: it is over, or not there yet */
+    bool recorded;   /* in Redis, all of it, once */
+    bool unheard;    /* Redis had no such batch for some outcome: it is over, or not there yet; or is away since */
     bool stored;     /* in PostgreSQL; recorded once more after that */
     uint32_t losses; /* of Redis, known when it was recorded */
     struct ev_timer retry;
@@ -410,7 +411,7 @@ static void run_recorded(void *arg, enum err err, const uint8_t *before, const u
     free(run);
     if (--f->runs_left > 0)
         return;
-    if (f->failed) {
+    if (f->failed && (f->stored || !f->recorded)) { /* else PostgreSQL need not wait for a Redis that is away since */
         flush_retry(f);
         return;
     }
@@ -419,6 +420,8 @@ static void run_recorded(void *arg, enum err err, const uint8_t *before, const u
         return;
     }
     f->acks->stats.recorded += f->n;
+    f->recorded = true;
+    f->unheard = f->unheard || f->failed;
     flush_encode(f);
     flush_store(f);
 }
