@@ -444,8 +444,10 @@ static void carry_block(struct attach *attach)
             break;
         struct session *s = session_table_get(attach->worker->sessions, (uint32_t)(key >> 32), (uint32_t)key);
         bool there = s && s->receiving;
-        if (there)
+        if (there) {
             s->attach_take = attach->worker->takes;
+            session_asks(s);
+        }
         struct call *call = add_to_call(attach, there ? adding : removing, key, there ? s : NULL);
         owned(call);
         *(there ? &adding : &removing) = call;

@@ -33,7 +33,7 @@ static void collect(void *arg, struct session *s)
     struct buf *all = arg;
     for (unsigned i = 0; i < s->held_count; i++) {
         const struct held *h = &s->held[i];
-        if (h->phase == HELD_WAITING)
+        if (!held_is_out(h))
             continue;
         struct sent sent = {
             .batch = h->batch->id, .tenant = s->tenant, .seq = s->seq, .state = state_byte(STATE_SENT, h->attempts)};

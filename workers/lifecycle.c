@@ -1,5 +1,6 @@
 #include "workers/lifecycle.h"
 
+#include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/base/stream.h"
 #include "lib/store/live.h"
@@ -70,6 +71,7 @@ static void forget(void *arg, struct session *s)
  * those only whom Redis knew. */
 static void lost(struct worker *w)
 {
+    w->redis_us = clock_mono_us();
     acks_redis_lost(w->acks);
     routed_clear(w->routed);
     session_table_each(w->sessions, forget, NULL);
@@ -116,6 +118,11 @@ void lifecycle_redis_lost(struct worker *w)
     gates_doubt(w->gates);
 }
 
+bool worker_redis_is_new(const struct worker *w)
+{
+    return w->redis_us && clock_mono_us() - w->redis_us < w->options.lease_ms * 1000;
+}
+
 static void ask(struct worker *w);
 
 static void on_ask_again(struct ev_loop *loop, struct ev_timer *timer, int revents)
@@ -137,6 +144,7 @@ static void vouched(void *arg, enum err err, int64_t yes)
         return;
     }
     w->unvouched = false;
+    w->redis_us = clock_mono_us();
     acks_redis_lost(w->acks);      /* what was recorded since it came back met nothing, or the past */
     batch_cache_doubt(w->batches); /* a hint of the past may be of a batch that has ended since */
     if (lease_holds(w->lease))

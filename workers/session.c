@@ -97,16 +97,23 @@ static bool held_insert(struct session *s, struct batch *batch, unsigned attempt
     return true;
 }
 
+/* Neither in flight nor in its hands any more; what is put off was before. */
+static void put_down(struct session *s, const struct held *h)
+{
+    if (held_is_out(h) && !h->passed)
+        s->in_flight--;
+    if (h->phase != HELD_PUT_OFF)
+        s->worker->held--;
+}
+
 static void held_remove(struct session *s, struct held *h)
 {
     size_t at = (size_t)(h - s->held);
-    if (h->phase != HELD_WAITING && !h->passed)
-        s->in_flight--;
+    put_down(s, h);
     batch_unref(s->worker->batches, h->batch);
     value_free(h);
     memmove(h, h + 1, (s->held_count - at - 1u) * sizeof *h);
     s->held_count--;
-    s->worker->held--;
     if (s->held_count == 0 && s->held != &s->one) {
         free(s->held);
         s->held = &s->one;
@@ -192,10 +199,10 @@ void session_forget(struct session *s)
 {
     for (unsigned i = s->held_count; i-- > 0;) {
         struct held *h = &s->held[i];
-        if (h->phase == HELD_WAITING)
-            held_remove(s, h);
-        else
+        if (held_is_out(h))
             record_sent(s, h);
+        else
+            held_remove(s, h);
     }
     s->more = s->asked = s->put_off = s->starved = false;
     s->settling = s->receiving;
@@ -273,7 +280,7 @@ static bool send_held(struct session *s, struct held *h, int64_t now_us)
     h->sent_us = (uint32_t)now_us;
     h->hours = 0;
     if (s->put_off)
-        record_sent(s, h); /* a hint given twice may be of what it has put off: nobody knows that it is in its hands */
+        record_sent(s, h); /* a hint may be of what it has put off and forgotten: nobody knows that it has it */
     s->in_flight++;
     w->stats.pushed++;
     window_sent(&w->window, now_us);
@@ -308,16 +315,29 @@ static void ask_for_more(struct session *s)
     session_again(s);
 }
 
+/* It is attached again after a while, however often this is asked for. */
+static void come_back(struct session *s)
+{
+    if (!s->later)
+        worker_retry_later(s->worker, s);
+    s->later = true;
+}
+
 /* What waits here was not sent, at least not by this worker: it is as if it were handed back first. What another worker
- * has sent, or has had an outcome from since and waits to be tried again, is the leader's to end. */
+ * has sent, or has had an outcome from since and waits to be tried again, is the leader's to end; all of it is where
+ * others may not have told Redis yet what they have sent. */
 static void end_unsent(struct session *s, const struct held *h)
 {
-    if (h->batch->canceled) {
+    bool end = !worker_redis_is_new(s->worker);
+    if (h->batch->canceled && end) {
         record(s, h, EVENT_DROP);
         return;
     }
     record(s, h, EVENT_LOSE);
-    record(s, h, EVENT_OVERDUE);
+    if (end)
+        record(s, h, EVENT_OVERDUE);
+    else
+        come_back(s);
 }
 
 /* Its time has passed. Then it has for good, also when the clock is set back: what was ended for that may still come
@@ -431,15 +451,43 @@ unsigned session_wants(const struct session *s)
     return s->put_off || holds_passed(s) ? SESSION_HELD_MAX : SESSION_GIVEN_MAX;
 }
 
+void session_asks(struct session *s)
+{
+    for (unsigned i = 0; s->put_off && i < s->held_count; i++)
+        s->held[i].asked = s->held[i].phase == HELD_PUT_OFF;
+}
+
+/* One of them; `all`: also of those it has put off since Redis was asked. False: there is none. */
+static bool forget_put_off(struct session *s, bool all)
+{
+    for (unsigned i = 0; i < s->held_count; i++)
+        if (s->held[i].phase == HELD_PUT_OFF && (all || s->held[i].asked)) {
+            held_remove(s, &s->held[i]);
+            return true;
+        }
+    return false;
+}
+
+static bool holds_put_off(const struct session *s)
+{
+    for (unsigned i = 0; i < s->held_count; i++)
+        if (s->held[i].phase == HELD_PUT_OFF)
+            return true;
+    return false;
+}
+
 void session_attached(struct session *s, size_t given, unsigned wanted)
 {
+    while (forget_put_off(s, false))
+        ;
     s->more = given >= wanted;
     /* What came in the meantime, or was given before, may be behind what is not given yet: it comes again in its turn.
      */
     for (unsigned i = s->held_count; s->more && i-- > 0;)
         if (s->held[i].phase == HELD_WAITING)
             held_remove(s, &s->held[i]);
-    s->asked = s->put_off = s->starved = false;
+    s->put_off = holds_put_off(s);
+    s->asked = s->starved = false;
 }
 
 void session_settled(struct session *s)
@@ -452,7 +500,7 @@ void session_settled(struct session *s)
  * time, or it is not known yet that the outcome is durable, and it is tried again. */
 static bool is_put_back(const struct held *h, uint8_t state)
 {
-    return h->batch->retry_after && h->phase != HELD_WAITING && state_of(state) != STATE_SENT &&
+    return h->batch->retry_after && held_is_out(h) && state_of(state) != STATE_SENT &&
            state_attempts(state) >= h->attempts;
 }
 
@@ -468,6 +516,8 @@ void session_hold(struct session *s, struct batch *batch, uint8_t state, struct 
             record(s, &(struct held){.batch = batch}, EVENT_LOSE); /* comes again when it may be sent */
         return;
     }
+    if (h && h->phase == HELD_PUT_OFF)
+        return; /* a hint, or a gift, of before */
     if (h && is_put_back(h, state)) {
         s->more = s->more || h->phase == HELD_ANSWERED; /* attached again when that is told */
         if (h->phase == HELD_SENT) {
@@ -483,7 +533,7 @@ void session_hold(struct session *s, struct batch *batch, uint8_t state, struct 
         session_pump(s); /* it may have stopped while the lease did not hold */
         return;
     }
-    if (s->held_count >= SESSION_HELD_MAX) {
+    if (s->held_count >= SESSION_HELD_MAX && !forget_put_off(s, true)) {
         s->more = true; /* attached again when these are done */
         return;
     }
@@ -511,7 +561,7 @@ void session_take_back(struct session *s, const struct batch *batch)
     struct held *h = held_find(s, batch->id);
     if (!h)
         return;
-    if (h->phase != HELD_WAITING) {
+    if (held_is_out(h)) {
         record_sent(s, h);
         return;
     }
@@ -524,7 +574,7 @@ void session_forget_unsent(struct session *s)
 {
     for (unsigned i = s->held_count; i-- > 0;) {
         struct held *h = &s->held[i];
-        if (h->phase != HELD_WAITING) {
+        if (held_is_out(h)) {
             record_sent(s, h);
             continue;
         }
@@ -578,25 +628,29 @@ enum session_answered session_answer(struct session *s, const struct acknowledge
     return SESSION_TAKEN;
 }
 
-/* It is given again when its time has come, also if it was forgotten since its outcome had not come in time. */
-static void put_off(struct session *s)
+/* It is given again when its time has come, also if it was forgotten since its outcome had not come in time. A hint of
+ * before does not bring it back: nobody would know that it is in the device's hands. */
+static void put_off(struct session *s, struct held *h)
 {
     s->put_off = true;
-    if (!s->later)
-        worker_retry_later(s->worker, s);
-    s->later = true;
+    come_back(s);
+    if (!h)
+        return;
+    put_down(s, h);
+    h->phase = HELD_PUT_OFF;
+    h->passed = h->asked = false;
 }
 
 void session_durable(struct session *s, uint64_t batch, uint8_t event, uint16_t token)
 {
     struct held *h = held_find(s, batch);
-    bool over = !h || h->phase == HELD_ANSWERED || h->phase == HELD_WAITING;
+    bool over = !h || h->phase != HELD_SENT;
     s->transport->acknowledged(s, token);
     if (!s->open)
         return;
-    if (h && over)
-        held_remove(s, h);
     if (over && event == EVENT_NOT_NOW)
-        put_off(s);
+        put_off(s, h);
+    else if (h && over)
+        held_remove(s, h);
     session_pump(s);
 }

@@ -51,10 +51,18 @@ struct held {
     uint8_t phase;            /* enum held_phase */
     uint8_t attempts;         /* deliveries so far */
     bool recorded : 1;        /* SENT is recorded */
+    bool asked : 1;           /* put off, and Redis is being asked again since then */
     bool passed : 1; /* it was not answered in its time: it keeps nothing back any more, nor counts as in flight */
     uint8_t hours;   /* before sent_us, in which it was sent */
 };
-enum held_phase { HELD_WAITING, HELD_SENT, HELD_ANSWERED };
+/* HELD_PUT_OFF: its "not now" is durable, nobody has it until Redis gives it once more. */
+enum held_phase { HELD_WAITING, HELD_SENT, HELD_ANSWERED, HELD_PUT_OFF };
+
+/* The device has it, or its answer is on its way to be durable. */
+static inline bool held_is_out(const struct held *h)
+{
+    return h->phase == HELD_SENT || h->phase == HELD_ANSWERED;
+}
 
 struct session {
     /* Set by the transport before session_open. */
@@ -97,6 +105,8 @@ void session_forget(struct session *s);
 
 /* How many commands Redis is to give it. */
 unsigned session_wants(const struct session *s);
+/* Redis is asked for them now. */
+void session_asks(struct session *s);
 /* It is attached, `given` commands of those it has in Redis come now; `wanted` was the limit. */
 void session_attached(struct session *s, size_t given, unsigned wanted);
 /* All that came with it is in its hands: goes on to send. */

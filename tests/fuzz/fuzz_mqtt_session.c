@@ -341,7 +341,7 @@ static void count_held(void *arg, struct session *s)
     const struct mqtt_session *m = container_of(s, struct mqtt_session, session);
     unsigned in_flight = 0, unanswered = 0, waiting = 0;
     for (unsigned i = 0; i < s->held_count; i++)
-        in_flight += s->held[i].phase != HELD_WAITING && !s->held[i].passed;
+        in_flight += held_is_out(&s->held[i]) && !s->held[i].passed;
     for (unsigned i = 0; i < s->held_count; i++)
         unanswered += s->held[i].phase == HELD_SENT && !s->held[i].passed;
     for (size_t i = 0; i < world.ack_count; i++)
@@ -350,7 +350,8 @@ static void count_held(void *arg, struct session *s)
     check(unanswered <= (unsigned)s->worker->options.in_flight);
     check(m->unacked <= m->receive_maximum);
     check(world.ack_count == ACKS_MAX || count_unsettled(&m->pubacks) >= waiting); /* some wait for their batch */
-    *held += s->held_count;
+    for (unsigned i = 0; i < s->held_count; i++)
+        *held += s->held[i].phase != HELD_PUT_OFF;
 }
 
 static void look_at_all(void)

@@ -219,13 +219,19 @@ def test_a_hint_for_a_device_that_is_gone_is_handed_back(router, worker):
     until(lambda: router.state(batch, 1) == (QUEUED, 0))
 
 
-def test_expired_commands_are_not_sent(router, worker):
+def test_expired_commands_are_not_sent(stack, router):
+    """For a lease after it has come to Redis the worker leaves it to the leader to end them: others may tell then that they were."""
+    worker = stack.start_worker("--lease", lasting(1))
     batch = router.open([1], expires_in_ms=-1)
     good = router.open([1])
-    with router.device(1).connect(worker.address) as device:
-        assert device.next().command_id == command_id(good, router.tenant, 1)
-        until(lambda: router.state(batch, 1) == (EXPIRED, 0))
-        until(lambda: router.log().get((batch, 1)) == EXPIRED)
+
+    def is_over_when_it_connects():
+        with router.device(1).connect(worker.address) as device:
+            assert device.next().command_id == command_id(good, router.tenant, 1)
+        return router.state(batch, 1) == (EXPIRED, 0)
+
+    until(is_over_when_it_connects)
+    until(lambda: router.log().get((batch, 1)) == EXPIRED)
 
 
 def test_a_cancel_drops_what_is_unsent_and_is_confirmed(router, worker):
@@ -539,6 +545,26 @@ def test_what_is_in_flight_is_recorded_when_redis_is_lost(make_stack):
         until(lambda: router.log() == {(first, 1): SENT | 1 << 4, (first, 2): SENT | 1 << 4})
         worker.kill()
     assert (second, 1) not in router.log()
+
+
+def test_what_redis_had_is_logged_while_it_is_away(make_stack):
+    """The log, which was away before, need not wait for Redis: that one is filled from it. The device waits until both know."""
+    stack = make_stack()
+    router = HandRouter(stack, devices=4)
+    worker = stack.start_worker("--lease", "60s")
+    batch = router.open([1])
+    with router.device(1).connect(worker.address) as device:
+        delivery = device.next()
+        stack.postgres.kill()
+        info = device.ack(delivery)
+        worker.wait_line(lambda line: "event=ack_flush_failed" in line)
+        stack.redis.kill()
+        worker.wait_event("redis_lost")
+        stack.postgres.restart()
+        until(lambda: router.log().get((batch, 1)) == SUCCEEDED | 1 << 4)
+        assert not info.is_published()
+        stack.redis.restart()
+        device.wait_published(info)
 
 
 def test_that_it_was_sent_is_logged_where_redis_has_forgotten_the_batch(make_stack):

@@ -216,6 +216,86 @@ static void what_has_expired_is_not_sent_when_the_clock_is_set_back(void **state
     assert_int_equal(scene->last, 3);
 }
 
+static void answer_not_now(struct session *s, struct batch *batch)
+{
+    struct acknowledgement said = {.id = {batch->id, s->tenant, s->seq}, .outcome = 4};
+    assert_int_equal(session_answer(s, &said, 7), SESSION_TAKEN);
+    session_durable(s, batch->id, EVENT_NOT_NOW, 7);
+}
+
+/* Nobody but Redis knows whether it is to be sent still: it may have been ended since. */
+static void what_is_put_off_comes_only_when_redis_gives_it_once_more(void **state)
+{
+    struct batch put_off = batch_of(1, BULK), other = batch_of(2, BULK);
+    struct session *s = &scene->session;
+    (void)state;
+    session_hold(s, &put_off, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    answer_not_now(s, &put_off);
+    assert_int_equal(s->in_flight, 0);
+    session_offer(s, &put_off, (struct slice){0}); /* a hint of before */
+    assert_int_equal(scene->delivered, 1);
+    session_offer(s, &other, (struct slice){0});
+    assert_int_equal(scene->delivered, 2);
+    session_asks(s);
+    session_attached(s, 1, session_wants(s));
+    session_hold(s, &put_off, state_byte(STATE_QUEUED, 0), (struct slice){0});
+    session_settled(s);
+    assert_int_equal(s->held_count, 2); /* waits for the other one's answer */
+    assert_false(s->put_off);
+}
+
+/* Redis was asked before it had said "not now", and gave it as it stood then. */
+static void what_is_put_off_since_redis_was_asked_does_not_come_yet(void **state)
+{
+    struct batch put_off = batch_of(1, BULK);
+    struct session *s = &scene->session;
+    (void)state;
+    session_hold(s, &put_off, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    session_again(s);
+    session_asks(s);
+    answer_not_now(s, &put_off);
+    session_attached(s, 1, session_wants(s));
+    session_hold(s, &put_off, state_byte(STATE_SENT, 1), (struct slice){0});
+    session_settled(s);
+    assert_int_equal(scene->delivered, 1);
+    assert_true(s->put_off);
+}
+
+/* A cancel finds it in nobody's hands; Redis need not wait for this worker to give it up. */
+static void what_is_put_off_can_be_taken_back(void **state)
+{
+    struct batch put_off = batch_of(1, BULK);
+    struct session *s = &scene->session;
+    (void)state;
+    session_hold(s, &put_off, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    answer_not_now(s, &put_off);
+    put_off.canceled = true;
+    session_take_back(s, &put_off);
+    assert_int_equal(scene->event, EVENT_DROP);
+    assert_int_equal(s->held_count, 0);
+}
+
+/* Others may have sent it, and not told yet a Redis that was filled a moment ago. */
+static void where_redis_is_new_what_is_not_sent_is_only_handed_back(void **state)
+{
+    struct batch expired = batch_of(1, BULK), canceled = batch_of(2, BULK);
+    struct session *s = &scene->session;
+    (void)state;
+    expired.expires_ms = scene->wall_ms - 1;
+    canceled.canceled = true;
+    scene->worker.redis_us = 1;
+    session_hold(s, &expired, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    assert_int_equal(scene->event, EVENT_LOSE);
+    session_hold(s, &canceled, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    assert_int_equal(scene->event, EVENT_LOSE);
+    assert_true(s->later);
+    scene->worker.redis_us = 0;
+    session_hold(s, &expired, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    assert_int_equal(scene->event, EVENT_OVERDUE);
+    session_hold(s, &canceled, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    assert_int_equal(scene->event, EVENT_DROP);
+}
+
 /* The outcome is durable, and its wait over, before the session is told. */
 static void what_is_tried_again_early_comes_nevertheless(void **state)
 {
@@ -242,6 +322,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(that_it_was_sent_is_said_again_when_the_device_goes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_given_while_it_is_attached_once_more_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_has_expired_is_not_sent_when_the_clock_is_set_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_put_off_comes_only_when_redis_gives_it_once_more, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_put_off_since_redis_was_asked_does_not_come_yet, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_put_off_can_be_taken_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(where_redis_is_new_what_is_not_sent_is_only_handed_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_tried_again_early_comes_nevertheless, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
