@@ -127,6 +127,24 @@ class Field:
         assert len(counts) == 12
         return {state: n for state, n in enumerate(counts) if n}
 
+    def hide_generation(self, hide=True):
+        """Whether this Redis is the one that was filled nobody gets to know any more; everything else goes on there."""
+        self.redis.execute_command("ACL", "SETUSER", "default", "resetkeys", *(["~[^m]*", "~muster:leader"] if hide else ["~*"]))
+
+    def wait_asked(self, times):
+        """Until the leader has asked for it so often, a few of its turns each time."""
+        with self.redis.monitor() as seen:
+            asked = (c for c in seen.listen() if c["command"] == "GET muster:generation")
+            for _ in range(times):
+                next(asked)
+
+    def wait_asked_in_vain(self, times):
+        """The same while it is hidden."""
+        def refused():
+            return self.redis.info("commandstats")["cmdstat_get"]["rejected_calls"]
+        enough = refused() + times
+        until(lambda: refused() >= enough, what="the leader asks")
+
     def check_nothing_left(self):
         """Of closed batches nothing stays in the log or in Redis."""
         until(lambda: self.sql("SELECT count(*) FROM ack_log") == [(0,)], what="an empty log")
@@ -293,6 +311,71 @@ def test_what_was_sent_does_not_end_unsent_when_redis_was_filled_before_that_was
     field.redis.flushall()
     until(field.stack.filled, what="Redis filled")
     field.flush((batch, {5: SENT | 16}))
+    assert field.wait_closed(batch) == {EXPIRED: 99, TIMED_OUT: 1}
+
+
+def test_nothing_is_ended_in_a_redis_that_was_emptied_before_the_batch_was_routed_there_again(field):
+    """It knows of it what the leader knew then, not what was sent: first the leader asks whether it is the one that it filled."""
+    leader, routed = field.stack.dispatchers[0], {QUEUED: 100}
+    batch = field.submit(range(100), expires_in_ms=int(patient(2500)))
+    until(lambda: field.live_states(batch) == routed, what="routed")
+    field.hide_generation()
+    field.redis.flushall()
+    field.sql("INSERT INTO gate VALUES (%s, false, 1, '', 0, 1)", field.tenant)  # opened: what was behind it is routed anew
+    field.redis.publish("muster:events", "gates 0")
+    until(lambda: field.live_states(batch) == routed, what="routed anew")
+    until(lambda: leader.figures()["muster_dispatcher_expired_batches_total"], what="expired")
+    field.wait_asked_in_vain(2)
+    assert field.live_states(batch) == routed
+    field.flush((batch, {5: SENT | 16}))
+    field.hide_generation(False)
+    assert field.wait_closed(batch) == {EXPIRED: 99, TIMED_OUT: 1}
+
+
+def test_a_leader_that_takes_over_ends_nothing_at_once(stack):
+    """The one before may have filled Redis a moment ago, and workers not have told that one yet what they have sent."""
+    stack.start(workers=0)
+    field = Field(stack, 100)
+    batch = field.submit(range(100))
+    field.wait_routed(batch)
+    field.redis.flushall()
+    until(stack.filled, what="Redis filled")
+    assert stack.dispatchers[0].stop() == 0
+    field.sql("UPDATE batch SET expires_ms = %s WHERE id = %s", now_ms(), batch)
+    field.hide_generation()
+    stack.restart(stack.dispatchers[0]).wait_event("leader_loaded")
+    with stack.postgres.connect(stack.database) as db:
+        db.autocommit = False
+        db.cursor().execute("LOCK TABLE ack_log IN ACCESS EXCLUSIVE MODE")  # so long its wait does not end
+        field.hide_generation(False)
+        field.wait_asked(3)
+        assert field.live_states(batch) == {QUEUED: 100}
+        field.redis.setrange(field.key(0, f"state:{batch}"), 4 + 5, bytes([SENT | 16]))
+    assert field.wait_closed(batch) == {EXPIRED: 99, TIMED_OUT: 1}
+
+
+def test_nothing_that_looks_unsent_ends_in_a_filled_redis_while_a_lease_of_any_worker_may_last(stack):
+    """Somebody may be slow to notice that Redis was lost, or to get through to PostgreSQL, and have sent it."""
+    stack.start(workers=0)
+    field = Field(stack, 1000)
+    field.sql("INSERT INTO worker_lease VALUES (3600000)")
+    batch, others = field.submit(range(100)), {field.submit([seq]): seq for seq in (200, 300)}
+    for b in (batch, *others):
+        field.wait_routed(b)
+    assert stack.dispatchers[0].stop() == 0
+    field.sql("UPDATE batch SET expires_ms = %s WHERE id = %s", now_ms(), batch)
+    field.redis.flushall()
+    stack.restart(stack.dispatchers[0]).wait_event("redis_rebuilt")
+    second = time.monotonic() + 1  # so long it waits in any case,
+    until(lambda: time.monotonic() > second, what="a second")
+    for other, seq in others.items():  # and until it has read the log once more
+        field.flush((other, {seq: SUCCEEDED | 16}))
+        field.wait_closed(other)
+    field.wait_asked(3)
+    assert field.live_states(batch) == {QUEUED: 100}
+    field.flush((batch, {5: SENT | 16}))
+    field.sql("DELETE FROM worker_lease")  # nobody can have sent anything when it is lost once more
+    field.redis.flushall()
     assert field.wait_closed(batch) == {EXPIRED: 99, TIMED_OUT: 1}
 
 
