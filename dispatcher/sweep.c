@@ -93,6 +93,7 @@ static void reaped(void *arg, enum err err, int64_t devices)
 static void reap_pump(struct reign *r)
 {
     struct sweeper *s = r->sweeper;
+    s->failed = s->failed || !reign_live(r); /* a Redis that was emptied does not know who is dead */
     while (!s->failed && s->under_way < SWEEP_MOVES && s->tenant < s->tenant_count) {
         const struct tenant_blocks *t = &s->tenants[s->tenant];
         if (s->block >= t->blocks) {

@@ -134,6 +134,7 @@ static void kept(struct lease *l)
         return;
     }
     l->lapsed = false;
+    live_worker_list(l->worker->live, l->number); /* if it was forgotten for dead meanwhile */
     if (late) /* what was not sent meanwhile goes on */
         l->events.on_late(l->worker);
 }

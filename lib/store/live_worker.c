@@ -379,20 +379,17 @@ void live_workers_unknown(struct live *live, int64_t lease_ms)
     redis_command(live->moves, lease.n, lease.v, NULL, NULL);
 }
 
+/* Its lease comes free last: who takes it again is listed then, and stays so. */
 void live_worker_forget(struct live *live, uint16_t worker, live_done_fn *done, void *arg)
 {
-    struct args inboxes = {0}, grave = {0}, member = {0};
-    struct request *r = request_new(live, arg, 0);
-    r->fn.done = done;
+    struct args inboxes = {0}, member = {0};
     args_raw(&inboxes, "DEL", 3);
     for (int class = 0; class < LIVE_CLASSES; class ++)
         args_inbox_key(&inboxes, worker, (enum live_class) class);
     redis_command(live->moves, inboxes.n, inboxes.v, NULL, NULL);
-    args_printf(&grave, "worker:%u", worker);
-    args_raw(&grave, DEAD, strlen(DEAD));
-    redis_script(live->moves, "worker_release", 1, grave.n, grave.v, NULL, NULL);
     args_raw(&member, "SREM", 4);
     args_raw(&member, "workers", 7);
     args_printf(&member, "%u", worker);
-    live_send(live, &member, reply_done, r);
+    redis_command(live->moves, member.n, member.v, NULL, NULL);
+    live_worker_release(live, worker, DEAD, done, arg);
 }

@@ -350,6 +350,14 @@ def test_metrics_count_what_happened(router, worker):
     assert router.log()[batch, 1] & 15 == SUCCEEDED
 
 
+def test_who_is_not_listed_any_more_is_with_the_next_renewal(router, worker):
+    """What is told to all workers would not be told to it."""
+    with router.device(1).connect(worker.address):
+        number = attached(router, 1)
+    router.redis.srem("workers", number)
+    until(lambda: router.redis.sismember("workers", number))
+
+
 def test_not_ready_without_redis(make_stack):
     stack = make_stack()
     HandRouter(stack)
