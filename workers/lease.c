@@ -135,7 +135,7 @@ static void kept(struct lease *l)
     }
     l->lapsed = false;
     live_worker_list(l->worker->live, l->number); /* if it was forgotten for dead meanwhile */
-    if (late) /* what was not sent meanwhile goes on */
+    if (late)                                     /* what was not sent meanwhile goes on */
         l->events.on_late(l->worker);
 }
 
