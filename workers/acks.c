@@ -367,7 +367,8 @@ static uint8_t state_to_log(const struct ack *ack, uint8_t before, uint8_t after
         return after;
     if (ack->event == EVENT_RETRY) /* the leader waits, then releases it */
         return state_of(after) == STATE_HELD ? after : before == 0 ? state_byte(STATE_HELD, ack->attempts) : 0;
-    if (ack->event == EVENT_NOT_NOW && ack->tell) /* it may have to be superseded; the delivery is none */
+    /* It may have to be superseded; the delivery is none; and that it was sent is known there. */
+    if (ack->event == EVENT_NOT_NOW && (ack->tell || state_of(before) == STATE_SENT))
         return state_of(after) == STATE_QUEUED ? after : 0;
     if (ack->event == EVENT_SEND && before == 0) /* Redis, which was lost, is filled from what is known there */
         return state_byte(STATE_SENT, ack->attempts);

@@ -163,6 +163,16 @@ def test_not_now_comes_again_on_the_same_connection(stack, router):
     assert router.log()[batch, 1] == SUCCEEDED | 1 << 4
 
 
+def test_not_now_is_logged_of_what_is_logged_as_sent(router, worker):
+    """A leader that takes over would go by that, and neither cancel it nor let it expire unsent."""
+    batch = router.open([1])
+    with router.device(1).connect(worker.address) as device:
+        delivery = device.next()
+        until(lambda: router.log().get((batch, 1)) == SENT | 1 << 4)
+        device.wait_published(device.ack(delivery, outcome=4))
+    assert router.log()[batch, 1] == QUEUED
+
+
 def test_not_now_comes_again_when_it_was_not_waited_for_any_more(stack, router):
     worker = stack.start_worker("--not-now-retry", "300ms")
     slow, behind = router.open([1], execution_ms=200), router.open([1])
