@@ -46,7 +46,8 @@ struct reign {
     bool rebuilding;       /* it is being filled */
     uint32_t rebuild_left; /* batches still to be put there */
     int64_t rebuilt_us;    /* when it was last filled with some (CLOCK_MONOTONIC), at the latest; 0: never */
-    int64_t silent_us;     /* so long after that workers may not have told what they know; 0: not known */
+    int64_t silent_us;     /* so long after that workers may not have told what they know; */
+    bool silence_unknown;  /* how long is being asked */
     int64_t sound_us;      /* when it was last asked whether it holds what it should, and did */
     /* When a look began (CLOCK_MONOTONIC) that is over: at the log to its end, and at new batches. */
     int64_t log_read_us, looked_us;

@@ -155,7 +155,7 @@ void walker_pump(struct reign *r)
 {
     struct walker *w = r->walker;
     int64_t wait_us = r->silent_us > AFTER_REBUILD_US ? r->silent_us : AFTER_REBUILD_US;
-    if (r->rebuilt_us && r->log_read_us < r->rebuilt_us + wait_us)
+    if (r->rebuilt_us && (r->silence_unknown || r->log_read_us < r->rebuilt_us + wait_us))
         return;
     while (!w->backoff && moves_room(&w->under_way) && reign_live(r) && !list_empty(&w->waiting)) {
         struct walk_move *m = container_of(w->waiting.next, struct walk_move, link);

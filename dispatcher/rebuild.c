@@ -12,6 +12,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/store/db_lease.h"
+#include "lib/store/live_look.h"
 
 struct rebuilder {
     bool asking, setting;
@@ -19,7 +20,8 @@ struct rebuilder {
     bool stale;           /* Redis was lost once more while it was */
     bool some;            /* batches that Redis may have known */
     bool log_read;        /* to its end, since the rebuild began */
-    unsigned looking;     /* answers awaited of how long workers may send that Redis has forgotten */
+    bool asking_silence;
+    unsigned looking; /* answers awaited of how long workers may send that Redis has forgotten */
     int64_t began_us, asked_us;
 };
 
@@ -35,10 +37,49 @@ void rebuilder_free(struct rebuilder **b)
     *b = NULL;
 }
 
+/* --- a leader that finds it filled -------------------------------------------------------------------------------- */
+
+static void got_lease(void *arg, enum err err, int64_t lease_ms)
+{
+    struct reign *r = arg;
+    if (!reign_back(r))
+        return;
+    r->rebuilder->asking_silence = false;
+    if (err || !r->silence_unknown)
+        return; /* asked again at the next check, or filled anew */
+    r->silent_us = lease_ms * 1000;
+    r->silence_unknown = false;
+}
+
+static void got_unknown(void *arg, enum err err, int64_t there)
+{
+    struct reign *r = arg;
+    if (!reign_back(r))
+        return;
+    if (!err && there)
+        db_worker_longest_lease(r->pg, got_lease, reign_hold(r));
+    else
+        got_lease(reign_hold(r), err, 0);
+}
+
+/* The leader before may have filled it a moment ago: then it has noted that there may be workers whom nobody knows. */
+static void ask_silence(struct reign *r)
+{
+    if (!r->silence_unknown || r->rebuilder->asking_silence)
+        return;
+    r->rebuilder->asking_silence = true;
+    live_worker_there(r->live, LIVE_UNKNOWN_WORKER, got_unknown, reign_hold(r));
+}
+
+/* --- when it is filled -------------------------------------------------------------------------------------------- */
+
 static void ready(struct reign *r)
 {
-    if (!r->rebuilt_us && r->set.batches) /* the leader before may have filled it a moment ago */
+    if (!r->rebuilt_us && r->set.batches) {
         r->rebuilt_us = clock_mono_us();
+        r->silence_unknown = true;
+        ask_silence(r);
+    }
     r->rebuilding = false;
     r->live_ready = true;
     cancel_restart(r);
@@ -157,6 +198,7 @@ static void got_longest_lease(void *arg, enum err err, int64_t lease_ms)
         return;
     }
     r->silent_us = lease_ms * 1000;
+    r->silence_unknown = false;
     if (lease_ms)
         live_workers_unknown(r->live, lease_ms);
     check_done(r);
@@ -220,6 +262,7 @@ static void got_generation(void *arg, enum err err, int64_t value)
     r->sound_us = r->rebuilder->asked_us;
     if (!r->live_ready)
         ready(r);
+    ask_silence(r);
     walker_pump(r);
 }
 

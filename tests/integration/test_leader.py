@@ -306,6 +306,7 @@ def test_an_emptied_redis_is_filled_with_what_the_log_has_been_told_since(stack)
 
 
 def test_what_was_sent_does_not_end_unsent_when_redis_was_filled_before_that_was_known(field):
+    field.sql("INSERT INTO worker_lease VALUES (4000)")  # so long it is waited for those who may have to tell
     batch = field.submit(range(100), expires_in_ms=int(patient(2500)))
     field.wait_routed(batch)
     field.redis.flushall()
@@ -561,3 +562,47 @@ def test_the_leaders_own_batches_need_no_hint(stack):
         word, _, number = str(message["data"], "ascii").partition(" ")
         {"accepted": accepted, "closed": closed}.get(word, set()).add(int(number or 0))
     assert accepted and accepted <= set(batches[False])
+
+
+@pytest.mark.parametrize("how", ["expired", "canceled"])
+def test_what_the_log_has_told_since_redis_was_filled_a_new_leader_does_not_end_unsent(stack, how):
+    stack.start(workers=0)
+    field = Field(stack, 100)
+    batch = field.submit(range(100))
+    field.wait_routed(batch)
+    field.redis.flushall()
+    until(stack.filled, what="Redis filled")
+    assert stack.dispatchers[0].stop() == 0
+    field.flush((batch, {5: SENT | 16}))
+    if how == "expired":
+        field.sql("UPDATE batch SET expires_ms = %s WHERE id = %s", now_ms(), batch)
+    else:
+        field.cancel(batch)
+    stack.restart(stack.dispatchers[0])
+    if how == "expired":
+        assert field.wait_closed(batch) == {EXPIRED: 99, TIMED_OUT: 1}
+    else:
+        until(lambda: field.sql("SELECT 1 FROM batch WHERE id = %s AND canceled_ms IS NOT NULL", batch), what="canceled")
+        assert field.live_states(batch) == {CANCELED: 99, SENT: 1}
+
+
+def test_a_leader_that_takes_over_knows_how_long_somebody_may_still_have_to_tell(stack):
+    stack.start(workers=0)
+    field = Field(stack, 1000)
+    field.sql("INSERT INTO worker_lease VALUES (3600000)")
+    batch, others = field.submit(range(100)), {field.submit([seq]): seq for seq in (200, 300)}
+    for b in (batch, *others):
+        field.wait_routed(b)
+    field.redis.flushall()
+    until(stack.filled, what="Redis filled")
+    assert stack.dispatchers[0].stop() == 0
+    field.sql("UPDATE batch SET expires_ms = %s WHERE id = %s", now_ms(), batch)
+    stack.restart(stack.dispatchers[0]).wait_event("leader_loaded")
+    field.wait_asked(1)
+    second = time.monotonic() + 1
+    until(lambda: time.monotonic() > second, what="a second")
+    for other, seq in others.items():
+        field.flush((other, {seq: SUCCEEDED | 16}))
+        field.wait_closed(other)
+    field.wait_asked(3)
+    assert field.live_states(batch) == {QUEUED: 100}
