@@ -56,7 +56,7 @@ struct answer {
     struct list link;
     struct worker *worker;
     struct ev_timer again;
-    bool asked, filled;  /* Redis, right behind the batch, whether it is filled; it is */
+    bool asked, filled;  /* Redis, right before the batch and right behind it, whether it is filled; it is */
     unsigned awaited;    /* answers */
     struct batch *batch; /* referenced; NULL: not there */
     struct ack ack;
@@ -95,8 +95,8 @@ void answers_free(struct answers **answers)
 
 static void look_up(struct answer *a);
 
-/* That there is no batch says that it is over only if Redis was filled then: that is asked right behind it, for between
- * two questions it may be lost. */
+/* That there is no batch says that it is over only if Redis was filled then: that is asked before and after, for
+ * between two questions it may be lost, or filled. */
 static void answered(struct answer *a)
 {
     if (--a->awaited > 0)
@@ -125,14 +125,16 @@ static void known(void *arg, struct batch *batch, uint64_t unused, uint64_t unus
 static void got_generation(void *arg, enum err err, int64_t filled)
 {
     struct answer *a = arg;
-    a->filled = !err && filled;
+    a->filled = a->filled && !err && filled;
     answered(a);
 }
 
 static void look_up(struct answer *a)
 {
-    bool ask = a->asked;
-    a->awaited = ask ? 2 : 1;
+    bool ask = a->filled = a->asked;
+    a->awaited = ask ? 3 : 1;
+    if (ask)
+        live_generation_get(a->worker->live, got_generation, a);
     batch_cache_get(a->worker->batches, a->ack.batch, known, a, 0, 0);
     if (ask)
         live_generation_get(a->worker->live, got_generation, a);
