@@ -259,6 +259,16 @@ def test_a_dead_workers_commands_may_have_been_sent(field):
     assert field.inbox(2) == ({}, [])
 
 
+def test_a_dead_workers_number_comes_free_last(field):
+    """Who takes it again before, because Redis was emptied and it lives, would be taken out of the list, and told of no cancel."""
+    field.lease(1, 2)
+    with field.redis.monitor() as seen:
+        field.redis.delete("worker:2")
+        commands = (c["command"] for c in seen.listen())
+        last = (c[:4] for c in commands if c == "SREM workers 2" or c.startswith("EVAL") and c.endswith(" worker:2  0"))
+        assert [next(last), next(last)] == ["SREM", "EVAL"]
+
+
 def test_a_deleted_devices_commands_end(field):
     field.lease(1)
     field.presence(lambda s: 1)
