@@ -639,6 +639,7 @@ static void put_off(struct session *s, struct held *h)
     put_down(s, h);
     h->phase = HELD_PUT_OFF;
     h->passed = h->asked = false;
+    h->attempts = (uint8_t)(h->attempts - (h->attempts > 0)); /* that delivery was none */
 }
 
 void session_durable(struct session *s, uint64_t batch, uint8_t event, uint16_t token)

@@ -26,9 +26,9 @@ static struct scene {
     struct worker worker;
     struct session session;
     unsigned delivered, hurried, attached;
-    uint64_t last;   /* batch delivered last */
-    uint8_t event;   /* recorded last */
-    int64_t wall_ms; /* the time of day */
+    uint64_t last;           /* batch delivered last */
+    uint8_t event, attempts; /* recorded last */
+    int64_t wall_ms;         /* the time of day */
 } * scene;
 
 /* --- around the session ------------------------------------------------------------------------------------------- */
@@ -43,6 +43,7 @@ void acks_add(struct acks *acks, const struct ack *ack)
 {
     (void)acks;
     scene->event = ack->event;
+    scene->attempts = ack->attempts;
 }
 
 void acks_add_result(struct acks *acks, const struct ack *ack, struct slice result, struct slice information)
@@ -272,6 +273,7 @@ static void what_is_put_off_can_be_taken_back(void **state)
     put_off.canceled = true;
     session_take_back(s, &put_off);
     assert_int_equal(scene->event, EVENT_DROP);
+    assert_int_equal(scene->attempts, 0); /* what it was put off for was no delivery */
     assert_int_equal(s->held_count, 0);
 }
 
