@@ -298,7 +298,9 @@ unsigned open_block_merge_string(struct open_set *set, struct open_block *b, con
     unsigned changes = 0;
     for (unsigned i = 0; i < s->count; i++) {
         uint8_t state = s->states[i];
-        if (state_of(state) == STATE_ROUTED || state_of(state) == STATE_HELD)
+        bool held = state_of(state) == STATE_HELD;
+        bool waits = held && b->batch->retry_after && state_waits(state, open_block_state(b, s->first + i));
+        if (state_of(state) == STATE_ROUTED || (held && !waits))
             state = state_byte(STATE_QUEUED, state_attempts(state));
         changes += open_block_merge(set, b, s->first + i, state, at_ms);
     }

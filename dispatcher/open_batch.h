@@ -149,8 +149,8 @@ struct open_block *open_batch_block(struct open_batch *batch, uint32_t block);
 
 /* Joins what another source says of a command at `at_ms`. True when that is news; then the command is dirty. */
 bool open_block_merge(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms);
-/* The same with a whole state string of Redis; what is ROUTED or HELD there counts as QUEUED. Returns the number of
- * changes. */
+/* The same with a whole state string of Redis; what is ROUTED or HELD there counts as QUEUED, but for what waits to be
+ * tried again since an outcome that the log has not told yet. Returns the number of changes. */
 unsigned open_block_merge_string(struct open_set *set, struct open_block *b, const struct state_string *s,
                                  int64_t at_ms);
 /* Makes an event happen to all commands (or those in `only`) without Redis. Returns the number of changes. */

@@ -81,3 +81,9 @@ uint8_t state_merge(uint8_t older, uint8_t newer)
         state = before;
     return state_byte(state, a > b ? a : b);
 }
+
+bool state_waits(uint8_t held, uint8_t heard)
+{
+    unsigned tries = state_attempts(held), known = state_attempts(heard);
+    return tries > known || (tries && tries == known && state_of(heard) == STATE_SENT);
+}

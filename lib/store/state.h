@@ -79,4 +79,8 @@ uint8_t state_apply(uint8_t byte, enum command_event event, unsigned attempts);
  * delivered once more, and is no news when it was already; attempts never shrink. */
 uint8_t state_merge(uint8_t older, uint8_t newer);
 
+/* Whether what is HELD in Redis waits to be tried again, after a delivery or an outcome of which who has it as `heard`
+ * has not heard: nothing else holds what was delivered more often, or was sent. As in schema/redis/route.lua. */
+bool state_waits(uint8_t held, uint8_t heard);
+
 #endif

@@ -364,15 +364,6 @@ static uint8_t sent(uint8_t known, unsigned attempts)
     return after_event(known, EVENT_SEND, attempts);
 }
 
-/* It may wait to be tried again, after a delivery of which the newcomer has not heard. */
-static bool waits_on(uint8_t known, uint8_t fresh)
-{
-    unsigned tries = state_attempts(known), heard = state_attempts(fresh);
-    if (state_of(known) != STATE_HELD)
-        return false;
-    return state_of(fresh) == STATE_QUEUED ? tries > heard : state_of(fresh) == STATE_SENT && tries && tries >= heard;
-}
-
 redisReply *model_route(struct redis_model *m, const struct slice *keys, const struct slice *args, int argc)
 {
     struct slice member = args[0], belief = args[3], believed = args[4], presence = model_text(model_find(m, keys[0]));
@@ -396,7 +387,8 @@ redisReply *model_route(struct redis_model *m, const struct slice *keys, const s
         uint8_t *byte = &all.bytes[STATE_STRING_HEADER + i], known = there ? old.bytes[STATE_STRING_HEADER + i] : 0;
         /* What stands here knows more, unless the newcomer says that it is over, or was sent; what is held the newcomer
          * alone decides, if it has heard of all its deliveries. */
-        if (waits_on(known, *byte))
+        bool open = state_of(*byte) == STATE_QUEUED || state_of(*byte) == STATE_SENT;
+        if (state_of(known) == STATE_HELD && open && state_waits(known, *byte))
             *byte = known;
         else if (state_of(known) == STATE_HELD && state_of(*byte) == STATE_QUEUED)
             *byte = after_event(known, EVENT_RELEASE, 0);

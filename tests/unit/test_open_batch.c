@@ -177,6 +177,28 @@ static void strings_of_redis_join(void **unused)
     open_set_free(&set);
 }
 
+/* A worker has had an outcome a moment ago; the picture knows nothing of it, or only that it was sent. */
+static void what_waits_to_be_tried_again_is_not_taken_for_held(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    open_set_init(&set);
+    struct open_batch *batch = add(&set, 5, 1, 2, 1, 8);
+    struct open_block *b = &batch->blocks[0];
+    uint8_t held = state_byte(STATE_HELD, 1), states[] = {held, held, held, state_byte(STATE_HELD, 0)};
+    struct state_string s = {2, 4, states};
+    open_block_merge(&set, b, 3, state_byte(STATE_SENT, 1), 1000);
+    open_block_merge(&set, b, 4, state_byte(STATE_QUEUED, 1), 1000); /* let go since, and held with its batch */
+    batch->retry_after = 1u << STATE_FAILED;
+    open_block_merge_string(&set, b, &s, 2000);
+    assert_int_equal(open_block_state(b, 2), held);
+    assert_int_equal(open_block_state(b, 3), held);
+    assert_int_equal(open_block_state(b, 4), state_byte(STATE_QUEUED, 1));
+    assert_int_equal(open_block_state(b, 5), state_byte(STATE_QUEUED, 0));
+    assert_int_equal(b->put_back, 2);
+    open_set_free(&set);
+}
+
 static void a_held_batch_is_held_in_redis(void **unused)
 {
     (void)unused;
@@ -315,6 +337,7 @@ int main(void)
         cmocka_unit_test(unreadable_rows_are_refused),
         cmocka_unit_test(events_happen_where_the_table_lets_them),
         cmocka_unit_test(strings_of_redis_join),
+        cmocka_unit_test(what_waits_to_be_tried_again_is_not_taken_for_held),
         cmocka_unit_test(a_held_batch_is_held_in_redis),
         cmocka_unit_test(devices_join_in_their_place),
         cmocka_unit_test(a_growing_batch_settles_when_it_is_sealed),
