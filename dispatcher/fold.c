@@ -123,6 +123,7 @@ static void take_group(struct fold_log *log, struct open_set *set, struct log_ro
     struct open_block *b = NULL;
     if (!batch || batch->tenant != g->tenant)
         return;
+    batch->folds++;
     for (uint32_t i = 0; i < g->count; i++) {
         uint32_t seq = ack_log_seq(g, i);
         if (!b || b->block != block_of(seq))

@@ -26,7 +26,8 @@ struct walk_move {
     bool some;
     struct bitmap only;
     uint16_t slots;  /* it is told of, with those between them */
-    uint32_t routes; /* of its batch, when it was sent */
+    uint32_t routes; /* of its batch, when it was sent, */
+    uint32_t folds;  /* and what the log had told of it */
     walk_done_fn *done;
 };
 
@@ -112,7 +113,8 @@ static void applied(void *arg, enum err err, struct slice value)
         again(r, m);
         return;
     }
-    open_block_merge_string(&r->set, m->block, &states, db_clock_ms(r->clock));
+    bool overtaken = m->folds != m->block->batch->folds;
+    open_block_merge_string(&r->set, m->block, &states, overtaken, db_clock_ms(r->clock));
     if (m->event == EVENT_RETRY && m->some)
         open_block_put_back(&r->set, m->block, &states, &m->only, db_clock_ms(r->clock));
     finish(r, m);
@@ -165,6 +167,7 @@ void walker_pump(struct reign *r)
         moves_begin(&w->under_way, m->slots);
         m->reign = reign_hold(r);
         m->routes = m->block->batch->routes;
+        m->folds = m->block->batch->folds;
         tell_sent(r, m);
         live_apply(r->live, block_place(m->block), m->event, m->some ? &m->only : NULL, applied, m);
     }

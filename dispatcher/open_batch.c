@@ -293,13 +293,14 @@ bool open_block_merge(struct open_set *set, struct open_block *b, unsigned slot,
 }
 
 unsigned open_block_merge_string(struct open_set *set, struct open_block *b, const struct state_string *s,
-                                 int64_t at_ms)
+                                 bool overtaken, int64_t at_ms)
 {
     unsigned changes = 0;
     for (unsigned i = 0; i < s->count; i++) {
-        uint8_t state = s->states[i];
-        bool held = state_of(state) == STATE_HELD;
-        bool waits = held && b->batch->retry_after && state_waits(state, open_block_state(b, s->first + i));
+        uint8_t state = s->states[i], old = open_block_state(b, s->first + i);
+        bool held = state_of(state) == STATE_HELD, waits = held && b->batch->retry_after && state_waits(state, old);
+        if (overtaken && state_of(state) == STATE_SENT && old == state_byte(STATE_QUEUED, state_attempts(state)))
+            continue;
         if (state_of(state) == STATE_ROUTED || (held && !waits))
             state = state_byte(STATE_QUEUED, state_attempts(state));
         changes += open_block_merge(set, b, s->first + i, state, at_ms);

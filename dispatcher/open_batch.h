@@ -87,6 +87,7 @@ struct open_batch {
     uint32_t told_bytes;
     bool redo;                    /* dispatcher/repair.h: what stands in Redis is to be thrown away, */
     uint32_t looking;             /* when so many blocks have been looked at */
+    uint32_t folds;               /* what the log has told of it so far: pieces */
     uint32_t routes;              /* blocks routed so far, */
     int64_t route_us;             /* the last one then (CLOCK_MONOTONIC) */
     uint32_t busy;                /* moves in flight that name it: it must not go away */
@@ -150,9 +151,11 @@ struct open_block *open_batch_block(struct open_batch *batch, uint32_t block);
 /* Joins what another source says of a command at `at_ms`. True when that is news; then the command is dirty. */
 bool open_block_merge(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms);
 /* The same with a whole state string of Redis; what is ROUTED or HELD there counts as QUEUED, but for what waits to be
- * tried again since an outcome that the log has not told yet. Returns the number of changes. */
+ * tried again since an outcome that the log has not told yet. `overtaken`: the log has told something of the batch
+ * since Redis was asked: what was sent there, and is unsent after as many deliveries here, was put off or let go since.
+ * Returns the number of changes. */
 unsigned open_block_merge_string(struct open_set *set, struct open_block *b, const struct state_string *s,
-                                 int64_t at_ms);
+                                 bool overtaken, int64_t at_ms);
 /* Makes an event happen to all commands (or those in `only`) without Redis. Returns the number of changes. */
 unsigned open_block_apply(struct open_set *set, struct open_block *b, enum command_event event,
                           const struct bitmap *only, int64_t at_ms);

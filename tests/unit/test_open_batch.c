@@ -169,7 +169,7 @@ static void strings_of_redis_join(void **unused)
     struct open_block *b = &batch->blocks[0];
     uint8_t states[] = {state_byte(STATE_ROUTED, 0), state_byte(STATE_SENT, 1), state_byte(STATE_CANCELED, 0), 0x0f};
     struct state_string s = {2, 4, states};
-    assert_int_equal(open_block_merge_string(&set, b, &s, 2000), 2);
+    assert_int_equal(open_block_merge_string(&set, b, &s, false, 2000), 2);
     assert_int_equal(open_block_state(b, 2), state_byte(STATE_QUEUED, 0));
     assert_int_equal(open_block_state(b, 3), state_byte(STATE_SENT, 1));
     assert_int_equal(open_block_state(b, 4), state_byte(STATE_CANCELED, 0));
@@ -190,12 +190,34 @@ static void what_waits_to_be_tried_again_is_not_taken_for_held(void **unused)
     open_block_merge(&set, b, 3, state_byte(STATE_SENT, 1), 1000);
     open_block_merge(&set, b, 4, state_byte(STATE_QUEUED, 1), 1000); /* let go since, and held with its batch */
     batch->retry_after = 1u << STATE_FAILED;
-    open_block_merge_string(&set, b, &s, 2000);
+    open_block_merge_string(&set, b, &s, false, 2000);
     assert_int_equal(open_block_state(b, 2), held);
     assert_int_equal(open_block_state(b, 3), held);
     assert_int_equal(open_block_state(b, 4), state_byte(STATE_QUEUED, 1));
     assert_int_equal(open_block_state(b, 5), state_byte(STATE_QUEUED, 0));
     assert_int_equal(b->put_back, 2);
+    open_set_free(&set);
+}
+
+/* Redis was asked before a device said "not now", and its answer comes after the log has told that. */
+static void what_the_log_has_told_since_redis_was_asked_stands(void **unused)
+{
+    (void)unused;
+    struct open_set set;
+    open_set_init(&set);
+    struct open_batch *batch = add(&set, 5, 1, 2, 1, 8);
+    struct open_block *b = &batch->blocks[0];
+    uint8_t sent = state_byte(STATE_SENT, 1), put_off = state_byte(STATE_QUEUED, 1);
+    uint8_t states[] = {sent, sent, state_byte(STATE_SENT, 2)};
+    struct state_string s = {2, 3, states};
+    open_block_merge(&set, b, 2, put_off, 1000);
+    open_block_merge(&set, b, 4, put_off, 1000);
+    assert_int_equal(open_block_merge_string(&set, b, &s, true, 2000), 2);
+    assert_int_equal(open_block_state(b, 2), put_off);
+    assert_int_equal(open_block_state(b, 3), sent);
+    assert_int_equal(open_block_state(b, 4), state_byte(STATE_SENT, 2));
+    open_block_merge_string(&set, b, &s, false, 3000);
+    assert_int_equal(open_block_state(b, 2), sent);
     open_set_free(&set);
 }
 
@@ -217,7 +239,7 @@ static void a_held_batch_is_held_in_redis(void **unused)
     assert_int_equal(s.states[1], state_byte(STATE_SENT, 1));
     assert_int_equal(s.states[2], state_byte(STATE_HELD, 0));
     /* What is HELD there is, for the picture, still to be sent. */
-    assert_int_equal(open_block_merge_string(&set, b, &s, 6), 0);
+    assert_int_equal(open_block_merge_string(&set, b, &s, false, 6), 0);
     batch->held = false;
     buf_reset(&out);
     open_block_string(b, &out);
@@ -338,6 +360,7 @@ int main(void)
         cmocka_unit_test(events_happen_where_the_table_lets_them),
         cmocka_unit_test(strings_of_redis_join),
         cmocka_unit_test(what_waits_to_be_tried_again_is_not_taken_for_held),
+        cmocka_unit_test(what_the_log_has_told_since_redis_was_asked_stands),
         cmocka_unit_test(a_held_batch_is_held_in_redis),
         cmocka_unit_test(devices_join_in_their_place),
         cmocka_unit_test(a_growing_batch_settles_when_it_is_sealed),
