@@ -10,7 +10,7 @@
 #include "dispatcher/leader_reign.h"
 #include "lib/store/db_window.h"
 
-#define TIME_OVERDUE_MS  30000   /* how often what came back unsent is looked for, once the delivery timeout is over */
+#define TIME_OVERDUE_MS  10000   /* how often what came back unsent is looked for, once the delivery timeout is over */
 #define TIME_OVERTIME_MS 1000    /* how often what takes too long is looked for */
 #define TIME_READ_MS     3600000 /* zones and windows are read again at the latest after so long, */
 #define TIME_FAILED_MS   1000    /* and when PostgreSQL has not answered */

@@ -85,15 +85,10 @@ static void add_commands(struct metrics *m, const struct worker_stats *s)
 static void add_acks(struct metrics *m, const struct acks_stats *s)
 {
     static const char *const labels[EVENT_COUNT] = {
-        [EVENT_SEND] = "event=\"send\"",
-        [EVENT_SUCCEED] = "event=\"succeed\"",
-        [EVENT_FAIL] = "event=\"fail\"",
-        [EVENT_REJECT] = "event=\"reject\"",
-        [EVENT_NOT_NOW] = "event=\"not_now\"",
-        [EVENT_DROP] = "event=\"drop\"",
-        [EVENT_OVERDUE] = "event=\"overdue\"",
-        [EVENT_RETRY] = "event=\"retry\"",
-        [EVENT_QUARANTINE] = "event=\"quarantine\"",
+        [EVENT_SEND] = "event=\"send\"",       [EVENT_SUCCEED] = "event=\"succeed\"",
+        [EVENT_FAIL] = "event=\"fail\"",       [EVENT_REJECT] = "event=\"reject\"",
+        [EVENT_NOT_NOW] = "event=\"not_now\"", [EVENT_DROP] = "event=\"drop\"",
+        [EVENT_RETRY] = "event=\"retry\"",     [EVENT_QUARANTINE] = "event=\"quarantine\"",
     };
     for (unsigned e = 0; e < EVENT_COUNT; e++)
         if (labels[e])

@@ -323,25 +323,19 @@ static void come_back(struct session *s)
     s->later = true;
 }
 
-/* What waits here was not sent, at least not by this worker: it is as if it were handed back first. What another worker
- * has sent, or has had an outcome from since and waits to be tried again, is the leader's to end; all of it is where
- * others may not have told Redis yet what they have sent. */
+/* What waits here was not sent, at least not by this worker: it is handed back. What another worker has sent, and may
+ * not have told yet a Redis that was lost, only the leader knows to wait for: it ends what was not sent in its time,
+ * and what is canceled, too, while Redis is new. */
 static void end_unsent(struct session *s, const struct held *h)
 {
-    bool end = !worker_redis_is_new(s->worker);
-    if (h->batch->canceled && end) {
-        record(s, h, EVENT_DROP);
-        return;
-    }
-    record(s, h, EVENT_LOSE);
-    if (end)
-        record(s, h, EVENT_OVERDUE);
-    else
+    bool drop = h->batch->canceled && !worker_redis_is_new(s->worker);
+    record(s, h, drop ? EVENT_DROP : EVENT_LOSE);
+    if (!drop)
         come_back(s);
 }
 
 /* Its time has passed. Then it has for good, also when the clock is set back: what was ended for that may still come
- * out of an inbox, or be given by an attach that was ahead of its record. */
+ * out of an inbox, or be given by an attach that was ahead of its end. */
 static bool is_past(const struct held *h, int64_t wall_ms)
 {
     struct batch *batch = h->batch;

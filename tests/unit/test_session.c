@@ -204,14 +204,14 @@ static void what_has_expired_is_not_sent_when_the_clock_is_set_back(void **state
     overdue.deliver_by_ms = other.deliver_by_ms = scene->wall_ms + 1000;
     scene->wall_ms += 2000;
     session_hold(s, &expired, state_byte(STATE_ROUTED, 0), (struct slice){0});
-    assert_int_equal(scene->event, EVENT_OVERDUE);
+    assert_int_equal(scene->event, EVENT_LOSE);
     session_hold(s, &overdue, state_byte(STATE_ROUTED, 0), (struct slice){0});
-    assert_int_equal(scene->event, EVENT_OVERDUE);
+    assert_int_equal(scene->event, EVENT_LOSE);
     scene->wall_ms -= 1500;
     session_offer(s, &expired, (struct slice){0});
-    assert_int_equal(scene->event, EVENT_OVERDUE);
+    assert_int_equal(scene->event, EVENT_LOSE);
     session_offer(s, &overdue, (struct slice){0});
-    assert_int_equal(scene->event, EVENT_OVERDUE);
+    assert_int_equal(scene->event, EVENT_LOSE);
     assert_int_equal(scene->delivered, 0);
     session_offer(s, &other, (struct slice){0});
     assert_int_equal(scene->last, 3);
@@ -278,22 +278,17 @@ static void what_is_put_off_can_be_taken_back(void **state)
 }
 
 /* Others may have sent it, and not told yet a Redis that was filled a moment ago. */
-static void where_redis_is_new_what_is_not_sent_is_only_handed_back(void **state)
+static void where_redis_is_new_what_is_canceled_is_only_handed_back(void **state)
 {
-    struct batch expired = batch_of(1, BULK), canceled = batch_of(2, BULK);
+    struct batch canceled = batch_of(2, BULK);
     struct session *s = &scene->session;
     (void)state;
-    expired.expires_ms = scene->wall_ms - 1;
     canceled.canceled = true;
     scene->worker.redis_us = 1;
-    session_hold(s, &expired, state_byte(STATE_ROUTED, 0), (struct slice){0});
-    assert_int_equal(scene->event, EVENT_LOSE);
     session_hold(s, &canceled, state_byte(STATE_ROUTED, 0), (struct slice){0});
     assert_int_equal(scene->event, EVENT_LOSE);
     assert_true(s->later);
     scene->worker.redis_us = 0;
-    session_hold(s, &expired, state_byte(STATE_ROUTED, 0), (struct slice){0});
-    assert_int_equal(scene->event, EVENT_OVERDUE);
     session_hold(s, &canceled, state_byte(STATE_ROUTED, 0), (struct slice){0});
     assert_int_equal(scene->event, EVENT_DROP);
 }
@@ -327,7 +322,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_put_off_comes_only_when_redis_gives_it_once_more, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_put_off_since_redis_was_asked_does_not_come_yet, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_put_off_can_be_taken_back, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(where_redis_is_new_what_is_not_sent_is_only_handed_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(where_redis_is_new_what_is_canceled_is_only_handed_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_tried_again_early_comes_nevertheless, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
