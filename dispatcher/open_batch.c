@@ -292,21 +292,6 @@ bool open_block_merge(struct open_set *set, struct open_block *b, unsigned slot,
     return true;
 }
 
-static bool is_done(enum command_state state)
-{
-    return state == STATE_SUCCEEDED || state == STATE_FAILED || state == STATE_REJECTED;
-}
-
-bool open_block_logged(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms)
-{
-    uint8_t old = open_block_state(b, slot);
-    if (!state_is_terminal(state_of(old)) || is_done(state_of(old)) || !is_done(state_of(state)) ||
-        !open_block_is_dirty(b, slot))
-        return open_block_merge(set, b, slot, state, at_ms);
-    set_cell(set, b, slot - b->first, old, state, at_ms);
-    return true;
-}
-
 unsigned open_block_merge_string(struct open_set *set, struct open_block *b, const struct state_string *s,
                                  bool overtaken, int64_t at_ms)
 {

@@ -142,7 +142,7 @@ static void merge(struct slice *in)
     struct state_string s;
     if (!b || !state_string_parse(&s, text))
         return;
-    if (open_block_merge_string(&set, b, &s, at_ms) && !b->settled)
+    if (open_block_merge_string(&set, b, &s, text.len & 2, at_ms) && !b->settled)
         fold_changed(&folding, b, text.len & 1, now_ms);
 }
 

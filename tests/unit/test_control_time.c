@@ -343,7 +343,7 @@ static void what_is_overdue_is_looked_for_whatever_the_clock_does(void **unused)
         } looks[8];
     } cases[] = {
         {"its moment",
-         {{0, 0, 0}, {H - 1, 0, 0}, {H, 0, 1}, {H + S, 0, 1}, {H + 29 * S, 0, 1}, {H + 30 * S, 0, 2}, {-1, 0, 0}}},
+         {{0, 0, 0}, {H - 1, 0, 0}, {H, 0, 1}, {H + S, 0, 1}, {H + 9 * S, 0, 1}, {H + 10 * S, 0, 2}, {-1, 0, 0}}},
         {"an hour ahead before: nothing ends early",
          {{0, 0, 0}, {MIN, H, 0}, {30 * MIN, H, 0}, {H, H, 1}, {H + 30 * S, 0, 2}, {H + 60 * S, -H, 3}, {-1, 0, 0}}},
         {"an hour back: nothing is left", {{0, 0, 0}, {MIN, -H, 0}, {H, -H, 1}, {H + 30 * S, -H, 2}, {-1, 0, 0}}},
