@@ -160,6 +160,9 @@ static void open_again(struct fixture *f, struct model *m, struct model_batch *b
             continue;
         static const enum command_state fresh[] = {STATE_QUEUED, STATE_QUEUED, STATE_HELD, STATE_SENT};
         *byte = below(f, 6) ? state_byte(fresh[below(f, 4)], below(f, 3)) : state_byte(STATE_FAILED, 2);
+        bool open = state_of(*byte) == STATE_QUEUED || state_of(*byte) == STATE_SENT;
+        if (open && state_of(b->states[slot]) == STATE_HELD && state_waits(b->states[slot], *byte))
+            continue; /* to be tried again, since an outcome of which the newcomer has not heard */
         if (state_of(*byte) == STATE_SENT && state_of(b->states[slot]) == STATE_HELD)
             b->states[slot] = state_byte(STATE_SENT, state_attempts(b->states[slot]));
         if (state_of(*byte) == STATE_SENT)
