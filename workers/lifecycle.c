@@ -118,11 +118,6 @@ void lifecycle_redis_lost(struct worker *w)
     gates_doubt(w->gates);
 }
 
-bool worker_redis_is_new(const struct worker *w)
-{
-    return w->redis_us && clock_mono_us() - w->redis_us < w->options.lease_ms * 1000;
-}
-
 static void ask(struct worker *w);
 
 static void on_ask_again(struct ev_loop *loop, struct ev_timer *timer, int revents)

@@ -323,12 +323,18 @@ static void come_back(struct session *s)
     s->later = true;
 }
 
+/* It was filled less than a lease ago: other workers may not have told it yet what they have sent. */
+static bool redis_is_new(const struct worker *w)
+{
+    return w->redis_us && clock_mono_us() - w->redis_us < w->options.lease_ms * 1000;
+}
+
 /* What waits here was not sent, at least not by this worker: it is handed back. What another worker has sent, and may
  * not have told yet a Redis that was lost, only the leader knows to wait for: it ends what was not sent in its time,
  * and what is canceled, too, while Redis is new. */
 static void end_unsent(struct session *s, const struct held *h)
 {
-    bool drop = h->batch->canceled && !worker_redis_is_new(s->worker);
+    bool drop = h->batch->canceled && !redis_is_new(s->worker);
     record(s, h, drop ? EVENT_DROP : EVENT_LOSE);
     if (!drop)
         come_back(s);
@@ -451,37 +457,35 @@ void session_asks(struct session *s)
         s->held[i].asked = s->held[i].phase == HELD_PUT_OFF;
 }
 
-/* One of them; `all`: also of those it has put off since Redis was asked. False: there is none. */
-static bool forget_put_off(struct session *s, bool all)
-{
-    for (unsigned i = 0; i < s->held_count; i++)
-        if (s->held[i].phase == HELD_PUT_OFF && (all || s->held[i].asked)) {
-            held_remove(s, &s->held[i]);
-            return true;
-        }
-    return false;
-}
-
-static bool holds_put_off(const struct session *s)
+static struct held *find_put_off(struct session *s)
 {
     for (unsigned i = 0; i < s->held_count; i++)
         if (s->held[i].phase == HELD_PUT_OFF)
-            return true;
-    return false;
+            return &s->held[i];
+    return NULL;
 }
 
 void session_attached(struct session *s, size_t given, unsigned wanted)
 {
-    while (forget_put_off(s, false))
-        ;
     s->more = given >= wanted;
-    /* What came in the meantime, or was given before, may be behind what is not given yet: it comes again in its turn.
-     */
-    for (unsigned i = s->held_count; s->more && i-- > 0;)
-        if (s->held[i].phase == HELD_WAITING)
-            held_remove(s, &s->held[i]);
-    s->put_off = holds_put_off(s);
+    /* What it had put off comes with this. What came in the meantime, or was given before, may be behind what is not
+     * given yet: it comes again in its turn. */
+    for (unsigned i = s->held_count; i-- > 0;) {
+        struct held *h = &s->held[i];
+        if ((h->phase == HELD_PUT_OFF && h->asked) || (h->phase == HELD_WAITING && s->more))
+            held_remove(s, h);
+    }
+    s->put_off = find_put_off(s) != NULL;
     s->asked = s->starved = false;
+}
+
+/* Room for one more, if need be in the place of one that it has put off. */
+static bool has_room(struct session *s)
+{
+    struct held *h = s->held_count < SESSION_HELD_MAX ? NULL : find_put_off(s);
+    if (h)
+        held_remove(s, h);
+    return s->held_count < SESSION_HELD_MAX;
 }
 
 void session_settled(struct session *s)
@@ -527,7 +531,7 @@ void session_hold(struct session *s, struct batch *batch, uint8_t state, struct 
         session_pump(s); /* it may have stopped while the lease did not hold */
         return;
     }
-    if (s->held_count >= SESSION_HELD_MAX && !forget_put_off(s, true)) {
+    if (!has_room(s)) {
         s->more = true; /* attached again when these are done */
         return;
     }

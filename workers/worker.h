@@ -86,9 +86,8 @@ struct worker {
     uint64_t held;                     /* commands in all sessions' hands */
     uint32_t look_s;                   /* how often commands are looked for that take too long; 0: none does */
     bool draining;
-    int64_t
-        redis_us;   /* since when Redis, which it did not know or which did not know it, is served (CLOCK_MONOTONIC) */
-    bool unvouched; /* Redis is there, and nobody has said yet that what it holds is not of the past */
+    int64_t redis_us; /* since when it serves a Redis that was new to it, or it to that (CLOCK_MONOTONIC); 0: none */
+    bool unvouched;   /* Redis is there, and nobody has said yet that what it holds is not of the past */
     struct ev_timer ask_again;
     struct watch { /* commands sent and not yet seen answered, oldest first: struct sent */
         struct buf sent;
@@ -105,10 +104,6 @@ struct worker {
 MUST_CHECK bool worker_make(struct worker *w);
 /* Frees every part and the stores: what is under way ends without effect. */
 void worker_unmake(struct worker *w);
-
-/* --- lifecycle.c --- */
-/* Redis was filled less than a lease ago: other workers may not have told it yet what they have sent. */
-bool worker_redis_is_new(const struct worker *w);
 
 /* --- watch.c --- */
 #define SENT_RECORD_MS 1000 /* a command unanswered for so long is recorded as SENT */

@@ -244,11 +244,6 @@ bool lease_holds_at(const struct lease *lease, int64_t now_us)
     return world.lease;
 }
 
-bool worker_redis_is_new(const struct worker *w)
-{
-    return w->redis_us;
-}
-
 void live_get_spec(struct live *live, uint64_t batch, live_bytes_fn *done, void *arg)
 {
     (void)live;

@@ -52,11 +52,6 @@ void routed_continue(struct routed *routed)
     (void)routed;
 }
 
-bool worker_redis_is_new(const struct worker *w)
-{
-    return w->redis_us;
-}
-
 void worker_watch_sent(struct worker *w, const struct session *s, uint64_t batch, uint32_t now_ms)
 {
     (void)w, (void)s, (void)batch, (void)now_ms;

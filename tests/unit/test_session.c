@@ -284,11 +284,12 @@ static void where_redis_is_new_what_is_canceled_is_only_handed_back(void **state
     struct session *s = &scene->session;
     (void)state;
     canceled.canceled = true;
-    scene->worker.redis_us = 1;
+    scene->worker.options.lease_ms = 60000;
+    scene->worker.redis_us = clock_mono_us();
     session_hold(s, &canceled, state_byte(STATE_ROUTED, 0), (struct slice){0});
     assert_int_equal(scene->event, EVENT_LOSE);
     assert_true(s->later);
-    scene->worker.redis_us = 0;
+    scene->worker.redis_us -= 60000 * 1000ll; /* as if a lease were over */
     session_hold(s, &canceled, state_byte(STATE_ROUTED, 0), (struct slice){0});
     assert_int_equal(scene->event, EVENT_DROP);
 }
