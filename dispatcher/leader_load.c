@@ -152,7 +152,7 @@ static void add_batch(struct reign *r, const struct db_open *row, const struct p
     batch->command_bytes = row->command_bytes;
     batch->routed = row->routed;
     batch->handed = row->routed;
-    batch->touched = batch->rebuilt = !r->loader->fresh; /* Redis was filled when, is not known */
+    batch->touched = batch->rebuilt = !r->loader->fresh; /* Redis may have been filled since it was sent */
     batch->canceling = row->cancel_requested;
     batch->canceled = row->canceled;
     batch->keyed = row->keyed;

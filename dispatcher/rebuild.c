@@ -37,18 +37,27 @@ void rebuilder_free(struct rebuilder **b)
     *b = NULL;
 }
 
+static void silence_known(struct reign *r, int64_t lease_ms)
+{
+    r->silent_us = lease_ms * 1000;
+    r->silence_unknown = false;
+}
+
 /* --- a leader that finds it filled -------------------------------------------------------------------------------- */
+
+/* Unless it is filled anew meanwhile; after an error it is asked again at the next check. */
+static void silence_told(struct reign *r, enum err err, int64_t lease_ms)
+{
+    r->rebuilder->asking_silence = false;
+    if (!err && r->silence_unknown)
+        silence_known(r, lease_ms);
+}
 
 static void got_lease(void *arg, enum err err, int64_t lease_ms)
 {
     struct reign *r = arg;
-    if (!reign_back(r))
-        return;
-    r->rebuilder->asking_silence = false;
-    if (err || !r->silence_unknown)
-        return; /* asked again at the next check, or filled anew */
-    r->silent_us = lease_ms * 1000;
-    r->silence_unknown = false;
+    if (reign_back(r))
+        silence_told(r, err, lease_ms);
 }
 
 static void got_unknown(void *arg, enum err err, int64_t there)
@@ -59,7 +68,7 @@ static void got_unknown(void *arg, enum err err, int64_t there)
     if (!err && there)
         db_worker_longest_lease(r->pg, got_lease, reign_hold(r));
     else
-        got_lease(reign_hold(r), err, 0);
+        silence_told(r, err, 0);
 }
 
 /* The leader before may have filled it a moment ago: then it has noted that there may be workers whom nobody knows. */
@@ -197,8 +206,7 @@ static void got_longest_lease(void *arg, enum err err, int64_t lease_ms)
         r->rebuilding = false; /* asked again at the next check */
         return;
     }
-    r->silent_us = lease_ms * 1000;
-    r->silence_unknown = false;
+    silence_known(r, lease_ms);
     if (lease_ms)
         live_workers_unknown(r->live, lease_ms);
     check_done(r);

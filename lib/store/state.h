@@ -38,7 +38,7 @@ enum command_event {
     EVENT_DROP,   /* the worker dropped it unsent because of a cancel, or can't send it any more */
     EVENT_SUPERSEDE,
     EVENT_HOLD,       /* to be sent later: nobody has it, or who had it has forgotten it unsent */
-    EVENT_OVERDUE,    /* not sent in its time; what a worker holds that one ends, and says EVENT_LOSE before */
+    EVENT_OVERDUE,    /* not sent in its time; what a worker holds that one hands back before (EVENT_LOSE) */
     EVENT_OVERTIME,   /* sent, and without outcome in its time */
     EVENT_RETRY,      /* an outcome after which it is tried again, after a while; nobody has it until then */
     EVENT_QUARANTINE, /* it keeps breaking its device's connection: it is not sent any more */

@@ -145,6 +145,23 @@ class Field:
         enough = refused() + times
         until(lambda: refused() >= enough, what="the leader asks")
 
+    def submit_beside_others(self):
+        """A batch to a hundred, and {batch: its one device} of two others; some worker once had a lease of an hour."""
+        self.sql("INSERT INTO worker_lease VALUES (3600000)")
+        batch, others = self.submit(range(100)), {self.submit([seq]): seq for seq in (200, 300)}
+        for b in (batch, *others):
+            self.wait_routed(b)
+        return batch, others
+
+    def wait_beyond_a_second(self, others):
+        """A leader that has filled Redis waits so long in any case, and until it has read the log once more, which the others' ends show."""
+        second = time.monotonic() + 1
+        until(lambda: time.monotonic() > second, what="a second")
+        for other, seq in others.items():
+            self.flush((other, {seq: SUCCEEDED | 16}))
+            self.wait_closed(other)
+        self.wait_asked(3)
+
     def check_nothing_left(self):
         """Of closed batches nothing stays in the log or in Redis."""
         until(lambda: self.sql("SELECT count(*) FROM ack_log") == [(0,)], what="an empty log")
@@ -369,20 +386,12 @@ def test_nothing_that_looks_unsent_ends_in_a_filled_redis_while_a_lease_of_any_w
     """Somebody may be slow to notice that Redis was lost, or to get through to PostgreSQL, and have sent it."""
     stack.start(workers=0)
     field = Field(stack, 1000)
-    field.sql("INSERT INTO worker_lease VALUES (3600000)")
-    batch, others = field.submit(range(100)), {field.submit([seq]): seq for seq in (200, 300)}
-    for b in (batch, *others):
-        field.wait_routed(b)
+    batch, others = field.submit_beside_others()
     assert stack.dispatchers[0].stop() == 0
     field.sql("UPDATE batch SET expires_ms = %s WHERE id = %s", now_ms(), batch)
     field.redis.flushall()
     stack.restart(stack.dispatchers[0]).wait_event("redis_rebuilt")
-    second = time.monotonic() + 1  # so long it waits in any case,
-    until(lambda: time.monotonic() > second, what="a second")
-    for other, seq in others.items():  # and until it has read the log once more
-        field.flush((other, {seq: SUCCEEDED | 16}))
-        field.wait_closed(other)
-    field.wait_asked(3)
+    field.wait_beyond_a_second(others)
     assert field.live_states(batch) == {QUEUED: 100}
     field.flush((batch, {5: SENT | 16}))
     field.sql("DELETE FROM worker_lease")  # nobody can have sent anything when it is lost once more
@@ -599,20 +608,12 @@ def test_what_the_log_has_told_since_redis_was_filled_a_new_leader_does_not_end_
 def test_a_leader_that_takes_over_knows_how_long_somebody_may_still_have_to_tell(stack):
     stack.start(workers=0)
     field = Field(stack, 1000)
-    field.sql("INSERT INTO worker_lease VALUES (3600000)")
-    batch, others = field.submit(range(100)), {field.submit([seq]): seq for seq in (200, 300)}
-    for b in (batch, *others):
-        field.wait_routed(b)
+    batch, others = field.submit_beside_others()
     field.redis.flushall()
     until(stack.filled, what="Redis filled")
     assert stack.dispatchers[0].stop() == 0
     field.sql("UPDATE batch SET expires_ms = %s WHERE id = %s", now_ms(), batch)
     stack.restart(stack.dispatchers[0]).wait_event("leader_loaded")
     field.wait_asked(1)
-    second = time.monotonic() + 1
-    until(lambda: time.monotonic() > second, what="a second")
-    for other, seq in others.items():
-        field.flush((other, {seq: SUCCEEDED | 16}))
-        field.wait_closed(other)
-    field.wait_asked(3)
+    field.wait_beyond_a_second(others)
     assert field.live_states(batch) == {QUEUED: 100}
