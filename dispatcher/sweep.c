@@ -33,7 +33,8 @@ struct sweeper {
     uint32_t block;
     /* Deleted devices. */
     bool reading;
-    struct buf seen; /* tenant << 32 | seq of those of the last look, in order */
+    uint64_t from;             /* the last that was looked at in this round: tenant << 32 | seq */
+    struct buf seen, seen_now; /* those of the round before, and of this one, in order */
     int64_t streams_us;
 };
 
@@ -49,6 +50,7 @@ void sweeper_free(struct sweeper **s)
         return;
     free((*s)->tenants);
     buf_free(&(*s)->seen);
+    buf_free(&(*s)->seen_now);
     free(*s);
     *s = NULL;
 }
@@ -192,6 +194,7 @@ struct deleted {
     size_t count;
 };
 
+/* What its worker has, which may have sent it, ends when that one has closed the connection and handed it back. */
 static void end_in_block(struct reign *r, struct open_block *b, const struct bitmap *slots)
 {
     struct open_batch *batch = b->batch;
@@ -199,7 +202,6 @@ static void end_in_block(struct reign *r, struct open_block *b, const struct bit
         if (!reign_live(r))
             return; /* looked at again */
         walk_block(r, b, EVENT_CANCEL, slots, NULL);
-        walk_block(r, b, EVENT_DROP, slots, NULL);
     } else {
         int64_t now = db_clock_ms(r->clock);
         open_block_apply(&r->set, b, EVENT_CANCEL, slots, now);
@@ -236,10 +238,23 @@ static void look_at_batch(void *arg, struct open_batch *batch)
 
 static bool was_seen(const struct sweeper *s, uint64_t key)
 {
-    for (size_t i = 0, n = buf_len(&s->seen) / 8; i < n; i++)
-        if (load_u64le(buf_head(&s->seen) + i * 8) == key)
-            return true;
-    return false;
+    size_t low = 0, high = buf_len(&s->seen) / 8;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (load_u64le(buf_head(&s->seen) + mid * 8) < key)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < buf_len(&s->seen) / 8 && load_u64le(buf_head(&s->seen) + low * 8) == key;
+}
+
+static void begin_round(struct sweeper *s)
+{
+    buf_free(&s->seen);
+    s->seen = s->seen_now;
+    s->seen_now = (struct buf){0};
+    s->from = 0;
 }
 
 static void look_at_deleted(struct reign *r, const uint64_t *keys, size_t n)
@@ -250,17 +265,15 @@ static void look_at_deleted(struct reign *r, const uint64_t *keys, size_t n)
         abort();
     open_set_each(&r->set, look_at_batch, &d);
     walker_pump(r);
-    /* Seen at two looks without open commands: in between every batch accepted before has come into the picture. One
-     * that is forgotten now has not been seen, should its row come again. */
-    struct buf seen = {0};
+    /* Seen in two rounds, and without open commands: in between every batch accepted before has come into the picture.
+     * One that is forgotten now has not been seen, should its row come again. */
     for (size_t i = 0; i < n; i++) {
         if (!d.open[i] && was_seen(s, keys[i]))
             write_undeleted(r, (uint32_t)(keys[i] >> 32), (uint32_t)keys[i]);
         else
-            buf_put_u64le(&seen, keys[i]);
+            buf_put_u64le(&s->seen_now, keys[i]);
+        s->from = keys[i];
     }
-    buf_free(&s->seen);
-    s->seen = seen;
     free(d.open);
     write_pump(r);
 }
@@ -282,8 +295,8 @@ static void got_deleted(void *arg, enum err err, const struct pg_error *error, c
         keys[i] = (uint64_t)pg_int(results[0], (int)i, 0) << 32 | (uint32_t)pg_int(results[0], (int)i, 1);
     if (n)
         look_at_deleted(r, keys, n);
-    else
-        buf_reset(&s->seen);
+    if (n < SWEEP_DELETED)
+        begin_round(s);
 }
 
 static void read_deleted(struct reign *r)
@@ -293,7 +306,7 @@ static void read_deleted(struct reign *r)
     r->sweeper->reading = true;
     struct pg_txn *txn = pg_txn_new(r->pg, PG_ANY_LANE);
     if (txn)
-        db_open_deleted(txn, 0, 0, SWEEP_DELETED);
+        db_open_deleted(txn, (uint32_t)(r->sweeper->from >> 32), (uint32_t)r->sweeper->from, SWEEP_DELETED);
     pg_txn_submit(txn, got_deleted, reign_hold(r));
 }
 

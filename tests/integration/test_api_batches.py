@@ -4,6 +4,7 @@ import time
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from harness.answers import progress, refused
 from harness.grpc_server import DATA, END_STREAM, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, Raw, frame, message
 from harness.patience import patient
@@ -278,7 +279,7 @@ def test_a_device_deleted_while_its_batch_was_being_accepted(api):
 
 
 def test_a_deleted_device_is_thrown_out(api, client):
-    """Its connection closes, its token is refused, and what it had been sent ends."""
+    """Its connection closes and its token is refused; what waits for it is canceled, what it was sent a moment ago is not."""
     pb = api.pb
     api.import_devices(client, ["a"])
     token = api.tokens(client, ["a"])["a"]
@@ -286,11 +287,14 @@ def test_a_deleted_device_is_thrown_out(api, client):
     again = api.device("a", token)
     try:
         device.connect(api.workers[0].address)
-        b = api.submit(client).batch
+        timeouts = pb.Timeouts(execution=Duration(seconds=1))
+        sent = api.submit(client, steering=pb.Steering(timeouts=timeouts)).batch.id
         assert device.deliveries.get(timeout=patient(20)).command_id
+        waits = api.submit(client).batch.id
         client.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id="a"))
         assert device.gone.wait(patient(20))
-        assert progress(api.watch(client, b.id)) == {"canceled": 1}
+        assert progress(api.watch(client, waits)) == {"canceled": 1}
+        assert progress(api.watch(client, sent)) == {"timed_out": 1}
         again.connect(api.workers[0].address, subscribe=False)
         assert again.connack != 0
     finally:

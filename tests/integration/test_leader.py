@@ -287,16 +287,34 @@ def test_a_dead_workers_number_comes_free_last(field):
 
 
 def test_a_deleted_devices_commands_end(field):
+    """But for what a worker has, which may have sent it: that ends when it is handed back unsent."""
     field.lease(1)
-    field.presence(lambda s: 1)
+    field.presence(lambda s: 0 if s == 7 else 1)
     batch, single = field.submit([7, 8, 1030]), field.submit([7])
     field.wait_routed(batch), field.wait_routed(single)
     field.sql("INSERT INTO device_cancel VALUES (%s, 7), (%s, 1030), (%s, 2999)", *[field.tenant] * 3)
-    until(lambda: field.sql("SELECT count(*) FROM device_cancel") == [(0,)], what="done")
+    until(lambda: field.sql("SELECT seq FROM device_cancel") == [(1030,)], what="all but one done")
     assert field.wait_closed(single) == {CANCELED: 1}
+    assert field.live_states(batch) == {CANCELED: 1, ROUTED: 2}
     field.flush((batch, {8: SUCCEEDED | 16}))
+    states = field.redis.get(field.key(1, f"state:{batch}"))
+    field.redis.set(field.key(1, f"state:{batch}"), states[:4] + states[4:].replace(bytes([ROUTED]), bytes([QUEUED])))
     assert field.wait_closed(batch) == {SUCCEEDED: 1, CANCELED: 2}
+    until(lambda: not field.sql("SELECT seq FROM device_cancel"), what="all done")
     field.check_nothing_left()
+
+
+def test_many_deleted_devices_whose_commands_are_out_delay_no_other(field):
+    field.lease(1)
+    field.presence(lambda s: s < 1000)
+    out, waits = field.submit(range(1000)), field.submit([1500])
+    field.wait_routed(out), field.wait_routed(waits)
+    field.sql("INSERT INTO device_cancel SELECT %s, s FROM generate_series(0, 1500) s", field.tenant)
+    assert field.wait_closed(waits) == {CANCELED: 1}
+    until(lambda: field.sql("SELECT count(*) FROM device_cancel") == [(1000,)], what="the others done")
+    field.flush((out, {s: SUCCEEDED | 16 for s in range(1000)}))
+    assert field.wait_closed(out) == {SUCCEEDED: 1000}
+    until(lambda: not field.sql("SELECT FROM device_cancel"), what="all done")
 
 
 def test_an_emptied_redis_is_filled_again(field):
