@@ -128,7 +128,7 @@ static void take_group(struct fold_log *log, struct open_set *set, struct log_ro
         uint32_t seq = ack_log_seq(g, i);
         if (!b || b->block != block_of(seq))
             b = open_batch_block(batch, block_of(seq));
-        if (b && open_block_merge(set, b, slot_of(seq), ack_log_state(g, i), at_ms)) {
+        if (b && open_block_logged(set, b, slot_of(seq), ack_log_state(g, i), at_ms)) {
             add_ref(log, b, row);
             fold_changed(log, b, false, now_ms);
         } else if (b && open_block_is_dirty(b, slot_of(seq))) {

@@ -286,9 +286,25 @@ bool open_block_merge(struct open_set *set, struct open_block *b, unsigned slot,
     if (b->settled || !open_block_targets(b, slot))
         return false;
     uint8_t old = open_block_state(b, slot), new = state_merge(old, state);
-    if (new == old || !make_cells(set, b))
+    bool stored = state_is_terminal(state_of(old)) && !open_block_is_dirty(b, slot);
+    if (new == old || stored || !make_cells(set, b))
         return false;
     set_cell(set, b, slot - b->first, old, new, at_ms);
+    return true;
+}
+
+static bool is_outcome(enum command_state state)
+{
+    return state == STATE_SUCCEEDED || state == STATE_FAILED || state == STATE_REJECTED;
+}
+
+bool open_block_logged(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms)
+{
+    uint8_t old = open_block_state(b, slot);
+    bool ended = state_is_terminal(state_of(old)) && !is_outcome(state_of(old));
+    if (!ended || !is_outcome(state_of(state)) || b->settled || !open_block_is_dirty(b, slot))
+        return open_block_merge(set, b, slot, state, at_ms);
+    set_cell(set, b, slot - b->first, old, state_byte(state_of(state), state_attempts(state_merge(old, state))), at_ms);
     return true;
 }
 

@@ -148,8 +148,12 @@ void open_block_put_times(struct open_block *b, struct slice times);
 /* NULL when the batch is not in the block. */
 struct open_block *open_batch_block(struct open_batch *batch, uint32_t block);
 
-/* Joins what another source says of a command at `at_ms`. True when that is news; then the command is dirty. */
+/* Joins what another source says of a command at `at_ms`. True when that is news; then the command is dirty. Of what is
+ * over, and stored, nothing is news: so one that is over and dirty has an end that is not stored. */
 bool open_block_merge(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms);
+/* The same with what the log says: a device's outcome stands also against an end that is not stored yet, and was made in
+ * a Redis that had lost what was recorded there. */
+bool open_block_logged(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms);
 /* The same with a whole state string of Redis; what is ROUTED or HELD there counts as QUEUED, but for what waits to be
  * tried again since an outcome that the log has not told yet. `overtaken`: the log has told something of the batch
  * since Redis was asked: what was sent there, and is unsent after as many deliveries here, was put off or let go since.
