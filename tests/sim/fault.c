@@ -78,6 +78,8 @@ static void hinder(struct world *w, struct process *p, int64_t until_us)
 {
     for (int i = 0; !p && i < w->worker_count; i++)
         hinder(w, &w->workers[i], until_us);
+    if (p && p->unwell_us < w->now_us)
+        p->unwell_since_us = w->now_us;
     if (p && p->unwell_us < until_us)
         p->unwell_us = until_us;
 }

@@ -90,10 +90,20 @@ static void ended(struct world *w, uint64_t batch, uint32_t tenant, uint32_t seq
 
 /* --- Redis -------------------------------------------------------------------------------------------------------- */
 
+/* Whether Redis holds what it was filled with. */
+static bool redis_filled(const struct world *w)
+{
+    static const uint8_t key[] = "muster:generation";
+    struct slice now = model_text(model_find(w->redis_model, (struct slice){key, sizeof key - 1}));
+    return slice_is(now, w->redis_model->run_id);
+}
+
 void oracle_actor(struct world *w, const struct process *who, struct slice what)
 {
     w->oracle->who = who;
     w->oracle->what = what;
+    if (w->oracle->redis_lost_us && !redis_filled(w))
+        w->oracle->redis_lost_us = w->now_us;
 }
 
 /* "w1's record", in one of a few static buffers. */

@@ -25,21 +25,15 @@ bool oracle_addresses(const struct row_batch *row, const struct device *d)
     return slot_of(d->seq) >= k->first && at < 8 * k->target_len && k->targets[at / 8] >> at % 8 & 1;
 }
 
-/* Whether Redis holds what it was filled with. */
-static bool redis_filled(const struct world *w)
-{
-    static const uint8_t key[] = "muster:generation";
-    struct slice now = model_text(model_find(w->redis_model, (struct slice){key, sizeof key - 1}));
-    return slice_is(now, w->redis_model->run_id);
-}
-
 static void check_order(struct world *w, const struct device *d, const struct row_batch *row, int64_t sent_us)
 {
     const struct pg_model *m = w->pg;
-    /* A Redis that has lost all gets new batches before it is filled with the others again. */
-    if (!redis_filled(w))
-        w->oracle->redis_lost_us = w->now_us;
-    if (w->oracle->redis_lost_us && sent_us - w->oracle->redis_lost_us < LOST_US)
+    /* A Redis that has lost all gets new batches before it is filled with the others again; who can't take them then
+     * does so later. */
+    int64_t lost_us = w->oracle->redis_lost_us;
+    if (lost_us && d->worker->unwell_since_us < lost_us + LOST_US && d->worker->unwell_us > lost_us)
+        lost_us = d->worker->unwell_us;
+    if (lost_us && sent_us - lost_us < LOST_US)
         return;
     for (size_t i = 0; i < m->batches.count && m->batches.v[i]->id < row->id; i++) {
         const struct row_batch *earlier = m->batches.v[i];

@@ -65,7 +65,8 @@ struct process {
     bool dying;           /* being torn down: nothing it does reaches anybody */
     int64_t wall_skew_ms; /* of its CLOCK_REALTIME */
     int64_t slow_ms;      /* so far behind the world's what it goes by may be: as it began, and by small steps */
-    int64_t unwell_us;    /* until then it may have been unable to say what it knows; 0: never */
+    /* The last time in which it may have been unable to say what it knows; 0: never. */
+    int64_t unwell_since_us, unwell_us;
     struct ev_loop *loop; /* of this life */
     struct event *held_first, *held_last;
     unsigned lives;
