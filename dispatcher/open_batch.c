@@ -143,6 +143,17 @@ bool open_set_is_closed(const struct open_set *set, uint64_t id)
 }
 
 /* --- cells ------------------------------------------------------------------------------------------------------ */
+static bool bit_is_set(const uint8_t *bits, unsigned i)
+{
+    return bits[i / 8] >> i % 8 & 1;
+}
+
+static void set_bit(uint8_t *bits, unsigned i, bool on)
+{
+    unsigned bit = 1u << i % 8;
+    bits[i / 8] = (uint8_t)(on ? bits[i / 8] | bit : bits[i / 8] & ~bit);
+}
+
 static uint8_t *cell_times(const struct open_block *b)
 {
     return b->cells + b->span;
@@ -151,6 +162,11 @@ static uint8_t *cell_times(const struct open_block *b)
 static uint8_t *cell_changed(const struct open_block *b)
 {
     return b->cells + b->span + 4 * (size_t)b->span;
+}
+
+static uint8_t *cell_ended(const struct open_block *b)
+{
+    return cell_changed(b) + b->span / 8;
 }
 
 bool open_block_targets(const struct open_block *b, unsigned slot)
@@ -163,7 +179,7 @@ static bool make_cells(struct open_set *set, struct open_block *b)
 {
     if (b->cells)
         return true;
-    b->cells = calloc(1, (size_t)b->span * 5 + b->span / 8);
+    b->cells = calloc(1, (size_t)b->span * 5 + b->span / 4);
     if (!b->cells) {
         set->failed = true;
         return false;
@@ -268,8 +284,8 @@ static void set_cell(struct open_set *set, struct open_block *b, unsigned i, uin
     b->put_back = (uint16_t)(b->put_back + (state_of(state) == STATE_HELD) - (state_of(old) == STATE_HELD));
     b->came_back = b->came_back || (state_of(state) < STATE_SENT && state_attempts(state));
     store_u32le(cell_times(b) + 4 * (size_t)i, block_time_since(b->batch->created_ms, at_ms));
-    if (!(changed[i / 8] >> i % 8 & 1)) {
-        changed[i / 8] = (uint8_t)(changed[i / 8] | 1u << i % 8);
+    if (!bit_is_set(changed, i)) {
+        set_bit(changed, i, true);
         b->dirty++;
     }
     if (state_is_terminal(state_of(state)) && !state_is_terminal(state_of(old))) {
@@ -281,15 +297,24 @@ static void set_cell(struct open_set *set, struct open_block *b, unsigned i, uin
     }
 }
 
-bool open_block_merge(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms)
+static bool merge(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms)
 {
     if (b->settled || !open_block_targets(b, slot))
         return false;
     uint8_t old = open_block_state(b, slot), new = state_merge(old, state);
-    bool stored = state_is_terminal(state_of(old)) && !open_block_is_dirty(b, slot);
-    if (new == old || stored || !make_cells(set, b))
+    if (new == old || !make_cells(set, b))
         return false;
     set_cell(set, b, slot - b->first, old, new, at_ms);
+    return true;
+}
+
+bool open_block_merge(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms)
+{
+    bool over = state_is_terminal(state_of(open_block_state(b, slot)));
+    if (!merge(set, b, slot, state, at_ms))
+        return false;
+    if (!over && state_is_terminal(state_of(state)))
+        set_bit(cell_ended(b), slot - b->first, true);
     return true;
 }
 
@@ -301,10 +326,12 @@ static bool is_outcome(enum command_state state)
 bool open_block_logged(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms)
 {
     uint8_t old = open_block_state(b, slot);
-    bool ended = state_is_terminal(state_of(old)) && !is_outcome(state_of(old));
-    if (!ended || !is_outcome(state_of(state)) || b->settled || !open_block_is_dirty(b, slot))
-        return open_block_merge(set, b, slot, state, at_ms);
-    set_cell(set, b, slot - b->first, old, state_byte(state_of(state), state_attempts(state_merge(old, state))), at_ms);
+    unsigned i = slot - b->first;
+    bool ended = !b->settled && state_is_terminal(state_of(old)) && bit_is_set(cell_ended(b), i);
+    if (!ended || is_outcome(state_of(old)) || !is_outcome(state_of(state)))
+        return merge(set, b, slot, state, at_ms);
+    set_cell(set, b, i, old, state_byte(state_of(state), state_attempts(state_merge(old, state))), at_ms);
+    set_bit(cell_ended(b), i, false);
     return true;
 }
 
@@ -390,14 +417,14 @@ struct slice open_block_times(const struct open_block *b)
 bool open_block_is_dirty(const struct open_block *b, unsigned slot)
 {
     unsigned i = slot - b->first;
-    return b->cells && slot >= b->first && i < b->span && cell_changed(b)[i / 8] >> i % 8 & 1;
+    return b->cells && slot >= b->first && i < b->span && bit_is_set(cell_changed(b), i);
 }
 
 unsigned open_block_next_dirty(const struct open_block *b, unsigned from)
 {
     const uint8_t *changed = b->cells ? cell_changed(b) : NULL;
     for (unsigned i = from > b->first ? from - b->first : 0; changed && i < b->span; i++)
-        if (changed[i / 8] >> i % 8 & 1)
+        if (bit_is_set(changed, i))
             return b->first + i;
     return BLOCK_SLOTS;
 }
@@ -410,7 +437,7 @@ int64_t open_block_time(const struct open_block *b, unsigned slot)
 void open_block_clean(struct open_block *b)
 {
     if (b->cells)
-        memset(cell_changed(b), 0, b->span / 8);
+        memset(cell_changed(b), 0, b->span / 4); /* and what was ended here, behind it */
     b->dirty = 0;
 }
 

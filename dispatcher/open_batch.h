@@ -42,7 +42,8 @@ struct open_block {
     int64_t dirty_ms;                 /* first one since the last fold */
     const uint8_t *targets;           /* span / 8 bytes */
     struct open_counts_block *counts; /* of open commands of its devices; NULL: not counted */
-    uint8_t *cells;                   /* states, times, bitmap of the changed ones; NULL: all QUEUED */
+    uint8_t *cells;                   /* states, times, bitmaps of those changed and of those ended by the leader since
+                                         the last fold; NULL: all QUEUED */
     struct open_ref *refs;            /* rows of the log that wait for the fold */
     uint32_t ref_count, ref_cap;
 };
@@ -148,11 +149,10 @@ void open_block_put_times(struct open_block *b, struct slice times);
 /* NULL when the batch is not in the block. */
 struct open_block *open_batch_block(struct open_batch *batch, uint32_t block);
 
-/* Joins what another source says of a command at `at_ms`. True when that is news; then the command is dirty. Of what is
- * over, and stored, nothing is news: so one that is over and dirty has an end that is not stored. */
+/* Joins what another source says of a command at `at_ms`. True when that is news; then the command is dirty. */
 bool open_block_merge(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms);
-/* The same with what the log says: a device's outcome stands also against an end that is not stored yet, and was made in
- * a Redis that had lost what was recorded there. */
+/* The same with what the log says, where the first counts: so a device's outcome stands against an end that is neither
+ * in the log nor stored. A Redis that had lost the outcome may have made one. */
 bool open_block_logged(struct open_set *set, struct open_block *b, unsigned slot, uint8_t state, int64_t at_ms);
 /* The same with a whole state string of Redis; what is ROUTED or HELD there counts as QUEUED, but for what waits to be
  * tried again since an outcome that the log has not told yet. `overtaken`: the log has told something of the batch

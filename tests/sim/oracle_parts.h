@@ -69,7 +69,7 @@ struct oracle {
     bool reachable[STATE_COUNT][STATE_COUNT];
     const struct process *who; /* of what is being done to Redis; NULL: nobody any more */
     struct slice what;
-    int64_t redis_lost_us; /* when it did not hold what it should; 0: never after the begin */
+    int64_t redis_lost_us;               /* when it did not hold what it should; 0: never after the begin */
     unsigned redis_cuts;                 /* connections to it that broke */
     int64_t held_us[DEVICE_TENANTS + 1]; /* of all (0) and of each tenant: held, and that is confirmed; 0: not */
     int64_t opened_us;                   /* when something was released last */

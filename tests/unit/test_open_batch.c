@@ -222,26 +222,28 @@ static void what_the_log_has_told_since_redis_was_asked_stands(void **unused)
 }
 
 /* A worker that was stopped had it stored when Redis had lost it, and the leader had waited long enough. */
-static void an_outcome_stands_against_an_end_that_is_not_stored(void **unused)
+static void an_outcome_stands_against_an_end_that_nobody_has_been_told(void **unused)
 {
     (void)unused;
     struct open_set set;
     open_set_init(&set);
     struct open_batch *batch = add(&set, 5, 1, 2, 1, 8);
     struct open_block *b = &batch->blocks[0];
-    uint8_t done = state_byte(STATE_SUCCEEDED, 1), over = state_byte(STATE_SUPERSEDED, 1);
+    uint8_t done = state_byte(STATE_SUCCEEDED, 1), failed = state_byte(STATE_FAILED, 2),
+            over = state_byte(STATE_SUPERSEDED, 1);
     open_block_merge(&set, b, 2, over, 1000);
-    open_block_merge(&set, b, 3, done, 1000);
     assert_true(open_block_logged(&set, b, 2, done, 900));
     assert_int_equal(open_block_state(b, 2), done);
-    assert_false(open_block_logged(&set, b, 3, state_byte(STATE_FAILED, 1), 900)); /* the first holds */
-    assert_int_equal(batch->remaining, 6);
+    assert_true(open_block_logged(&set, b, 2, failed, 900)); /* in the log the first counts, with all deliveries */
+    assert_int_equal(open_block_state(b, 2), state_byte(STATE_SUCCEEDED, 2));
+    open_block_logged(&set, b, 3, over, 1000);
+    assert_false(open_block_logged(&set, b, 3, done, 900)); /* the end is in the log */
     open_block_merge(&set, b, 4, over, 1000);
     open_block_clean(b);
-    /* nor does what is dirty for its deliveries alone count as not stored */
-    assert_false(open_block_logged(&set, b, 4, state_byte(STATE_SENT, 2), 900));
-    assert_false(open_block_logged(&set, b, 4, done, 900));
-    assert_int_equal(open_block_state(b, 4), over);
+    open_block_merge(&set, b, 4, state_byte(STATE_SENT, 2), 1100); /* changed again, for its deliveries */
+    assert_false(open_block_logged(&set, b, 4, done, 900));        /* the end is stored */
+    assert_int_equal(state_of(open_block_state(b, 4)), STATE_SUPERSEDED);
+    assert_int_equal(batch->remaining, 5);
     open_set_free(&set);
 }
 
@@ -385,7 +387,7 @@ int main(void)
         cmocka_unit_test(strings_of_redis_join),
         cmocka_unit_test(what_waits_to_be_tried_again_is_not_taken_for_held),
         cmocka_unit_test(what_the_log_has_told_since_redis_was_asked_stands),
-        cmocka_unit_test(an_outcome_stands_against_an_end_that_is_not_stored),
+        cmocka_unit_test(an_outcome_stands_against_an_end_that_nobody_has_been_told),
         cmocka_unit_test(a_held_batch_is_held_in_redis),
         cmocka_unit_test(devices_join_in_their_place),
         cmocka_unit_test(a_growing_batch_settles_when_it_is_sealed),
