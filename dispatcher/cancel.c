@@ -356,3 +356,30 @@ void cancel_tick(struct reign *r)
         live_workers_all(r->live, got_workers, reign_hold(r));
     }
 }
+
+static bool has_unsent(const struct open_block *b)
+{
+    for (unsigned slot = b->first; slot < (unsigned)b->first + b->span; slot++) {
+        enum command_state state = state_of(open_block_state(b, slot));
+        if (state != STATE_NONE && state < STATE_SENT)
+            return true;
+    }
+    return false;
+}
+
+static void look_again(void *arg, struct open_batch *batch)
+{
+    if (!batch->canceled || batch->ending || batch->busy || batch->stage != OPEN_RUNNING)
+        return;
+    for (uint32_t i = 0; i < batch->block_count; i++)
+        if (batch->blocks[i].remaining && has_unsent(&batch->blocks[i]))
+            walk_block(arg, &batch->blocks[i], EVENT_DROP, NULL, NULL);
+}
+
+void cancel_look_again(struct reign *r)
+{
+    if (!r->loaded)
+        return;
+    open_set_each(&r->set, look_again, r);
+    walker_pump(r);
+}

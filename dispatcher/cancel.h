@@ -8,7 +8,9 @@
  * confirm  until each of them has confirmed, or lost its lease and been reaped
  * drop     EVENT_DROP: what is QUEUED or ROUTED ends: not before, since of what is QUEUED again a hint may still be on
  * its way to a worker, which sends by it. What is SENT, or may have been, goes on to its own end. Then the blocks are
- * stored and canceled_ms is set. Each step may be repeated; after a loss of Redis all are. */
+ * stored and canceled_ms is set. Each step may be repeated; after a loss of Redis all are.
+ *
+ * What was sent and comes back since, because its device has put it off, is looked for each second, and ends. */
 #ifndef MUSTER_DISPATCHER_CANCEL_H
 #define MUSTER_DISPATCHER_CANCEL_H
 
@@ -23,5 +25,7 @@ void cancel_requested(struct reign *r, uint64_t batch);
 /* Redis was filled again: what was told there is gone. */
 void cancel_restart(struct reign *r);
 void cancel_tick(struct reign *r);
+/* Each second. */
+void cancel_look_again(struct reign *r);
 
 #endif

@@ -227,10 +227,11 @@ static void end_overdue(struct control_time *t)
         walk_unknown(r, t->batch, EVENT_OVERDUE);
 }
 
-/* Not when the batch expires before the least wait is over: then it would be EXPIRED, though it was sent. */
+/* Not when it is canceled, or expires before the least wait is over: then it would end as what was not sent. */
 static bool is_tried_again(const struct open_batch *batch, uint8_t state, int64_t now_ms)
 {
-    return batch->retry_after >> STATE_TIMED_OUT & 1 && state_attempts(state) < batch->retry_attempts &&
+    return batch->retry_after >> STATE_TIMED_OUT & 1 && !batch->canceling &&
+           state_attempts(state) < batch->retry_attempts &&
            batch->expires_ms - now_ms > RETRY_WAIT_MIN_MS * (100 - RETRY_JITTER_PERCENT) / 100;
 }
 

@@ -72,8 +72,10 @@ static void tick(struct ev_loop *loop, ev_timer *t, int events)
     ledger_tick(r);
     webhook_sender_tick(r);
     presence_teller_tick(r);
-    if (second)
+    if (second) {
+        cancel_look_again(r);
         sweep(r);
+    }
     show(r);
 }
 

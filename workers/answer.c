@@ -12,8 +12,8 @@ static enum command_event event_of(const struct batch *batch, int outcome, unsig
 {
     static const uint8_t events[] = {[1] = EVENT_SUCCEED, [2] = EVENT_FAIL, [3] = EVENT_REJECT, [4] = EVENT_NOT_NOW};
     enum command_event event = (enum command_event)events[outcome];
-    bool retried = batch && event != EVENT_NOT_NOW && batch->retry_after >> state_next(STATE_SENT, event) & 1 &&
-                   attempts < batch->retry_attempts;
+    bool retried = batch && !batch->canceled && event != EVENT_NOT_NOW &&
+                   batch->retry_after >> state_next(STATE_SENT, event) & 1 && attempts < batch->retry_attempts;
     return retried ? EVENT_RETRY : event;
 }
 

@@ -87,7 +87,7 @@ static void add_acks(struct metrics *m, const struct acks_stats *s)
     static const char *const labels[EVENT_COUNT] = {
         [EVENT_SEND] = "event=\"send\"",       [EVENT_SUCCEED] = "event=\"succeed\"",
         [EVENT_FAIL] = "event=\"fail\"",       [EVENT_REJECT] = "event=\"reject\"",
-        [EVENT_NOT_NOW] = "event=\"not_now\"", [EVENT_DROP] = "event=\"drop\"",
+        [EVENT_NOT_NOW] = "event=\"not_now\"", [EVENT_LOSE] = "event=\"lose\"",
         [EVENT_RETRY] = "event=\"retry\"",     [EVENT_QUARANTINE] = "event=\"quarantine\"",
     };
     for (unsigned e = 0; e < EVENT_COUNT; e++)

@@ -71,7 +71,6 @@ static void forget(void *arg, struct session *s)
  * those only whom Redis knew. */
 static void lost(struct worker *w)
 {
-    w->redis_us = clock_mono_us();
     acks_redis_lost(w->acks);
     routed_clear(w->routed);
     session_table_each(w->sessions, forget, NULL);
@@ -139,7 +138,6 @@ static void vouched(void *arg, enum err err, int64_t yes)
         return;
     }
     w->unvouched = false;
-    w->redis_us = clock_mono_us();
     acks_redis_lost(w->acks);      /* what was recorded since it came back met nothing, or the past */
     batch_cache_doubt(w->batches); /* a hint of the past may be of a batch that has ended since */
     if (lease_holds(w->lease))

@@ -323,20 +323,13 @@ static void come_back(struct session *s)
     s->later = true;
 }
 
-/* It was filled less than a lease ago: other workers may not have told it yet what they have sent. */
-static bool redis_is_new(const struct worker *w)
-{
-    return w->redis_us && clock_mono_us() - w->redis_us < w->options.lease_ms * 1000;
-}
-
 /* What waits here was not sent, at least not by this worker: it is handed back. What another worker has sent, and may
- * not have told yet a Redis that was lost, only the leader knows to wait for: it ends what was not sent in its time,
- * and what is canceled, too, while Redis is new. */
+ * not have told yet a Redis that was lost, only the leader knows to wait for: it ends what is canceled, or was not sent
+ * in its time. */
 static void end_unsent(struct session *s, const struct held *h)
 {
-    bool drop = h->batch->canceled && !redis_is_new(s->worker);
-    record(s, h, drop ? EVENT_DROP : EVENT_LOSE);
-    if (!drop)
+    record(s, h, EVENT_LOSE);
+    if (!h->batch->canceled)
         come_back(s);
 }
 
@@ -563,7 +556,7 @@ void session_take_back(struct session *s, const struct batch *batch)
         record_sent(s, h);
         return;
     }
-    record(s, h, batch->canceled ? EVENT_DROP : EVENT_LOSE);
+    record(s, h, EVENT_LOSE);
     held_remove(s, h);
     session_pump(s);
 }

@@ -86,8 +86,7 @@ struct worker {
     uint64_t held;                     /* commands in all sessions' hands */
     uint32_t look_s;                   /* how often commands are looked for that take too long; 0: none does */
     bool draining;
-    int64_t redis_us; /* since when it serves a Redis that was new to it, or it to that (CLOCK_MONOTONIC); 0: none */
-    bool unvouched;   /* Redis is there, and nobody has said yet that what it holds is not of the past */
+    bool unvouched; /* Redis is there, and nobody has said yet that what it holds is not of the past */
     struct ev_timer ask_again;
     struct watch { /* commands sent and not yet seen answered, oldest first: struct sent */
         struct buf sent;

@@ -34,8 +34,8 @@ enum command_event {
     EVENT_NOT_NOW,
     EVENT_LOSE,   /* handed back unsent, or the connection lost before it was sent */
     EVENT_EXPIRE, /* the batch's time is over */
-    EVENT_CANCEL, /* asked to stop; what a worker holds stays until the worker drops it */
-    EVENT_DROP,   /* the worker dropped it unsent because of a cancel, or can't send it any more */
+    EVENT_CANCEL, /* asked to stop; what a worker holds stays until it hands that back (EVENT_LOSE) */
+    EVENT_DROP,   /* asked to stop, and no worker sends it any more */
     EVENT_SUPERSEDE,
     EVENT_HOLD,       /* to be sent later: nobody has it, or who had it has forgotten it unsent */
     EVENT_OVERDUE,    /* not sent in its time; what a worker holds that one hands back before (EVENT_LOSE) */

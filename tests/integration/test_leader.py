@@ -11,7 +11,7 @@ import pytest
 from harness.patience import patient
 from harness.until import until
 
-QUEUED, ROUTED, SENT, SUCCEEDED, FAILED, REJECTED, TIMED_OUT, EXPIRED, CANCELED = range(2, 11)
+HELD, QUEUED, ROUTED, SENT, SUCCEEDED, FAILED, REJECTED, TIMED_OUT, EXPIRED, CANCELED = range(1, 11)
 BLOCK = 1024
 
 
@@ -248,6 +248,27 @@ def test_a_cancel_waits_for_every_living_worker(field):
     assert b"\x38\x01" in field.redis.get(f"batch:{batch}")  # BatchSpec.canceled, for workers yet to come
     field.flush((batch, {s: FAILED | 16 for s in range(3000)}))
     assert field.wait_closed(batch) == {CANCELED: 1999, FAILED: 1001}
+    field.check_nothing_left()
+
+
+@pytest.mark.parametrize("retried", [False, True])
+def test_what_comes_back_after_a_cancel_ends(field, retried):
+    """A device puts off what it was sent before; or who had it unsent says so late; or it is to be tried again."""
+    batch = field.submit(range(10))
+    field.wait_routed(batch)
+    field.flush((batch, {s: SENT | 16 for s in range(10)}))
+    states = bytearray(field.redis.get(field.key(0, f"state:{batch}")))
+    states[4:14] = bytes([SENT | 16] * 10)
+    field.redis.set(field.key(0, f"state:{batch}"), bytes(states))
+    field.cancel(batch)
+    until(lambda: field.sql("SELECT 1 FROM batch WHERE id = %s AND canceled_ms IS NOT NULL", batch), what="confirmed")
+    back = HELD | 16 if retried else QUEUED
+    states[4:9] = bytes([back] * 5)
+    field.redis.set(field.key(0, f"state:{batch}"), bytes(states))
+    field.flush((batch, {s: back for s in range(5)}))
+    until(lambda: field.live_states(batch) == {CANCELED: 5, SENT: 5}, what="these end")
+    field.flush((batch, {s: SUCCEEDED | 16 for s in range(5, 10)}))
+    assert field.wait_closed(batch) == {CANCELED: 5, SUCCEEDED: 5}
     field.check_nothing_left()
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 import paho.mqtt.client as mqtt
 import pytest
 from harness.daemons import program
-from harness.hand_router import (CANCELED, FAILED, QUEUED, ROUTED, SENT, SUCCEEDED, HandRouter, command_id, now_ms,
+from harness.hand_router import (FAILED, QUEUED, ROUTED, SENT, SUCCEEDED, HandRouter, command_id, now_ms,
                                  sign)
 from harness.patience import lasting, patient
 from harness.stack import have
@@ -238,7 +238,8 @@ def test_expired_commands_are_not_sent(router, worker):
         assert (batch, 1) not in router.log()
 
 
-def test_a_cancel_drops_what_is_unsent_and_is_confirmed(router, worker):
+def test_a_cancel_hands_back_what_is_unsent_and_is_confirmed(router, worker):
+    """The leader ends it."""
     sent, unsent = router.open([1]), router.open([1])
     with router.device(1).connect(worker.address) as device:
         delivery = device.next()
@@ -247,8 +248,7 @@ def test_a_cancel_drops_what_is_unsent_and_is_confirmed(router, worker):
         for batch in (unsent, sent):
             router.cancel(number, batch)
             until(lambda b=batch: router.redis.smembers(f"cancel:{b}") == {str(number).encode()})
-        assert router.state(unsent, 1) == (CANCELED, 0)
-        assert router.log()[unsent, 1] == CANCELED
+        assert router.state(unsent, 1) == (QUEUED, 0)
         assert router.state(sent, 1) == (SENT, 1)
         device.wait_published(device.ack(delivery))
         assert router.state(sent, 1) == (SUCCEEDED, 1)
@@ -256,7 +256,7 @@ def test_a_cancel_drops_what_is_unsent_and_is_confirmed(router, worker):
         router.cancel(number, late)
         until(lambda: router.redis.smembers(f"cancel:{late}"))
         router.route(late, [1])
-        until(lambda: router.state(late, 1) == (QUEUED, 0))  # handed back: the leader ends it
+        until(lambda: router.state(late, 1) == (QUEUED, 0))
 
 
 def test_results_and_information_are_stored(router, worker):

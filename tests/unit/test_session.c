@@ -262,7 +262,7 @@ static void what_is_put_off_since_redis_was_asked_does_not_come_yet(void **state
     assert_true(s->put_off);
 }
 
-/* A cancel finds it in nobody's hands; Redis need not wait for this worker to give it up. */
+/* A cancel finds it in nobody's hands. */
 static void what_is_put_off_can_be_taken_back(void **state)
 {
     struct batch put_off = batch_of(1, BULK);
@@ -272,26 +272,22 @@ static void what_is_put_off_can_be_taken_back(void **state)
     answer_not_now(s, &put_off);
     put_off.canceled = true;
     session_take_back(s, &put_off);
-    assert_int_equal(scene->event, EVENT_DROP);
+    assert_int_equal(scene->event, EVENT_LOSE);
     assert_int_equal(scene->attempts, 0); /* what it was put off for was no delivery */
     assert_int_equal(s->held_count, 0);
 }
 
-/* Others may have sent it, and not told yet a Redis that was filled a moment ago. */
-static void where_redis_is_new_what_is_canceled_is_only_handed_back(void **state)
+/* Others may have sent it, and not told yet a Redis that was lost: only the leader knows when to end it. */
+static void what_is_canceled_is_only_handed_back(void **state)
 {
     struct batch canceled = batch_of(2, BULK);
     struct session *s = &scene->session;
     (void)state;
     canceled.canceled = true;
-    scene->worker.options.lease_ms = 60000;
-    scene->worker.redis_us = clock_mono_us();
     session_hold(s, &canceled, state_byte(STATE_ROUTED, 0), (struct slice){0});
     assert_int_equal(scene->event, EVENT_LOSE);
-    assert_true(s->later);
-    scene->worker.redis_us -= 60000 * 1000ll; /* as if a lease were over */
-    session_hold(s, &canceled, state_byte(STATE_ROUTED, 0), (struct slice){0});
-    assert_int_equal(scene->event, EVENT_DROP);
+    assert_int_equal(s->held_count, 0);
+    assert_false(s->later); /* it ends soon, and is not asked for again */
 }
 
 /* The outcome is durable, and its wait over, before the session is told. */
@@ -323,7 +319,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_put_off_comes_only_when_redis_gives_it_once_more, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_put_off_since_redis_was_asked_does_not_come_yet, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_put_off_can_be_taken_back, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(where_redis_is_new_what_is_canceled_is_only_handed_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_canceled_is_only_handed_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_tried_again_early_comes_nevertheless, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
