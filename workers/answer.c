@@ -56,9 +56,8 @@ struct answer {
     struct list link;
     struct worker *worker;
     struct ev_timer again;
-    bool asked, filled;  /* Redis, right before the batch and right behind it, whether it is filled; it is */
-    unsigned awaited;    /* answers */
-    struct batch *batch; /* referenced; NULL: not there */
+    bool over;        /* so far Redis says so: see ask_redis */
+    unsigned awaited; /* answers of it */
     struct ack ack;
     int outcome;
     struct buf result, information;
@@ -93,51 +92,65 @@ void answers_free(struct answers **answers)
     free(all);
 }
 
-static void look_up(struct answer *a);
-
-/* That there is no batch says that it is over only if Redis was filled then: that is asked before and after, for
- * between two questions it may be lost, or filled. */
-static void answered(struct answer *a)
+static void record(struct answer *a, struct batch *batch)
 {
+    if (!pass_on(a->worker, batch, a->ack, a->outcome, &a->result, buf_slice(&a->information)))
+        abort(); /* there was room for all of it */
+    answer_free(a);
+}
+
+static void redis_said(struct answer *a, bool over)
+{
+    a->over = a->over && over;
     if (--a->awaited > 0)
         return;
-    if (!a->batch && !a->filled) {
-        ev_timer_set(&a->again, a->asked ? LOOK_AGAIN_S : 0, 0);
-        ev_timer_start(a->worker->loop, &a->again);
-        a->asked = true;
+    if (a->over) {
+        record(a, NULL);
         return;
     }
-    if (!pass_on(a->worker, a->batch, a->ack, a->outcome, &a->result, buf_slice(&a->information)))
-        abort(); /* there was room for all of it */
-    if (a->batch)
-        batch_unref(a->worker->batches, a->batch);
-    answer_free(a);
+    ev_timer_set(&a->again, LOOK_AGAIN_S, 0);
+    ev_timer_start(a->worker->loop, &a->again);
+}
+
+static void got_generation(void *arg, enum err err, int64_t filled)
+{
+    redis_said(arg, !err && filled);
+}
+
+static void got_spec(void *arg, enum err err, struct slice spec)
+{
+    (void)spec;
+    redis_said(arg, err == ERR_NOT_FOUND);
+}
+
+/* That there is no batch says that it is over only if Redis was filled then: that is asked before and after, for
+ * between two questions it may be lost, or filled. The three go to it one right behind the other; the cache may have
+ * asked earlier, or again later. */
+static void ask_redis(struct answer *a)
+{
+    a->over = true;
+    a->awaited = 3;
+    live_generation_get(a->worker->live, got_generation, a);
+    live_get_spec(a->worker->live, a->ack.batch, got_spec, a);
+    live_generation_get(a->worker->live, got_generation, a);
 }
 
 static void known(void *arg, struct batch *batch, uint64_t unused, uint64_t unused_too)
 {
     struct answer *a = arg;
+    struct worker *w = a->worker;
     (void)unused, (void)unused_too;
-    a->batch = batch;
-    answered(a);
-}
-
-static void got_generation(void *arg, enum err err, int64_t filled)
-{
-    struct answer *a = arg;
-    a->filled = a->filled && !err && filled;
-    answered(a);
+    if (!batch) {
+        ask_redis(a);
+        return;
+    }
+    record(a, batch);
+    batch_unref(w->batches, batch);
 }
 
 static void look_up(struct answer *a)
 {
-    bool ask = a->filled = a->asked;
-    a->awaited = ask ? 3 : 1;
-    if (ask)
-        live_generation_get(a->worker->live, got_generation, a);
     batch_cache_get(a->worker->batches, a->ack.batch, known, a, 0, 0);
-    if (ask)
-        live_generation_get(a->worker->live, got_generation, a);
 }
 
 static void on_again(struct ev_loop *loop, struct ev_timer *timer, int revents)

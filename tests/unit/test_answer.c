@@ -19,7 +19,8 @@ static struct scene {
     struct worker worker;
     batch_fn *batch; /* asked for, and not answered yet; NULL: not */
     live_int_fn *filled;
-    void *batch_arg, *filled_arg;
+    live_bytes_fn *spec; /* Redis is asked for the batch */
+    void *batch_arg, *redis_arg;
     unsigned before, after; /* questions whether Redis is filled: before that for the batch, and behind it */
     unsigned recorded;
     struct ack ack; /* recorded last */
@@ -32,8 +33,6 @@ void batch_cache_get(struct batch_cache *cache, uint64_t id, batch_fn *fn, void 
     (void)cache, (void)id, (void)a, (void)b;
     scene->batch = fn;
     scene->batch_arg = arg;
-    scene->before = scene->after;
-    scene->after = 0;
 }
 
 void batch_unref(struct batch_cache *cache, struct batch *batch)
@@ -45,8 +44,18 @@ void live_generation_get(struct live *live, live_int_fn *done, void *arg)
 {
     (void)live;
     scene->filled = done;
-    scene->filled_arg = arg;
-    scene->after++;
+    scene->redis_arg = arg;
+    if (scene->spec)
+        scene->after++;
+    else
+        scene->before++;
+}
+
+void live_get_spec(struct live *live, uint64_t batch, live_bytes_fn *done, void *arg)
+{
+    (void)live, (void)batch;
+    scene->spec = done;
+    scene->redis_arg = arg;
 }
 
 void acks_add(struct acks *acks, const struct ack *ack)
@@ -72,12 +81,25 @@ static void say_batch(struct batch *batch)
     fn(scene->batch_arg, batch, 0, 0);
 }
 
-static void say_filled(bool filled)
+static void say_filled(unsigned *asked, bool filled)
 {
-    unsigned *asked = scene->before ? &scene->before : &scene->after;
     assert_true(*asked > 0);
     --*asked;
-    scene->filled(scene->filled_arg, ERR_OK, filled);
+    scene->filled(scene->redis_arg, ERR_OK, filled);
+}
+
+/* Redis, of all three questions. */
+static void say(bool filled_before, enum err spec, bool filled_after)
+{
+    live_bytes_fn *got_spec = scene->spec;
+    assert_non_null(got_spec);
+    assert_int_equal(scene->before, 1);
+    assert_int_equal(scene->after, 1);
+    say_filled(&scene->before, filled_before);
+    scene->spec = NULL;
+    got_spec(scene->redis_arg, spec, (struct slice){0});
+    assert_int_equal(scene->recorded, 0);
+    say_filled(&scene->after, filled_after);
 }
 
 static void until_asked(void)
@@ -112,35 +134,33 @@ static void of_a_batch_that_is_over_it_is_what_it_says(void **state)
 {
     (void)state;
     say_batch(NULL);
-    until_asked();
-    assert_int_equal(scene->before, 1);
-    assert_int_equal(scene->after, 1);
-    say_filled(true);
-    say_batch(NULL);
-    assert_int_equal(scene->recorded, 0);
-    say_filled(true);
+    say(true, ERR_NOT_FOUND, true);
     assert_int_equal(scene->recorded, 1);
     assert_int_equal(scene->ack.event, EVENT_FAIL);
 }
 
-/* Between any two questions it may be lost, or filled: whether the batch is tried again it says only then. */
+/* Between any two questions it may be lost, or filled, or not answer: whether the batch is tried again it says only
+ * then. */
 static void where_redis_was_lost_it_waits_until_it_is_filled(void **state)
 {
-    static const bool filled[][2] = {{true, false}, {false, true}, {false, false}};
+    static const struct {
+        bool before, after;
+        enum err spec;
+    } lost[] = {{true, false, ERR_NOT_FOUND},
+                {false, true, ERR_NOT_FOUND},
+                {false, false, ERR_NOT_FOUND},
+                {true, true, ERR_UNAVAILABLE},
+                {true, true, ERR_OK}};
     struct batch batch = {.id = 1, .retry_after = 1 << STATE_FAILED, .retry_attempts = 3};
     (void)state;
-    say_batch(NULL);
-    for (unsigned i = 0; i < sizeof filled / sizeof *filled; i++) {
+    for (unsigned i = 0; i < sizeof lost / sizeof *lost; i++) {
         until_asked();
-        say_filled(filled[i][0]);
         say_batch(NULL);
-        say_filled(filled[i][1]);
+        say(lost[i].before, lost[i].spec, lost[i].after);
     }
     assert_int_equal(scene->recorded, 0);
     until_asked();
-    say_filled(true);
     say_batch(&batch);
-    say_filled(true);
     assert_int_equal(scene->recorded, 1);
     assert_int_equal(scene->ack.event, EVENT_RETRY);
     assert_int_equal(scene->ack.attempts, 1);
