@@ -446,8 +446,8 @@ unsigned session_wants(const struct session *s)
 
 void session_asks(struct session *s)
 {
-    for (unsigned i = 0; s->put_off && i < s->held_count; i++)
-        s->held[i].asked = s->held[i].phase == HELD_PUT_OFF;
+    for (unsigned i = 0; i < s->held_count; i++)
+        s->held[i].asked = !held_is_out(&s->held[i]);
 }
 
 static struct held *find_put_off(struct session *s)
@@ -461,11 +461,11 @@ static struct held *find_put_off(struct session *s)
 void session_attached(struct session *s, size_t given, unsigned wanted)
 {
     s->more = given >= wanted;
-    /* What it had put off comes with this. What came in the meantime, or was given before, may be behind what is not
-     * given yet: it comes again in its turn. */
+    /* What it had put off, or had waiting, comes with this, or is over: a hint may have come late. What came in the
+     * meantime may be behind what is not given yet: it comes again in its turn. */
     for (unsigned i = s->held_count; i-- > 0;) {
         struct held *h = &s->held[i];
-        if ((h->phase == HELD_PUT_OFF && h->asked) || (h->phase == HELD_WAITING && s->more))
+        if (!held_is_out(h) && (h->asked || (h->phase == HELD_WAITING && s->more)))
             held_remove(s, h);
     }
     s->put_off = find_put_off(s) != NULL;

@@ -51,7 +51,7 @@ struct held {
     uint8_t phase;            /* enum held_phase */
     uint8_t attempts;         /* deliveries so far */
     bool recorded : 1;        /* SENT is recorded */
-    bool asked : 1;           /* put off, and Redis is being asked again since then */
+    bool asked : 1;           /* it was not out when Redis was asked last: that gives it again, or it is over */
     bool passed : 1; /* it was not answered in its time: it keeps nothing back any more, nor counts as in flight */
     uint8_t hours;   /* before sent_us, in which it was sent */
 };

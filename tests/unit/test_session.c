@@ -245,6 +245,23 @@ static void what_is_put_off_comes_only_when_redis_gives_it_once_more(void **stat
     assert_false(s->put_off);
 }
 
+/* It was routed to a connection before this one, and ended before Redis was asked for this one. */
+static void what_redis_does_not_give_and_waited_before_is_over(void **state)
+{
+    struct batch over = batch_of(1, BULK), since = batch_of(2, BULK);
+    struct session *s = &scene->session;
+    (void)state;
+    session_again(s);
+    session_offer(s, &over, (struct slice){0});
+    session_asks(s);
+    session_offer(s, &since, (struct slice){0});
+    session_attached(s, 0, session_wants(s));
+    session_settled(s);
+    assert_int_equal(scene->delivered, 1);
+    assert_int_equal(s->held_count, 1);
+    assert_ptr_equal(s->held[0].batch, &since);
+}
+
 /* Redis was asked before it had said "not now", and gave it as it stood then. */
 static void what_is_put_off_since_redis_was_asked_does_not_come_yet(void **state)
 {
@@ -317,6 +334,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_given_while_it_is_attached_once_more_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_has_expired_is_not_sent_when_the_clock_is_set_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_put_off_comes_only_when_redis_gives_it_once_more, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_redis_does_not_give_and_waited_before_is_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_put_off_since_redis_was_asked_does_not_come_yet, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_put_off_can_be_taken_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_canceled_is_only_handed_back, set_up, tear_down),
