@@ -35,9 +35,12 @@ void db_control_cancel_some(struct pg_txn *txn, int32_t tenant, int64_t batch, c
 void db_control_asked(struct pg_txn *txn, int limit)
 {
     static const struct pg_stmt stmt = {
-        "control_asked", "SELECT c.batch_id, c.paused, c.request, b.closed_ms IS NOT NULL, c.sealed"
-                         " FROM batch_control c JOIN batch b ON b.id = c.batch_id"
-                         " WHERE c.request > c.handled AND b.held_ms IS NULL ORDER BY c.batch_id LIMIT $1::integer"};
+        /* By index: a join is planned while both are empty, and then reads every batch there is. */
+        "control_asked",
+        "SELECT c.batch_id, c.paused, c.request, b.closed, c.sealed FROM batch_control c CROSS JOIN LATERAL"
+        " (SELECT b.closed_ms IS NOT NULL AS closed FROM batch b"
+        " WHERE b.id = c.batch_id AND b.held_ms IS NULL OFFSET 0) AS b"
+        " WHERE c.request > c.handled ORDER BY c.batch_id LIMIT $1::integer"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, limit);
 }

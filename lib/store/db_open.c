@@ -172,9 +172,7 @@ void db_open_fold(struct pg_txn *txn, const int64_t *batches, const int32_t *blo
                   const struct slice *times, size_t n)
 {
     static const struct pg_stmt stmt = {
-        "open_fold", "UPDATE batch_block b SET states = u.states, times = u.times"
-                     " FROM unnest($1::bigint[], $2::integer[], $3::bytea[], $4::bytea[])"
-                     " AS u (batch, block, states, times) WHERE b.batch_id = u.batch AND b.block = u.block"};
+        "open_fold", "SELECT FROM fold_blocks($1::bigint[], $2::integer[], $3::bytea[], $4::bytea[])"};
     pg_txn_add(txn, &stmt);
     pg_put_int8_array(txn, batches, n);
     pg_put_int4_array(txn, blocks, n);
