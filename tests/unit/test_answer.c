@@ -166,11 +166,21 @@ static void where_redis_was_lost_it_waits_until_it_is_filled(void **state)
     assert_int_equal(scene->ack.attempts, 1);
 }
 
+static void of_a_canceled_batch_it_is_final(void **state)
+{
+    struct batch batch = {.id = 1, .retry_after = 1 << STATE_FAILED, .retry_attempts = 3, .canceled = true};
+    (void)state;
+    say_batch(&batch);
+    assert_int_equal(scene->recorded, 1);
+    assert_int_equal(scene->ack.event, EVENT_FAIL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(of_a_batch_that_is_over_it_is_what_it_says, set_up, tear_down),
         cmocka_unit_test_setup_teardown(where_redis_was_lost_it_waits_until_it_is_filled, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(of_a_canceled_batch_it_is_final, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
