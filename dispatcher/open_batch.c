@@ -172,7 +172,7 @@ static uint8_t *cell_ended(const struct open_block *b)
 bool open_block_targets(const struct open_block *b, unsigned slot)
 {
     unsigned i = slot - b->first;
-    return slot >= b->first && i < b->span && b->targets[i / 8] >> i % 8 & 1;
+    return slot >= b->first && i < b->span && bit_is_set(b->targets, i);
 }
 
 static bool make_cells(struct open_set *set, struct open_block *b)
@@ -506,9 +506,9 @@ unsigned open_block_join(struct open_set *set, struct open_block *b, const struc
     b->counts = open_counts_of(&set->open, b->batch->tenant, b->block);
     set->failed = set->failed || set->open.failed;
     for (unsigned slot = bitmap_next(slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(slots, slot + 1)) {
-        if (targets[slot / 8] >> slot % 8 & 1)
+        if (bit_is_set(targets, slot))
             continue;
-        targets[slot / 8] = (uint8_t)(targets[slot / 8] | 1u << slot % 8);
+        set_bit(targets, slot, true);
         if (b->cells && at_ms)
             set_cell(set, b, slot, 0, state_byte(STATE_QUEUED, 0), at_ms);
         else if (b->cells)

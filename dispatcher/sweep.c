@@ -236,17 +236,16 @@ static void look_at_batch(void *arg, struct open_batch *batch)
     }
 }
 
+static int compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
 static bool was_seen(const struct sweeper *s, uint64_t key)
 {
-    size_t low = 0, high = buf_len(&s->seen) / 8;
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-        if (load_u64le(buf_head(&s->seen) + mid * 8) < key)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low < buf_len(&s->seen) / 8 && load_u64le(buf_head(&s->seen) + low * 8) == key;
+    size_t n = buf_len(&s->seen) / sizeof key;
+    return n && bsearch(&key, buf_head(&s->seen), n, sizeof key, compare);
 }
 
 static void begin_round(struct sweeper *s)
@@ -271,7 +270,7 @@ static void look_at_deleted(struct reign *r, const uint64_t *keys, size_t n)
         if (!d.open[i] && was_seen(s, keys[i]))
             write_undeleted(r, (uint32_t)(keys[i] >> 32), (uint32_t)keys[i]);
         else
-            buf_put_u64le(&s->seen_now, keys[i]);
+            buf_put(&s->seen_now, &keys[i], sizeof keys[i]);
         s->from = keys[i];
     }
     free(d.open);

@@ -19,7 +19,7 @@ struct routed *routed_new(struct worker *worker);
 void routed_free(struct routed **routed);
 /* A ROUTE, RELEASE or AGAIN item that was taken from the inbox of `class`, in the take of that number. */
 void routed_add(struct routed *routed, const struct inbox_item *item, enum live_class class, uint32_t take);
-/* Records of all that waits of a canceled batch that it was dropped. */
+/* Hands back all that waits of a canceled batch. */
 void routed_cancel(struct routed *routed, const struct batch *batch);
 /* Forgets what waits of a batch that is held, or was since it was routed. */
 void routed_forget(struct routed *routed, const struct batch *batch);

@@ -124,10 +124,9 @@ MUST_CHECK enum session_answered session_answer(struct session *s, const struct 
 void session_durable(struct session *s, uint64_t batch, uint8_t event, uint16_t token);
 /* To be called twice an hour or more often, and where something may be waiting for a command that takes too long. */
 void session_look(struct session *s, int64_t now_us);
-/* Sends what the in-flight limit lets through; drops what is canceled or expired. */
+/* Sends what the in-flight limit lets through; hands back what is canceled or expired. */
 void session_pump(struct session *s);
-/* A cancel of the batch: what is unsent is dropped and recorded, what is sent is recorded as sent. A hold: the same,
- * but what is unsent is only forgotten. */
+/* A cancel of the batch, or a hold: what is unsent is handed back, what is sent is recorded as sent. */
 void session_take_back(struct session *s, const struct batch *batch);
 /* The tenant's gate is closed: forgets what is unsent, of all batches, and records as sent what is sent. */
 void session_forget_unsent(struct session *s);
