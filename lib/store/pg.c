@@ -195,18 +195,19 @@ void pg_on_change(struct pg *pg, void (*fn)(void *arg, bool up), void *arg)
     pg->change_arg = arg;
 }
 
+/* The one with the least to do; of several the last, whose server process has worked just now: what it needs is in the
+ * processor's cache, and the first ones are left to the lanes. */
 static struct pg_conn *choose(struct pg *pg, int lane)
 {
     if (lane >= 0)
         return &pg->conns[lane % pg->conn_count];
-    struct pg_conn *best = &pg->conns[pg->next];
-    for (int i = 1; i < pg->conn_count; i++) {
-        struct pg_conn *conn = &pg->conns[(pg->next + i) % pg->conn_count];
+    struct pg_conn *best = &pg->conns[pg->conn_count - 1];
+    for (int i = pg->conn_count - 1; i-- > 0;) {
+        struct pg_conn *conn = &pg->conns[i];
         bool up = conn->state == PG_UP;
         if ((up && best->state != PG_UP) || (up == (best->state == PG_UP) && conn->load < best->load))
             best = conn;
     }
-    pg->next = (pg->next + 1) % pg->conn_count;
     return best;
 }
 

@@ -79,7 +79,7 @@ struct pg {
     struct ev_loop *loop;
     char *conninfo, *options, *application;
     struct pg_conn *conns;
-    int conn_count, up_count, queue_max, queued, next;
+    int conn_count, up_count, queue_max, queued;
     double stuck_after; /* seconds without a word from the server while it owes one */
     struct list failed;
     ev_timer soon; /* delivers `failed` */

@@ -100,6 +100,7 @@ static const struct pg_stmt stmt_add = {"add", "INSERT INTO line VALUES ($1::int
 static const struct pg_stmt stmt_count = {"count", "SELECT count(*) FROM line"};
 static const struct pg_stmt stmt_bad = {"bad", "SELECT 1 / $1::int"};
 static const struct pg_stmt stmt_nonsense = {"nonsense", "SELECT nothing FROM nowhere"};
+static const struct pg_stmt stmt_server = {"server", "SELECT pg_backend_pid()::bigint"};
 static const struct pg_stmt stmt_sleep = {"sleep", "SELECT pg_sleep($1::int)"};
 
 static void add_one(struct pg_txn *txn, int64_t v)
@@ -214,6 +215,42 @@ static void types_survive(void **state)
 
 #define LANES  8
 #define A_LANE 1250
+
+enum { POOL = 4 };
+
+/* Whether as many as there are connections, at once, go over one each: when all are up. */
+static bool each_has_its_own(struct fixture *f)
+{
+    struct outcome o[POOL] = {{0}};
+    bool all = true;
+    for (int i = 0; i < POOL; i++) {
+        struct pg_txn *txn = pg_txn_new(f->pg, PG_ANY_LANE);
+        pg_txn_add(txn, &stmt_server);
+        pg_txn_submit(txn, note, &o[i]);
+    }
+    for (int i = 0; i < POOL; i++) {
+        if (!o[i].done)
+            wait_for(f, &o[i].done);
+        for (int k = 0; k < i; k++)
+            all = all && o[i].value != o[k].value;
+    }
+    return all;
+}
+
+/* Transactions that come one by one share a server process, whose caches are warm; those at once do not wait for each
+ * other. */
+static void one_by_one_they_share_a_connection(void **state)
+{
+    struct fixture *f = *state;
+    for (int tries = 0; !each_has_its_own(f); tries++)
+        assert_in_range(tries, 0, 1000);
+    int64_t first = ask_plain(f, &stmt_server).value;
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(ask_plain(f, &stmt_server).value, first);
+    struct pg_txn *txn = pg_txn_new(f->pg, 0);
+    pg_txn_add(txn, &stmt_server);
+    assert_int_not_equal(ask(f, txn).value, first);
+}
 
 struct lane_note {
     int *next; /* of its lane */
@@ -512,7 +549,7 @@ static int set_up(void **state)
     servers_init(&f->servers);
     servers_start_postgres(&f->servers);
     f->loop = ev_default_loop(0);
-    connect_pool(f, 4);
+    connect_pool(f, POOL);
     *state = f;
     return 0;
 }
@@ -531,6 +568,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers),
         cmocka_unit_test(types_survive),
+        cmocka_unit_test(one_by_one_they_share_a_connection),
         cmocka_unit_test(many_lanes_keep_their_order),
         cmocka_unit_test(a_failure_is_alone),
         cmocka_unit_test(a_failure_skips_no_preparation),
