@@ -220,7 +220,8 @@ static struct pg_txn *make(const struct writer *writer)
     struct pg_txn *txn = pg_txn_new(writer->acceptor->pg, PG_ANY_LANE);
     if (!txn)
         return NULL;
-    db_batch_hold_tenants(txn, tenants, tenants_of(writer, tenants));
+    if (!writer->group[0]->device)
+        db_batch_hold_tenants(txn, tenants, tenants_of(writer, tenants));
     hold_keys(writer, txn);
     for (size_t i = 0; i < writer->count; i++) {
         batches[i] = &writer->group[i]->batch;
@@ -264,7 +265,7 @@ static void finish_all(struct writer *writer, enum err err, const struct pg_erro
         writer->acceptor->committed(writer->acceptor->arg);
 }
 
-/* `results`: of the tenants, of keys that are held, then one statement for all, or those of each and then of the audit.
+/* `results`: of one statement for all; or of the tenants, of keys that are held, those of each and then of the audit.
  */
 static void read_results(struct writer *writer, const struct pg_result *const *results)
 {
@@ -275,7 +276,7 @@ static void read_results(struct writer *writer, const struct pg_result *const *r
     for (size_t i = 0; i < writer->count; i++) {
         struct accept_job *job = writer->group[i];
         if (job->device) {
-            db_batch_accept_devices_read(results[1], (int)i, &job->seq, &job->id);
+            db_batch_accept_devices_read(results[0], (int)i, &job->seq, &job->id);
             job->created = job->id > 0;
         } else {
             next += job->guard != NULL; /* its lock */

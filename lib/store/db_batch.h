@@ -80,8 +80,8 @@ struct db_accept {
     size_t skipped_kept;
     const struct db_values *values; /* NULL: none; else db_values_accepted is the transaction's last statement */
 };
-/* First statement of a transaction that accepts: no device of these tenants is deleted between what its statements see
- * and its commit. */
+/* First statement of a transaction that accepts one by one: no device of these tenants is deleted between what its
+ * statements see and its commit. */
 void db_batch_hold_tenants(struct pg_txn *txn, const int32_t *tenants, size_t n);
 /* One row: created (bool), id of the new batch or of the one the request id made before, or what db_quota_refused
  * reads.
@@ -95,8 +95,8 @@ void db_batch_accept_skipped(struct pg_txn *txn, const struct db_accept *batch);
 /* A row when some were: how many, and what db_batch_skipped_each reads. */
 void db_batch_skipped(struct pg_txn *txn, int64_t batch);
 void db_batch_skipped_each(const struct pg_result *r, void (*each)(void *arg, struct slice id), void *arg);
-/* Many at once, each to the one device of the given id; what they say of blocks and counts is not used. No two have the
- * same tenant and request id. False (nothing is added) without memory. */
+/* Many at once, each to the one device of the given id, and holds their tenants; what they say of blocks and counts is
+ * not used. No two have the same tenant and request id. False (nothing is added) without memory. */
 MUST_CHECK bool db_batch_accept_devices(struct pg_txn *txn, const struct db_accept *const *batches,
                                         const char *const *devices, size_t n);
 /* Row i is about batches[i]: the device's seq, or -1 when it is not registered; id of the new batch, or 0 when there

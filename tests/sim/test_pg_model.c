@@ -252,7 +252,6 @@ static void accept_devices(void)
         ids[i] = devices[i];
     }
     struct pg_txn *txn = pg_txn_new(NULL, 0);
-    db_batch_hold_tenants(txn, &tenant, 1);
     assert_true(db_batch_accept_devices(txn, all, ids, n));
     pg_txn_submit(txn, ignore, NULL);
 }
