@@ -27,7 +27,7 @@ struct folder {
     bool more;                   /* the last answer was full */
     bool expecting;              /* outcomes are, since the poll under way began */
     int64_t next_poll_us, last_poll_us, last_full_us; /* full: not of the log alone */
-    int64_t delay_us;                                 /* from one poll to the next */
+    int64_t delay_us, busy_us;                        /* from one poll to the next; the same while there is news */
     struct reign *reign;
     ev_timer paced;
     struct buf rows;    /* struct log_head, entries; one after another */
@@ -56,6 +56,7 @@ struct folder *folder_new(struct reign *r)
     if (!f)
         return NULL;
     f->first = true;
+    f->busy_us = FOLD_BUSY_MS * 1000;
     f->reign = r;
     ev_timer_init(&f->paced, paced_timer, FOLD_HINT_MS / 1000., 0);
     return f;
@@ -94,15 +95,25 @@ static void poll_soon(struct reign *r)
         poll_in(r, wait_us);
 }
 
+/* After a poll that brought so many bytes of the log. */
+static void set_delay(struct folder *f, size_t news)
+{
+    if (news || f->expecting || !f->delay_us) {
+        f->delay_us = f->busy_us;
+        f->busy_us = news < FOLD_FEW_BYTES ? reign_longer(f->busy_us, FOLD_BUSY_LONG_MS) : FOLD_BUSY_MS * 1000;
+    } else {
+        f->delay_us = reign_longer(f->delay_us, FOLD_IDLE_MS);
+        f->busy_us = FOLD_BUSY_MS * 1000;
+    }
+}
+
 static void poll_end(struct reign *r)
 {
     struct folder *f = r->folder;
-    bool news = buf_len(&f->rows) > 0;
+    size_t news = buf_len(&f->rows);
     f->polling = false;
     buf_reset(&f->rows);
-    f->delay_us = news || f->expecting || !f->delay_us ? FOLD_BUSY_MS * 1000 : f->delay_us * 3 / 2;
-    if (f->delay_us > FOLD_IDLE_MS * 1000)
-        f->delay_us = FOLD_IDLE_MS * 1000;
+    set_delay(f, news);
     poll_in(r, f->delay_us);
     if (f->first && !news) {
         f->first = false;
@@ -356,8 +367,8 @@ void folder_expect(struct reign *r)
 {
     struct folder *f = r->folder;
     f->expecting = true;
-    if (f->begun && !f->polling && f->next_poll_us - clock_mono_us() > FOLD_BUSY_MS * 1000)
-        poll_in(r, FOLD_BUSY_MS * 1000);
+    if (f->begun && !f->polling && f->next_poll_us - clock_mono_us() > f->busy_us)
+        poll_in(r, f->busy_us);
 }
 
 void folder_wake(struct reign *r)

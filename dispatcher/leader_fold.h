@@ -6,14 +6,16 @@
 
 #include "dispatcher/leader_reign.h"
 
-/* Between looks at the log while it has news, or a batch was just handed over; a look costs PostgreSQL about 0.1 ms.
- * Then half as long again each time, up to FOLD_IDLE_MS, which is also the time between looks for new batches and
- * cancels that nobody has told of. */
-#define FOLD_BUSY_MS     10
-#define FOLD_IDLE_MS     200
-#define FOLD_HINT_MS     5    /* least time between polls that hints cause: what comes in between shares one */
-#define FOLD_STREAM_ROWS 64   /* rows of a stream in one answer */
-#define FOLD_STREAMS     1024 /* streams with news in one answer */
+/* Between looks at the log while it has news, or a batch was just handed over; a look costs PostgreSQL about 0.1 ms,
+ * and half as long again each time it brings less than FOLD_FEW_BYTES. Without news half as long again each time, up to
+ * FOLD_IDLE_MS, which is also the time between looks for new batches and cancels that nobody has told of. */
+#define FOLD_BUSY_MS      10
+#define FOLD_BUSY_LONG_MS 25
+#define FOLD_FEW_BYTES    1024
+#define FOLD_IDLE_MS      200
+#define FOLD_HINT_MS      5    /* least time between polls that hints cause: what comes in between shares one */
+#define FOLD_STREAM_ROWS  64   /* rows of a stream in one answer */
+#define FOLD_STREAMS      1024 /* streams with news in one answer */
 
 struct folder *folder_new(struct reign *r);
 void folder_free(struct folder **f);

@@ -124,4 +124,11 @@ static inline struct live_place block_place(const struct open_block *b)
     return (struct live_place){b->batch->tenant, b->block, b->batch->id};
 }
 
+/* Half as long again, but no longer than most_ms: where little comes all the time, the more of it shares one look, or
+ * one commit, the cheaper it is. */
+static inline int64_t reign_longer(int64_t us, int64_t most_ms)
+{
+    return us * 3 / 2 < most_ms * 1000 ? us * 3 / 2 : most_ms * 1000;
+}
+
 #endif

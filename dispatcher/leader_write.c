@@ -20,6 +20,7 @@ struct writer {
     struct reign *reign;
     bool under_way, forget_streams;
     int64_t last_us, routed_us;
+    int64_t pace_us;            /* from the last write to the next */
     uint64_t own_stream, own_n; /* of the log written anew; 0: none yet */
     ev_timer pace;
 };
@@ -47,6 +48,7 @@ struct writer *writer_new(struct reign *r)
     if (!w)
         return NULL;
     w->reign = r;
+    w->pace_us = WRITE_PACE_MS * 1000;
     ev_timer_init(&w->pace, pace_timer, WRITE_PACE_MS / 1000., 0);
     return w;
 }
@@ -393,12 +395,20 @@ static bool large(const struct reign *r)
     return n >= WRITE_LARGE;
 }
 
+/* A write begins: the next may come the later, the sooner this one came after the last. */
+static void begin_pace(struct writer *w, int64_t now_us)
+{
+    bool at_once = now_us - w->last_us < 2 * w->pace_us;
+    w->pace_us = at_once ? reign_longer(w->pace_us, WRITE_PACE_LONG_MS) : WRITE_PACE_MS * 1000;
+    w->last_us = now_us;
+}
+
 void write_pump(struct reign *r)
 {
     struct writer *w = r->writer;
     if (w->under_way || r->failed || !anything(r))
         return;
-    int64_t wait_us = w->last_us + WRITE_PACE_MS * 1000 - clock_mono_us();
+    int64_t wait_us = w->last_us + w->pace_us - clock_mono_us();
     if (wait_us > 0 && !large(r)) {
         if (ev_is_active(&w->pace))
             return;
@@ -427,7 +437,7 @@ void write_pump(struct reign *r)
     }
     ev_timer_stop(r->loop, &w->pace);
     w->under_way = true;
-    w->last_us = clock_mono_us();
+    begin_pace(w, clock_mono_us());
     job->reign = reign_hold(r);
     pg_txn_submit(txn, written, job);
 }
