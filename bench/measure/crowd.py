@@ -1,6 +1,6 @@
 """A large tenant, for measure.lanes, as a process of its own, so that its Python does not keep that of those waiting who are
-measured: `crowd.py STUBS ADDRESS CA KEY flow CONNECTED` or `… heavy CONNECTED COMMANDS EVERY_S`. Prints "ready"; for each line
-it reads, how many commands it has sent so far; ends with its input."""
+measured: `crowd.py STUBS ADDRESS CA KEY flow CONNECTED` or `… heavy CONNECTED COMMANDS EVERY_S`. Prints "ready"; works from each line
+"go" that it reads to the next "rest", and says behind each how many commands it has sent so far; ends with its input."""
 import os
 import sys
 import threading
@@ -17,7 +17,7 @@ class Crowd:
         self.pb = stubs.pb
         with open(ca, "rb") as f:
             self.client = stubs.client(address, f.read(), key)
-        self.ending, self.commands, self.failed = threading.Event(), 0, None
+        self.busy, self.ending, self.commands, self.failed = threading.Event(), False, 0, None
 
     def submit(self, target, priority):
         pb = self.pb
@@ -25,15 +25,20 @@ class Crowd:
         request = pb.SubmitBatchRequest(request_id=uuid.uuid4().hex, command=command, target=target, priority=priority)
         return self.client.commands.SubmitBatch(request).batch.id
 
+    def may_go_on(self):
+        """False at the end; waits while there is a rest."""
+        self.busy.wait()
+        return not self.ending
+
     def flow(self, connected):
         """Bulk batches to all devices, one after another: the next when nearly all that are connected have answered."""
         pb = self.pb
-        while not self.ending.is_set():
+        while self.may_go_on():
             batch = self.submit(pb.Target(all=True), pb.PRIORITY_BULK)
             call = self.client.commands.WatchBatch(pb.WatchBatchRequest(batch_id=batch, interval_ms=100), timeout=120)
             for message in call:
                 succeeded = message.batch.progress.succeeded
-                if succeeded >= connected * 0.99 or self.ending.is_set():
+                if succeeded >= connected * 0.99 or not self.busy.is_set():
                     call.cancel()
                     break
             self.commands += succeeded
@@ -41,9 +46,10 @@ class Crowd:
 
     def heavy(self, connected, count, every_s):
         """Batches to slices of the connected devices, by the clock."""
-        pb, due, at = self.pb, time.monotonic(), 0
-        while not self.ending.wait(max(due - time.monotonic(), 0)):
-            due += every_s
+        pb, due, at = self.pb, 0, 0
+        while self.may_go_on():
+            time.sleep(max(due - time.monotonic(), 0))
+            due = max(due, time.monotonic() - every_s) + every_s
             ids = [f"device-{(at + k) % connected:06d}" for k in range(min(count, connected))]
             at += len(ids)
             self.submit(pb.Target(devices=pb.DeviceIds(ids=ids)), pb.PRIORITY_NORMAL)
@@ -65,9 +71,11 @@ def main():
     for t in threads:
         t.start()
     print("ready", flush=True)
-    while sys.stdin.readline():
+    for line in sys.stdin:
+        (crowd.busy.set if line == "go\n" else crowd.busy.clear)()
         print(crowd.commands, flush=True)
-    crowd.ending.set()
+    crowd.ending = True
+    crowd.busy.set()
     for t in threads:
         t.join()
     if crowd.failed:

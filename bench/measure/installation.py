@@ -1,4 +1,5 @@
 """PostgreSQL, Redis, dispatcher and workers of the bench's own, durable as in production, on the tests' harness."""
+import contextlib
 import os
 import shutil
 import sys
@@ -73,6 +74,14 @@ class Installation:
 
     def meter(self, fleets=(), workers=None):
         return processes.Meter(self.components(fleets, workers))
+
+    @contextlib.contextmanager
+    def metered(self, total):
+        """Adds to `total` what each component takes meanwhile, in µs of CPU."""
+        meter = self.meter()
+        yield
+        for name, us in meter.read().items():
+            total[name] = total.get(name, 0) + us
 
     # --- sizes ---
     def query(self, text, *args):

@@ -1,6 +1,6 @@
 """Who waits for whom: an urgent command while a bulk one is sent to everybody, and small tenants while a large one sends a
-hundred times as much as all of them. From the call of SubmitBatch until the device has the command, by the devices' own record,
-in whole ms. What a call that only asks (validate_only) takes beside the same says how much of that is the caller's and the
+hundred times as much as all of them. From the moment SubmitBatch is due until the device has the command, by the devices' own
+record, in whole ms. What a call that only asks (validate_only) takes beside the same says how much of that is the caller's and the
 machine's part: the client, the network and the dispatcher's answer, and the waits for a processor of these."""
 import os
 import random
@@ -9,7 +9,10 @@ import sys
 import threading
 import time
 
+from .installation import ROOT
+
 CROWD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "crowd.py")
+PROGRAM = os.path.join(ROOT, os.environ.get("MUSTER_BUILD", "build"), "muster-submit-load")
 
 TABLE = [
     ("An urgent command to one device while {registered:,} devices, {connected:,} of them connected, get a bulk one", [
@@ -29,6 +32,10 @@ TABLE = [
         ("submit → device p50, beside it", "fair_p50_ms", "{:,.0f} ms", None),
         ("submit → device p99, beside it", "fair_p99_ms", "{:,.0f} ms", None),
         ("p99 beside it / alone", "fair_p99_ratio", "{:.2f}", ("max", 2)),
+        ("CPU of one alone: dispatcher", "fair_alone_dispatcher_us", "{:,.0f} µs", None),
+        ("CPU of one alone: worker", "fair_alone_worker_us", "{:,.0f} µs", None),
+        ("CPU of one alone: Redis", "fair_alone_redis_us", "{:,.0f} µs", None),
+        ("CPU of one alone: PostgreSQL", "fair_alone_pg_us", "{:,.0f} µs", None),
         ("a call that only asks, p99, alone", "fair_alone_bare_p99_ms", "{:,.1f} ms", None),
         ("a call that only asks, p99, beside it", "fair_bare_p99_ms", "{:,.1f} ms", None),
     ]),
@@ -37,100 +44,97 @@ TABLE = [
 SMALL, RATE = 10, 100      # tenants, and commands a second of all together
 HEAVY = 100                # times as many of the large one,
 HEAVY_EVERY_S = 0.25       # in batches by the clock
-URGENT_EVERY_S = 0.02
+URGENT_RATE = 50           # commands a second of two tenants
 EACH = 40                  # devices of a small tenant
+TURNS, TURN_S = 2, 3       # of each of both, a round; seconds of each,
+WARM_S = 0.5               # and before it
+SETTLE_S = 0.5
 BARE_EVERY_S = 0.05        # calls that only ask
 ARRIVAL_S = 30             # until a command that was accepted is at its device, or lost
 
 
 class Tenant:
-    """One of its own, or (with `client`) another's, with devices more."""
+    """One of its own, or (with `tenant` and `client`) another's, with devices more."""
 
-    def __init__(self, field, name, client=None, connected=EACH):
+    def __init__(self, field, name, tenant=None, client=None):
         s = field.stack
-        self.client = client or s.client(s.make_tenant(name))
-        self.ids = [f"{name}-{i:04d}" for i in range(connected)]
+        tenant = tenant or s.make_tenant(name)
+        self.key, self.client = tenant.key, client or s.client(tenant)
+        self.ids = [f"{name}-{i:04d}" for i in range(EACH)]
         s.import_devices(self.client, self.ids)
         self.tokens = s.tokens(self.client, self.ids)
 
 
-class Threads:
-    """`count` of them, each at work(its number) until the end of `with`; what one of them raises is raised there."""
+class Calls:
+    """Commands to one device each, `rate` a second in all, from callers in C (muster-submit-load), so that what they wait for
+    is Muster: `run` as often as needed, then `took`."""
 
-    def __init__(self, count):
-        self.ending, self.error = threading.Event(), None
-        self.threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(count)]
+    def __init__(self, field, tenants, rate, priority):
+        self.field, self.tenants, self.priority, self.rate, self.sent = field, tenants, priority, rate, []
+        self.ids_path, self.record_path = (os.path.join(field.installation.folder, f"calls.{name}") for name in ("ids", "sent"))
 
-    def _run(self, n):
+    def run(self, seconds):
+        s, n = self.field.stack, len(self.tenants)
+        shuffled = [random.sample(t.ids, EACH) for t in self.tenants]
+        with open(self.ids_path, "w", encoding="ascii") as f:
+            f.writelines(f"{ids[k]}\n" for k in range(EACH) for ids in shuffled)
+        args = ["--target", s.dispatchers[0].address, "--ca", s.certificates.ca, "--ids", self.ids_path, "--connections", n,
+                "--api-key", ",".join(t.key for t in self.tenants), "--rate", self.rate, "--priority", self.priority,
+                "--warmup", f"{WARM_S * 1000:.0f}ms", "--measure", f"{seconds}s", "--record", self.record_path]
+        subprocess.run([PROGRAM, *map(str, args)], check=True, stdout=subprocess.DEVNULL, timeout=seconds + 120)
+        with open(self.record_path, encoding="ascii") as f:
+            self.sent += [(int(batch), float(due)) for batch, due in map(str.split, f)]
+
+    def took(self, fleet, devices=None):
+        """ms of each, in order; of those to these devices, or of all."""
+        limit = time.monotonic() + ARRIVAL_S
+        while missing := {batch for batch, _ in self.sent} - (came := _received(fleet)).keys():
+            if time.monotonic() > limit:
+                raise AssertionError(f"{len(missing)} commands have not come to their devices, batch {min(missing)} first")
+            time.sleep(0.1)
+        return sorted(max(came[batch][1] - due, 0) for batch, due in self.sent if not devices or came[batch][0] in devices)
+
+
+class Bare:
+    """Calls that only ask, of one tenant, within each `with`; `ms` has what each took. What one raises is raised there."""
+
+    def __init__(self, field, tenant):
+        self.field, self.tenant, self.ms, self.error = field, tenant, [], None
+
+    def _ask(self, ending):
+        pb, target = self.field.pb, self.field.pb.Target(devices=self.field.pb.DeviceIds(ids=self.tenant.ids[:1]))
         try:
-            self.work(n)
+            while not ending.wait(BARE_EVERY_S):
+                began = time.monotonic()
+                self.field.stack.submit(self.tenant.client, target=target, validate_only=True)
+                self.ms.append((time.monotonic() - began) * 1000)
         except Exception as e:
             self.error = e
 
     def __enter__(self):
-        for t in self.threads:
-            t.start()
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self._ask, args=(self.ending,), daemon=True)
+        self.thread.start()
         return self
 
     def __exit__(self, *_):
         self.ending.set()
-        for t in self.threads:
-            t.join(120)
+        self.thread.join(120)
         if self.error:
             raise self.error
-
-
-class Calls(Threads):
-    """Commands to one device each, by the clock, from threads of its own: `with Calls(…)`; then `took(record)`."""
-
-    def __init__(self, field, tenants, every_s, priority):
-        super().__init__(len(tenants))
-        self.field, self.tenants, self.every_s, self.priority, self.sent = field, tenants, every_s, priority, []
-
-    def work(self, n):
-        pb, due, tenant = self.field.pb, time.monotonic() + random.random() * self.every_s, self.tenants[n]
-        while not self.ending.wait(max(due - time.monotonic(), 0)):
-            due, began = due + self.every_s, time.time()
-            target = pb.Target(devices=pb.DeviceIds(ids=[random.choice(tenant.ids)]))
-            answer = self.field.stack.submit(tenant.client, target=target, priority=self.priority)
-            self.sent.append((answer.batch.id, n, began * 1000))
-
-    def took(self, fleet, only=None):
-        """ms of each, in order; of the tenant with this index, or of all."""
-        limit = time.monotonic() + ARRIVAL_S
-        while missing := {batch for batch, _, _ in self.sent} - (came := _received_ms(fleet)).keys():
-            if time.monotonic() > limit:
-                raise AssertionError(f"{len(missing)} commands have not come to their devices, batch {min(missing)} first")
-            time.sleep(0.1)
-        return sorted(max(came[batch] - began, 0) for batch, n, began in self.sent if only in (None, n))
-
-
-class Bare(Threads):
-    """Calls that only ask, of one tenant; `ms` has what each took."""
-
-    def __init__(self, field, tenant):
-        super().__init__(1)
-        self.field, self.tenant, self.ms = field, tenant, []
-
-    def work(self, _):
-        pb, target = self.field.pb, self.field.pb.Target(devices=self.field.pb.DeviceIds(ids=self.tenant.ids[:1]))
-        while not self.ending.wait(BARE_EVERY_S):
-            began = time.monotonic()
-            self.field.stack.submit(self.tenant.client, target=target, validate_only=True)
-            self.ms.append((time.monotonic() - began) * 1000)
 
     def quantile(self, q):
         return _quantile(sorted(self.ms), q)
 
 
-def _received_ms(fleet):
-    """{batch: when its device had it}, of batches to one device."""
+def _received(fleet):
+    """{batch: (its device, when that had it)}, of batches to one device."""
     fleet.dump()
     came = {}
     with open(fleet.record_path, encoding="ascii") as f:
         for line in f:
             word = line.split()
-            came[int(word[1][:13].replace("-", ""), 16)] = int(word[6])
+            came[int(word[1][:13].replace("-", ""), 16)] = word[0], int(word[6])
     return came
 
 
@@ -139,7 +143,7 @@ def _quantile(sorted_ms, q):
 
 
 class Crowd:
-    """The field's tenant, busy (see crowd.py): `with Crowd(field, "flow", …)`."""
+    """The field's tenant, busy (see crowd.py) between `go` and `rest`: `with Crowd(field, "flow", …)`."""
 
     def __init__(self, field, kind, *more):
         f, s = field, field.stack
@@ -151,69 +155,72 @@ class Crowd:
         assert self.child.stdout.readline() == "ready\n", "the crowd does not begin"
         return self
 
-    def commands(self):
-        self.child.stdin.write("\n")
+    def _say(self, word):
+        """Commands so far."""
+        self.child.stdin.write(word + "\n")
         self.child.stdin.flush()
         return int(self.child.stdout.readline())
+
+    def go(self):
+        return self._say("go")
+
+    def rest(self):
+        return self._say("rest")
 
     def __exit__(self, *_):
         self.child.stdin.close()
         assert self.child.wait(120) == 0, "the crowd has failed"
 
 
-def _run_for(seconds, *contexts):
-    if contexts:
-        with contexts[0]:
-            return _run_for(seconds, *contexts[1:])
-    time.sleep(seconds)
-    return None
+def _measure(field, tenants, rate, priority, crowd):
+    """In turns alone and beside the crowd, so that what the machine does meanwhile is shared by both: (calls, calls that only
+    ask) alone, the same beside, the crowd's commands a second, and what one alone costs each component in µs of CPU."""
+    alone, beside = ((Calls(field, tenants, rate, priority), Bare(field, tenants[-1])) for _ in range(2))
+    commands, seconds, cpu = 0, 0.0, {}
+    with crowd:
+        for _ in range(TURNS * field.rounds):
+            with alone[1], field.installation.metered(cpu):
+                alone[0].run(TURN_S)
+            before, began = crowd.go(), time.monotonic()
+            time.sleep(SETTLE_S)
+            with beside[1]:
+                beside[0].run(TURN_S)
+            commands, seconds = commands + crowd.rest() - before, seconds + time.monotonic() - began
+            time.sleep(SETTLE_S)
+    calls = len(alone[0].sent) * (TURN_S + WARM_S) / TURN_S
+    return alone, beside, commands / seconds, {name: us / calls for name, us in cpu.items()}
+
+
+def _figures(name, fleet, alone, beside):
+    (calls_alone, bare_alone), (calls, bare) = alone, beside
+    a, b = calls_alone.took(fleet), calls.took(fleet)
+    return {f"{name}_calls": len(b), f"{name}_max_ms": b[-1],
+            f"{name}_alone_p50_ms": _quantile(a, 0.5), f"{name}_alone_p99_ms": _quantile(a, 0.99),
+            f"{name}_p50_ms": _quantile(b, 0.5), f"{name}_p99_ms": _quantile(b, 0.99),
+            f"{name}_alone_bare_p99_ms": bare_alone.quantile(0.99),
+            f"{name}_bare_p50_ms": bare.quantile(0.5), f"{name}_bare_p99_ms": bare.quantile(0.99)}
 
 
 def measure_urgent(field, progress):
-    seconds = 6 * field.rounds
-    own, other = Tenant(field, "own", field.client), Tenant(field, "other")
+    own, other = Tenant(field, "own", field.tenant, field.client), Tenant(field, "other")
     fleet = field.stack.start_fleet({**own.tokens, **other.tokens})
-    urgent = field.pb.PRIORITY_URGENT
-    alone, beside = (Calls(field, [own, other], 2 * URGENT_EVERY_S, urgent) for _ in range(2))
-    bare_alone, bare = Bare(field, other), Bare(field, other)
-    progress(f"urgent commands, {seconds} s alone")
-    _run_for(seconds, bare_alone, alone)
-    progress(f"urgent commands, {seconds} s beside bulk ones to all devices")
-    with Crowd(field, "flow") as flow:
-        time.sleep(1)
-        began, before = time.monotonic(), flow.commands()
-        _run_for(seconds, bare, beside)
-        bulk_s = (flow.commands() - before) / (time.monotonic() - began)
-    a, b = alone.took(fleet), beside.took(fleet)
-    out = {"urgent_alone_p50_ms": _quantile(a, 0.5), "urgent_alone_p99_ms": _quantile(a, 0.99),
-           "urgent_p50_ms": _quantile(b, 0.5), "urgent_p99_ms": _quantile(b, 0.99), "urgent_max_ms": b[-1],
-           "urgent_calls": len(b), "urgent_own_p99_ms": _quantile(beside.took(fleet, 0), 0.99),
-           "urgent_other_p99_ms": _quantile(beside.took(fleet, 1), 0.99), "urgent_bulk_s": bulk_s,
-           "urgent_alone_bare_p99_ms": bare_alone.quantile(0.99),
-           "urgent_bare_p50_ms": bare.quantile(0.5), "urgent_bare_p99_ms": bare.quantile(0.99)}
+    progress("urgent commands, in turns alone and beside bulk ones to all devices")
+    alone, beside, bulk_s, _ = _measure(field, [own, other], URGENT_RATE, "urgent", Crowd(field, "flow"))
+    out = {**_figures("urgent", fleet, alone, beside), "urgent_bulk_s": bulk_s}
+    for name, tenant in ("own", own), ("other", other):
+        out[f"urgent_{name}_p99_ms"] = _quantile(beside[0].took(fleet, set(tenant.ids)), 0.99)
     fleet.quit()
     return out
 
 
 def measure_fair(field, progress):
-    seconds = 6 * field.rounds
     small = [Tenant(field, f"small{n}") for n in range(SMALL)]
     fleet = field.stack.start_fleet({d: t for s in small for d, t in s.tokens.items()})
-    normal = field.pb.PRIORITY_NORMAL
-    alone, beside = (Calls(field, small, SMALL / RATE, normal) for _ in range(2))
-    bare_alone, bare = Bare(field, small[0]), Bare(field, small[0])
-    progress(f"{SMALL} small tenants, {seconds} s alone")
-    _run_for(seconds, bare_alone, alone)
-    progress(f"{SMALL} small tenants, {seconds} s beside a large one")
-    with Crowd(field, "heavy", int(HEAVY * RATE * HEAVY_EVERY_S), HEAVY_EVERY_S) as heavy:
-        time.sleep(1)
-        began, before = time.monotonic(), heavy.commands()
-        _run_for(seconds, bare, beside)
-        heavy_s = (heavy.commands() - before) / (time.monotonic() - began)
-    a, b = alone.took(fleet), beside.took(fleet)
+    progress(f"{SMALL} small tenants, in turns alone and beside a large one")
+    crowd = Crowd(field, "heavy", int(HEAVY * RATE * HEAVY_EVERY_S), HEAVY_EVERY_S)
+    alone, beside, heavy_s, cpu = _measure(field, small, RATE, "normal", crowd)
+    out = {"fair_small": SMALL, "fair_rate": RATE, "fair_heavy_s": heavy_s, **_figures("fair", fleet, alone, beside)}
+    out.update({f"fair_alone_{name}_us": us for name, us in cpu.items()})
+    out["fair_p99_ratio"] = out["fair_p99_ms"] / max(out["fair_alone_p99_ms"], 1)
     fleet.quit()
-    return {"fair_small": SMALL, "fair_rate": RATE, "fair_heavy_s": heavy_s, "fair_calls": len(b), "fair_max_ms": b[-1],
-            "fair_alone_p50_ms": _quantile(a, 0.5), "fair_alone_p99_ms": _quantile(a, 0.99),
-            "fair_p50_ms": _quantile(b, 0.5), "fair_p99_ms": _quantile(b, 0.99),
-            "fair_p99_ratio": _quantile(b, 0.99) / max(_quantile(a, 0.99), 1),
-            "fair_alone_bare_p99_ms": bare_alone.quantile(0.99), "fair_bare_p99_ms": bare.quantile(0.99)}
+    return out

@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "lib/base/clock.h"
 #include "lib/base/grpc_client.h"
@@ -21,8 +22,8 @@ struct load {
     ev_timer tick;
     int64_t began_us, count_us, end_us; /* calls due from count_us to end_us count */
     uint64_t started, under_way;
-    int64_t last_us;
-    uint32_t run; /* part of every request id: no two runs share one */
+    int64_t last_us, wall_us; /* wall_us: of the clock when clock_mono_us is 0 */
+    uint32_t run;             /* part of every request id: no two runs share one */
     struct load_result result;
     void (*done)(void *arg);
     void *arg;
@@ -37,9 +38,19 @@ struct shot {
 
 static void start(struct load *l, unsigned client, int64_t due_us);
 
+static bool counts(const struct shot *shot)
+{
+    return shot->due_us >= shot->load->count_us && shot->due_us < shot->load->end_us;
+}
+
 static void on_message(struct grpc_client_call *call, void *arg, const ProtobufCMessage *response)
 {
-    (void)call, (void)arg, (void)response;
+    const struct shot *shot = arg;
+    FILE *record = shot->load->options->record;
+    const Muster__V1__Batch *batch = ((const Muster__V1__SubmitBatchResponse *)response)->batch;
+    (void)call;
+    if (record && batch && counts(shot))
+        fprintf(record, "%" PRIi64 " %.3f\n", (int64_t)batch->id, (double)(shot->load->wall_us + shot->due_us) / 1e3);
 }
 
 static void count(struct load *l, const struct shot *shot, const struct status *status, int64_t now)
@@ -57,6 +68,15 @@ static void count(struct load *l, const struct shot *shot, const struct status *
     l->last_us = now;
 }
 
+static void end_if_over(struct load *l, int64_t now)
+{
+    if (l->under_way || now < l->end_us)
+        return;
+    ev_timer_stop(l->loop, &l->tick);
+    l->result.seconds = (double)(l->last_us - l->count_us) / 1e6;
+    l->done(l->arg);
+}
+
 static void on_status(struct grpc_client_call *call, void *arg, const struct status *status)
 {
     struct shot shot = *(struct shot *)arg;
@@ -65,15 +85,12 @@ static void on_status(struct grpc_client_call *call, void *arg, const struct sta
     (void)call;
     free(arg);
     l->under_way--;
-    if (shot.due_us >= l->count_us && shot.due_us < l->end_us)
+    if (counts(&shot))
         count(l, &shot, status, now);
-    if (!l->options->rate && now < l->end_us) {
+    if (!l->options->rate && now < l->end_us)
         start(l, shot.client, now);
-    } else if (!l->under_way && now >= l->end_us) {
-        ev_timer_stop(l->loop, &l->tick);
-        l->result.seconds = (double)(l->last_us - l->count_us) / 1e6;
-        l->done(l->arg);
-    }
+    else
+        end_if_over(l, now);
 }
 
 static const struct grpc_client_handler handler = {on_message, on_status, NULL};
@@ -99,6 +116,7 @@ static void start(struct load *l, unsigned client, int64_t due_us)
     request.request_id = id;
     request.command = &command;
     request.target = &target;
+    request.priority = (Muster__V1__Priority)l->options->priority;
     struct shot *shot = malloc(sizeof *shot);
     if (!shot)
         abort();
@@ -117,23 +135,17 @@ static void start(struct load *l, unsigned client, int64_t due_us)
 static void tick(struct ev_loop *loop, ev_timer *t, int events)
 {
     struct load *l = container_of(t, struct load, tick);
-    int64_t now = clock_mono_us();
-    (void)events;
-    for (;;) {
-        int64_t due = l->began_us + (int64_t)(l->started * 1000000 / (uint64_t)l->options->rate);
-        if (due >= l->end_us) {
-            ev_timer_stop(loop, t);
-            return;
-        }
-        if (due > now)
-            return;
+    int64_t now = clock_mono_us(), due;
+    (void)loop, (void)events;
+    while ((due = l->began_us + (int64_t)(l->started * 1000000 / (uint64_t)l->options->rate)) <= now && due < l->end_us)
         start(l, (unsigned)(l->started % (uint64_t)l->options->connections), due);
-    }
+    end_if_over(l, now);
 }
 
 struct load *load_new(struct stream_hub *hub, const struct load_options *options, void (*done)(void *arg), void *arg)
 {
     struct load *l = calloc(1, sizeof *l);
+    struct timespec wall;
     char bearer[256];
     if (!l || !(l->clients = calloc((size_t)options->connections, sizeof(struct grpc_client *))))
         goto fail;
@@ -143,10 +155,12 @@ struct load *load_new(struct stream_hub *hub, const struct load_options *options
     l->arg = arg;
     l->run = randombytes_random();
     l->began_us = clock_mono_us();
+    clock_gettime(CLOCK_REALTIME, &wall);
+    l->wall_us = (int64_t)wall.tv_sec * 1000000 + wall.tv_nsec / 1000 - l->began_us;
     l->count_us = l->began_us + options->warmup_ms * 1000;
     l->end_us = l->count_us + options->measure_ms * 1000;
-    snprintf(bearer, sizeof bearer, "Bearer %s", options->api_key);
     for (int i = 0; i < options->connections; i++) {
+        snprintf(bearer, sizeof bearer, "Bearer %s", options->api_keys[(size_t)i % options->api_key_count]);
         if (!(l->clients[i] = grpc_client_new(hub, options->target, options->tls)))
             goto fail;
         grpc_client_metadata(l->clients[i], "authorization", bearer);

@@ -2,11 +2,13 @@
  * Owns: struct load: connections, calls under way, the histogram. May call: lib/base, proto. Loop rule: non-blocking.
  *
  * At a given rate a call's latency counts from the moment it was due, not from when it was sent: what the server holds
- * up is charged to every caller that had to wait for it. */
+ * up is charged to every caller that had to wait for it. Then call n goes over connection n, to device n, in turn: so
+ * connections of several tenants each have devices of their own, if there are as many of each. */
 #ifndef MUSTER_SUBMIT_LOAD_H
 #define MUSTER_SUBMIT_LOAD_H
 
 #include <ev.h>
+#include <stdio.h>
 
 #include "lib/base/metrics.h"
 #include "lib/base/stream.h"
@@ -14,13 +16,17 @@
 struct load;
 
 struct load_options {
-    const char *target, *api_key;
+    const char *target;
+    char *const *api_keys; /* connection n bears the n-th in turn */
+    size_t api_key_count;
     struct tls *tls;               /* NULL: plain */
     int connections, streams;      /* streams: calls under way on each connection, when there is no rate */
     int64_t rate;                  /* calls a second, 0: as fast as they are answered */
     int64_t warmup_ms, measure_ms; /* calls that are due in the second span are counted */
     char *const *ids;              /* devices, each addressed in turn */
     size_t id_count;
+    int priority; /* muster.v1.Priority */
+    FILE *record; /* NULL, or where a line for each counted call goes: its batch, and since when it was due (Unix ms) */
 };
 
 struct load_result {

@@ -1,4 +1,5 @@
 /* muster-submit-load: commands to one device each, from many callers, and how long each waited for its answer. */
+#include <errno.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdbool.h>
@@ -12,7 +13,7 @@
 #include "lib/base/log.h"
 
 struct settings {
-    char *target, *ca, *api_key, *ids;
+    char *target, *ca, *api_key, *ids, *priority, *record;
     int64_t connections, streams, rate, warmup_ms, measure_ms;
     bool plaintext;
 };
@@ -24,9 +25,12 @@ static bool settings_load(struct settings *s, int argc, char **argv)
         {"target", CONFIG_STRING, &s->target, "127.0.0.1:7443", 0, 0, "address:port of a dispatcher"},
         {"ca", CONFIG_STRING, &s->ca, NULL, 0, 0, "PEM file of the authority to trust"},
         {"plaintext", CONFIG_BOOL, &s->plaintext, "false", 0, 0, "no TLS"},
-        {"api-key", CONFIG_STRING, &s->api_key, NULL, 0, 0, "API key of the tenant"},
-        {"ids", CONFIG_STRING, &s->ids, NULL, 0, 0, "file with the ids of the devices, one a line"},
-        {"connections", CONFIG_INT, &s->connections, "8", 1, 10000, "connections"},
+        {"api-key", CONFIG_STRING, &s->api_key, NULL, 0, 0, "API key of the tenant; or of several, with commas"},
+        {"ids", CONFIG_STRING, &s->ids, NULL, 0, 0,
+         "file with the ids of the devices, one a line; with several keys the tenants' in turn"},
+        {"priority", CONFIG_STRING, &s->priority, "", 0, 0, "urgent, normal or bulk; without, the command's own"},
+        {"record", CONFIG_STRING, &s->record, NULL, 0, 0, "file for each call's batch, and since when it was due"},
+        {"connections", CONFIG_INT, &s->connections, "8", 1, 10000, "connections; with several keys theirs in turn"},
         {"streams", CONFIG_INT, &s->streams, "16", 1, 1000, "calls under way on each, without --rate"},
         {"rate", CONFIG_INT, &s->rate, "0", 0, 1000000, "calls a second; 0: each caller's next when it is answered"},
         {"warmup", CONFIG_DURATION, &s->warmup_ms, "1s", 0, 600000, "calls of this time do not count"},
@@ -35,9 +39,12 @@ static bool settings_load(struct settings *s, int argc, char **argv)
     };
     config_load("muster-submit-load", "Submits commands to one device each and measures the answers.", list, argc, argv,
                 0);
-    if (s->api_key && s->ids)
+    if (!s->api_key || !s->ids)
+        fprintf(stderr, "muster-submit-load: --api-key and --ids are needed\n");
+    else if (strchr(s->api_key, ',') && !s->rate)
+        fprintf(stderr, "muster-submit-load: several keys need a --rate\n");
+    else
         return true;
-    fprintf(stderr, "muster-submit-load: --api-key and --ids are needed\n");
     return false;
 }
 
@@ -47,6 +54,23 @@ static void settings_free(struct settings *s)
     free(s->ca);
     free(s->api_key);
     free(s->ids);
+    free(s->priority);
+    free(s->record);
+}
+
+/* Returns owned: the parts, which stand in `text`; NULL without memory or any. */
+static char **split(char *text, const char *separator, size_t *count)
+{
+    char **parts = calloc(strlen(text) + 1, sizeof *parts); /* no more parts than bytes */
+    char *next = NULL;
+    *count = 0;
+    for (char *part = parts ? strtok_r(text, separator, &next) : NULL; part; part = strtok_r(NULL, separator, &next))
+        parts[(*count)++] = part;
+    if (!*count) {
+        free(parts);
+        parts = NULL;
+    }
+    return parts;
 }
 
 /* Lines of a file. Returns owned: the array, whose strings stand in *text, owned too; NULL, and says so, without any.
@@ -58,18 +82,32 @@ static char **read_ids(const char *path, char **text, size_t *count)
     char **ids = NULL;
     *text = size > 0 && fseek(f, 0, SEEK_SET) == 0 ? calloc((size_t)size + 1, 1) : NULL;
     if (*text && fread(*text, 1, (size_t)size, f) == (size_t)size)
-        ids = calloc((size_t)size, sizeof *ids); /* no more lines than bytes */
-    *count = 0;
-    char *next = NULL;
-    for (char *line = ids ? strtok_r(*text, "\n", &next) : NULL; line; line = strtok_r(NULL, "\n", &next))
-        ids[(*count)++] = line;
+        ids = split(*text, "\n", count);
     if (f)
         fclose(f);
-    if (*count)
-        return ids;
-    fprintf(stderr, "muster-submit-load: --ids %s: no ids there\n", path);
-    free(ids);
-    return NULL;
+    if (!ids)
+        fprintf(stderr, "muster-submit-load: --ids %s: no ids there\n", path);
+    return ids;
+}
+
+/* False, and says so, when it is none. */
+static bool read_priority(const char *name, int *priority)
+{
+    static const char *const names[] = {"", "urgent", "normal", "bulk"}; /* by muster.v1.Priority */
+    for (*priority = 0; *priority < 4; ++*priority)
+        if (strcmp(name, names[*priority]) == 0)
+            return true;
+    fprintf(stderr, "muster-submit-load: --priority %s: urgent, normal or bulk\n", name);
+    return false;
+}
+
+/* NULL, and says so, when it can't be written. */
+static FILE *open_record(const char *path)
+{
+    FILE *f = fopen(path, "we");
+    if (!f)
+        fprintf(stderr, "muster-submit-load: --record %s: %s\n", path, strerror(errno));
+    return f;
 }
 
 static double cpu_us(void)
@@ -122,21 +160,29 @@ static int run(const struct settings *s)
 {
     struct tls_options tls = {.ca_file = s->ca, .alpn = "h2"};
     struct load_options o = {.target = s->target,
-                             .api_key = s->api_key,
                              .connections = (int)s->connections,
                              .streams = (int)s->streams,
                              .rate = s->rate,
                              .warmup_ms = s->warmup_ms,
                              .measure_ms = s->measure_ms};
-    char *text;
-    char **ids = read_ids(s->ids, &text, &o.id_count);
-    int status = ids ? 1 : 2;
+    char *text = NULL;
+    char **keys = split(s->api_key, ",", &o.api_key_count), **ids = keys ? read_ids(s->ids, &text, &o.id_count) : NULL;
+    int status = 2;
 
+    o.api_keys = keys;
     o.ids = ids;
-    if (ids && sodium_init() >= 0 && (s->plaintext || (o.tls = tls_new(&tls))))
-        status = measure(&o);
+    if (ids && read_priority(s->priority, &o.priority) && (!s->record || (o.record = open_record(s->record)))) {
+        status = 1;
+        if (sodium_init() >= 0 && (s->plaintext || (o.tls = tls_new(&tls))))
+            status = measure(&o);
+    }
+    if (o.record && fclose(o.record) != 0) {
+        fprintf(stderr, "muster-submit-load: --record %s: %s\n", s->record, strerror(errno));
+        status = 1;
+    }
     tls_free(&o.tls);
     free(ids);
+    free(keys);
     free(text);
     return status;
 }
