@@ -169,6 +169,8 @@ static int run(const struct settings *s)
     char **keys = split(s->api_key, ",", &o.api_key_count), **ids = keys ? read_ids(s->ids, &text, &o.id_count) : NULL;
     int status = 2;
 
+    if (!keys)
+        fprintf(stderr, "muster-submit-load: --api-key: no key there\n");
     o.api_keys = keys;
     o.ids = ids;
     if (ids && read_priority(s->priority, &o.priority) && (!s->record || (o.record = open_record(s->record)))) {
