@@ -48,8 +48,10 @@ class Crowd:
         """Batches to slices of the connected devices, by the clock."""
         pb, due, at = self.pb, 0, 0
         while self.may_go_on():
-            time.sleep(max(due - time.monotonic(), 0))
-            due = max(due, time.monotonic() - every_s) + every_s
+            now = time.monotonic()
+            due = due if now - due < every_s else now  # what a rest has passed over is not caught up with
+            time.sleep(max(due - now, 0))
+            due += every_s
             ids = [f"device-{(at + k) % connected:06d}" for k in range(min(count, connected))]
             at += len(ids)
             self.submit(pb.Target(devices=pb.DeviceIds(ids=ids)), pb.PRIORITY_NORMAL)
