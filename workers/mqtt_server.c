@@ -18,6 +18,8 @@
 #define STRANGERS_ENDED 256
 /* Of the oldest of them so many are looked at for one that is silent. */
 #define STRANGERS_LOOK 64
+/* Whose handshake is done has a round trip and more for CONNECT before he may have to go for others. */
+#define STRANGERS_PATIENCE_MS 1000
 /* A token signed with a key we don't know makes the keys be read again; after so many ticks it is refused. */
 #define KEY_TRIES_MAX 4
 
@@ -246,13 +248,13 @@ static void stranger_close(struct stream *stream, void *arg, enum err why)
 static const struct stream_handler stranger_handler = {
     .on_open = stranger_open, .on_data = stranger_data, .on_close = stranger_close};
 
-/* Of the oldest in `list` the first that has said nothing, or NULL. */
-static struct stranger *silent_stranger(const struct list *list)
+/* Of the oldest in `list`, there since `due` or before, the first that says nothing, or NULL. */
+static struct stranger *silent_stranger(const struct list *list, int64_t due)
 {
     unsigned looked = 0;
     list_for_each (pos, tmp, list) {
         struct stranger *s = container_of(pos, struct stranger, link);
-        if (++looked > STRANGERS_LOOK)
+        if (s->since_ms > due || ++looked > STRANGERS_LOOK)
             break;
         if (stream_silent(s->stream))
             return s;
@@ -260,11 +262,14 @@ static struct stranger *silent_stranger(const struct list *list)
     return NULL;
 }
 
-/* Closes the one that has kept us waiting for longest, so that who has something to say finds room. */
+/* Closes the one that has kept us waiting for longest, so that who has something to say finds room. While those who
+ * came first wait for us, somebody behind them may have got through his handshake this moment: he is not the one. */
 static bool drop_silent_stranger(struct mqtt_server *server)
 {
-    struct stranger *s = silent_stranger(&server->strangers[MQTT_SHAKING]);
-    if (!s && !(s = silent_stranger(&server->strangers[MQTT_CONNECTING])))
+    struct stranger *s = silent_stranger(&server->strangers[MQTT_SHAKING], INT64_MAX);
+    if (!s)
+        s = silent_stranger(&server->strangers[MQTT_CONNECTING], mono_ms() - STRANGERS_PATIENCE_MS);
+    if (!s)
         return false;
     server->stats.strangers_dropped++;
     server->stats.connections--;

@@ -1,6 +1,8 @@
 """Peers of a worker that want too much: crowds, half-open connections, devices that read nothing. Who behaves is served."""
+import contextlib
 import socket
 import threading
+import time
 
 import pytest
 from harness import raw_mqtt
@@ -48,6 +50,34 @@ def test_half_open_connections_keep_nobody_out(narrow, manner):
             done = fleet.stats()
             assert (done["ready"], done["failures"], done["lost"]) == (each, 0, 0)
     until(lambda: figure(worker, "muster_worker_strangers") == 0, what="no stranger is left")
+
+
+def test_who_has_just_come_through_is_not_closed_for_the_next(stack):
+    """With one place left: who may say CONNECT from now on is not taken for one that holds his place in silence."""
+    stack.start(workers=0)
+    worker = stack.start_worker("--listen-plain", "127.0.0.1:0",
+                                under=("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"))
+    client = stack.client(stack.make_tenant())
+    stack.start_fleet(stack.make_devices(client, DESCRIPTORS - DESCRIPTORS // 4 - 1))
+
+    def stranger():
+        return peers.enter_context(raw_mqtt.RawClient(worker.ready["plain"]))
+
+    def dropped():
+        return figure(worker, "muster_worker_strangers_dropped_total")
+    for _ in range(50):
+        with contextlib.ExitStack() as peers:
+            accepted, before, began = figure(worker, "muster_worker_accepted_total"), dropped(), time.monotonic()
+            stranger(), stranger()
+            until(lambda: figure(worker, "muster_worker_accepted_total") == accepted + 2, what="both came")
+            kept = dropped() == before
+            quick = time.monotonic() - began < 1
+            assert kept or not quick, "the first was closed at once"
+            until(lambda: stranger() and dropped() > before, what="who is silent for longer goes")
+        until(lambda: figure(worker, "muster_worker_strangers") == 0, what="all are gone")
+        if quick:
+            return
+    raise AssertionError("this machine is too slow to say")
 
 
 @not_under_valgrind("before so many handshakes are under way, the first have been given up")
