@@ -91,6 +91,30 @@ static void got_generation(void *arg, enum err err, int64_t value)
     walker_pump(r);
 }
 
+/* Those meant whom Redis, which has the block, does not know: they have joined and were not routed since. */
+static struct bitmap unknown_there(const struct walk_move *m, const struct state_string *states)
+{
+    struct bitmap slots = open_block_bitmap(m->block);
+    if (m->some)
+        bitmap_and(&slots, &m->only);
+    for (unsigned slot = bitmap_next(&slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&slots, slot + 1))
+        if (state_string_get(states, slot))
+            bitmap_clear(&slots, slot);
+    return slots;
+}
+
+/* False when the batch was routed meanwhile: by now Redis may know them. */
+static bool apply_unknown(struct reign *r, const struct walk_move *m, const struct state_string *states)
+{
+    struct bitmap unknown = unknown_there(m, states);
+    if (m->event == EVENT_HOLD || bitmap_next(&unknown, 0) == BLOCK_SLOTS)
+        return true;
+    if (m->routes != m->block->batch->routes)
+        return false;
+    open_block_apply(&r->set, m->block, m->event, &unknown, db_clock_ms(r->clock));
+    return true;
+}
+
 static void applied(void *arg, enum err err, struct slice value)
 {
     struct walk_move *m = arg;
@@ -115,6 +139,10 @@ static void applied(void *arg, enum err err, struct slice value)
     }
     bool overtaken = m->folds != m->block->batch->folds;
     open_block_merge_string(&r->set, m->block, &states, overtaken, db_clock_ms(r->clock));
+    if (!apply_unknown(r, m, &states)) {
+        again(r, m);
+        return;
+    }
     if (m->event == EVENT_RETRY && m->some)
         open_block_put_back(&r->set, m->block, &states, &m->only, db_clock_ms(r->clock));
     finish(r, m);

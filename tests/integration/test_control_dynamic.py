@@ -151,6 +151,26 @@ def test_it_ends_while_it_is_found_out_who_is_meant(api, client):
         api.watch(client, batch, until=lambda b: progress(b) == {"succeeded": 2})
 
 
+@pytest.mark.parametrize("end", ("cancel", "expiry"))
+def test_who_has_joined_and_was_not_sent_to_ends_with_the_batch(api, client, end):
+    """Redis knows of others in the same block, not of him: what is held goes nowhere."""
+    pb = api.pb
+    with Crowd(api, client) as crowd:
+        crowd.come("a", "b")
+        at = Timestamp(seconds=int(time.time()) + 6) if end == "expiry" else None
+        batch = submit(api, client, pb.Target(all=True), expires_at=at).batch.id
+        api.import_devices(client, ["away"])
+        api.watch(client, batch, until=lambda b: progress(b) == {"succeeded": 2, "queued": 1})
+        client.control.Hold(pb.HoldRequest(reason="drill"))
+        crowd.come("c")
+        api.watch(client, batch, until=lambda b: b.device_count == 4)
+        if end == "cancel":
+            client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
+        assert progress(api.watch(client, batch, timeout=30)) == {"succeeded": 2, "canceled" if end == "cancel" else "expired": 2}
+        assert crowd.got() == {"a": 1, "b": 1}
+        client.control.Release(pb.ReleaseRequest())
+
+
 def test_who_joins_comes_with_the_last_wave_and_takes_his_turn(api, client):
     pb = api.pb
     with Crowd(api, client) as crowd:
