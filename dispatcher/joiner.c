@@ -112,9 +112,14 @@ static struct growing *find(const struct reign *r, const struct open_batch *batc
     return NULL;
 }
 
+static bool goes_on(const struct growing *g)
+{
+    return g->batch->growing && !g->batch->canceling && !g->batch->ending && g->batch->stage == OPEN_RUNNING;
+}
+
 static bool may_join(const struct growing *g)
 {
-    return g->batch->growing && !g->end && !g->batch->canceling && !g->batch->ending && g->batch->stage == OPEN_RUNNING;
+    return goes_on(g) && !g->end;
 }
 
 bool joiner_submits(const struct reign *r, const struct open_batch *batch)
@@ -425,14 +430,15 @@ static void key_taken(void *arg, enum err err, const struct pg_error *error, con
     g->waits = w;
 }
 
-/* What it waits for has ended, or it joins nobody any more. */
+/* What it waits for has ended, or the batch is over. When it was sealed meanwhile they join all the same: they have
+ * lost what older ones had for them. */
 static void wait_on(struct growing *g)
 {
     struct join_write *w = g->waits;
-    if (may_join(g) && !older_ended(w))
+    if (goes_on(g) && !older_ended(w))
         return;
     g->waits = NULL;
-    if (may_join(g))
+    if (goes_on(g))
         submit(w);
     else
         give_up(w);

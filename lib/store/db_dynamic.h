@@ -31,9 +31,10 @@ struct db_join {
 };
 /* Fenced, of a batch with a key, before they join: older batches of the key end for them. Rows: an older batch, and the
  * request by which that is asked of it; one row of 0 and 0: newer batches have addressed some (DB_PART_BARRED), and
- * nothing was done. */
+ * nothing was done; nor is it for one that is sealed or over. */
 void db_dynamic_key(struct pg_txn *txn, const struct db_join *join);
-/* Fenced. One row, a bool: false when it is too late, or some have been barred since. */
+/* Fenced. One row, a bool: false when it is too late, or some have been barred since. Sealed is not too late for those
+ * for whom the batch has its key. */
 void db_dynamic_join(struct pg_txn *txn, const struct db_join *join);
 
 #endif

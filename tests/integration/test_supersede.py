@@ -399,6 +399,31 @@ def test_who_joins_waits_until_nobody_can_send_the_older_one(make_stack):
     assert states(stack, client, first) == {"b": "QUEUED"}
 
 
+def test_who_has_lost_the_older_one_joins_though_it_is_sealed(make_stack):
+    """Or he would be left with neither."""
+    stack = make_stack()
+    pb = stack.pb
+    stack.start()
+    client = stack.client(stack.make_tenant())
+    tokens = stack.register(client, "a", "b", "c")
+    plain = stack.submit(client, supersede_key="wifi").batch.id
+    first = dynamic(stack, client, "first")
+    stack.watch(client, plain, until=lambda x: progress(x) == {"queued": 3})
+    with stack.device("a", tokens["a"]) as device:
+        device.connect(stack.workers[0].address)
+        assert batch_of(device.next()) == plain
+        stack.workers[0].popen.send_signal(signal.SIGSTOP)
+        grow(client, pb, "first", "b")
+        until(lambda: stack.sql("SELECT count(*) FROM batch_key WHERE batch_id = %s", first) == [(1,)], what="it has its key")
+        assert not client.control.SealBatch(pb.SealBatchRequest(batch_id=first)).batch.device_count, "b has joined before"
+        grow(client, pb, "first", "c")
+        stack.workers[0].popen.send_signal(signal.SIGCONT)
+        stack.watch(client, first, until=lambda x: progress(x) == {"queued": 1})
+        until(lambda: states(stack, client, plain)["b"] == "SUPERSEDED", what="b has lost the older one")
+    assert states(stack, client, plain)["c"] == "QUEUED"
+    assert states(stack, client, first) == {"b": "QUEUED"}
+
+
 def test_many_join_and_many_supersede_at_once(api, client):
     """Whatever the order, each device has at most one unsent command of the key, and of the newest that it has at all."""
     pb = api.pb
