@@ -13,6 +13,7 @@
 #include "lib/store/db_batch.h"
 #include "lib/store/db_control.h"
 #include "lib/store/db_device.h"
+#include "lib/store/db_dynamic.h"
 #include "lib/store/db_gate.h"
 #include "lib/store/live.h"
 #include "lib/store/value_block.h"
@@ -27,6 +28,7 @@
 
 #define REPEAT_MIN_US (20 * MS)
 #define REPEAT_MAX_US (1 * S)
+#define CALLER_MEANT  1 /* the platform of devices that dynamic batches mean: the others' is not known */
 
 /* A job in a dispatcher's hands; outlives the wish's patience. */
 struct ask {
@@ -96,10 +98,11 @@ static void accepted(struct wish *x, int64_t id)
     (void)follow(x, WISH_CANCEL, x->cancel_after_us);
     (void)follow(x, WISH_WAVE, x->wave_after_us);
     (void)follow(x, WISH_RESUME, x->resume_after_us);
+    (void)follow(x, WISH_SEAL, x->seal_after_us);
     struct wish *pause = follow(x, WISH_PAUSE, x->pause_after_us);
     if (pause)
         pause->undo_after_us = x->undo_after_us;
-    struct wish *some = follow(x, WISH_SOME, x->some_after_us);
+    struct wish *some = x->dynamic ? NULL : follow(x, WISH_SOME, x->some_after_us);
     for (int i = 0; some && i < BLOCKS_MAX; i++)
         for (unsigned slot = bitmap_next(&x->targets[i], 0); slot < BLOCK_SLOTS;
              slot = bitmap_next(&x->targets[i], slot + 1))
@@ -153,6 +156,23 @@ static void put_values(struct ask *a, const struct wish *x)
         (struct db_values){.described = buf_slice(&a->described), .blocks = a->vals, .bytes = buf_len(&a->packed)};
     a->job.batch.values = &a->values;
     a->job.alone = true;
+}
+
+/* As submit.c: those of the tenant who are meant now, and by what. */
+static void put_dynamic(struct ask *a, const struct wish *x)
+{
+    const struct world *w = x->caller->world;
+    Muster__V1__Target target = MUSTER__V1__TARGET__INIT;
+    target.kind_case = MUSTER__V1__TARGET__KIND_PLATFORM;
+    target.platform = CALLER_MEANT;
+    memset(a->bitmaps, 0, sizeof a->bitmaps);
+    for (int i = 0; i < w->device_count; i++) {
+        const struct device *d = &w->devices[i];
+        if (d->tenant == x->tenant && d->meant_us && !d->deleted)
+            bitmap_set(&a->bitmaps[block_of(d->seq)], slot_of(d->seq));
+    }
+    buf_commit(&a->described, muster__v1__target__pack(&target, buf_reserve(&a->described, 64)));
+    a->job.batch.dynamic = buf_slice(&a->described);
 }
 
 size_t caller_value(char out[CALLER_VALUE_MAX], uint32_t tenant, uint32_t seq, const char *request)
@@ -227,11 +247,17 @@ static void submit(struct wish *x, struct process *p)
     }
     b->steer.retry = x->steer.retry;
     memcpy(a->bitmaps, x->targets, sizeof a->bitmaps);
+    if (x->dynamic)
+        put_dynamic(a, x);
     for (int i = 0; i < BLOCKS_MAX && !x->single; i++) {
         uint16_t first;
         struct slice bytes = bitmap_trim(&a->bitmaps[i], &first);
         if (!bytes.len)
             continue;
+        if (x->dynamic) { /* with room for who joins */
+            bytes = (struct slice){a->bitmaps[i].bytes, BITMAP_BYTES};
+            first = 0;
+        }
         b->device_count += bitmap_count(&a->bitmaps[i]);
         a->blocks[b->block_count] = i;
         a->firsts[b->block_count] = (int16_t)first;
@@ -318,11 +344,16 @@ static void put_some(const struct wish *x, struct pg_txn *txn, int64_t now_ms)
 
 static void ask_steering(struct wish *x, struct pg_txn *txn, int64_t now_ms)
 {
-    static const char *const words[] = {
-        [WISH_PAUSE] = "pause", [WISH_RESUME] = "resume", [WISH_SOME] = "cancel for some", [WISH_WAVE] = "next wave"};
+    static const char *const words[] = {[WISH_PAUSE] = "pause",
+                                        [WISH_RESUME] = "resume",
+                                        [WISH_SOME] = "cancel for some",
+                                        [WISH_WAVE] = "next wave",
+                                        [WISH_SEAL] = "seal"};
     trace(x->caller->world, "%s of %" PRId64 " is asked for", words[x->kind], x->batch);
     if (x->kind == WISH_SOME)
         put_some(x, txn, now_ms);
+    else if (x->kind == WISH_SEAL)
+        db_dynamic_seal(txn, (int32_t)x->tenant, x->batch, now_ms, 1);
     else if (x->kind == WISH_WAVE)
         db_control_release_wave(txn, (int32_t)x->tenant, x->batch, now_ms, 1);
     else
@@ -360,6 +391,20 @@ static void deleted(void *arg, enum err err, const struct pg_error *error, const
     leader_hint(process_leader(p), LEADER_HINT_DELETED, 0);
 }
 
+/* It is told of by a hint, which may be lost. */
+static void join(struct wish *x)
+{
+    struct device *d = x->device;
+    char text[40];
+    d->meant_us = x->caller->world->now_us;
+    pg_model_device(x->caller->world->pg, (int32_t)d->tenant, (int32_t)d->seq)->platform = CALLER_MEANT;
+    trace(x->caller->world, "device %s is meant by dynamic batches", d->id);
+    snprintf(text, sizeof text, "devices %u", d->tenant);
+    live_publish(process_live(x->process), text);
+    leader_devices(process_leader(x->process), d->tenant);
+    x->done = true;
+}
+
 static void ask_one(void *arg)
 {
     struct wish *x = arg;
@@ -367,6 +412,10 @@ static void ask_one(void *arg)
     struct world *w = x->caller->world;
     if (x->kind == WISH_BATCH) {
         submit(x, p);
+        return;
+    }
+    if (x->kind == WISH_JOIN) {
+        join(x);
         return;
     }
     struct pg_txn *txn = pg_txn_new(process_pg(p), PG_ANY_LANE);
@@ -438,9 +487,24 @@ void caller_init_alike(struct world *w, int batches, int64_t until_us)
     }
 }
 
+/* Some are meant from the beginning, some later. */
+static void join_later(struct caller *c, int64_t until_us)
+{
+    struct world *w = c->world;
+    for (int i = 0; i < w->device_count; i++) {
+        struct device *d = &w->devices[i];
+        if (chance(w, 400)) {
+            d->meant_us = w->now_us;
+            pg_model_device(w->pg, (int32_t)d->tenant, (int32_t)d->seq)->platform = CALLER_MEANT;
+        } else if (chance(w, 800)) {
+            wish_new(c, WISH_JOIN, between(w, w->now_us, until_us + 20 * S))->device = d;
+        }
+    }
+}
+
 void caller_init(struct world *w, int batches, int64_t until_us)
 {
-    struct caller *c = caller_new(w, batches * 7 + 16);
+    struct caller *c = caller_new(w, batches * 8 + w->device_count + 16);
     bool steered = chance(w, 500);
     for (int i = 0; i < batches; i++) {
         struct wish *x = wish_new(c, WISH_BATCH, between(w, w->now_us, until_us));
@@ -459,6 +523,8 @@ void caller_init(struct world *w, int batches, int64_t until_us)
             struct wish *x = wish_new(c, WISH_DELETE, between(w, w->now_us, until_us));
             x->device = &w->devices[below(w, (unsigned)w->device_count)];
         }
+    if (w->wants == WANTS_DYNAMIC)
+        join_later(c, until_us);
 }
 
 void caller_lost(struct world *w, const struct process *dispatcher)

@@ -149,6 +149,17 @@ static void choose_threshold(struct world *w, struct wish *x)
         put_steering(x, &steering);
 }
 
+/* To whoever is meant until it is sealed, or over. */
+static void choose_dynamic(struct world *w, struct wish *x)
+{
+    x->dynamic = true;
+    x->valued = x->single = false;
+    x->expires_after_ms = between(w, 5000, 120000);
+    x->seal_after_us = chance(w, 500) ? between(w, 1 * MS, 40 * S) : 0;
+    if (chance(w, 400))
+        snprintf(x->key, sizeof x->key, "key-%u", below(w, 2));
+}
+
 void caller_choose(struct world *w, struct wish *x, bool steered)
 {
     x->priority = (int16_t)between(w, 1, 3);
@@ -163,4 +174,6 @@ void caller_choose(struct world *w, struct wish *x, bool steered)
     if (w->wants == WANTS_THRESHOLDS && !x->steering_len && chance(w, 600))
         choose_threshold(w, x);
     choose_targets(w, x);
+    if (w->wants == WANTS_DYNAMIC && !x->steering_len && chance(w, 600))
+        choose_dynamic(w, x);
 }

@@ -20,6 +20,8 @@ enum wish_kind {
     WISH_RESUME,
     WISH_SOME, /* cancel for some devices */
     WISH_WAVE, /* release the next one */
+    WISH_SEAL, /* nobody joins any more */
+    WISH_JOIN, /* a device comes to be meant by dynamic batches */
     WISH_HOLD,
     WISH_OPEN,
 };
@@ -33,19 +35,21 @@ struct wish {
     unsigned life;
     bool asked, done;
     /* What is wished for once this is answered: so long after it; 0: not at all. */
-    int64_t cancel_after_us, pause_after_us, some_after_us, wave_after_us, resume_after_us, undo_after_us;
+    int64_t cancel_after_us, pause_after_us, some_after_us, wave_after_us, resume_after_us, undo_after_us,
+        seal_after_us;
     /* WISH_BATCH */
     char request[24], device_id[32];
     bool single, valued; /* valued: a value per device */
+    bool dynamic;        /* to those of the tenant who are meant then, and later */
     uint32_t tenant;
     int16_t priority;
     int64_t expires_after_ms, created_ms;
-    struct bitmap targets[BLOCKS_MAX]; /* WISH_SOME: for whom */
+    struct bitmap targets[BLOCKS_MAX]; /* WISH_SOME: for whom; not of a dynamic one */
     char key[8];
     struct db_steer steer; /* its times count from acceptance */
     uint8_t steering[96];
     size_t steering_len;
-    /* WISH_DELETE: device, WISH_HOLD, WISH_OPEN: tenant, the others: batch */
+    /* WISH_DELETE, WISH_JOIN: device, WISH_HOLD, WISH_OPEN: tenant, the others: batch */
     int64_t batch;
     struct device *device;
 };

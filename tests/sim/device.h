@@ -42,6 +42,7 @@ struct device {
     char id[32], token[96];
     int version;
     bool absent, deleted, wanted; /* wanted: to be connected */
+    int64_t meant_us;             /* by dynamic batches of its tenant, since then; 0: it is not */
     bool hasty;                   /* answers at once */
     unsigned not_now;             /* in a thousand */
     struct stream *link;

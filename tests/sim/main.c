@@ -45,10 +45,12 @@ static void name_process(struct world *w, struct process *p, enum process_kind k
     snprintf(p->name, sizeof p->name, "%c%d", kind == PROCESS_DISPATCHER ? 'd' : 'w', index);
 }
 
-/* One seed in four, one in eight: so the others stay what they were. */
+/* One seed in four, and one in eight each: so the others stay what they were. */
 static enum wants wants_of(uint64_t seed)
 {
-    return seed % 4 == 1 ? WANTS_RETRY : seed % 8 == 3 ? WANTS_THRESHOLDS : WANTS_USUAL;
+    if (seed % 4 == 1)
+        return WANTS_RETRY;
+    return seed % 8 == 3 ? WANTS_THRESHOLDS : seed % 8 == 7 ? WANTS_DYNAMIC : WANTS_USUAL;
 }
 
 static void populate(struct world *w, bool calm, const struct scenario *scenario)

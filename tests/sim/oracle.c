@@ -190,7 +190,7 @@ static void look_at_block(struct world *w, const struct row_batch *row, const st
     before->version = k->version;
     for (size_t i = 0; i < k->state_len; i++) {
         uint32_t seq = block_seq((uint32_t)k->block, (unsigned)k->first + (unsigned)i);
-        uint8_t old = before->states ? before->states[i] : 0;
+        uint8_t old = i < before->len ? before->states[i] : 0;
         if (state_is_terminal(state_of(old)) && state_of(old) != state_of(k->states[i]))
             violated(w, "PostgreSQL: batch %" PRId64 " of %d/%u was %s and becomes %s", row->id, row->tenant, seq,
                      state_name(state_of(old)), state_name(state_of(k->states[i])));
@@ -201,7 +201,9 @@ static void look_at_block(struct world *w, const struct row_batch *row, const st
     before->states = malloc(k->state_len + 1);
     if (!before->states)
         abort();
-    memcpy(before->states, k->states, k->state_len);
+    if (k->state_len)
+        memcpy(before->states, k->states, k->state_len);
+    before->len = k->state_len;
 }
 
 static void look_at_log(struct world *w)
@@ -262,6 +264,31 @@ static void look_at_control(struct world *w, const struct row_batch *row, struct
     look_at_cancels(w, row, b);
 }
 
+/* Who has joined, and whether more may. */
+static void look_at_devices(struct world *w, const struct row_batch *row, struct seen_batch *b)
+{
+    for (int i = 0; i < w->device_count; i++) {
+        struct command *c = &b->commands[i];
+        if (c->addressed_us || !oracle_addresses(row, &w->devices[i]))
+            continue;
+        c->addressed_us = w->now_us;
+        if (b->committed_us < w->now_us)
+            trace(w, "device %s joins %" PRId64, w->devices[i].id, row->id);
+        if (row->control.target && !w->devices[i].meant_us)
+            violated(w, "device %s joins %" PRId64 ", which does not mean it", w->devices[i].id, row->id);
+    }
+    for (size_t i = 0; i < w->pg->parts.count; i++) {
+        const struct row_part *p = &w->pg->parts.v[i];
+        for (int k = 0; k < w->device_count && p->batch == row->id && p->kind == PART_BARRED; k++) {
+            unsigned slot = slot_of(w->devices[k].seq);
+            if (p->block == (int32_t)block_of(w->devices[k].seq) && p->slots[slot / 8] >> slot % 8 & 1)
+                b->commands[k].barred = b->commands[k].barred || (int32_t)w->devices[k].tenant == row->tenant;
+        }
+    }
+    if (!b->sealed_us && (row->control.sealed || row->cancel_requested_ms || row->closed_ms))
+        b->sealed_us = w->now_us;
+}
+
 static void look_at_gates(struct world *w)
 {
     struct oracle *o = w->oracle;
@@ -301,9 +328,10 @@ void oracle_committed(struct world *w)
             b->canceled_us = w->now_us;
             trace(w, "batch %" PRId64 " is canceled", row->id);
         }
-        for (size_t k = 0; k < row->block_count && k < 8; k++)
-            look_at_block(w, row, &row->blocks[k], &b->blocks[k]);
+        for (size_t k = 0; k < row->block_count; k++)
+            look_at_block(w, row, &row->blocks[k], &b->blocks[row->blocks[k].block % 8]);
         look_at_control(w, row, b);
+        look_at_devices(w, row, b);
         if (row->closed_ms) {
             b->closed_us = w->now_us;
             trace(w, "batch %" PRId64 " is closed", row->id);

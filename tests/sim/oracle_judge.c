@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "dispatcher/joiner.h"
 #include "lib/store/block.h"
 #include "tests/sim/caller.h"
 #include "tests/sim/fault.h"
@@ -40,7 +41,7 @@ static bool was_there(const struct world *w, const struct row_batch *row, const 
     const struct seen_batch *b = oracle_seen((struct world *)(uintptr_t)w, (uint64_t)row->id);
     int64_t end_us = ((k->deliver_by_ms ? k->deliver_by_ms : row->expires_ms) - WORLD_EPOCH_MS) * MS;
     int64_t begin_us[] = {(k->not_before_ms ? k->not_before_ms - WORLD_EPOCH_MS : 0) * MS, b->freed_us,
-                          w->oracle->opened_us};
+                          b->commands[d->index].addressed_us, w->oracle->opened_us};
     int64_t healed_us = faults_end_us(w);
     struct rate rate = oracle_rate(row);
     for (size_t i = 0; i < sizeof begin_us / sizeof *begin_us; i++)
@@ -118,6 +119,37 @@ static void judge_command(struct world *w, const struct row_batch *row, const st
         retry_judge(w, row, d, stored_byte(row, d), was_there(w, row, d));
 }
 
+/* A newer one with its key is for the device, or would have been: it ended before; or its leader did, when it was
+ * sealed already. */
+static bool has_newer(const struct world *w, const struct row_batch *row, const struct device *d)
+{
+    const struct pg_model *m = w->pg;
+    for (size_t i = 0; i < m->batches.count; i++) {
+        const struct row_batch *newer = m->batches.v[i];
+        if (newer->id > row->id && newer->tenant == row->tenant && strcmp(newer->control.key, row->control.key) == 0 &&
+            (oracle_addresses(newer, d) || newer->cancel_requested_ms ||
+             newer->closed_ms + SKEW_MS > newer->expires_ms || (newer->control.sealed && w->oracle->leaders > 1)))
+            return true;
+    }
+    return false;
+}
+
+/* Who is meant by a dynamic batch joins it, also when the hint that told of him was lost. */
+static void judge_joining(struct world *w, const struct row_batch *row, const struct device *d)
+{
+    const struct seen_batch *b = oracle_seen(w, (uint64_t)row->id);
+    int64_t since_us = d->meant_us, until_us = (row->expires_ms - WORLD_EPOCH_MS) * MS - SKEW_MS * MS;
+    since_us = since_us > b->committed_us ? since_us : b->committed_us;
+    since_us = since_us > faults_end_us(w) ? since_us : faults_end_us(w);
+    until_us = b->sealed_us && b->sealed_us < until_us ? b->sealed_us : until_us;
+    if (!row->control.target || (int32_t)d->tenant != row->tenant || d->deleted)
+        return;
+    if (b->commands[d->index].barred && !has_newer(w, row, d))
+        violated(w, "device %s may not join batch %" PRId64 " for the sake of none", d->id, row->id);
+    if (d->meant_us && until_us > since_us + JOIN_INTERVAL_MS * MS + THERE_US && !b->commands[d->index].barred)
+        violated(w, "device %s never joins batch %" PRId64, d->id, row->id);
+}
+
 static void judge_batch(struct world *w, const struct row_batch *row)
 {
     uint32_t counts[STATE_COUNT] = {0};
@@ -127,8 +159,10 @@ static void judge_batch(struct world *w, const struct row_batch *row)
     }
     for (int i = 0; i < w->device_count; i++) {
         const struct device *d = &w->devices[i];
-        if (!oracle_addresses(row, d))
+        if (!oracle_addresses(row, d)) {
+            judge_joining(w, row, d);
             continue;
+        }
         judge_command(w, row, d);
         counts[state_of(stored_byte(row, d)) % STATE_COUNT]++;
     }
@@ -168,8 +202,11 @@ void oracle_judge(struct world *w)
     for (size_t i = 0; i < m->batches.count; i++)
         if (m->batches.v[i]->control.handled != m->batches.v[i]->control.request)
             violated(w, "what was asked for of batch %" PRId64 " is not carried out", m->batches.v[i]->id);
-    if (m->cancels.count || m->parts.count)
-        violated(w, "%zu rows of cancels and %zu of parts stay", m->cancels.count, m->parts.count);
+    if (m->cancels.count || m->keys.count)
+        violated(w, "%zu rows of cancels and %zu of keys stay", m->cancels.count, m->keys.count);
+    for (size_t i = 0; i < m->parts.count; i++)
+        if (m->parts.v[i].kind != PART_JOINED)
+            violated(w, "a part of batch %" PRId64 " stays", m->parts.v[i].batch);
     for (size_t i = 0; i < m->log.count; i++)
         if (!m->log.v[i].late)
             violated(w, "row %" PRId64 " of stream %" PRId64 " stays in the log", m->log.v[i].n, m->log.v[i].stream);

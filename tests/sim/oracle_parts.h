@@ -29,17 +29,19 @@ struct tries {
 
 /* What was seen of one command. */
 struct command {
-    int64_t first_us; /* delivered first; 0: never */
-    int64_t sent_us;  /* and sent */
-    int64_t ended_us; /* a store first said that it has ended without the device */
-    uint8_t ended_as; /* in that state */
-    int64_t over_us;  /* a store first said that it has ended at all, in that state */
+    int64_t addressed_us; /* since when PostgreSQL has the device among those of the batch; 0: it has not */
+    int64_t first_us;     /* delivered first; 0: never */
+    int64_t sent_us;      /* and sent */
+    int64_t ended_us;     /* a store first said that it has ended without the device */
+    uint8_t ended_as;     /* in that state */
+    int64_t over_us;      /* a store first said that it has ended at all, in that state */
     uint8_t over_as;
     bool got;       /* delivered, and not put off since, */
     int64_t got_us; /* sent then, */
     const struct process *by;
     int32_t some_request; /* it was asked that it end, with this request of its batch; 0: not */
     bool superseded;      /* by that, or by one behind it */
+    bool barred;          /* by a newer batch with the key, to which the device was to belong: it does not join */
     int64_t canceled_us;  /* that is carried out */
     uint8_t executed;     /* outcome, 0: never */
     uint8_t acknowledged; /* outcome with PUBACK */
@@ -58,6 +60,7 @@ struct seen_batch {
     bool answered;
     int64_t answered_us, committed_us, canceled_us, closed_us;
     int64_t paused_us; /* it is, and that is carried out; 0: not */
+    int64_t sealed_us; /* or being canceled */
     int32_t request, wave;
     int64_t freed_us; /* when it was last let go on: resumed, or its next wave released */
     struct seen_block *blocks;

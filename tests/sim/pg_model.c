@@ -38,6 +38,7 @@ static void batch_free(struct row_batch *b)
     free(b->defaults);
     free(b->blocks);
     free(b->control.steering);
+    free(b->control.target);
     free(b->request_id);
     free(b->command);
     free(b);
@@ -65,6 +66,7 @@ void pg_model_free(struct pg_model **out)
     free(m->cancels.v);
     free(m->gates.v);
     free(m->parts.v);
+    free(m->keys.v);
     free(m);
     *out = NULL;
 }
@@ -104,6 +106,67 @@ struct row_device *pg_model_device(struct pg_model *m, int32_t tenant, int32_t s
         if (m->devices.v[i].tenant == tenant && m->devices.v[i].seq == seq)
             return &m->devices.v[i];
     return NULL;
+}
+
+/* --- rows that statements of several files change ----------------------------------------------------------------- */
+
+uint8_t *pg_model_copy(struct slice s)
+{
+    uint8_t *p = malloc(s.len + 1);
+    if (!p)
+        abort();
+    if (s.len)
+        memcpy(p, s.data, s.len);
+    p[s.len] = 0;
+    return p;
+}
+
+struct row_batch *pg_model_made(struct pg_model *m, int64_t tenant, struct slice request_id)
+{
+    for (size_t i = m->batches.count; i-- > 0;) {
+        struct row_batch *b = m->batches.v[i];
+        if (b->tenant == tenant && b->made_by == m->transactions && slice_is(request_id, b->request_id))
+            return b;
+    }
+    return NULL;
+}
+
+struct row_block *pg_model_add_block(struct row_batch *b, int64_t block, int64_t first, struct slice targets)
+{
+    b->blocks = realloc(b->blocks, (b->block_count + 1) * sizeof *b->blocks);
+    if (!b->blocks)
+        abort();
+    size_t at = b->block_count++;
+    for (; at > 0 && b->blocks[at - 1].block > block; at--)
+        b->blocks[at] = b->blocks[at - 1];
+    b->blocks[at] = (struct row_block){
+        .block = (int32_t)block, .first = (int16_t)first, .targets = pg_model_copy(targets), .target_len = targets.len};
+    return &b->blocks[at];
+}
+
+struct row_part *pg_model_part(struct pg_model *m, int64_t batch, int16_t kind, int64_t block, bool make)
+{
+    for (size_t i = 0; i < m->parts.count; i++)
+        if (m->parts.v[i].batch == batch && m->parts.v[i].kind == kind && m->parts.v[i].block == block)
+            return &m->parts.v[i];
+    if (!make)
+        return NULL;
+    struct row_part *p = table_add(&m->parts);
+    *p = (struct row_part){.batch = batch, .kind = kind, .block = (int32_t)block};
+    return p;
+}
+
+void pg_model_cancel_device(struct pg_model *m, int32_t tenant, int32_t seq)
+{
+    size_t at = 0;
+    while (at < m->canceling.count && (m->canceling.v[at].tenant < tenant ||
+                                       (m->canceling.v[at].tenant == tenant && m->canceling.v[at].seq < seq)))
+        at++;
+    if (at < m->canceling.count && m->canceling.v[at].tenant == tenant && m->canceling.v[at].seq == seq)
+        return;
+    (void)table_add(&m->canceling);
+    memmove(&m->canceling.v[at + 1], &m->canceling.v[at], (m->canceling.count - 1 - at) * sizeof *m->canceling.v);
+    m->canceling.v[at] = (struct row_cancel){tenant, seq};
 }
 
 /* --- parameters -------------------------------------------------------------------------------------------------- */

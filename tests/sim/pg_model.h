@@ -30,8 +30,10 @@ struct row_control {
     int32_t retry_after; /* states: bits; 0: nothing is tried again */
     int16_t retry_attempts, retry_factor;
     int64_t retry_initial_ms, retry_max_ms;
-    uint8_t *steering;
-    size_t steering_len;
+    uint8_t *steering, *target; /* target: of a dynamic one; NULL: it is none */
+    size_t steering_len, target_len;
+    bool sealed;
+    int32_t joined;
 };
 struct row_batch {
     int64_t id;
@@ -48,7 +50,6 @@ struct row_batch {
     struct row_block *blocks; /* by block */
     size_t block_count;
     uint64_t made_by; /* the transaction, by its number */
-    bool has_key;     /* its rows of batch_key are there */
     struct row_control control;
 };
 struct row_log {
@@ -85,7 +86,15 @@ struct row_cancel_some {
     bool superseded;
     uint8_t slots[128];
 };
-/* Some of a batch's devices. */
+/* The key a batch has, for whom. */
+struct row_key {
+    int64_t batch;
+    int32_t tenant, block;
+    char key[32];
+    uint8_t slots[128];
+};
+/* Some of a batch's devices: canaries, those who have joined, those whose turn has come, those who may not join. */
+enum { PART_CANARY = 1, PART_JOINED, PART_TURN, PART_BARRED };
 struct row_part {
     int64_t batch;
     int16_t kind;
@@ -126,6 +135,7 @@ struct pg_model {
     TABLE(struct row_cancel_some) cancels; /* in the order of asking */
     TABLE(struct row_gate) gates;          /* by tenant */
     TABLE(struct row_part) parts;
+    TABLE(struct row_key) keys;
     int64_t gate_number;
     int64_t next_batch, next_stream, next_revocation, worker_number; /* of the sequences */
     int64_t longest_lease;                                           /* of a worker */
@@ -152,6 +162,14 @@ struct row_stream *pg_model_stream(struct pg_model *m, int64_t id);
 struct row_batch *pg_model_batch(struct pg_model *m, int64_t id);
 struct row_block *pg_model_block(struct row_batch *b, int32_t block);
 struct row_device *pg_model_device(struct pg_model *m, int32_t tenant, int32_t seq);
+/* The request's, which this transaction has made; NULL: it has not. */
+struct row_batch *pg_model_made(struct pg_model *m, int64_t tenant, struct slice request_id);
+struct row_block *pg_model_add_block(struct row_batch *b, int64_t block, int64_t first, struct slice targets);
+/* Its row; with `make` it is there from now on, else it may be NULL. */
+struct row_part *pg_model_part(struct pg_model *m, int64_t batch, int16_t kind, int64_t block, bool make);
+void pg_model_cancel_device(struct pg_model *m, int32_t tenant, int32_t seq);
+/* Owned, with a zero behind it. */
+uint8_t *pg_model_copy(struct slice s);
 
 /* One statement being executed. */
 struct stmt_call {

@@ -13,17 +13,6 @@ stmt_fn stmt_batch_hold_tenants, stmt_batch_accept, stmt_batch_accept_steered, s
     stmt_revocation_read, stmt_signing_key_read, stmt_lease_acquire, stmt_lease_renew, stmt_lease_release,
     stmt_lease_fence, stmt_worker_number, stmt_worker_lease, stmt_worker_longest_lease, stmt_clock_read;
 
-static uint8_t *copy(struct slice s)
-{
-    uint8_t *p = malloc(s.len + 1);
-    if (!p)
-        abort();
-    if (s.len)
-        memcpy(p, s.data, s.len);
-    p[s.len] = 0;
-    return p;
-}
-
 /* --- acceptance -------------------------------------------------------------------------------------------------- */
 
 void stmt_batch_hold_tenants(struct stmt_call *c)
@@ -64,34 +53,9 @@ static struct row_batch *add_batch(struct pg_model *m, int64_t id)
     return b;
 }
 
-static void add_block(struct row_batch *b, int64_t block, int64_t first, struct slice targets)
-{
-    b->blocks = realloc(b->blocks, (b->block_count + 1) * sizeof *b->blocks);
-    if (!b->blocks)
-        abort();
-    size_t at = b->block_count++;
-    for (; at > 0 && b->blocks[at - 1].block > block; at--)
-        b->blocks[at] = b->blocks[at - 1];
-    b->blocks[at] = (struct row_block){
-        .block = (int32_t)block, .first = (int16_t)first, .targets = copy(targets), .target_len = targets.len};
-}
-
 static int64_t next_id(struct stmt_call *c)
 {
     return c->reserved ? c->reserved++ : c->m->next_batch++;
-}
-
-static void cancel_device(struct pg_model *m, int32_t tenant, int32_t seq)
-{
-    size_t at = 0;
-    while (at < m->canceling.count && (m->canceling.v[at].tenant < tenant ||
-                                       (m->canceling.v[at].tenant == tenant && m->canceling.v[at].seq < seq)))
-        at++;
-    if (at < m->canceling.count && m->canceling.v[at].tenant == tenant && m->canceling.v[at].seq == seq)
-        return;
-    (void)table_add(&m->canceling);
-    memmove(&m->canceling.v[at + 1], &m->canceling.v[at], (m->canceling.count - 1 - at) * sizeof *m->canceling.v);
-    m->canceling.v[at] = (struct row_cancel){tenant, seq};
 }
 
 /* Gives the new row, or NULL when there is one already. */
@@ -111,8 +75,8 @@ static struct row_batch *accept(struct stmt_call *c)
     b = m->accepted = add_batch(m, id);
     b->made_by = c->m->transactions;
     b->tenant = (int32_t)tenant;
-    b->request_id = (char *)copy(param_bytes(c, 1));
-    b->command = copy(param_bytes(c, 4));
+    b->request_id = (char *)pg_model_copy(param_bytes(c, 1));
+    b->command = pg_model_copy(param_bytes(c, 4));
     b->command_len = param_bytes(c, 4).len;
     b->priority = (int16_t)param_int(c, 5);
     b->device_count = (int32_t)param_int(c, 6);
@@ -120,13 +84,13 @@ static struct row_batch *accept(struct stmt_call *c)
     b->expires_ms = param_int(c, 10);
     struct slice *blocks = param_array(c, 11, &n), *firsts = param_array(c, 12, &n), *targets = param_array(c, 13, &n);
     for (size_t i = 0; i < n; i++)
-        add_block(b, int_of_slice(blocks[i]), int_of_slice(firsts[i]), targets[i]);
+        (void)pg_model_add_block(b, int_of_slice(blocks[i]), int_of_slice(firsts[i]), targets[i]);
     free(blocks);
     free(firsts);
     free(targets);
     for (size_t i = 0; i < m->devices.count; i++)
         if (m->devices.v[i].tenant == tenant && m->devices.v[i].deleted_ms > created_ms - 10000)
-            cancel_device(m, m->devices.v[i].tenant, m->devices.v[i].seq);
+            pg_model_cancel_device(m, m->devices.v[i].tenant, m->devices.v[i].seq);
     return b;
 }
 
@@ -148,16 +112,15 @@ void stmt_batch_accept_steered(struct stmt_call *c)
                               .window = (int32_t)param_int(c, 18),
                               .rollout = param_int(c, 20) != 0};
     k->waves = k->rollout ? (int32_t)param_int(c, 21) : 0;
-    k->steering = copy(param_bytes(c, 14));
+    k->steering = pg_model_copy(param_bytes(c, 14));
     k->steering_len = param_bytes(c, 14).len;
     snprintf(k->zone, sizeof k->zone, "%.*s", (int)param_bytes(c, 19).len, (const char *)param_bytes(c, 19).data);
 }
 
-/* Of the batch that an earlier statement of this transaction made. */
 void stmt_retry_accept(struct stmt_call *c)
 {
-    struct row_batch *b = find_request(c->m, param_int(c, 0), param_bytes(c, 1));
-    struct row_control *k = b && b->made_by == c->m->transactions ? &b->control : NULL;
+    struct row_batch *b = pg_model_made(c->m, param_int(c, 0), param_bytes(c, 1));
+    struct row_control *k = b ? &b->control : NULL;
     out_columns(c, 1);
     out_null(c, 0);
     out_row(c);
@@ -193,15 +156,15 @@ static void accept_device(struct stmt_call *c, size_t i, struct slice *const v[9
     struct row_batch *b = add_batch(c->m, id);
     b->made_by = c->m->transactions;
     b->tenant = d->tenant;
-    b->request_id = (char *)copy(v[1][i]);
-    b->command = copy(v[4][i]);
+    b->request_id = (char *)pg_model_copy(v[1][i]);
+    b->command = pg_model_copy(v[4][i]);
     b->command_len = v[4][i].len;
     b->priority = (int16_t)int_of_slice(v[5][i]);
     b->device_count = 1;
     b->created_ms = int_of_slice(v[6][i]);
     b->expires_ms = int_of_slice(v[7][i]);
     uint8_t bit = (uint8_t)(1 << d->seq % 8);
-    add_block(b, d->seq / 1024, d->seq % 1024 / 8 * 8, (struct slice){&bit, 1});
+    (void)pg_model_add_block(b, d->seq / 1024, d->seq % 1024 / 8 * 8, (struct slice){&bit, 1});
 }
 
 void stmt_batch_accept_devices(struct stmt_call *c)
@@ -238,7 +201,7 @@ void stmt_device_delete(struct stmt_call *c)
     d->deleted_ms = param_int(c, 2);
     struct row_revocation *r = table_add(&m->revoked);
     *r = (struct row_revocation){m->next_revocation++, d->tenant, d->seq, param_int(c, 3)};
-    cancel_device(m, d->tenant, d->seq);
+    pg_model_cancel_device(m, d->tenant, d->seq);
     out_int4(c, 0, d->seq);
     out_row(c);
 }
@@ -273,7 +236,7 @@ void stmt_ack_log_insert(struct stmt_call *c)
                                     .n = n,
                                     .at_ms = param_int(c, 2),
                                     .late = of && n <= of->forgotten,
-                                    .entries = copy(entries),
+                                    .entries = pg_model_copy(entries),
                                     .len = entries.len};
 }
 
@@ -304,7 +267,7 @@ void stmt_command_result_insert(struct stmt_call *c)
             free(there->result);
         else
             there = table_add(&c->m->results);
-        *there = (struct row_result){batch, (int32_t)seq, attempt, copy(results[i]), results[i].len};
+        *there = (struct row_result){batch, (int32_t)seq, attempt, pg_model_copy(results[i]), results[i].len};
     }
     free(batches);
     free(tenants);

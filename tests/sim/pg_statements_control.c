@@ -9,8 +9,7 @@
 stmt_fn stmt_gate_closed, stmt_gate_list, stmt_gate_confirm, stmt_gate_settle, stmt_gate_set, stmt_control_asked,
     stmt_control_cancels, stmt_control_handled, stmt_control_pause, stmt_control_cancel_some, stmt_control_release_wave,
     stmt_control_rollout, stmt_control_wave, stmt_control_stop, stmt_control_abort, stmt_control_parts,
-    stmt_control_let_go, stmt_control_forget, stmt_device_blocks, stmt_supersede_hold, stmt_supersede_accept,
-    stmt_supersede_older, stmt_supersede_closed, stmt_guard_release_due;
+    stmt_control_let_go, stmt_control_forget, stmt_device_blocks, stmt_guard_release_due;
 
 /* --- gates ------------------------------------------------------------------------------------------------------- */
 
@@ -152,7 +151,7 @@ void stmt_control_asked(struct stmt_call *c)
         out_bool(c, 1, b->control.paused);
         out_int4(c, 2, b->control.request);
         out_bool(c, 3, b->closed_ms != 0);
-        out_bool(c, 4, false); /* sealed: no batch is dynamic */
+        out_bool(c, 4, b->control.sealed);
         out_row(c);
         left--;
     }
@@ -302,20 +301,12 @@ void stmt_control_wave(struct stmt_call *c)
 
 /* --- parts of batches -------------------------------------------------------------------------------------------- */
 
-static struct row_part *find_part(struct pg_model *m, int64_t batch, int kind, int64_t block)
-{
-    for (size_t i = 0; i < m->parts.count; i++)
-        if (m->parts.v[i].batch == batch && m->parts.v[i].kind == kind && m->parts.v[i].block == block)
-            return &m->parts.v[i];
-    return NULL;
-}
-
 void stmt_control_parts(struct stmt_call *c)
 {
     out_columns(c, 3);
-    for (int16_t kind = 1; kind <= 3; kind++)
+    for (int16_t kind = 1; kind <= PART_BARRED; kind++)
         for (int32_t block = 0; block < 8; block++) {
-            const struct row_part *p = find_part(c->m, param_int(c, 0), kind, block);
+            const struct row_part *p = pg_model_part(c->m, param_int(c, 0), kind, block, false);
             if (!p)
                 continue;
             out_int2(c, 0, kind);
@@ -337,11 +328,7 @@ void stmt_control_let_go(struct stmt_call *c)
     }
     struct slice *blocks = param_array(c, 4, &n), *slots = param_array(c, 5, &n);
     for (size_t i = 0; i < n && b && !b->closed_ms; i++) {
-        struct row_part *p = find_part(c->m, param_int(c, 0), 3, int_of_slice(blocks[i]));
-        if (!p) {
-            p = table_add(&c->m->parts);
-            *p = (struct row_part){.batch = param_int(c, 0), .kind = 3, .block = (int32_t)int_of_slice(blocks[i])};
-        }
+        struct row_part *p = pg_model_part(c->m, param_int(c, 0), PART_TURN, int_of_slice(blocks[i]), true);
         if (slots[i].len != sizeof p->slots)
             abort();
         for (size_t k = 0; k < sizeof p->slots; k++)
@@ -359,126 +346,11 @@ void stmt_control_forget(struct stmt_call *c)
     for (size_t i = 0; i < m->parts.count; i++) {
         bool gone = false;
         for (size_t k = 0; k < n; k++)
-            gone = gone || (m->parts.v[i].kind == 3 && m->parts.v[i].batch == int_of_slice(ids[k]));
+            gone = gone || (m->parts.v[i].kind == PART_TURN && m->parts.v[i].batch == int_of_slice(ids[k]));
         if (!gone)
             m->parts.v[kept++] = m->parts.v[i];
     }
     m->parts.count = kept;
-    free(ids);
-}
-
-/* --- batches with a key ------------------------------------------------------------------------------------------ */
-
-void stmt_supersede_hold(struct stmt_call *c)
-{
-    out_columns(c, 1);
-    out_bytes(c, 0, "", 0); /* void */
-    out_row(c);
-}
-
-/* Whole bitmap of a block's row. */
-static void whole(const struct row_block *k, uint8_t slots[128])
-{
-    memset(slots, 0, 128);
-    memcpy(slots + k->first / 8, k->targets, k->target_len);
-}
-
-/* Asks that `older` ends for the devices of the newer one; false when there are none. A block that both address without
- * sharing a device is asked for all the same, as the function does. */
-static bool supersede(struct pg_model *m, struct row_batch *older, const struct row_batch *newer)
-{
-    bool any = false;
-    int32_t request = older->control.request + 1;
-    for (size_t i = 0; i < newer->block_count; i++) {
-        const struct row_block *k = pg_model_block(older, newer->blocks[i].block);
-        uint8_t mine[128], theirs[128], both = 0;
-        if (!k)
-            continue;
-        whole(&newer->blocks[i], mine);
-        whole(k, theirs);
-        for (size_t at = 0; at < 128; at++)
-            both |= mine[at] & theirs[at];
-        if (!both)
-            continue;
-        struct row_cancel_some *x = table_add(&m->cancels);
-        *x = (struct row_cancel_some){older->id, request, k->block, true, {0}};
-        memcpy(x->slots, mine, sizeof mine);
-        any = true;
-    }
-    if (any) {
-        older->control.is = true;
-        older->control.request = request;
-    }
-    return any;
-}
-
-/* One that the transaction has made. */
-void stmt_supersede_accept(struct stmt_call *c)
-{
-    struct pg_model *m = c->m;
-    struct row_batch *b = NULL;
-    for (size_t i = m->batches.count; i-- > 0 && !b;)
-        if (m->batches.v[i]->tenant == param_int(c, 0) && slice_is(param_bytes(c, 1), m->batches.v[i]->request_id))
-            b = m->batches.v[i];
-    out_columns(c, 1);
-    int32_t older = 0;
-    if (b && b->made_by == m->transactions) {
-        b->control.is = true;
-        snprintf(b->control.key, sizeof b->control.key, "%.*s", (int)param_bytes(c, 2).len,
-                 (const char *)param_bytes(c, 2).data);
-        for (size_t i = 0; i < m->batches.count; i++) {
-            struct row_batch *o = m->batches.v[i];
-            if (o->id >= b->id || !o->has_key || o->tenant != b->tenant ||
-                strcmp(o->control.key, b->control.key) != 0 || !supersede(m, o, b))
-                continue;
-            b->control.supersedes[older++] = o->id;
-        }
-        b->has_key = true;
-        b->control.supersedes_count = (size_t)older;
-    }
-    out_int4(c, 0, older);
-    out_row(c);
-}
-
-void stmt_supersede_older(struct stmt_call *c)
-{
-    const struct row_batch *b = pg_model_batch(c->m, param_int(c, 0));
-    struct buf array = {0};
-    out_columns(c, 1);
-    if (!b || !b->control.is)
-        return;
-    size_t n = b->control.supersedes_count;
-    buf_put_u32be(&array, n ? 1 : 0);
-    buf_put_u32be(&array, 0);
-    buf_put_u32be(&array, 20);
-    if (n) {
-        buf_put_u32be(&array, (uint32_t)n);
-        buf_put_u32be(&array, 1);
-    }
-    for (size_t i = 0; i < n; i++) {
-        buf_put_u32be(&array, 8);
-        buf_put_u32be(&array, (uint32_t)((uint64_t)b->control.supersedes[i] >> 32));
-        buf_put_u32be(&array, (uint32_t)b->control.supersedes[i]);
-    }
-    out_bytes(c, 0, buf_slice(&array).data, buf_len(&array));
-    out_row(c);
-    buf_free(&array);
-}
-
-void stmt_supersede_closed(struct stmt_call *c)
-{
-    size_t n;
-    struct slice *ids = param_array(c, 0, &n);
-    for (size_t i = 0; i < n; i++) {
-        struct row_batch *b = pg_model_batch(c->m, int_of_slice(ids[i]));
-        if (b)
-            b->has_key = false;
-        size_t kept = 0;
-        for (size_t k = 0; k < c->m->cancels.count; k++)
-            if (c->m->cancels.v[k].batch != int_of_slice(ids[i]) || !c->m->cancels.v[k].superseded)
-                c->m->cancels.v[kept++] = c->m->cancels.v[k];
-        c->m->cancels.count = kept;
-    }
     free(ids);
 }
 

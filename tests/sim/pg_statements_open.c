@@ -62,7 +62,7 @@ static void put_open(struct stmt_call *c, const struct row_batch *b)
     out_int8(c, 0, b->id);
     out_int4(c, 1, b->tenant);
     out_int2(c, 2, b->priority);
-    out_int4(c, 3, b->device_count < blocks ? b->device_count : blocks);
+    out_int4(c, 3, b->device_count < blocks && !b->control.target ? b->device_count : blocks);
     out_int4(c, 4, (int64_t)b->command_len);
     out_int8(c, 5, b->created_ms);
     out_int8(c, 6, b->expires_ms);
@@ -71,7 +71,7 @@ static void put_open(struct stmt_call *c, const struct row_batch *b)
     out_bool(c, 9, b->canceled_ms != 0);
     put_control(c, &b->control);
     out_bool(c, 21, b->valued);
-    out_bool(c, 22, false); /* nor is one dynamic */
+    out_bool(c, 22, b->control.target && !b->control.sealed);
     out_row(c);
 }
 

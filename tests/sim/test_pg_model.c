@@ -15,9 +15,11 @@
 #include "lib/store/db_control.h"
 #include "lib/store/db_credential.h"
 #include "lib/store/db_device.h"
+#include "lib/store/db_dynamic.h"
 #include "lib/store/db_gate.h"
 #include "lib/store/db_lease.h"
 #include "lib/store/db_open.h"
+#include "lib/store/db_quota.h"
 #include "lib/store/db_retry.h"
 #include "lib/store/db_supersede.h"
 #include "tests/sim/mutation.h"
@@ -290,6 +292,65 @@ static void accept_steered(void)
     pg_txn_submit(txn, ignore, NULL);
 }
 
+static const uint8_t whole[3][128] = {{1, 2, 3}, {6}, {9, 255, 7}};
+
+/* Dynamic, with a key or without, or what some other one was: half of the time with nobody yet. */
+static void accept_dynamic(void)
+{
+    char key[8];
+    struct accepted a;
+    some_batch_of_blocks(&a);
+    struct db_accept *b = &a.batch;
+    for (int i = 0; i < 2; i++) {
+        a.firsts[i] = 0;
+        a.targets[i] = (struct slice){whole[below(3)], sizeof whole[0]};
+    }
+    if (below(2))
+        b->block_count = 0;
+    snprintf(key, sizeof key, "k%u", below(3));
+    b->supersede_key = below(3) ? key : "";
+    b->dynamic = (struct slice){bits, 1 + below(3)};
+    struct pg_txn *txn = pg_txn_new(NULL, 0);
+    db_batch_hold_tenants(txn, &b->tenant, 1);
+    db_batch_accept(txn, b);
+    if (*b->supersede_key)
+        db_supersede_accept(txn, b);
+    db_dynamic_accept(txn, b);
+    pg_txn_submit(txn, ignore, NULL);
+}
+
+/* The first of each block, where blocks whose outcomes are stored have some. */
+static void join(void)
+{
+    static const uint8_t new[3][128] = {{1}, {6}, {15}};
+    const int32_t blocks[] = {0, 1};
+    struct slice slots[3][2];
+    for (int i = 0; i < 2; i++) {
+        slots[0][i] = (struct slice){whole[below(3)], sizeof whole[0]};
+        slots[1][i] = (struct slice){whole[below(3)], sizeof whole[0]};
+        slots[2][i] = (struct slice){new[below(3)], sizeof new[0]};
+    }
+    const struct row_batch *b = pg_model_batch(check.model, some_batch());
+    if (!b)
+        return;
+    const struct db_join join = {.tenant = b->tenant,
+                                 .batch = (uint64_t)b->id,
+                                 .devices = below(9),
+                                 .blocks = blocks + below(2),
+                                 .targets = slots[0],
+                                 .joined = slots[1],
+                                 .new = slots[2],
+                                 .count = 1,
+                                 .since_ms = CREATED_MS + check.step};
+    struct pg_txn *txn = pg_txn_new(NULL, 0);
+    db_quota_grant(txn, join.tenant, join.devices);
+    if (*b->control.key)
+        db_dynamic_key(txn, &join);
+    if (below(3))
+        db_dynamic_join(txn, &join);
+    pg_txn_submit(txn, ignore, NULL);
+}
+
 static void steer(void)
 {
     static const uint8_t slots[128] = {1, 2, 3};
@@ -297,7 +358,10 @@ static void steer(void)
     const struct slice all[] = {{slots, sizeof slots}, {slots, sizeof slots}};
     int32_t tenant = 1 + (int32_t)below(2);
     struct pg_txn *txn = pg_txn_new(NULL, 0);
-    switch (below(4)) {
+    switch (below(5)) {
+    case 2:
+        db_dynamic_seal(txn, tenant, some_batch(), CREATED_MS, 1);
+        break;
     case 0:
         db_control_cancel_some(txn, tenant, some_batch(), blocks, all, 1 + below(2), CREATED_MS, 1);
         break;
@@ -353,6 +417,7 @@ static void read_control(void)
     db_control_cancels(txn, (uint64_t)some_batch(), (int32_t)below(5));
     db_control_parts(txn, (uint64_t)some_batch());
     db_supersede_older(txn, (uint64_t)some_batch());
+    db_dynamic_target(txn, (uint64_t)some_batch());
     db_gate_closed(txn);
     db_gate_list(txn, (int32_t)below(3));
     db_device_blocks(txn, 1, (int)below(2));
@@ -481,7 +546,8 @@ static void make_moves(int steps)
 {
     static void (*const moves[])(void) = {accept_blocks, accept_devices,  cancel_or_delete, acknowledge,    acknowledge,
                                           lease,         write_fenced,    write_fenced,     accept_steered, steer,
-                                          steer,         hold_or_release, carry_out};
+                                          steer,         hold_or_release, carry_out,        accept_dynamic, join,
+                                          join};
     for (check.step = 0; check.step < steps && !check.noticed; check.step++) {
         moves[below(sizeof moves / sizeof *moves)]();
         if (check.step % 3 == 0)

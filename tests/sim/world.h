@@ -89,7 +89,7 @@ struct faults;
 struct oracle;
 
 /* What callers of this seed want beside what all may. */
-enum wants { WANTS_USUAL, WANTS_RETRY, WANTS_THRESHOLDS };
+enum wants { WANTS_USUAL, WANTS_RETRY, WANTS_THRESHOLDS, WANTS_DYNAMIC };
 
 struct world {
     uint64_t seed, random[4];
