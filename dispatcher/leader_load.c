@@ -174,12 +174,12 @@ static void add_batch(struct reign *r, const struct db_open *row, const struct p
         joiner_add(r, batch);
 }
 
-/* Dynamic ones whom nobody has joined yet have no rows. */
+/* Dynamic ones whom nobody has joined have no rows; that it was sealed so may not have come to a leader yet. */
 static void add_empty(struct reign *r)
 {
     const struct loader *l = r->loader;
     for (size_t i = l->next; i < l->group_end; i++)
-        if (l->rows[i].growing && !open_set_find(&r->set, l->rows[i].id) && !open_set_is_closed(&r->set, l->rows[i].id))
+        if (!open_set_find(&r->set, l->rows[i].id) && !open_set_is_closed(&r->set, l->rows[i].id))
             add_batch(r, &l->rows[i], NULL, 0, 0);
 }
 

@@ -319,6 +319,19 @@ def test_it_grows_on_under_another_leader_and_without_redis(make_stack, cli):
     check(stack, client, [batch], record)
 
 
+def test_one_that_nobody_has_joined_is_sealed_while_nobody_leads(make_stack):
+    stack = make_stack()
+    pb = stack.pb
+    stack.start(dispatchers=2)
+    client = stack.client(stack.make_tenant(), dispatcher=stack.dispatchers[1])
+    batch = submit(stack, client, pb.Target(all=True)).batch.id
+    stack.dispatchers[0].kill()  # its lease lasts for a while
+    client.control.SealBatch(pb.SealBatchRequest(batch_id=batch))
+    assert not any("leader_loaded" in line for line in stack.dispatchers[1].lines)
+    stack.dispatchers[1].wait_event("leader_loaded")
+    assert progress(stack.watch(client, batch, timeout=30)) == {}
+
+
 def test_the_command_line(api, cli):
     tenant = api.make_tenant(role=2)
     client = api.client(tenant)
