@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Measures a whole fleet on this machine, simulator included: `make bench-scale [DEVICES=300000] [QUICK=1]`.
 
-Connects all devices, sends one command to all of them, several times, and says how long that took and what a device weighs.
+Connects all devices, sends one command to all of them, several times, and says how long that took and what a device weighs;
+then does the same with the floor (muster-floor), which exchanges the same records and keeps nothing.
 TLS_RECORDS=lean and PLAIN=1 do the same with other connections; OPEN=1 measures 1,000,000 registered devices with 100 open
 batches each. Starts everything itself and takes it down again. Prints a table and merges it into bench/results/scale.json."""
 import argparse
@@ -58,7 +59,8 @@ def measure_connected(a, i, progress):
     progress(f"{a.devices:,} devices registered in {registered - began:.1f} s, tokens in {time.monotonic() - registered:.1f} s")
     out = scale.measure(i, client, tokens, a, progress)
     s.fleets[-1].quit()
-    return out
+    out |= scale.measure_floor(s, a.devices, a, progress)
+    return out | {"core_to_floor": out["floor_s"] / out["all_s"], "floor_to_core_us": out["floor_all_us_per_cmd"] / out["all_us_per_cmd"]}
 
 
 def measure(a, progress):

@@ -86,6 +86,14 @@ def sections(mode):
             ("together", "all_us_per_cmd", "{:,.2f} µs", None),
             ("of the machine's cores they had", "cores_used", "{:,.2f}", None),
         ]),
+        ("The floor with as many", [
+            ("one exchange with all", "floor_s", "{:,.2f} s", None),
+            ("core / floor, rate", "core_to_floor", "{:.2f}", None),
+            ("CPU of one: server", "floor_server_us_per_cmd", "{:,.2f} µs", None),
+            ("simulator", "floor_fleet_us_per_cmd", "{:,.2f} µs", None),
+            ("floor / core, CPU of all", "floor_to_core_us", "{:.2f}", None),
+            ("server, RSS per idle connection", "floor_rss_bytes", "{:,.0f} bytes", None),
+        ]),
     ]
 
 

@@ -6,6 +6,7 @@ import time
 
 from . import memory, prometheus
 from .memory import Census
+from .sockets import Floor
 
 # Descriptors of a worker that are not devices, and room for devices that come while others go.
 SPARE_DESCRIPTORS = 800
@@ -48,9 +49,13 @@ def start_workers(stack, count, mode):
     return [stack.start_worker(*flags) for _ in range(count)]
 
 
+def records(mode):
+    """Flags of the simulator, and of the floor."""
+    return {"plain": ["--no-tls"], "lean": ["--tls-records", "lean"], "openssl": []}[mode]
+
+
 def fleet_flags(mode, *more):
-    own = {"plain": ["--no-tls"], "lean": ["--tls-records", "lean"], "openssl": []}[mode]
-    return ["--quiet", "--handshakes", HANDSHAKES, *own, *more]
+    return ["--quiet", "--handshakes", HANDSHAKES, *records(mode), *more]
 
 
 class Fleet:
@@ -146,6 +151,26 @@ def measure(installation, client, tokens, a, progress):
     out["faults"] = {name: n for name, n in f.faults().items() if n}
     out["fault_count"] = sum(out["faults"].values())
     return out | _rounds(f.devices, done) | _latencies(before, after)
+
+
+def measure_floor(stack, devices, a, progress):
+    """The floor with as many connections in as many processes; there is no room for both at a time, so all else is gone."""
+    while stack.workers:
+        stack.workers.pop().stop()
+    progress(f"connecting {devices:,} peers to {a.workers} processes of the floor")
+    floor = Floor(stack.certificates, devices, a.workers, records(a.mode), map(str, fleet_flags(a.mode)))
+    try:
+        done = []
+        for n in range(a.rounds + 1):
+            done.append(floor.round())
+            progress(f"round {n} of {a.rounds}: {devices / done[-1]['cmd_s']:.2f} s")
+    finally:
+        floor.stop()
+    out = {name: statistics.median(r[key] for r in done[1:])
+           for name, key in (("server_us_per_cmd", "server_us"), ("fleet_us_per_cmd", "fleet_us"), ("rss_bytes", "rss"))}
+    out["s"] = statistics.median(devices / r["cmd_s"] for r in done[1:])
+    out["all_us_per_cmd"] = out["server_us_per_cmd"] + out["fleet_us_per_cmd"]
+    return {f"floor_{name}": value for name, value in out.items()}
 
 
 def _rounds(devices, done):

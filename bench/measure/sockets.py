@@ -18,27 +18,28 @@ def _program(name):
 
 
 class Floor:
-    """muster-floor servers with a muster-fleet of raw records on them."""
+    """muster-floor servers with a muster-fleet of raw records on them; both with `flags`."""
 
-    def __init__(self, certificates, connections, servers):
+    def __init__(self, certificates, connections, servers, flags=(), fleet_flags=("--quiet",)):
         self.connections, self.servers, self.fleet = connections, [], None
         try:
-            self._start(certificates, connections, servers)
+            self._start(certificates, connections, servers, flags, fleet_flags)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, certificates, connections, servers):
+    def _start(self, certificates, connections, servers, flags, fleet_flags):
         self.shares = [connections // servers + (1 if i < connections % servers else 0) for i in range(servers)]
         for share in self.shares:
             self.servers.append(subprocess.Popen(
                 [_program("muster-floor"), "--connections", str(share), "--rounds", "1000000", "--pause", "0", "--step",
-                 "--tls-cert", certificates.cert, "--tls-key", certificates.key],
+                 "--tls-cert", certificates.cert, "--tls-key", certificates.key, *flags],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         ports = [self._read(s)["port"] for s in self.servers]
         self.fleet = subprocess.Popen(
             [_program("muster-fleet"), "--connect", ",".join(f"127.0.0.1:{p}" for p in ports), "--floor", "--ca",
-             certificates.ca, "--devices", str(connections), "--source", "127.2.0.1", "--quiet", "--json", "--control"],
+             certificates.ca, "--devices", str(connections), "--source", "127.2.0.1", "--json", "--control", *flags,
+             *fleet_flags],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for s in self.servers:
             self._read(s)
