@@ -41,7 +41,9 @@ struct ask {
     struct slice targets[BLOCKS_MAX];
     struct bitmap bitmaps[BLOCKS_MAX];
     struct db_values values;
-    struct slice vals[BLOCKS_MAX];
+    struct slice vals[BLOCKS_MAX], canary_slots[BLOCKS_MAX];
+    struct bitmap canaries[BLOCKS_MAX];
+    int32_t canary_blocks[BLOCKS_MAX];
     struct buf packed, described;
     bool answered;
 };
@@ -175,6 +177,25 @@ static void put_dynamic(struct ask *a, const struct wish *x)
     a->job.batch.dynamic = buf_slice(&a->described);
 }
 
+/* As steer_check.c: who of those addressed is in the group. */
+static void put_canaries(struct ask *a)
+{
+    struct db_accept *b = &a->job.batch;
+    for (int i = 0; i < BLOCKS_MAX; i++) {
+        struct bitmap *map = &a->canaries[b->canary_count];
+        for (unsigned slot = bitmap_next(&a->bitmaps[i], 0); slot < BLOCK_SLOTS;
+             slot = bitmap_next(&a->bitmaps[i], slot + 1))
+            if (caller_is_canary(block_seq((uint32_t)i, slot)))
+                bitmap_set(map, slot);
+        if (!bitmap_count(map))
+            continue;
+        a->canary_blocks[b->canary_count] = i;
+        a->canary_slots[b->canary_count++] = (struct slice){map->bytes, BITMAP_BYTES};
+    }
+    b->canary_blocks = a->canary_blocks;
+    b->canary_slots = a->canary_slots;
+}
+
 size_t caller_value(char out[CALLER_VALUE_MAX], uint32_t tenant, uint32_t seq, const char *request)
 {
     return (size_t)snprintf(out, CALLER_VALUE_MAX, "%u-%u-%s", tenant, seq, request);
@@ -249,6 +270,8 @@ static void submit(struct wish *x, struct process *p)
     memcpy(a->bitmaps, x->targets, sizeof a->bitmaps);
     if (x->dynamic)
         put_dynamic(a, x);
+    if (x->canary)
+        put_canaries(a);
     for (int i = 0; i < BLOCKS_MAX && !x->single; i++) {
         uint16_t first;
         struct slice bytes = bitmap_trim(&a->bitmaps[i], &first);

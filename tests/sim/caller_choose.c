@@ -35,12 +35,13 @@ static void put_steering(struct wish *x, const Muster__V1__Steering *steering)
     x->steering_len = muster__v1__steering__pack(steering, x->steering);
 }
 
-/* Some devices first; the others later, by hand, or when half of the first have succeeded. */
+/* Some devices first, so many or a group; the others later, by hand, or when half of the first have succeeded. */
 static void choose_waves(struct world *w, struct wish *x, Muster__V1__Steering *steering)
 {
     Muster__V1__Wave first = MUSTER__V1__WAVE__INIT, rest = MUSTER__V1__WAVE__INIT;
     Muster__V1__Wave *waves[] = {&first, &rest};
     Google__Protobuf__Duration after = GOOGLE__PROTOBUF__DURATION__INIT;
+    static char group[] = "canaries";
     first.size_case = MUSTER__V1__WAVE__SIZE_DEVICES;
     first.devices = 1 + below(w, 8);
     switch (below(w, 3)) {
@@ -60,6 +61,11 @@ static void choose_waves(struct world *w, struct wish *x, Muster__V1__Steering *
     }
     x->wave_after_us =
         rest.release_case == MUSTER__V1__WAVE__RELEASE_BY_HAND || chance(w, 300) ? between(w, 500 * MS, 15 * S) : 0;
+    if ((w->wants == WANTS_DYNAMIC || w->wants == WANTS_THRESHOLDS) && chance(w, 300)) {
+        x->canary = true;
+        first.size_case = MUSTER__V1__WAVE__SIZE_GROUP;
+        first.group = group;
+    }
     x->steer.rollout = true;
     x->steer.waves = 2;
     steering->n_waves = 2;
@@ -149,6 +155,23 @@ static void choose_threshold(struct world *w, struct wish *x)
         put_steering(x, &steering);
 }
 
+/* It is for one of the group at least, or would be refused. */
+static void choose_canary(struct world *w, struct wish *x)
+{
+    for (int i = 0; i < w->device_count; i++) {
+        const struct device *d = &w->devices[i];
+        if (d->tenant != x->tenant || !caller_is_canary(d->seq))
+            continue;
+        bitmap_set(&x->targets[block_of(d->seq)], slot_of(d->seq));
+        return;
+    }
+    x->canary = false;
+    x->steering_len = 0;
+    x->steer.rollout = false;
+    x->steer.waves = 0;
+    x->wave_after_us = x->resume_after_us = 0;
+}
+
 /* To whoever is meant until it is sealed, or over. */
 static void choose_dynamic(struct world *w, struct wish *x)
 {
@@ -174,6 +197,8 @@ void caller_choose(struct world *w, struct wish *x, bool steered)
     if (w->wants == WANTS_THRESHOLDS && !x->steering_len && chance(w, 600))
         choose_threshold(w, x);
     choose_targets(w, x);
-    if (w->wants == WANTS_DYNAMIC && !x->steering_len && chance(w, 600))
+    if (x->canary)
+        choose_canary(w, x);
+    if (w->wants == WANTS_DYNAMIC && !x->canary && chance(w, 600))
         choose_dynamic(w, x);
 }

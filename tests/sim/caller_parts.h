@@ -41,6 +41,7 @@ struct wish {
     char request[24], device_id[32];
     bool single, valued; /* valued: a value per device */
     bool dynamic;        /* to those of the tenant who are meant then, and later */
+    bool canary;         /* its first wave is a group: see caller_is_canary */
     uint32_t tenant;
     int16_t priority;
     int64_t expires_after_ms, created_ms;
@@ -53,6 +54,12 @@ struct wish {
     int64_t batch;
     struct device *device;
 };
+
+/* Whether the device is in the group of the canaries. */
+static inline bool caller_is_canary(uint32_t seq)
+{
+    return seq % 3 == 0;
+}
 
 /* Of a WISH_BATCH: all but its name. `steered`: some of the seed's batches are. */
 void caller_choose(struct world *w, struct wish *x, bool steered);

@@ -66,27 +66,35 @@ static int in_flight(const struct world *w, const struct device *d)
     return n;
 }
 
-/* How many devices, in the order of registration, the batch is out to. */
-static uint32_t wave_limit(const struct row_batch *row)
+static bool is_in_part(const struct world *w, const struct row_batch *row, int kind, const struct device *d)
 {
-    uint32_t limit = UINT32_MAX;
-    if (row->control.waves < 2 || row->control.wave > 0)
-        return limit;
-    Muster__V1__Steering *s = muster__v1__steering__unpack(NULL, row->control.steering_len, row->control.steering);
-    if (!s || s->n_waves < 1)
-        abort();
-    limit = s->waves[0]->devices;
-    muster__v1__steering__free_unpacked(s, NULL);
-    return limit;
+    const struct row_part *p = pg_model_part(w->pg, row->id, (int16_t)kind, block_of(d->seq), false);
+    return p && p->slots[slot_of(d->seq) / 8] >> slot_of(d->seq) % 8 & 1;
 }
 
-/* Devices that the batch addresses and that were registered before this one. */
+/* Devices that the batch addressed from the beginning and that were registered before this one. */
 static uint32_t rank_of(const struct world *w, const struct row_batch *row, const struct device *d)
 {
     uint32_t rank = 0;
-    for (int i = 0; i < w->device_count; i++)
-        rank += w->devices[i].seq < d->seq && oracle_addresses(row, &w->devices[i]);
+    for (int i = 0; i < w->device_count; i++) {
+        const struct device *other = &w->devices[i];
+        rank += other->seq < d->seq && oracle_addresses(row, other) && !is_in_part(w, row, PART_JOINED, other);
+    }
     return rank;
+}
+
+/* The first wave has canaries, or so many devices in the order of registration; who has joined comes with the last. */
+static bool is_out_to(const struct world *w, const struct row_batch *row, const struct device *d)
+{
+    if (row->control.waves < 2 || row->control.wave > 0)
+        return true;
+    Muster__V1__Steering *s = muster__v1__steering__unpack(NULL, row->control.steering_len, row->control.steering);
+    if (!s || s->n_waves < 1)
+        abort();
+    bool first = s->waves[0]->size_case == MUSTER__V1__WAVE__SIZE_GROUP ? is_in_part(w, row, PART_CANARY, d)
+                                                                        : rank_of(w, row, d) < s->waves[0]->devices;
+    muster__v1__steering__free_unpacked(s, NULL);
+    return first && !is_in_part(w, row, PART_JOINED, d);
 }
 
 struct rate oracle_rate(const struct row_batch *row)
@@ -151,7 +159,7 @@ static void check_steering(struct world *w, const struct device *d, const struct
     if (k->deliver_by_ms && attempt == 1 && sent_ms > k->deliver_by_ms + TURN_MS)
         violated(w, "device %s is sent %" PRId64 " %lld ms too late", d->id, row->id,
                  (long long)(sent_ms - k->deliver_by_ms));
-    if (rank_of(w, row, d) >= wave_limit(row))
+    if (!is_out_to(w, row, d))
         violated(w, "device %s is sent %" PRId64 ", and is not in its first wave", d->id, row->id);
     check_rate(w, d, row);
 }

@@ -205,7 +205,7 @@ void oracle_judge(struct world *w)
     if (m->cancels.count || m->keys.count)
         violated(w, "%zu rows of cancels and %zu of keys stay", m->cancels.count, m->keys.count);
     for (size_t i = 0; i < m->parts.count; i++)
-        if (m->parts.v[i].kind != PART_JOINED)
+        if (m->parts.v[i].kind != PART_JOINED && m->parts.v[i].kind != PART_CANARY)
             violated(w, "a part of batch %" PRId64 " stays", m->parts.v[i].batch);
     for (size_t i = 0; i < m->log.count; i++)
         if (!m->log.v[i].late)

@@ -6,10 +6,10 @@
 
 #include "tests/sim/pg_model.h"
 
-stmt_fn stmt_gate_closed, stmt_gate_list, stmt_gate_confirm, stmt_gate_settle, stmt_gate_set, stmt_control_asked,
-    stmt_control_cancels, stmt_control_handled, stmt_control_pause, stmt_control_cancel_some, stmt_control_release_wave,
-    stmt_control_rollout, stmt_control_wave, stmt_control_stop, stmt_control_abort, stmt_control_parts,
-    stmt_control_let_go, stmt_control_forget, stmt_device_blocks, stmt_guard_release_due;
+stmt_fn stmt_batch_accept_canary, stmt_gate_closed, stmt_gate_list, stmt_gate_confirm, stmt_gate_settle, stmt_gate_set,
+    stmt_control_asked, stmt_control_cancels, stmt_control_handled, stmt_control_pause, stmt_control_cancel_some,
+    stmt_control_release_wave, stmt_control_rollout, stmt_control_wave, stmt_control_stop, stmt_control_abort,
+    stmt_control_parts, stmt_control_let_go, stmt_control_forget, stmt_device_blocks, stmt_guard_release_due;
 
 /* --- gates ------------------------------------------------------------------------------------------------------- */
 
@@ -300,6 +300,20 @@ void stmt_control_wave(struct stmt_call *c)
 }
 
 /* --- parts of batches -------------------------------------------------------------------------------------------- */
+
+/* Of a batch that the transaction has made. */
+void stmt_batch_accept_canary(struct stmt_call *c)
+{
+    const struct row_batch *b = pg_model_made(c->m, param_int(c, 0), param_bytes(c, 1));
+    size_t n;
+    struct slice *blocks = param_array(c, 2, &n), *slots = param_array(c, 3, &n);
+    for (size_t i = 0; i < n && b; i++) {
+        struct row_part *p = pg_model_part(c->m, b->id, PART_CANARY, int_of_slice(blocks[i]), true);
+        memcpy(p->slots, slots[i].data, sizeof p->slots);
+    }
+    free(blocks);
+    free(slots);
+}
 
 void stmt_control_parts(struct stmt_call *c)
 {

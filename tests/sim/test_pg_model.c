@@ -184,6 +184,7 @@ static int64_t some_batch(void)
 }
 
 static const uint8_t bits[] = {0xff, 0x0f, 0x81};
+static const uint8_t whole[3][128] = {{1, 2, 3}, {6}, {9, 255, 7}};
 
 /* A batch of one or two blocks, and what it points to. */
 struct accepted {
@@ -289,10 +290,13 @@ static void accept_steered(void)
                                            1000 + below(9), 1000000 + below(9)};
         db_retry_accept(txn, b);
     }
+    const struct slice canaries[] = {{whole[0], sizeof whole[0]}, {whole[below(3)], sizeof whole[0]}};
+    b->canary_blocks = a.blocks;
+    b->canary_slots = canaries;
+    b->canary_count = below(3);
+    db_batch_accept_canary(txn, b);
     pg_txn_submit(txn, ignore, NULL);
 }
-
-static const uint8_t whole[3][128] = {{1, 2, 3}, {6}, {9, 255, 7}};
 
 /* Dynamic, with a key or without, or what some other one was: half of the time with nobody yet. */
 static void accept_dynamic(void)
