@@ -56,6 +56,7 @@ static enum wants wants_of(uint64_t seed)
 static void populate(struct world *w, bool calm, const struct scenario *scenario)
 {
     w->wants = scenario && scenario->wants ? scenario->wants : wants_of(w->seed);
+    w->mailbox_max = w->wants == WANTS_DYNAMIC && chance(w, 400) ? (uint32_t)between(w, 1, 4) : 0;
     w->dispatcher_count = (int)between(w, 1, chance(w, 200) ? DISPATCHERS_MAX : 2);
     w->worker_count = (int)between(w, 1, chance(w, 200) ? WORKERS_MAX : 3);
     if (scenario) {

@@ -264,7 +264,18 @@ static void look_at_control(struct world *w, const struct row_batch *row, struct
     look_at_cancels(w, row, b);
 }
 
-/* Who has joined, and whether more may. */
+/* Who may not join, since a newer batch has the key for him. */
+static void look_at_barred(struct world *w, const struct row_batch *row, struct seen_batch *b)
+{
+    for (int i = 0; i < w->device_count; i++) {
+        const struct device *d = &w->devices[i];
+        const struct row_part *p = pg_model_part(w->pg, row->id, PART_BARRED, block_of(d->seq), false);
+        if (p && (int32_t)d->tenant == row->tenant && p->slots[slot_of(d->seq) / 8] >> slot_of(d->seq) % 8 & 1)
+            b->commands[i].barred = true;
+    }
+}
+
+/* Whom the batch addresses: it may have become more. */
 static void look_at_devices(struct world *w, const struct row_batch *row, struct seen_batch *b)
 {
     for (int i = 0; i < w->device_count; i++) {
@@ -277,14 +288,8 @@ static void look_at_devices(struct world *w, const struct row_batch *row, struct
         if (row->control.target && !w->devices[i].meant_us)
             violated(w, "device %s joins %" PRId64 ", which does not mean it", w->devices[i].id, row->id);
     }
-    for (size_t i = 0; i < w->pg->parts.count; i++) {
-        const struct row_part *p = &w->pg->parts.v[i];
-        for (int k = 0; k < w->device_count && p->batch == row->id && p->kind == PART_BARRED; k++) {
-            unsigned slot = slot_of(w->devices[k].seq);
-            if (p->block == (int32_t)block_of(w->devices[k].seq) && p->slots[slot / 8] >> slot % 8 & 1)
-                b->commands[k].barred = b->commands[k].barred || (int32_t)w->devices[k].tenant == row->tenant;
-        }
-    }
+    if (row->control.target)
+        look_at_barred(w, row, b);
     if (!b->sealed_us && (row->control.sealed || row->cancel_requested_ms || row->closed_ms))
         b->sealed_us = w->now_us;
 }

@@ -134,6 +134,19 @@ static bool has_newer(const struct world *w, const struct row_batch *row, const 
     return false;
 }
 
+/* From when on the device surely had room for one command more. */
+static int64_t room_us(struct world *w, const struct row_batch *row, const struct device *d)
+{
+    int64_t us = 0;
+    for (size_t i = 0; i < w->pg->batches.count && w->mailbox_max; i++) {
+        const struct row_batch *other = w->pg->batches.v[i];
+        const struct seen_batch *b = oracle_seen(w, (uint64_t)other->id);
+        if (other != row && b->closed_us > us && oracle_addresses(other, d))
+            us = b->closed_us;
+    }
+    return us;
+}
+
 /* Who is meant by a dynamic batch joins it, also when the hint that told of him was lost. */
 static void judge_joining(struct world *w, const struct row_batch *row, const struct device *d)
 {
@@ -141,6 +154,7 @@ static void judge_joining(struct world *w, const struct row_batch *row, const st
     int64_t since_us = d->meant_us, until_us = (row->expires_ms - WORLD_EPOCH_MS) * MS - SKEW_MS * MS;
     since_us = since_us > b->committed_us ? since_us : b->committed_us;
     since_us = since_us > faults_end_us(w) ? since_us : faults_end_us(w);
+    since_us = since_us > room_us(w, row, d) ? since_us : room_us(w, row, d);
     until_us = b->sealed_us && b->sealed_us < until_us ? b->sealed_us : until_us;
     if (!row->control.target || (int32_t)d->tenant != row->tenant || d->deleted)
         return;

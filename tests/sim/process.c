@@ -70,7 +70,7 @@ static void start_dispatcher(struct process *p)
         abort();
     p->parts = d;
     snprintf(holder, sizeof holder, "%s:%u", p->name, p->lives);
-    struct leader_options leader = {.holder = holder, .lane = 0, .redis = ""};
+    struct leader_options leader = {.holder = holder, .lane = 0, .redis = "", .mailbox_max = p->world->mailbox_max};
     d->pg = pg_new(p->loop, &pg);
     d->live = live_new(p->loop, "");
     d->acceptor = acceptor_new(p->loop, d->pg, on_committed, d);

@@ -94,7 +94,8 @@ enum wants { WANTS_USUAL, WANTS_RETRY, WANTS_THRESHOLDS, WANTS_DYNAMIC };
 struct world {
     uint64_t seed, random[4];
     enum wants wants;
-    int64_t now_us; /* CLOCK_MONOTONIC of every process */
+    uint32_t mailbox_max; /* open commands of a device beyond which it joins no dynamic batch; 0: any number */
+    int64_t now_us;       /* CLOCK_MONOTONIC of every process */
     uint64_t orders, events, hash;
     struct event **heap;
     size_t heap_count, heap_room;
