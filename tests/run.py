@@ -22,7 +22,7 @@ PYTEST_TIMEOUT_S = 780 * float(os.environ.get("MUSTER_TEST_PATIENCE", "1"))
 CHAOS_TIMEOUT_S, CHAOS_DEVICES, CHAOS_KILLS, CHAOS_OTHERS = 600, 1000, 10, 3
 CHAOS_KILLED = ("kill-dispatcher", "kill-worker", "kill-redis", "kill-postgres")
 # These tests wait more than they compute.
-AT_ONCE = (os.cpu_count() or 1) + 1
+AT_ONCE = 2 * (os.cpu_count() or 1)
 
 
 class Count:
