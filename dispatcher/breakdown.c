@@ -88,7 +88,7 @@ static bool take_parts(struct breakdown_run *run, const struct pg_result *rows)
     struct target_set *canary = &run->basis.order.canary, *joined = &run->basis.order.joined;
     struct db_control_part part;
     for (int i = 0; i < pg_rows(rows); i++)
-        if (db_control_part_read(rows, i, &part) && part.kind != DB_PART_LET_GO)
+        if (db_control_part_read(rows, i, &part) && (part.kind == DB_PART_CANARY || part.kind == DB_PART_JOINED))
             target_set_add(part.kind == DB_PART_CANARY ? canary : joined, part.block, &part.slots);
     return !canary->failed && !joined->failed;
 }

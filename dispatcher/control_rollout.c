@@ -157,7 +157,7 @@ static void take_parts(struct control_rollout *o, const struct pg_result *rows)
             target_set_add(&o->order.canary, part.block, &part.slots);
         else if (part.kind == DB_PART_JOINED)
             target_set_add(&o->order.joined, part.block, &part.slots);
-        else if (o->go)
+        else if (part.kind == DB_PART_LET_GO && o->go)
             let_go_put(o->go, (uint32_t)(b - o->batch->blocks), &part.slots);
     }
     extend_order(o);

@@ -3,6 +3,7 @@ import time
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from harness.answers import progress, refused
 from harness.oracle import check
@@ -198,6 +199,28 @@ def test_who_joins_comes_with_the_last_wave_and_takes_his_turn(api, client):
         client.control.SealBatch(pb.SealBatchRequest(batch_id=batch))
         assert progress(api.watch(client, batch)) == {"succeeded": 7}
         assert crowd.got() == {d: 1 for d in "abcdefg"}
+
+
+def test_who_is_barred_by_a_newer_one_is_in_the_wave_he_was(api, client):
+    """And has not had his turn."""
+    pb = api.pb
+    ids = [f"b{i}" for i in range(6)]
+    api.register(client, *ids)
+    client.devices.CreateGroup(pb.CreateGroupRequest(name="barred", device_ids=ids))
+    batch = submit(api, client, groups(api, "barred"), supersede_key="barred", steering=pb.Steering(
+        rate=pb.Rate(devices=1, per=Duration(seconds=4)), waves=[pb.Wave(devices=4), pb.Wave(by_hand=True)])).batch.id
+    api.submit(client, target=pb.Target(devices=pb.DeviceIds(ids=ids[1:4])), supersede_key="barred")
+    api.watch(client, batch, until=lambda b: b.progress.superseded == 3)
+    seen = client.commands.GetBatch(pb.GetBatchRequest(batch_id=batch, by_wave=True)).batch
+    assert [w.progress.superseded for w in seen.waves] == [3, 0]
+    client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch))  # its leader looks who is in which part
+    api.watch(client, batch, until=lambda b: b.control.waves_released == 2)
+
+    def turns():
+        rows = api.sql("SELECT get_byte(slots, 0) FROM batch_part WHERE batch_id = %s AND kind = 3", batch)
+        return rows[0][0] if rows and rows[0][0] & 1 << 4 else None
+    assert until(turns, what="the next one has his turn") & 0b1100 == 0
+    client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
 
 
 def test_nobody_of_a_platform_that_was_canceled_joins(api, client):
