@@ -177,7 +177,8 @@ static void choose_dynamic(struct world *w, struct wish *x)
 {
     x->dynamic = true;
     x->valued = x->single = false;
-    x->expires_after_ms = between(w, 5000, 120000);
+    /* Behind what a steering may have of times: at most 23 s. */
+    x->expires_after_ms = x->steering_len ? between(w, 25000, 120000) : between(w, 5000, 120000);
     x->seal_after_us = chance(w, 500) ? between(w, 1 * MS, 40 * S) : 0;
     if (chance(w, 400))
         snprintf(x->key, sizeof x->key, "key-%u", below(w, 2));
