@@ -68,6 +68,17 @@ static void again(struct reign *r, struct walk_move *m)
     r->walker->backoff = true;
 }
 
+/* What Redis does not know nobody has: it happens without it. False when the batch was routed meanwhile: by now Redis
+ * may know them. `only`: NULL for all. */
+static bool apply_unknown(struct reign *r, const struct walk_move *m, const struct bitmap *only)
+{
+    if (m->routes != m->block->batch->routes)
+        return false;
+    if (m->event != EVENT_HOLD)
+        open_block_apply(&r->set, m->block, m->event, only, db_clock_ms(r->clock));
+    return true;
+}
+
 /* The block was not open in Redis. When Redis holds what it should, and the batch was not routed since, then it never
  * was: only PostgreSQL knows it. */
 static void got_generation(void *arg, enum err err, int64_t value)
@@ -79,40 +90,26 @@ static void got_generation(void *arg, enum err err, int64_t value)
         return;
     }
     moves_end(&r->walker->under_way, m->slots);
-    if (err || !value || m->routes != m->block->batch->routes) {
+    if (err || !value || !apply_unknown(r, m, m->some ? &m->only : NULL)) {
         if (!err && !value)
             rebuild_begin(r);
         again(r, m);
         return;
     }
-    if (m->event != EVENT_HOLD) /* what Redis does not know nobody has */
-        open_block_apply(&r->set, m->block, m->event, m->some ? &m->only : NULL, db_clock_ms(r->clock));
     finish(r, m);
     walker_pump(r);
 }
 
-/* Those meant whom Redis, which has the block, does not know: they have joined and were not routed since. */
-static struct bitmap unknown_there(const struct walk_move *m, const struct state_string *states)
+/* Whether there are any whom Redis, which has the block, does not know: they have joined and were not routed since. */
+static bool any_unknown(const struct walk_move *m, const struct state_string *states, struct bitmap *unknown)
 {
-    struct bitmap slots = open_block_bitmap(m->block);
+    *unknown = open_block_bitmap(m->block);
     if (m->some)
-        bitmap_and(&slots, &m->only);
-    for (unsigned slot = bitmap_next(&slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&slots, slot + 1))
+        bitmap_and(unknown, &m->only);
+    for (unsigned slot = bitmap_next(unknown, 0); slot < BLOCK_SLOTS; slot = bitmap_next(unknown, slot + 1))
         if (state_string_get(states, slot))
-            bitmap_clear(&slots, slot);
-    return slots;
-}
-
-/* False when the batch was routed meanwhile: by now Redis may know them. */
-static bool apply_unknown(struct reign *r, const struct walk_move *m, const struct state_string *states)
-{
-    struct bitmap unknown = unknown_there(m, states);
-    if (m->event == EVENT_HOLD || bitmap_next(&unknown, 0) == BLOCK_SLOTS)
-        return true;
-    if (m->routes != m->block->batch->routes)
-        return false;
-    open_block_apply(&r->set, m->block, m->event, &unknown, db_clock_ms(r->clock));
-    return true;
+            bitmap_clear(unknown, slot);
+    return bitmap_next(unknown, 0) < BLOCK_SLOTS;
 }
 
 static void applied(void *arg, enum err err, struct slice value)
@@ -120,6 +117,7 @@ static void applied(void *arg, enum err err, struct slice value)
     struct walk_move *m = arg;
     struct reign *r = m->reign;
     struct state_string states;
+    struct bitmap unknown;
     if (!reign_back(r)) {
         free(m);
         return;
@@ -139,7 +137,7 @@ static void applied(void *arg, enum err err, struct slice value)
     }
     bool overtaken = m->folds != m->block->batch->folds;
     open_block_merge_string(&r->set, m->block, &states, overtaken, db_clock_ms(r->clock));
-    if (!apply_unknown(r, m, &states)) {
+    if (m->event != EVENT_HOLD && any_unknown(m, &states, &unknown) && !apply_unknown(r, m, &unknown)) {
         again(r, m);
         return;
     }
