@@ -1,4 +1,5 @@
 """Batches with a key take the place of what older ones with the same key have not sent."""
+import contextlib
 import signal
 import threading
 import time
@@ -378,20 +379,27 @@ def test_who_joins_loses_the_older_ones_and_not_the_newer(api, client):
                           [first, second, plain, newest], [first, second, plain, newest]) == [(0,)])
 
 
-def test_who_joins_waits_until_nobody_can_send_the_older_one(make_stack):
-    """A worker that does not answer holds the older one: the device joins when its lease is over."""
-    stack = make_stack(worker_flags=["--lease", "2s"]).start(1, 1)
-    pb = stack.pb
-    client = stack.client(stack.make_tenant())
-    tokens = stack.register(client, "a", "b")
+@contextlib.contextmanager
+def behind_a_stopped_worker(stack, client, *ids):
+    """(a batch to `ids` that the first of them has got, a dynamic one that the second is about to join): the worker that may send the
+    former is stopped, so that the join waits for it."""
+    tokens = stack.register(client, *ids)
     plain = stack.submit(client, supersede_key="wifi").batch.id
     first = dynamic(stack, client, "first")
-    stack.watch(client, plain, until=lambda x: progress(x) == {"queued": 2})
-    with stack.device("a", tokens["a"]) as device:
+    stack.watch(client, plain, until=lambda x: progress(x) == {"queued": len(ids)})
+    with stack.device(ids[0], tokens[ids[0]]) as device:
         device.connect(stack.workers[0].address)
         assert batch_of(device.next()) == plain
         stack.workers[0].popen.send_signal(signal.SIGSTOP)
-        grow(client, pb, "first", "b")
+        grow(client, stack.pb, "first", ids[1])
+        yield plain, first
+
+
+def test_who_joins_waits_until_nobody_can_send_the_older_one(make_stack):
+    """A worker that does not answer holds the older one: the device joins when its lease is over."""
+    stack = make_stack(worker_flags=["--lease", "2s"]).start(1, 1)
+    client = stack.client(stack.make_tenant())
+    with behind_a_stopped_worker(stack, client, "a", "b") as (plain, first):
         stack.watch(client, first, until=lambda x: x.device_count == 1)
         got = states(stack, client, plain)
         assert got["b"] == "SUPERSEDED" and got["a"] != "SUPERSEDED"
@@ -401,19 +409,10 @@ def test_who_joins_waits_until_nobody_can_send_the_older_one(make_stack):
 
 def test_who_has_lost_the_older_one_joins_though_it_is_sealed(make_stack):
     """Or he would be left with neither."""
-    stack = make_stack()
+    stack = make_stack().start(1, 1)
     pb = stack.pb
-    stack.start()
     client = stack.client(stack.make_tenant())
-    tokens = stack.register(client, "a", "b", "c")
-    plain = stack.submit(client, supersede_key="wifi").batch.id
-    first = dynamic(stack, client, "first")
-    stack.watch(client, plain, until=lambda x: progress(x) == {"queued": 3})
-    with stack.device("a", tokens["a"]) as device:
-        device.connect(stack.workers[0].address)
-        assert batch_of(device.next()) == plain
-        stack.workers[0].popen.send_signal(signal.SIGSTOP)
-        grow(client, pb, "first", "b")
+    with behind_a_stopped_worker(stack, client, "a", "b", "c") as (plain, first):
         until(lambda: stack.sql("SELECT count(*) FROM batch_key WHERE batch_id = %s", first) == [(1,)], what="it has its key")
         assert not client.control.SealBatch(pb.SealBatchRequest(batch_id=first)).batch.device_count, "b has joined before"
         grow(client, pb, "first", "c")
