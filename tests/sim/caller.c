@@ -414,13 +414,20 @@ static void deleted(void *arg, enum err err, const struct pg_error *error, const
     leader_hint(process_leader(p), LEADER_HINT_DELETED, 0);
 }
 
+/* By dynamic batches, from now on. */
+static void mean(struct device *d)
+{
+    struct world *w = d->world;
+    d->meant_us = w->now_us;
+    pg_model_device(w->pg, (int32_t)d->tenant, (int32_t)d->seq)->platform = CALLER_MEANT;
+}
+
 /* It is told of by a hint, which may be lost. */
 static void join(struct wish *x)
 {
     struct device *d = x->device;
     char text[40];
-    d->meant_us = x->caller->world->now_us;
-    pg_model_device(x->caller->world->pg, (int32_t)d->tenant, (int32_t)d->seq)->platform = CALLER_MEANT;
+    mean(d);
     trace(x->caller->world, "device %s is meant by dynamic batches", d->id);
     snprintf(text, sizeof text, "devices %u", d->tenant);
     live_publish(process_live(x->process), text);
@@ -517,8 +524,7 @@ static void join_later(struct caller *c, int64_t until_us)
     for (int i = 0; i < w->device_count; i++) {
         struct device *d = &w->devices[i];
         if (chance(w, 400)) {
-            d->meant_us = w->now_us;
-            pg_model_device(w->pg, (int32_t)d->tenant, (int32_t)d->seq)->platform = CALLER_MEANT;
+            mean(d);
         } else if (chance(w, 800)) {
             wish_new(c, WISH_JOIN, between(w, w->now_us, until_us + 20 * S))->device = d;
         }

@@ -269,8 +269,7 @@ static void look_at_barred(struct world *w, const struct row_batch *row, struct 
 {
     for (int i = 0; i < w->device_count; i++) {
         const struct device *d = &w->devices[i];
-        const struct row_part *p = pg_model_part(w->pg, row->id, PART_BARRED, block_of(d->seq), false);
-        if (p && (int32_t)d->tenant == row->tenant && p->slots[slot_of(d->seq) / 8] >> slot_of(d->seq) % 8 & 1)
+        if ((int32_t)d->tenant == row->tenant && oracle_is_in_part(w, row, PART_BARRED, d))
             b->commands[i].barred = true;
     }
 }

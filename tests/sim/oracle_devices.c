@@ -66,9 +66,9 @@ static int in_flight(const struct world *w, const struct device *d)
     return n;
 }
 
-static bool is_in_part(const struct world *w, const struct row_batch *row, int kind, const struct device *d)
+bool oracle_is_in_part(const struct world *w, const struct row_batch *row, int16_t kind, const struct device *d)
 {
-    const struct row_part *p = pg_model_part(w->pg, row->id, (int16_t)kind, block_of(d->seq), false);
+    const struct row_part *p = pg_model_part(w->pg, row->id, kind, block_of(d->seq), false);
     return p && p->slots[slot_of(d->seq) / 8] >> slot_of(d->seq) % 8 & 1;
 }
 
@@ -78,7 +78,7 @@ static uint32_t rank_of(const struct world *w, const struct row_batch *row, cons
     uint32_t rank = 0;
     for (int i = 0; i < w->device_count; i++) {
         const struct device *other = &w->devices[i];
-        rank += other->seq < d->seq && oracle_addresses(row, other) && !is_in_part(w, row, PART_JOINED, other);
+        rank += other->seq < d->seq && oracle_addresses(row, other) && !oracle_is_in_part(w, row, PART_JOINED, other);
     }
     return rank;
 }
@@ -91,10 +91,10 @@ static bool is_out_to(const struct world *w, const struct row_batch *row, const 
     Muster__V1__Steering *s = muster__v1__steering__unpack(NULL, row->control.steering_len, row->control.steering);
     if (!s || s->n_waves < 1)
         abort();
-    bool first = s->waves[0]->size_case == MUSTER__V1__WAVE__SIZE_GROUP ? is_in_part(w, row, PART_CANARY, d)
+    bool first = s->waves[0]->size_case == MUSTER__V1__WAVE__SIZE_GROUP ? oracle_is_in_part(w, row, PART_CANARY, d)
                                                                         : rank_of(w, row, d) < s->waves[0]->devices;
     muster__v1__steering__free_unpacked(s, NULL);
-    return first && !is_in_part(w, row, PART_JOINED, d);
+    return first && !oracle_is_in_part(w, row, PART_JOINED, d);
 }
 
 struct rate oracle_rate(const struct row_batch *row)
@@ -116,19 +116,15 @@ static void check_rate(struct world *w, const struct device *d, const struct row
 {
     struct rate rate = oracle_rate(row);
     uint32_t turns = 0;
-    bool his = false;
     if (!rate.first || row->closed_ms) /* then it is forgotten who had one */
         return;
     for (size_t i = 0; i < w->pg->parts.count; i++) {
         const struct row_part *p = &w->pg->parts.v[i];
-        for (unsigned slot = 0; p->batch == row->id && p->kind == 3 && slot < BLOCK_SLOTS; slot++) {
-            bool had = p->slots[slot / 8] >> slot % 8 & 1;
-            turns += had;
-            his = his || (had && block_seq((uint32_t)p->block, slot) == d->seq);
-        }
+        for (unsigned slot = 0; p->batch == row->id && p->kind == PART_TURN && slot < BLOCK_SLOTS; slot++)
+            turns += p->slots[slot / 8] >> slot % 8 & 1;
     }
     double s = (double)(w->now_us - oracle_seen(w, (uint64_t)row->id)->committed_us) / 1e6;
-    if (!his)
+    if (!oracle_is_in_part(w, row, PART_TURN, d))
         violated(w, "device %s is sent %" PRId64 " and has not had its turn", d->id, row->id);
     if (turns > rate.most * s + 1 + w->oracle->leaders)
         violated(w, "%u devices have had their turn of %" PRId64 " within %.3f s", turns, row->id, s);

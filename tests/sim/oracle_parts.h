@@ -60,7 +60,7 @@ struct seen_batch {
     bool answered;
     int64_t answered_us, committed_us, canceled_us, closed_us;
     int64_t paused_us; /* it is, and that is carried out; 0: not */
-    int64_t sealed_us; /* or being canceled */
+    int64_t sealed_us; /* nobody may join it since: sealed, being canceled or closed; 0: not */
     int32_t request, wave;
     int64_t freed_us; /* when it was last let go on: resumed, or its next wave released */
     struct seen_block *blocks;
@@ -88,6 +88,8 @@ struct rate {
 
 struct seen_batch *oracle_seen(struct world *w, uint64_t batch);
 bool oracle_addresses(const struct row_batch *row, const struct device *d);
+/* Of its tenant's devices: whether it is in this part of the batch (PART_CANARY …). */
+bool oracle_is_in_part(const struct world *w, const struct row_batch *row, int16_t kind, const struct device *d);
 struct rate oracle_rate(const struct row_batch *row);
 
 #endif

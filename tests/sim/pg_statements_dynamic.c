@@ -59,12 +59,21 @@ void stmt_supersede_hold(struct stmt_call *c)
     out_row(c);
 }
 
-static struct row_key *add_key(struct pg_model *m, const struct row_batch *b, int32_t block)
+/* NULL: it has no key there. */
+static struct row_key *find_key(const struct pg_model *m, int64_t batch, int64_t block)
 {
     for (size_t i = 0; i < m->keys.count; i++)
-        if (m->keys.v[i].batch == b->id && m->keys.v[i].block == block)
+        if (m->keys.v[i].batch == batch && m->keys.v[i].block == block)
             return &m->keys.v[i];
-    struct row_key *k = table_add(&m->keys);
+    return NULL;
+}
+
+static struct row_key *add_key(struct pg_model *m, const struct row_batch *b, int32_t block)
+{
+    struct row_key *k = find_key(m, b->id, block);
+    if (k)
+        return k;
+    k = table_add(&m->keys);
     *k = (struct row_key){.batch = b->id, .tenant = b->tenant, .block = block};
     snprintf(k->key, sizeof k->key, "%s", b->control.key);
     return k;
@@ -87,17 +96,16 @@ static int32_t supersede(struct pg_model *m, struct row_batch *older, const stru
                          const struct row_key *new, size_t count)
 {
     int32_t request = 0;
-    for (size_t i = 0; i < count; i++)
-        for (size_t k = 0; k < m->keys.count; k++) {
-            const struct row_key *o = &m->keys.v[k];
-            if (o->batch != older->id || o->tenant != newer->tenant || strcmp(o->key, newer->control.key) != 0 ||
-                o->block != new[i].block || !share_any(o->slots, new[i].slots))
-                continue;
-            request = older->control.request + 1;
-            struct row_cancel_some *x = table_add(&m->cancels);
-            *x = (struct row_cancel_some){older->id, request, new[i].block, true, {0}};
-            memcpy(x->slots, new[i].slots, SLOT_BYTES);
-        }
+    for (size_t i = 0; i < count; i++) {
+        const struct row_key *o = find_key(m, older->id, new[i].block);
+        if (!o || o->tenant != newer->tenant || strcmp(o->key, newer->control.key) != 0 ||
+            !share_any(o->slots, new[i].slots))
+            continue;
+        request = older->control.request + 1;
+        struct row_cancel_some *x = table_add(&m->cancels);
+        *x = (struct row_cancel_some){older->id, request, new[i].block, true, {0}};
+        memcpy(x->slots, new[i].slots, SLOT_BYTES);
+    }
     if (request) {
         older->control.is = true;
         older->control.request = request;
@@ -304,10 +312,7 @@ static void join_block(struct pg_model *m, struct row_batch *b, int64_t block, s
 static bool has_key(const struct pg_model *m, const struct row_batch *b, const struct slots *new)
 {
     for (size_t i = 0; i < new->count; i++) {
-        const struct row_key *k = NULL;
-        for (size_t at = 0; at < m->keys.count && !k; at++)
-            if (m->keys.v[at].batch == b->id && m->keys.v[at].block == int_of_slice(new->blocks[i]))
-                k = &m->keys.v[at];
+        const struct row_key *k = find_key(m, b->id, int_of_slice(new->blocks[i]));
         for (size_t at = 0; at < SLOT_BYTES; at++)
             if (!k || new->bits[i].data[at] & ~k->slots[at])
                 return false;
@@ -332,7 +337,7 @@ void stmt_dynamic_join(struct stmt_call *c)
     out_columns(c, 1);
     out_bool(c, 0, joins);
     out_row(c);
-    for (size_t i = 0; i < new.count &&joins; i++)
+    for (size_t i = 0; joins && i < new.count; i++)
         join_block(m, b, int_of_slice(new.blocks[i]), targets.bits[i], joined.bits[i], new.bits[i]);
     if (joins) {
         b->device_count += (int32_t)param_int(c, 2);

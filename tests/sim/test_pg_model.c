@@ -328,12 +328,8 @@ static void join(void)
 {
     static const uint8_t new[3][128] = {{1}, {6}, {15}};
     const int32_t blocks[] = {0, 1};
-    struct slice slots[3][2];
-    for (int i = 0; i < 2; i++) {
-        slots[0][i] = (struct slice){whole[below(3)], sizeof whole[0]};
-        slots[1][i] = (struct slice){whole[below(3)], sizeof whole[0]};
-        slots[2][i] = (struct slice){new[below(3)], sizeof new[0]};
-    }
+    const struct slice targets = {whole[below(3)], sizeof whole[0]}, joined = {whole[below(3)], sizeof whole[0]},
+                       some = {new[below(3)], sizeof new[0]};
     const struct row_batch *b = pg_model_batch(check.model, some_batch());
     if (!b)
         return;
@@ -341,9 +337,9 @@ static void join(void)
                                  .batch = (uint64_t)b->id,
                                  .devices = below(9),
                                  .blocks = blocks + below(2),
-                                 .targets = slots[0],
-                                 .joined = slots[1],
-                                 .new = slots[2],
+                                 .targets = &targets,
+                                 .joined = &joined,
+                                 .new = &some,
                                  .count = 1,
                                  .since_ms = CREATED_MS + check.step};
     struct pg_txn *txn = pg_txn_new(NULL, 0);
