@@ -64,18 +64,10 @@ static void value_free(struct held *h)
 
 static bool held_grow(struct session *s)
 {
-    if (s->held_room == 0) {
-        s->held = &s->one;
-        s->held_room = 1;
-        return true;
-    }
-    unsigned room = s->held_room == 1 ? 8 : s->held_room * 2u;
-    struct held *held = malloc(room * sizeof *held);
+    unsigned room = s->held_room == 0 ? 1 : s->held_room == 1 ? 8 : s->held_room * 2u;
+    struct held *held = realloc(s->held, room * sizeof *held);
     if (!held)
         return false;
-    memcpy(held, s->held, s->held_count * sizeof *held);
-    if (s->held != &s->one)
-        free(s->held);
     s->held = held;
     s->held_room = (uint16_t)room;
     return true;
@@ -114,10 +106,10 @@ static void held_remove(struct session *s, struct held *h)
     value_free(h);
     memmove(h, h + 1, (s->held_count - at - 1u) * sizeof *h);
     s->held_count--;
-    if (s->held_count == 0 && s->held != &s->one) {
+    if (s->held_count == 0) {
         free(s->held);
-        s->held = &s->one;
-        s->held_room = 1;
+        s->held = NULL;
+        s->held_room = 0;
     }
 }
 

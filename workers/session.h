@@ -85,8 +85,7 @@ struct session {
     uint16_t held_count, held_room;
     uint32_t generation;
     uint32_t attach_take; /* worker->takes when Redis was last asked what is open for it */
-    struct held *held;    /* by rank; &one while room is 1 */
-    struct held one;
+    struct held *held;    /* by rank; NULL while there are none, which is nearly always */
 };
 
 /* The device is who it says: into the table; a session it had here is taken over. False without memory. */

@@ -65,7 +65,7 @@ static void set_events(struct stream *s, int events)
 /* EV_WRITE is asked for only after a short write, so that a turn that sends all it has costs no epoll_ctl. */
 void stream_update_events(struct stream *s)
 {
-    bool waiting = s->wire || (!s->tls && s->out && s->state == STREAM_OPEN);
+    bool waiting = stream_wire_waits(s) || (!s->secure && s->out && s->state == STREAM_OPEN);
     bool blocked = s->state == STREAM_CONNECTING || (waiting && !s->held);
     bool reading = s->state == STREAM_HANDSHAKE || s->state == STREAM_LINGER || s->closing || !s->paused;
     set_events(s, (reading && !s->parked && s->state != STREAM_CONNECTING ? EV_READ : 0) | (blocked ? EV_WRITE : 0));
@@ -86,8 +86,10 @@ void stream_close(struct stream *s)
     list_append(&hub->closed, &s->link);
     stream_return_buf(hub, &s->in);
     stream_return_buf(hub, &s->out);
-    stream_return_buf(hub, &s->wire);
-    stream_return_buf(hub, &s->part);
+    if (s->secure) {
+        stream_return_buf(hub, &s->tls->wire);
+        stream_return_buf(hub, &s->tls->part);
+    }
 }
 
 void stream_fail(struct stream *s, enum err why)
@@ -108,6 +110,12 @@ void stream_fail_soon(struct stream *s, enum err why)
     stream_mark_turn(s);
 }
 
+/* Bytes. */
+static size_t size_of(bool secure)
+{
+    return sizeof(struct stream) + (secure ? sizeof(struct stream_tls) : 0);
+}
+
 static void reap(struct stream_hub *hub)
 {
     struct list *l;
@@ -116,7 +124,7 @@ static void reap(struct stream_hub *hub)
         const struct stream_records *records = stream_records(s);
         if (records)
             records->free(s);
-        pool_give(&hub->streams, s, sizeof *s);
+        pool_give(s->secure ? &hub->secure_streams : &hub->plain_streams, s, size_of(s->secure));
     }
 }
 
@@ -195,7 +203,7 @@ static void on_readable(struct stream *s)
 {
     if (s->state != STREAM_HANDSHAKE) {
         stream_read_once(s);
-    } else if (!s->ssl) {
+    } else if (!s->tls->ssl) {
         stream_queue_hello(s);
     } else if (stream_may_shake(s->hub)) {
         stream_handshake_step(s);
@@ -225,7 +233,7 @@ static void on_connected(struct stream *s)
         stream_fail(s, ERR_UNAVAILABLE);
         return;
     }
-    if (s->tls) {
+    if (s->secure) {
         s->state = STREAM_HANDSHAKE;
         stream_update_events(s);
         stream_records(s)->receive(s);
@@ -275,7 +283,7 @@ static void on_io(struct ev_loop *loop, ev_io *w, int revents)
 
 size_t stream_pending(const struct stream *s)
 {
-    return (s->out ? buf_len(s->out) : 0) + (s->wire ? buf_len(s->wire) : 0);
+    return (s->out ? buf_len(s->out) : 0) + (stream_wire_waits(s) ? buf_len(s->tls->wire) : 0);
 }
 
 bool stream_writable(const struct stream *s)
@@ -339,9 +347,9 @@ static bool send_buf(struct stream *s, struct buf **b)
 /* All is sent and the owner wants no more: says so to the peer, and waits a moment for it to close. */
 static void begin_linger(struct stream *s)
 {
-    if (s->tls) {
+    if (s->secure) {
         stream_records(s)->notify_close(s);
-        if (s->wire)
+        if (s->tls->wire)
             return;
     }
     s->state = STREAM_LINGER;
@@ -366,17 +374,17 @@ void stream_flush(struct stream *s)
     }
     if (s->guarded)
         stream_pushed(hub);
-    if (s->wire && !send_buf(s, &s->wire)) {
+    if (stream_wire_waits(s) && !send_buf(s, &s->tls->wire)) {
         stream_fail(s, ERR_IO);
         return;
     }
-    if (s->state == STREAM_OPEN && s->out && !s->wire &&
-        !(s->tls ? stream_records(s)->flush(s) : send_buf(s, &s->out))) {
+    if (s->state == STREAM_OPEN && s->out && !stream_wire_waits(s) &&
+        !(s->secure ? stream_records(s)->flush(s) : send_buf(s, &s->out))) {
         stream_fail(s, ERR_IO);
         return;
     }
     /* What is left of TLS output though the kernel took all was over the turn's bound. */
-    if (s->tls && s->out && !s->wire && s->state == STREAM_OPEN)
+    if (s->secure && s->out && !s->tls->wire && s->state == STREAM_OPEN)
         stream_mark_turn(s);
     if (stream_pending(s) == 0)
         s->guarded = false;
@@ -423,7 +431,7 @@ void stream_pause(struct stream *s, bool paused)
 bool stream_send_records(struct stream *s, const uint8_t *data, size_t len)
 {
     ssize_t sent = 0;
-    if (!s->wire) {
+    if (!s->tls->wire) {
         do {
             sent = send(s->io.fd, data, len, MSG_NOSIGNAL);
         } while (sent < 0 && errno == EINTR);
@@ -432,8 +440,8 @@ bool stream_send_records(struct stream *s, const uint8_t *data, size_t len)
         if (sent < 0)
             sent = 0;
     }
-    size_t rest = len - (size_t)sent, waiting = s->wire ? buf_len(s->wire) : 0;
-    return rest == 0 || (waiting + rest <= STREAM_WIRE_MAX && stream_append(s->hub, &s->wire, data + sent, rest));
+    size_t rest = len - (size_t)sent, waiting = s->tls->wire ? buf_len(s->tls->wire) : 0;
+    return rest == 0 || (waiting + rest <= STREAM_WIRE_MAX && stream_append(s->hub, &s->tls->wire, data + sent, rest));
 }
 
 /* --- the end of a turn ------------------------------------------------------------------------------------------- */
@@ -576,7 +584,8 @@ struct stream_hub *stream_hub_new(struct ev_loop *loop)
     memset(hub, 0, offsetof(struct stream_hub, received));
     hub->loop = loop;
     hub->read_share = STREAM_READ_MAX;
-    pool_init(&hub->streams, sizeof(struct stream));
+    pool_init(&hub->plain_streams, size_of(false));
+    pool_init(&hub->secure_streams, size_of(true));
     list_init(&hub->open);
     for (unsigned n = 0; n < STREAM_DEADLINES; n++)
         list_init(&hub->deadlines[n]);
@@ -613,7 +622,8 @@ void stream_hub_free(struct stream_hub **hub)
         buf_free(b);
         free(b);
     }
-    pool_free(&h->streams);
+    pool_free(&h->plain_streams);
+    pool_free(&h->secure_streams);
     free(h);
     *hub = NULL;
 }
@@ -625,14 +635,17 @@ struct ev_loop *stream_hub_loop(const struct stream_hub *hub)
 
 struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum stream_state state, int events)
 {
-    struct stream *s = pool_take(&hub->streams, sizeof *s);
+    struct stream *s = pool_take(tls ? &hub->secure_streams : &hub->plain_streams, size_of(tls));
     if (!s) {
         close(fd);
         return NULL;
     }
     s->hub = hub;
     hub->stream_count++;
-    s->tls = tls;
+    if (tls) {
+        s->secure = true;
+        s->tls->context = tls;
+    }
     s->state = (uint8_t)state;
     s->in_limit = s->out_limit = STREAM_DEFAULT_LIMIT;
     list_init(&s->turn);

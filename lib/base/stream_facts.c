@@ -61,7 +61,7 @@ const char *stream_peer(const struct stream *s)
 
 const char *stream_alpn(const struct stream *s)
 {
-    struct slice name = s->alpn ? stream_tls_alpn(s->tls) : (struct slice){0};
+    struct slice name = s->alpn ? stream_tls_alpn(s->tls->context) : (struct slice){0};
     snprintf(s->hub->alpn_text, sizeof s->hub->alpn_text, "%.*s", (int)name.len, (const char *)name.data);
     return s->hub->alpn_text;
 }

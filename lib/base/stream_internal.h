@@ -96,23 +96,27 @@ struct stream_records {
 };
 extern const struct stream_records stream_openssl_records, stream_lean_records;
 
+/* What a stream has besides when it is TLS. */
+struct stream_tls {
+    struct tls *context;
+    union {
+        SSL *ssl;                 /* made with the first byte, so that a silent connection costs little */
+        struct tls_channel *lean; /* from the end of the handshake on, if is_lean */
+    };
+    struct buf *wire; /* encrypted and not yet sent */
+    struct buf *part; /* lean: the beginning of a record */
+};
+
 /* An idle stream has neither `in`, `out`, `wire` nor `part`: 20,000 of these and their SSL objects must fit a small
  * machine. */
 struct stream {
     ev_io io; /* its data is the handler's `arg` */
     struct stream_hub *hub;
-    struct tls *tls; /* NULL for plain */
-    union {
-        SSL *ssl;                 /* made with the first byte, so that a silent connection costs little */
-        struct tls_channel *lean; /* from the end of the handshake on, if is_lean */
-    };
     const struct stream_handler *handler;
     struct list link;  /* in hub->open, one of hub->deadlines, or hub->closed */
     struct list turn;  /* in hub->turn or ->hurried while there is something to do at the end of the turn */
     struct buf *in;    /* received and not yet used up */
     struct buf *out;   /* written and not yet sent (for TLS: not yet encrypted) */
-    struct buf *wire;  /* TLS: encrypted and not yet sent */
-    struct buf *part;  /* lean: the beginning of a record */
     int64_t deadline;  /* ms of CLOCK_MONOTONIC, while in one of hub->deadlines */
     uint32_t in_limit; /* bytes */
     uint32_t out_limit;
@@ -123,17 +127,19 @@ struct stream {
     bool full : 1;    /* output went over its limit; on_drain is due */
     bool closing : 1; /* stream_shutdown was called */
     bool client : 1;
-    bool queued : 1;       /* in one of hub->hellos */
-    bool parked : 1;       /* is not watched until its turn in there */
-    bool shaking : 1;      /* counted in hub->handshakes */
-    bool alpn : 1;         /* the context's protocol was agreed */
-    bool guarded : 1;      /* a part of the output may leave only while the hub's guard says so */
-    bool held : 1;         /* which it did not */
-    bool is_lean : 1;      /* the records are lean */
-    bool partial : 1;      /* of its first record a part has come; we are told when the whole is there */
-    uint8_t peeks : 2;     /* how often that was found */
-    uint8_t line;          /* of hub->hellos */
-    uint16_t handshake_ms; /* server: how long the peer may take for its first record, and for the rest */
+    bool secure : 1;         /* TLS */
+    bool queued : 1;         /* in one of hub->hellos */
+    bool parked : 1;         /* is not watched until its turn in there */
+    bool shaking : 1;        /* counted in hub->handshakes */
+    bool alpn : 1;           /* the context's protocol was agreed */
+    bool guarded : 1;        /* a part of the output may leave only while the hub's guard says so */
+    bool held : 1;           /* which it did not */
+    bool is_lean : 1;        /* the records are lean */
+    bool partial : 1;        /* of its first record a part has come; we are told when the whole is there */
+    uint8_t peeks : 2;       /* how often that was found */
+    uint8_t line;            /* of hub->hellos */
+    uint16_t handshake_ms;   /* server: how long the peer may take for its first record, and for the rest */
+    struct stream_tls tls[]; /* one if it is secure */
 };
 
 /* Whether who only comes has time in this turn, once somebody has asked. */
@@ -141,7 +147,7 @@ enum stream_strangers { STREAM_STRANGERS_UNDECIDED, STREAM_STRANGERS_NOW, STREAM
 
 struct stream_hub {
     struct ev_loop *loop;
-    struct pool streams;
+    struct pool plain_streams, secure_streams;
     struct list open, closed, turn;
     struct list deadlines[STREAM_DEADLINES]; /* the first of each first */
     struct list hurried;                     /* by `turn`: what leaves before the others of `turn` */
@@ -229,10 +235,17 @@ bool stream_append(struct stream_hub *hub, struct buf **b, const void *data, siz
 /* NULL for plain. */
 static inline const struct stream_records *stream_records(const struct stream *s)
 {
-    return !s->tls ? NULL : s->is_lean ? &stream_lean_records : &stream_openssl_records;
+    return !s->secure ? NULL : s->is_lean ? &stream_lean_records : &stream_openssl_records;
 }
 
-/* Sends records behind s->wire, which keeps what the kernel does not take. False when the connection is broken. */
+/* Whether records wait for the kernel to take them. */
+static inline bool stream_wire_waits(const struct stream *s)
+{
+    return s->secure && s->tls->wire;
+}
+
+/* Sends records behind the stream's `wire`, which keeps what the kernel does not take. False when the connection is
+ * broken. */
 bool stream_send_records(struct stream *s, const uint8_t *data, size_t len);
 /* The protocol of RFC 7301 that connections of the context may agree on. */
 struct slice stream_tls_alpn(const struct tls *tls);

@@ -8,7 +8,7 @@
 /* That the peer may have gone already shows at the next write or read. */
 static void send_alert(struct stream *s, uint8_t description)
 {
-    struct slice alert = tls_channel_alert(s->lean, description);
+    struct slice alert = tls_channel_alert(s->tls->lean, description);
     if (alert.len > 0)
         (void)!stream_send_records(s, alert.data, alert.len);
 }
@@ -39,16 +39,16 @@ static void receive(struct stream *s)
     size_t len = hub->raw.len;
     struct tls_received r;
     hub->raw.len = 0;
-    if (s->part) {
-        struct slice part = buf_slice(s->part);
+    if (s->tls->part) {
+        struct slice part = buf_slice(s->tls->part);
         memcpy(hub->plain, part.data, part.len);
         memcpy(hub->plain + part.len, data, len);
         data = hub->plain;
         len += part.len;
-        stream_return_buf(hub, &s->part);
+        stream_return_buf(hub, &s->tls->part);
     }
-    enum tls_outcome outcome = tls_channel_open(s->lean, data, len, &r);
-    if (outcome == TLS_MORE && r.used < len && !stream_append(hub, &s->part, data + r.used, len - r.used)) {
+    enum tls_outcome outcome = tls_channel_open(s->tls->lean, data, len, &r);
+    if (outcome == TLS_MORE && r.used < len && !stream_append(hub, &s->tls->part, data + r.used, len - r.used)) {
         stream_fail(s, ERR_NOMEM);
         return;
     }
@@ -61,8 +61,8 @@ static void receive(struct stream *s)
 static bool flush(struct stream *s)
 {
     size_t budget = STREAM_FLUSH_MAX, taken;
-    while (s->out && !s->wire && budget > 0) {
-        struct slice sealed = tls_channel_seal(s->lean, buf_head(s->out), buf_len(s->out), &taken);
+    while (s->out && !s->tls->wire && budget > 0) {
+        struct slice sealed = tls_channel_seal(s->tls->lean, buf_head(s->out), buf_len(s->out), &taken);
         if (sealed.len == 0 || !stream_send_records(s, sealed.data, sealed.len))
             return false;
         buf_consume(s->out, taken);
@@ -75,7 +75,7 @@ static bool flush(struct stream *s)
 
 static void free_channel(struct stream *s)
 {
-    tls_channel_free(&s->lean);
+    tls_channel_free(&s->tls->lean);
 }
 
 const struct stream_records stream_lean_records = {receive, flush, notify_close, free_channel};

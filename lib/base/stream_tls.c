@@ -1,7 +1,7 @@
 /* TLS under a stream: contexts, handshakes, and the records that OpenSSL makes. OpenSSL never touches the socket: its
  * BIO reads from what the hub received in one recv, so that a record costs one system call rather than three (header,
- * body, would-block), and it writes straight to the socket, what the kernel does not take being kept in s->wire. So
- * OpenSSL never sees a write that would block. */
+ * body, would-block), and it writes straight to the socket, what the kernel does not take being kept in s->tls->wire.
+ * So OpenSSL never sees a write that would block. */
 #include <assert.h>
 #include <errno.h>
 #include <malloc.h>
@@ -259,7 +259,7 @@ static void end_handshake(struct stream *s)
 
 static bool start(struct stream *s)
 {
-    const struct tls *tls = s->tls;
+    const struct tls *tls = s->tls->context;
     BIO *bio = new_bio(tls);
     SSL *ssl = bio ? SSL_new(tls->ctx) : NULL;
     if (!ssl) {
@@ -268,7 +268,7 @@ static bool start(struct stream *s)
     }
     BIO_set_data(bio, s);
     SSL_set_bio(ssl, bio, bio);
-    s->ssl = ssl;
+    s->tls->ssl = ssl;
     if (!s->client && !s->closing)
         stream_set_deadline(s, STREAM_UNTIL_SHAKEN, s->handshake_ms);
     begin_handshake(s);
@@ -283,9 +283,9 @@ static bool start(struct stream *s)
 
 static void openssl_free(struct stream *s)
 {
-    tls_takeover_end(s->ssl);
-    SSL_free(s->ssl);
-    s->ssl = NULL;
+    tls_takeover_end(s->tls->ssl);
+    SSL_free(s->tls->ssl);
+    s->tls->ssl = NULL;
     end_handshake(s);
 }
 
@@ -296,10 +296,10 @@ static enum err failure(struct stream *s)
     char reason[256];
     ERR_error_string_n(ERR_peek_last_error(), reason, sizeof reason);
     enum err why = ERR_PROTOCOL;
-    if (s->state == STREAM_HANDSHAKE && s->client && SSL_get_verify_result(s->ssl) != X509_V_OK) {
+    if (s->state == STREAM_HANDSHAKE && s->client && SSL_get_verify_result(s->tls->ssl) != X509_V_OK) {
         why = ERR_AUTH;
         log_warn("tls_peer_untrusted", "peer=%s reason=%s", stream_peer(s),
-                 log_quote(X509_verify_cert_error_string(SSL_get_verify_result(s->ssl))));
+                 log_quote(X509_verify_cert_error_string(SSL_get_verify_result(s->tls->ssl))));
     } else {
         log_debug("tls_failed", "peer=%s reason=%s", stream_peer(s), log_quote(reason));
     }
@@ -319,40 +319,41 @@ static void choose_records(struct stream *s)
     const unsigned char *alpn = NULL;
     unsigned alpn_len = 0;
     bool later;
-    SSL_get0_alpn_selected(s->ssl, &alpn, &alpn_len);
+    SSL_get0_alpn_selected(s->tls->ssl, &alpn, &alpn_len);
     s->alpn = alpn_len > 0;
-    struct tls_channel *lean = s->tls->ciphers ? tls_takeover_make(s->ssl, s->tls->ciphers, &later) : NULL;
-    tls_takeover_end(s->ssl);
+    struct tls_channel *lean =
+        s->tls->context->ciphers ? tls_takeover_make(s->tls->ssl, s->tls->context->ciphers, &later) : NULL;
+    tls_takeover_end(s->tls->ssl);
     if (lean) {
-        SSL_free(s->ssl);
-        s->lean = lean;
+        SSL_free(s->tls->ssl);
+        s->tls->lean = lean;
         s->is_lean = true;
         end_handshake(s);
         return;
     }
     /* A BIO of its own was needed only as long as OpenSSL put its buffer of flights in front of it. */
-    BIO_up_ref(s->tls->shared);
-    SSL_set_bio(s->ssl, s->tls->shared, s->tls->shared);
+    BIO_up_ref(s->tls->context->shared);
+    SSL_set_bio(s->tls->ssl, s->tls->context->shared, s->tls->context->shared);
     end_handshake(s);
 }
 
 /* Goes on with the handshake; true once it is done and the stream still lives. */
 static bool handshake(struct stream *s)
 {
-    if (!s->ssl && !start(s)) {
+    if (!s->tls->ssl && !start(s)) {
         ERR_clear_error();
         stream_fail(s, ERR_NOMEM);
         return false;
     }
     s->hub->starved = false;
-    if (SSL_do_handshake(s->ssl) == 1) {
+    if (SSL_do_handshake(s->tls->ssl) == 1) {
         choose_records(s);
         stream_opened(s);
         return s->state != STREAM_CLOSED;
     }
     if (!starved(s))
         stream_fail(s, failure(s));
-    else if (s->wire)
+    else if (s->tls->wire)
         stream_flush(s);
     return false;
 }
@@ -362,18 +363,18 @@ static void read_records(struct stream *s)
 {
     struct stream_hub *hub = s->hub;
     size_t n = 0, got;
-    bool ended = false, more = hub->raw.len > 0 || SSL_pending(s->ssl) > 0;
+    bool ended = false, more = hub->raw.len > 0 || SSL_pending(s->tls->ssl) > 0;
     enum err why = ERR_CLOSED;
     /* Records come one a call; all of them go up in one. */
     hub->starved = false;
-    BIO_set_data(s->tls->shared, s);
+    BIO_set_data(s->tls->context->shared, s);
     while (more) {
         assert(n < sizeof hub->plain);
-        int ok = SSL_read_ex(s->ssl, hub->plain + n, sizeof hub->plain - n, &got);
+        int ok = SSL_read_ex(s->tls->ssl, hub->plain + n, sizeof hub->plain - n, &got);
         if (ok) {
             n += got;
             /* When the bytes ended with this record there is no need to be told so. */
-            more = hub->raw.len > 0 || SSL_pending(s->ssl) > 0;
+            more = hub->raw.len > 0 || SSL_pending(s->tls->ssl) > 0;
         } else {
             more = false;
             ended = !starved(s);
@@ -398,17 +399,17 @@ static void openssl_receive(struct stream *s)
         read_records(s);
     else if (s->hub->raw.len > 0)
         stream_lean_records.receive(s);
-    if (s->state != STREAM_CLOSED && s->wire)
+    if (s->state != STREAM_CLOSED && s->tls->wire)
         stream_flush(s);
 }
 
 static bool openssl_flush(struct stream *s)
 {
     size_t budget = STREAM_FLUSH_MAX, done;
-    BIO_set_data(s->tls->shared, s);
-    while (s->out && !s->wire && budget > 0) {
+    BIO_set_data(s->tls->context->shared, s);
+    while (s->out && !s->tls->wire && budget > 0) {
         /* Never would-block, so anything but success is the end. */
-        if (!SSL_write_ex(s->ssl, buf_head(s->out), buf_len(s->out), &done)) {
+        if (!SSL_write_ex(s->tls->ssl, buf_head(s->out), buf_len(s->out), &done)) {
             ERR_clear_error();
             return false;
         }
@@ -422,8 +423,8 @@ static bool openssl_flush(struct stream *s)
 
 static void openssl_notify_close(struct stream *s)
 {
-    BIO_set_data(s->tls->shared, s);
-    if (!(SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN) && SSL_shutdown(s->ssl) < 0)
+    BIO_set_data(s->tls->context->shared, s);
+    if (!(SSL_get_shutdown(s->tls->ssl) & SSL_SENT_SHUTDOWN) && SSL_shutdown(s->tls->ssl) < 0)
         ERR_clear_error();
 }
 
