@@ -246,7 +246,7 @@ static void stranger_close(struct stream *stream, void *arg, enum err why)
 }
 
 static const struct stream_handler stranger_handler = {
-    .on_open = stranger_open, .on_data = stranger_data, .on_close = stranger_close};
+    .on_open = stranger_open, .on_data = stranger_data, .on_close = stranger_close, .input_limit = MQTT_MAX_CONNECT};
 
 /* Of the oldest in `list`, there since `due` or before, the first that says nothing, or NULL. */
 static struct stranger *silent_stranger(const struct list *list, int64_t due)
@@ -300,7 +300,6 @@ static void on_accept(struct stream *stream, void *arg)
     server->stats.accepted++;
     server->stats.connections++;
     server->stats.strangers++;
-    stream_set_input_limit(stream, MQTT_MAX_CONNECT);
     stream_set_handler(stream, &stranger_handler, s);
 }
 

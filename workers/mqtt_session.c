@@ -254,16 +254,6 @@ static void acknowledged(struct session *s, uint16_t token)
     }
 }
 
-/* Also of one that is not read just now: its connection is about to end, so answers can't pile up. */
-static void hear(struct session *s)
-{
-    struct mqtt_session *m = of(s);
-    m->paused = m->deaf = false;
-    stream_set_output_limit(m->stream, UINT32_MAX);
-    stream_pause(m->stream, false);
-    stream_receive(m->stream);
-}
-
 static struct pool *pool_for(struct mqtt_server *server, size_t id_len)
 {
     return id_len <= MQTT_DEVICE_ID_SHORT ? &server->short_pool : &server->pool;
@@ -299,13 +289,6 @@ static void close_session(struct session *s, enum session_end why)
     say_disconnect(of(s), reasons[why]);
     forget(of(s), true);
 }
-
-static const struct transport mqtt_transport = {.name = "mqtt",
-                                                .deliver = deliver,
-                                                .hurry = hurry,
-                                                .acknowledged = acknowledged,
-                                                .hear = hear,
-                                                .close = close_session};
 
 void mqtt_session_end(struct mqtt_session *m, enum mqtt_reason reason)
 {
@@ -591,7 +574,33 @@ static void on_drain(struct stream *stream, void *arg)
 }
 
 static const struct stream_handler session_handler = {
-    .on_data = mqtt_session_data, .on_drain = on_drain, .on_close = on_close};
+    .on_data = mqtt_session_data, .on_drain = on_drain, .on_close = on_close, .input_limit = MQTT_MAX_PACKET};
+
+/* --- what the session is told --------------------------------------------------------------------------------------
+ */
+
+/* Also of one that is not read just now: answers can't pile up any more. */
+static const struct stream_handler last_handler = {.on_data = mqtt_session_data,
+                                                   .on_drain = on_drain,
+                                                   .on_close = on_close,
+                                                   .input_limit = MQTT_MAX_PACKET,
+                                                   .output_limit = UINT32_MAX};
+
+static void hear(struct session *s)
+{
+    struct mqtt_session *m = of(s);
+    m->paused = m->deaf = false;
+    stream_set_handler(m->stream, &last_handler, m);
+    stream_pause(m->stream, false);
+    stream_receive(m->stream);
+}
+
+static const struct transport mqtt_transport = {.name = "mqtt",
+                                                .deliver = deliver,
+                                                .hurry = hurry,
+                                                .acknowledged = acknowledged,
+                                                .hear = hear,
+                                                .close = close_session};
 
 /* --- opening ------------------------------------------------------------------------------------------------------ */
 
@@ -627,7 +636,6 @@ struct mqtt_session *mqtt_session_new(struct mqtt_server *server, struct stream 
         return NULL;
     }
     mqtt_keepalive_add(server, m);
-    stream_set_input_limit(stream, MQTT_MAX_PACKET);
     stream_set_handler(stream, &session_handler, m);
     return m;
 }

@@ -523,8 +523,7 @@ void session_hold(struct session *s, struct batch *batch, uint8_t state, struct 
     batch_ref(batch);
     if (s->starved || !held_insert(s, batch, state_attempts(state), values)) {
         batch_unref(s->worker->batches, batch);
-        s->more = s->starved = true;
-        return;
+        s->more = s->starved = true; /* asked for anew when all it holds is done: if it is nothing, now */
     }
     session_pump(s);
 }

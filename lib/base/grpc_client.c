@@ -133,7 +133,11 @@ static void on_stream_close(struct stream *s, void *arg, enum err why)
     conn_free(conn);
 }
 
-static const struct stream_handler stream_events = {on_stream_open, on_stream_data, on_stream_drain, on_stream_close};
+static const struct stream_handler stream_events = {.on_open = on_stream_open,
+                                                    .on_data = on_stream_data,
+                                                    .on_drain = on_stream_drain,
+                                                    .on_close = on_stream_close,
+                                                    .output_limit = GRPC_CLIENT_OUTPUT_LIMIT};
 
 struct client_conn *client_connect(struct grpc_client *client)
 {
@@ -153,7 +157,6 @@ struct client_conn *client_connect(struct grpc_client *client)
         conn_free(conn);
         return NULL;
     }
-    stream_set_output_limit(conn->stream, GRPC_CLIENT_OUTPUT_LIMIT);
     list_append(&client->conns, &conn->link);
     client->conn = conn;
     return conn;

@@ -87,7 +87,11 @@ static void on_stream_close(struct stream *s, void *arg, enum err why)
     grpc_conn_free(conn);
 }
 
-static const struct stream_handler stream_events = {on_stream_open, on_stream_data, on_stream_drain, on_stream_close};
+static const struct stream_handler stream_events = {.on_open = on_stream_open,
+                                                    .on_data = on_stream_data,
+                                                    .on_drain = on_stream_drain,
+                                                    .on_close = on_stream_close,
+                                                    .output_limit = GRPC_OUTPUT_LIMIT};
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
 
@@ -104,10 +108,8 @@ struct grpc_conn *grpc_conn_new(struct grpc_server *server, struct stream *strea
     list_append(&server->strangers, &conn->link);
     server->stats.connections++;
     server->stats.connections_total++;
-    if (stream) {
+    if (stream)
         stream_set_handler(stream, &stream_events, conn);
-        stream_set_output_limit(stream, GRPC_OUTPUT_LIMIT);
-    }
     return conn;
 }
 

@@ -130,6 +130,11 @@ static void reap(struct stream_hub *hub)
 
 /* --- input ------------------------------------------------------------------------------------------------------ */
 
+static size_t limit(uint32_t bytes)
+{
+    return bytes ? bytes : STREAM_DEFAULT_LIMIT;
+}
+
 /* Keeps what on_data left over. */
 static void keep_rest(struct stream *s, const uint8_t *rest, size_t len, size_t used)
 {
@@ -141,7 +146,7 @@ static void keep_rest(struct stream *s, const uint8_t *rest, size_t len, size_t 
         stream_fail(s, ERR_NOMEM);
         return;
     }
-    if (s->in && !s->paused && buf_len(s->in) > s->in_limit)
+    if (s->in && !s->paused && buf_len(s->in) > limit(s->handler->input_limit))
         stream_fail(s, ERR_LIMIT);
 }
 
@@ -288,7 +293,7 @@ size_t stream_pending(const struct stream *s)
 
 bool stream_writable(const struct stream *s)
 {
-    return stream_pending(s) <= s->out_limit;
+    return stream_pending(s) <= limit(s->handler->output_limit);
 }
 
 void stream_write(struct stream *s, const void *data, size_t len)
@@ -394,7 +399,7 @@ void stream_flush(struct stream *s)
             return;
     }
     stream_update_events(s);
-    if (s->full && stream_pending(s) <= s->out_limit / 4) {
+    if (s->full && stream_pending(s) <= limit(s->handler->output_limit) / 4) {
         s->full = false;
         if (s->handler->on_drain && !s->closing)
             s->handler->on_drain(s, s->io.data);
@@ -647,7 +652,6 @@ struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum 
         s->tls->context = tls;
     }
     s->state = (uint8_t)state;
-    s->in_limit = s->out_limit = STREAM_DEFAULT_LIMIT;
     list_init(&s->turn);
     list_init(&s->link);
     list_append(&hub->open, &s->link);

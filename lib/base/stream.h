@@ -57,8 +57,7 @@ struct stream_handler {
     /* Connected, and for TLS the handshake is done. May be NULL. */
     void (*on_open)(struct stream *s, void *arg);
     /* `data` is borrowed. Returns how many bytes were used up; the rest is kept and comes again in front of what
-     * follows. What is kept is bounded by stream_set_input_limit (default 64 KiB): beyond it the stream closes with
-     * ERR_LIMIT. */
+     * follows. What is kept is bounded by `input_limit`: beyond it the stream closes with ERR_LIMIT. */
     size_t (*on_data)(struct stream *s, void *arg, const uint8_t *data, size_t len);
     /* Pending output fell below the low watermark (a quarter of the high one) after stream_writable said false. May be
      * NULL. */
@@ -66,7 +65,10 @@ struct stream_handler {
     /* Closed by peer, error or stream_shutdown's end; exactly once, and not after stream_close. `why` ERR_CLOSED is
      * orderly. */
     void (*on_close)(struct stream *s, void *arg, enum err why);
+    uint32_t input_limit;  /* bytes; 0: STREAM_DEFAULT_LIMIT */
+    uint32_t output_limit; /* the high watermark of pending output, for stream_writable: bytes; 0: as above */
 };
+#define STREAM_DEFAULT_LIMIT 65536
 
 /* Connects to `host`:`port` (numeric address, name or, with "unix:/path", a socket). `tls` NULL for plain. `source` is
  * a local address to bind, or NULL. Returns owned by the hub until closed; NULL when it failed at once. Borrows tls and
@@ -103,9 +105,6 @@ void stream_listener_set_room(struct stream_listener *l, stream_room_fn *room);
 void stream_listener_free(struct stream_listener **l);
 
 void stream_set_handler(struct stream *s, const struct stream_handler *handler, void *arg);
-void stream_set_input_limit(struct stream *s, size_t bytes);
-/* High watermark of pending output in bytes (default 64 KiB) for stream_writable. */
-void stream_set_output_limit(struct stream *s, size_t bytes);
 /* Copies `len` bytes to the output. Never fails at once: without memory the stream closes (on_close, ERR_NOMEM). */
 void stream_write(struct stream *s, const void *data, size_t len);
 /* The same with output that may leave only while the hub's guard says so, which is asked before each send of a stream

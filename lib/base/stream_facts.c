@@ -14,16 +14,6 @@ void stream_set_handler(struct stream *s, const struct stream_handler *handler, 
     s->io.data = arg;
 }
 
-void stream_set_input_limit(struct stream *s, size_t bytes)
-{
-    s->in_limit = bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes;
-}
-
-void stream_set_output_limit(struct stream *s, size_t bytes)
-{
-    s->out_limit = bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes;
-}
-
 bool stream_silent(const struct stream *s)
 {
     int unread = 0;

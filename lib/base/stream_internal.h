@@ -59,7 +59,6 @@
 #define STREAM_WIRE_MAX 65536
 /* Empty buffers kept for the next writes. */
 #define STREAM_SPARES_MAX          256
-#define STREAM_DEFAULT_LIMIT       65536
 #define STREAM_CONNECT_TIMEOUT_MS  10000
 #define STREAM_SHUTDOWN_TIMEOUT_MS 5000
 /* After the last byte and the FIN, input is thrown away for so long: closing with unread input would make the kernel
@@ -113,13 +112,11 @@ struct stream {
     ev_io io; /* its data is the handler's `arg` */
     struct stream_hub *hub;
     const struct stream_handler *handler;
-    struct list link;  /* in hub->open, one of hub->deadlines, or hub->closed */
-    struct list turn;  /* in hub->turn or ->hurried while there is something to do at the end of the turn */
-    struct buf *in;    /* received and not yet used up */
-    struct buf *out;   /* written and not yet sent (for TLS: not yet encrypted) */
-    int64_t deadline;  /* ms of CLOCK_MONOTONIC, while in one of hub->deadlines */
-    uint32_t in_limit; /* bytes */
-    uint32_t out_limit;
+    struct list link; /* in hub->open, one of hub->deadlines, or hub->closed */
+    struct list turn; /* in hub->turn or ->hurried while there is something to do at the end of the turn */
+    struct buf *in;   /* received and not yet used up */
+    struct buf *out;  /* written and not yet sent (for TLS: not yet encrypted) */
+    int64_t deadline; /* ms of CLOCK_MONOTONIC, while in one of hub->deadlines */
     uint8_t state;    /* enum stream_state */
     uint8_t doomed;   /* enum err: close with this at the end of the turn */
     bool paused : 1;  /* on_data is not called */

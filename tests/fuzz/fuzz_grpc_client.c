@@ -67,11 +67,6 @@ bool stream_writable(const struct stream *s)
     return !s->full;
 }
 
-void stream_set_output_limit(struct stream *s, size_t bytes)
-{
-    (void)s, (void)bytes;
-}
-
 void stream_close(struct stream *s)
 {
     check(s->open);

@@ -36,7 +36,6 @@ struct stream {
     const struct stream_handler *handler;
     void *arg;
     struct buf in, out;
-    size_t in_limit;
     bool used, paused, closing, closed;
     bool full; /* its device does not read */
     /* What its device has been told. */
@@ -83,11 +82,7 @@ void stream_set_handler(struct stream *s, const struct stream_handler *handler, 
 {
     s->handler = handler;
     s->arg = arg;
-}
-
-void stream_set_input_limit(struct stream *s, size_t bytes)
-{
-    s->in_limit = bytes;
+    s->full = s->full && handler->output_limit < UINT32_MAX;
 }
 
 void stream_write(struct stream *s, const void *data, size_t len)
@@ -95,12 +90,6 @@ void stream_write(struct stream *s, const void *data, size_t len)
     check(!s->closed);
     if (!s->closing)
         buf_put(&s->out, data, len);
-}
-
-void stream_set_output_limit(struct stream *s, size_t bytes)
-{
-    check(!s->closed);
-    s->full = s->full && bytes < UINT32_MAX;
 }
 
 static void deliver(struct stream *s, size_t len);
@@ -393,7 +382,7 @@ static void deliver(struct stream *s, size_t len)
     free(exact);
     check(used <= len);
     buf_consume(&s->in, used);
-    if (!s->closing && !s->paused && len - used > s->in_limit)
+    if (!s->closing && !s->paused && len - used > s->handler->input_limit)
         gone(s, ERR_LIMIT);
 }
 

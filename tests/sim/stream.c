@@ -352,11 +352,6 @@ void stream_set_handler(struct stream *s, const struct stream_handler *handler, 
     s->arg = arg;
 }
 
-void stream_set_input_limit(struct stream *s, size_t bytes)
-{
-    (void)s, (void)bytes;
-}
-
 void stream_write(struct stream *s, const void *data, size_t len)
 {
     if (!s->hub || s->process->dying)
@@ -432,11 +427,6 @@ bool stream_writable(const struct stream *s)
 {
     (void)s;
     return true;
-}
-
-void stream_set_output_limit(struct stream *s, size_t bytes)
-{
-    (void)s, (void)bytes;
 }
 
 bool stream_silent(const struct stream *s)

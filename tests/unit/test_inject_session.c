@@ -37,6 +37,7 @@
 #define DEVICE    "device-1"
 #define HEARD_MAX 4096
 #define NOW_MS    1700000000000
+#define ASKED_MAX 100
 
 /* --- around the session, where nothing fails ---------------------------------------------------------------------- */
 
@@ -46,7 +47,8 @@ static struct scene {
     bool done[BATCHES];
     struct ack acks[16];
     size_t ack_count;
-    bool attach;
+    bool attach, offered;
+    int asked;
     int refs;
     /* The device. */
     int fd, version;
@@ -105,18 +107,21 @@ const char *credential_check_name(enum credential_check check)
     return "good";
 }
 
-/* The commands come, and outcomes become durable. */
+/* The commands come, the last one when it is accepted, and outcomes become durable. */
 static void stores_answer(void)
 {
     struct session *s = session_table_get(scene->worker.sessions, TENANT, SEQ);
-    if (scene->attach && s && s->receiving) {
+    bool attach = scene->attach, last = !scene->offered;
+    scene->attach = false;
+    if (attach && s && s->receiving) {
+        /* While there is no memory it asks again and again: the device has waited long enough. */
+        scene->over = scene->over || ++scene->asked == ASKED_MAX;
         session_attached(s, BATCHES, SESSION_GIVEN_MAX);
-        for (int i = 0; i < BATCHES; i++)
+        for (int i = 0; i < BATCHES - last; i++)
             if (!scene->done[i])
                 session_hold(s, &scene->batches[i], state_byte(STATE_ROUTED, 0), (struct slice){0});
         session_settled(s);
     }
-    scene->attach = false;
     for (size_t i = 0; i < scene->ack_count; i++) {
         struct ack ack = scene->acks[i];
         scene->done[ack.batch - 1] = scene->done[ack.batch - 1] || ack.event == EVENT_FAIL;
@@ -125,6 +130,13 @@ static void stores_answer(void)
             session_durable(s, ack.batch, ack.event, ack.token);
     }
     scene->ack_count = 0;
+    for (int i = 0; i < BATCHES - 1; i++)
+        last = last && scene->done[i];
+    s = session_table_get(scene->worker.sessions, TENANT, SEQ);
+    if (!last || !s || !s->receiving)
+        return;
+    scene->offered = true;
+    session_offer(s, &scene->batches[BATCHES - 1], (struct slice){0});
 }
 
 /* --- the device --------------------------------------------------------------------------------------------------- */
@@ -298,6 +310,7 @@ static void on_time(struct ev_loop *loop, ev_timer *w, int revents)
 struct dialect {
     int version;
     bool json;
+    bool starved;             /* memory does not come back */
     uint8_t whole[HEARD_MAX]; /* what the device hears when nothing fails */
     size_t len;
 };
@@ -381,7 +394,7 @@ static void once(void *arg, enum injection what)
     connect_device(begin(d));
     inject_go_on();
     while (!scene->over) {
-        ev_run(scene->worker.loop, EVRUN_ONCE);
+        ev_run(scene->worker.loop, scene->attach ? EVRUN_NOWAIT : EVRUN_ONCE);
         stores_answer();
     }
     inject_hold();
@@ -400,6 +413,7 @@ static void once(void *arg, enum injection what)
     else if (same < d->len && scene->version == 5 && same >= 3 && scene->heard[same - 3] == MQTT_KIND_DISCONNECT << 4)
         same -= 3;
     assert_true(same <= d->len);
+    assert_true(scene->asked < ASKED_MAX || d->starved);
     assert_memory_equal(scene->heard, d->whole, same);
     end();
     assert_int_equal(inject_descriptors(), descriptors);
@@ -417,7 +431,9 @@ static void disturb(struct dialect *d)
         print_message("%s: %ld places\n", inject_name(kinds[i]), n);
         assert_true(n > 5);
     }
+    d->starved = true;
     assert_true(inject_each(INJECT_MEMORY, true, 1, once, d) > 5);
+    d->starved = false;
     inject_arm(INJECT_SHORT, 0, true);
     once(d, INJECT_SHORT);
     assert_true(inject_disarm());

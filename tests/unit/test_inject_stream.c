@@ -79,7 +79,8 @@ static size_t take(struct stream *s, void *arg, const uint8_t *data, size_t len)
     return len;
 }
 
-static const struct stream_handler taking = {on_open, take, on_drain, on_close};
+static const struct stream_handler taking = {
+    .on_open = on_open, .on_data = take, .on_drain = on_drain, .on_close = on_close};
 
 static void accept_one(struct stream *s, void *arg)
 {

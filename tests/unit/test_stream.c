@@ -71,7 +71,7 @@ static void test_input_limit(void **state)
     listen_on(w, "127.0.0.1:0", 0);
     connect_client(w);
     run_until_open(w);
-    stream_set_input_limit(w->server.stream, 100);
+    stream_set_handler(w->server.stream, &little_handler, &w->server);
     w->server.keep_back = w->server.want = 1000;
     w->client.to_send = 100;
     pump(&w->client);

@@ -66,7 +66,7 @@ static void say(struct world *w, int fd, size_t from, size_t to)
 
 static void assert_costs_nothing(struct world *w)
 {
-    assert_null(w->server.stream->ssl);
+    assert_null(w->server.stream->tls->ssl);
     assert_int_equal(w->hub->handshakes, 0);
     assert_int_equal(w->hub->hello_count, 0);
     /* It may go when there is no room, and does not have for ever. */

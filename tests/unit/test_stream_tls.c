@@ -58,7 +58,7 @@ static void test_tls_facts(void **state)
     assert_int_equal(is_lean(w->client.stream), w->lean_client);
     assert_int_equal(is_lean(w->server.stream), w->lean_server);
     if (!w->lean_client)
-        assert_int_equal(SSL_version(w->client.stream->ssl), TLS1_3_VERSION);
+        assert_int_equal(SSL_version(w->client.stream->tls->ssl), TLS1_3_VERSION);
 }
 
 /* New keys in the middle of a connection, asked for by either side (RFC 8446, 4.6.3). */
@@ -73,9 +73,9 @@ static void test_tls_key_update(void **state)
     for (size_t round = 1; round <= 20; round++) {
         struct stream *asking = round % 2 ? w->client.stream : w->server.stream;
         if (is_lean(asking))
-            tls_channel_renew(asking->lean);
+            tls_channel_renew(asking->tls->lean);
         else
-            assert_int_equal(SSL_key_update(asking->ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+            assert_int_equal(SSL_key_update(asking->tls->ssl, SSL_KEY_UPDATE_REQUESTED), 1);
         w->client.to_send = 1000;
         w->client.want = round * 1000;
         pump(&w->client);
