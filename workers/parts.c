@@ -16,6 +16,7 @@
 #include "workers/mqtt.h"
 #include "workers/routed.h"
 #include "workers/seen.h"
+#include "workers/session.h"
 #include "workers/session_table.h"
 #include "workers/strays.h"
 #include "workers/values.h"
@@ -48,6 +49,7 @@ bool worker_make(struct worker *w)
     struct acks_options acks = {.interval_ms = w->options.flush_ms, .worker = w->instance};
     acks.clock = w->clock = db_clock_new(w->pg);
     live_take_as(w->live, w->instance);
+    pool_init(&w->held_pool, sizeof(struct held));
     if (!w->clock || !(w->hub = stream_hub_new(w->loop)) || !(w->sessions = session_table_new()) ||
         !(w->batches = batch_cache_new(w->live)) || !(w->values = value_cache_new(w->live)) ||
         !(w->answers = answers_new(w)) || !(w->acks = acks_new(w->loop, w->live, w->pg, w->sessions, &acks)) ||
@@ -90,5 +92,6 @@ void worker_unmake(struct worker *w)
     db_clock_free(&w->clock);
     batch_cache_free(&w->batches);
     session_table_free(&w->sessions);
+    pool_free(&w->held_pool);
     stream_hub_free(&w->hub);
 }

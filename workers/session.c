@@ -62,12 +62,22 @@ static void value_free(struct held *h)
     free(h->value);
 }
 
+static void held_free(struct session *s)
+{
+    pool_give(&s->worker->held_pool, s->held, s->held_room * sizeof *s->held);
+    s->held = NULL;
+    s->held_room = 0;
+}
+
 static bool held_grow(struct session *s)
 {
     unsigned room = s->held_room == 0 ? 1 : s->held_room == 1 ? 8 : s->held_room * 2u;
-    struct held *held = realloc(s->held, room * sizeof *held);
+    struct held *held = pool_take(&s->worker->held_pool, room * sizeof *held);
     if (!held)
         return false;
+    if (s->held)
+        memcpy(held, s->held, s->held_count * sizeof *held);
+    held_free(s);
     s->held = held;
     s->held_room = (uint16_t)room;
     return true;
@@ -106,11 +116,8 @@ static void held_remove(struct session *s, struct held *h)
     value_free(h);
     memmove(h, h + 1, (s->held_count - at - 1u) * sizeof *h);
     s->held_count--;
-    if (s->held_count == 0) {
-        free(s->held);
-        s->held = NULL;
-        s->held_room = 0;
-    }
+    if (s->held_count == 0)
+        held_free(s);
 }
 
 static void record(struct session *s, const struct held *h, enum command_event event)

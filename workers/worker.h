@@ -11,6 +11,7 @@
 #include "lib/base/buf.h"
 #include "lib/base/err.h"
 #include "lib/base/metrics.h"
+#include "lib/base/pool.h"
 #include "workers/lately.h"
 #include "workers/window.h"
 
@@ -62,6 +63,7 @@ struct worker {
     struct worker_options options;
     char instance[64]; /* unique per life of the process: host, pid, random */
     struct session_table *sessions;
+    struct pool held_pool;  /* of sessions' first commands */
     struct db_clock *clock; /* by this is decided what is over; NULL: the machine's */
     struct batch_cache *batches;
     struct value_cache *values;
