@@ -21,11 +21,12 @@ struct growing {
     struct open_batch *batch;
     Muster__V1__Target *target; /* NULL: not read yet */
     struct target_set joined, barred;
+    struct target_set taken;  /* for whom it has its key, who has not joined: they do before others, sealed or not */
     struct join_write *waits; /* owned: for older batches to end for those who are to join */
     bool reading, writing;
     bool submitting;                /* of the writing the last step */
     bool over;                      /* gone while it was read */
-    bool end;                       /* nobody joins after this write */
+    bool end;                       /* nobody joins any more but who is in `taken`, or is being written down */
     bool wanted;                    /* something has hinted at it */
     bool routes;                    /* who has joined is to be routed */
     bool left_out;                  /* somebody could not join, and may be able to soon */
@@ -62,6 +63,7 @@ static void growing_free(struct growing *g)
     muster__v1__target__free_unpacked(g->target, NULL);
     target_set_free(&g->joined);
     target_set_free(&g->barred);
+    target_set_free(&g->taken);
     free(g->waits);
     free(g);
 }
@@ -119,7 +121,7 @@ static bool goes_on(const struct growing *g)
 
 static bool may_join(const struct growing *g)
 {
-    return goes_on(g) && !g->end;
+    return goes_on(g) && (!g->end || g->taken.count);
 }
 
 bool joiner_submits(const struct reign *r, const struct open_batch *batch)
@@ -136,23 +138,53 @@ void joiner_hint(struct reign *r, uint32_t tenant)
     }
 }
 
+/* --- what is read once, or again ---------------------------------------------------------------------------------- */
+
+static void read_again(struct growing *g)
+{
+    let_go(g->reign->joiner, g);
+    muster__v1__target__free_unpacked(g->target, NULL);
+    g->target = NULL;
+    target_set_free(&g->joined);
+    target_set_free(&g->barred);
+    target_set_free(&g->taken);
+    g->earliest_us = 0;
+}
+
+/* With a key, PostgreSQL has to say first that there is nobody whom it was taken for. */
+static void seal(struct growing *g)
+{
+    if (g->batch->keyed && goes_on(g))
+        read_again(g);
+    else
+        open_batch_seal(g->batch);
+}
+
 void joiner_end(struct reign *r, struct open_batch *batch)
 {
     struct growing *g = batch->growing ? find(r, batch) : NULL;
-    if (g && g->writing)
-        g->end = true;
-    else
-        open_batch_seal(batch);
+    if (!g)
+        return;
+    g->end = true;
+    if (!g->writing)
+        seal(g);
 }
 
-/* --- what is read once -------------------------------------------------------------------------------------------- */
+static struct target_set *set_of(struct growing *g, int kind)
+{
+    return kind == DB_PART_JOINED   ? &g->joined
+           : kind == DB_PART_BARRED ? &g->barred
+           : kind == DB_PART_TAKEN  ? &g->taken
+                                    : NULL;
+}
 
 static void got_target(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                        size_t count)
 {
     struct growing *g = arg;
     struct db_control_part part;
-    (void)error, (void)count;
+    struct target_set *set;
+    (void)error;
     bool lives = reign_back(g->reign);
     g->reading = false;
     if (!lives || g->over) {
@@ -166,10 +198,16 @@ static void got_target(void *arg, enum err err, const struct pg_error *error, co
     g->target = muster__v1__target__unpack(NULL, bytes.len, bytes.data);
     if (!g->target)
         log_error("target_unreadable", "batch=%" PRIu64, g->batch->id);
-    for (int i = 0; i < pg_rows(results[1]); i++)
-        if (db_control_part_read(results[1], i, &part) && (part.kind == DB_PART_JOINED || part.kind == DB_PART_BARRED))
-            target_set_add(part.kind == DB_PART_JOINED ? &g->joined : &g->barred, part.block, &part.slots);
-    g->wanted = true;
+    g->end = g->end || pg_bool(results[0], 0, 1);
+    for (size_t n = 1; n < count; n++)
+        for (int i = 0; i < pg_rows(results[n]); i++)
+            if (db_control_part_read(results[n], i, &part) && (set = set_of(g, part.kind)))
+                target_set_add(set, part.block, &part.slots);
+    g->wanted = !g->left_out;
+    if (g->end && !g->taken.count) {
+        open_batch_seal(g->batch);
+        reign_check_complete(g->reign, g->batch);
+    }
 }
 
 static void read_target(struct growing *g)
@@ -178,6 +216,8 @@ static void read_target(struct growing *g)
     if (txn) {
         db_dynamic_target(txn, g->batch->id);
         db_control_parts(txn, g->batch->id);
+        if (g->batch->keyed)
+            db_dynamic_taken(txn, g->batch->id);
     }
     g->reading = true;
     reign_hold(g->reign);
@@ -228,13 +268,13 @@ static void look_ended(struct reign *r)
     look_free(look);
 }
 
-/* Less those who have as many open commands as they may. */
+/* Less those who have as many open commands as they may; who has lost older ones for this has room. */
 static void leave_full(struct growing *g, uint32_t block, struct bitmap *slots)
 {
     struct open_counts *counts = &g->reign->set.open;
     const struct open_counts_block *b = open_counts_find(counts, g->batch->tenant, block);
     struct bitmap full;
-    if (!b || !b->full)
+    if (!b || !b->full || g->taken.count)
         return;
     open_counts_full(counts, b, &full);
     bitmap_and(&full, slots);
@@ -311,7 +351,7 @@ static void join_over(struct growing *g)
     struct reign *r = g->reign;
     g->writing = g->submitting = false;
     if (g->end)
-        open_batch_seal(g->batch);
+        seal(g);
     write_pump(r);
     reign_idle(r, g->batch);
 }
@@ -330,6 +370,8 @@ static void written(void *arg, enum err err, const struct pg_error *error, const
         reign_fail(r, db_lease_fenced(err, error) ? "fenced" : "join", err);
     else if (pg_bool(results[count - 1], 0, 0))
         take_in(r, g, w);
+    else if (g->batch->keyed)
+        read_again(g);
     join_over(g);
     free(w);
 }
@@ -383,15 +425,6 @@ static bool older_ended(struct join_write *w)
     return !kept;
 }
 
-/* Newer ones have come since it was read for whom there are. */
-static void read_again(struct growing *g)
-{
-    muster__v1__target__free_unpacked(g->target, NULL);
-    g->target = NULL;
-    target_set_free(&g->joined);
-    target_set_free(&g->barred);
-}
-
 static void give_up(struct join_write *w)
 {
     join_over(w->of);
@@ -416,7 +449,7 @@ static void key_taken(void *arg, enum err err, const struct pg_error *error, con
         return;
     }
     if (n == 1 && !pg_int(rows, 0, 0)) {
-        read_again(g);
+        read_again(g); /* newer ones have come since */
         give_up(w);
         return;
     }
@@ -510,6 +543,11 @@ static void ask_quota(struct join_write *w)
     pg_txn_submit(txn, granted, w);
 }
 
+static const struct target_set *who_is_meant(const struct join_look *look)
+{
+    return look->of->taken.count ? &look->of->taken : &look->res.set;
+}
+
 /* Writes down who is new. */
 static void write_new(struct reign *r, const struct join_look *look)
 {
@@ -518,9 +556,9 @@ static void write_new(struct reign *r, const struct join_look *look)
     if (!w)
         abort();
     *w = (struct join_write){.reign = r, .of = g, .since_ms = look->began_ms};
-    for (size_t i = 0; i < look->res.set.count; i++) {
-        const struct target_block *meant = &look->res.set.blocks[i],
-                                  *joined = target_set_find(&g->joined, meant->block);
+    const struct target_set *all = who_is_meant(look);
+    for (size_t i = 0; i < all->count; i++) {
+        const struct target_block *meant = &all->blocks[i], *joined = target_set_find(&g->joined, meant->block);
         struct bitmap new = who_is_new(g, meant);
         unsigned n = bitmap_count(&new);
         if (!n)
@@ -548,8 +586,9 @@ static void write_new(struct reign *r, const struct join_look *look)
 
 static bool anybody_new(const struct join_look *look)
 {
-    for (size_t i = 0; i < look->res.set.count; i++) {
-        struct bitmap new = who_is_new(look->of, &look->res.set.blocks[i]);
+    const struct target_set *all = who_is_meant(look);
+    for (size_t i = 0; i < all->count; i++) {
+        struct bitmap new = who_is_new(look->of, &all->blocks[i]);
         if (bitmap_next(&new, 0) < BLOCK_SLOTS)
             return true;
     }
@@ -557,6 +596,13 @@ static bool anybody_new(const struct join_look *look)
 }
 
 /* --- looking ------------------------------------------------------------------------------------------------------ */
+
+/* Their zones and platforms may not be known yet. */
+static void renew(const struct join_look *look)
+{
+    const struct target_set *all = who_is_meant(look);
+    control_renew(look->of->batch->control, all->blocks[all->count - 1].block + 1);
+}
 
 static void resolved(struct resolution *res)
 {
@@ -574,8 +620,27 @@ static void resolved(struct resolution *res)
     } else if (!g || !may_join(g) || !anybody_new(look)) {
         look_ended(r);
     } else {
-        /* Their zones and platforms may not be known yet. */
-        control_renew(g->batch->control, res->set.blocks[res->set.count - 1].block + 1);
+        renew(look);
+    }
+}
+
+/* At whom the key was taken for, which may be long ago. Who does not join now, since waves or thresholds let nobody of
+ * his kind, does not later. */
+static void look_at_taken(struct join_look *look)
+{
+    struct growing *g = look->of;
+    look->resolved = true;
+    look->began_ms = g->batch->created_ms;
+    g->wanted = true; /* others come after them */
+    if (anybody_new(look)) {
+        renew(look);
+        return;
+    }
+    look_ended(look->reign);
+    target_set_free(&g->taken);
+    if (g->end) {
+        open_batch_seal(g->batch);
+        reign_check_complete(g->reign, g->batch);
     }
 }
 
@@ -587,11 +652,15 @@ static void begin(struct reign *r, struct growing *g)
     list_remove(&g->link);
     list_append(&r->joiner->all, &g->link);
     g->wanted = g->left_out = false;
-    *look = (struct join_look){
-        .reign = reign_hold(r), .of = g, .began_us = clock_mono_us(), .began_ms = db_clock_ms(r->clock)};
+    *look = (struct join_look){.reign = r, .of = g, .began_us = clock_mono_us(), .began_ms = db_clock_ms(r->clock)};
+    r->joiner->look = look;
+    if (g->taken.count) {
+        look_at_taken(look);
+        return;
+    }
     look->res = (struct resolution){
         .pg = r->pg, .tenant = (int32_t)g->batch->tenant, .target = g->target, .done = resolved, .arg = look};
-    r->joiner->look = look;
+    reign_hold(r);
     resolution_run(&look->res);
 }
 

@@ -8,7 +8,8 @@
  * many open commands as he may, and more than the tenant's rate allows, does not join: he does at a later look.
  *
  * Of a batch with a key, older ones end for those who are to join first, and no worker can send these any more when the
- * newer one is routed to them (control_older.h); whom a newer one has addressed does not join. */
+ * newer one is routed to them (control_older.h); whom a newer one has addressed does not join. From then on they do
+ * join: sealed or not, whoever leads, or they would be left with neither. */
 #ifndef MUSTER_DISPATCHER_JOINER_H
 #define MUSTER_DISPATCHER_JOINER_H
 
@@ -30,7 +31,7 @@ void joiner_gone(struct reign *r, const struct open_batch *batch);
 /* Devices of the tenant (0: of any) have changed. */
 void joiner_hint(struct reign *r, uint32_t tenant);
 /* Nobody joins the batch any more: it is sealed, canceled or expires. When a write is under way, whoever is in it still
- * does, to the same end. */
+ * does, to the same end; and of a sealed one for whom it has its key. */
 void joiner_end(struct reign *r, struct open_batch *batch);
 void joiner_tick(struct reign *r);
 

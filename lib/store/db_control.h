@@ -54,7 +54,13 @@ void db_control_rollout_read(const struct pg_result *r, int row, struct db_rollo
 /* Fenced: the wave is about to be released. */
 void db_control_wave(struct pg_txn *txn, uint64_t batch, uint32_t wave);
 /* Parts of the batch's devices, block by block, by kind and block. */
-enum db_part { DB_PART_CANARY = 1, DB_PART_JOINED, DB_PART_LET_GO, DB_PART_BARRED };
+enum db_part {
+    DB_PART_CANARY = 1,
+    DB_PART_JOINED,
+    DB_PART_LET_GO,
+    DB_PART_BARRED,
+    DB_PART_TAKEN /* db_dynamic_taken */
+};
 struct db_control_part {
     int kind; /* enum db_part */
     uint32_t block;

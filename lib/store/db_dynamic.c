@@ -38,7 +38,14 @@ void db_dynamic_seal(struct pg_txn *txn, int32_t tenant, int64_t batch, int64_t 
 void db_dynamic_target(struct pg_txn *txn, uint64_t batch)
 {
     static const struct pg_stmt stmt = {"dynamic_target",
-                                        "SELECT target FROM batch_control WHERE batch_id = $1::bigint"};
+                                        "SELECT target, sealed FROM batch_control WHERE batch_id = $1::bigint"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8(txn, (int64_t)batch);
+}
+
+void db_dynamic_taken(struct pg_txn *txn, uint64_t batch)
+{
+    static const struct pg_stmt stmt = {"dynamic_taken", "SELECT 5, t.block, t.slots FROM join_taken($1::bigint) AS t"};
     pg_txn_add(txn, &stmt);
     pg_put_int8(txn, (int64_t)batch);
 }

@@ -16,8 +16,11 @@ void db_dynamic_count(struct pg_txn *txn, int32_t tenant);
 void db_dynamic_seal(struct pg_txn *txn, int32_t tenant, int64_t batch, int64_t now_ms, int64_t key);
 
 /* --- the leader -------------------------------------------------------------------------------------------------- */
-/* One row, bytea: the encoded muster.v1.Target; NULL: it is not dynamic. Who has joined: db_control_parts. */
+/* One row: bytea, the encoded muster.v1.Target (NULL: it is not dynamic); bool, it is sealed. Who has joined:
+ * db_control_parts. */
 void db_dynamic_target(struct pg_txn *txn, uint64_t batch);
+/* Rows for db_control_part_read, DB_PART_TAKEN: for whom the batch has its key, who has not joined and may. */
+void db_dynamic_taken(struct pg_txn *txn, uint64_t batch);
 
 /* Who joins, block by block, as whole bitmaps. */
 struct db_join {
@@ -31,7 +34,7 @@ struct db_join {
 };
 /* Fenced, of a batch with a key, before they join: older batches of the key end for them. Rows: an older batch, and the
  * request by which that is asked of it; one row of 0 and 0: newer batches have addressed some (DB_PART_BARRED), and
- * nothing was done; nor is it for one that is sealed or over. */
+ * nothing was done; nor is it for one that is over, or sealed and without its key for them. */
 void db_dynamic_key(struct pg_txn *txn, const struct db_join *join);
 /* Fenced. One row, a bool: false when it is too late, or some have been barred since. Sealed is not too late for those
  * for whom the batch has its key. */

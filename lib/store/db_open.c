@@ -10,7 +10,7 @@
     " b.canceled_ms IS NOT NULL, c.batch_id IS NOT NULL, coalesce(c.paused, false), coalesce(c.request, 0),"           \
     " c.not_before_ms, c.deliver_by_ms, c.execution_ms, c.time_window, c.window_zone, c.rollout,"                      \
     " c.supersedes IS NOT NULL, coalesce(c.supersede_key, '') <> '', b.valued,"                                        \
-    " c.target IS NOT NULL AND NOT c.sealed,"                                                                          \
+    " c.target IS NOT NULL AND (NOT c.sealed OR c.supersede_key <> ''),"                                               \
     " c.retry_after, c.retry_attempts, c.retry_factor, c.retry_initial_ms, c.retry_max_ms"                             \
     " FROM batch b JOIN tenant t ON t.id = b.tenant_id LEFT JOIN batch_control c ON c.batch_id = b.id"                 \
     " WHERE b.closed_ms IS NULL AND b.held_ms IS NULL"

@@ -18,7 +18,8 @@ struct db_open {
     uint32_t tenant;
     uint8_t priority; /* muster.v1.Priority */
     uint32_t blocks;  /* upper bound of the number of its blocks; of a dynamic one those of its tenant */
-    bool growing;     /* dynamic, and not sealed: its blocks have all slots */
+    bool growing; /* dynamic, and not sealed, or it may have its key for some who have not joined: blocks have all slots
+                   */
     uint32_t command_bytes;
     int64_t created_ms, expires_ms;
     bool routed, cancel_requested, canceled;

@@ -379,10 +379,14 @@ def test_who_joins_loses_the_older_ones_and_not_the_newer(api, client):
                           [first, second, plain, newest], [first, second, plain, newest]) == [(0,)])
 
 
+def has_its_key(stack, batch):
+    until(lambda: stack.sql("SELECT count(*) FROM batch_key WHERE batch_id = %s", batch) == [(1,)], what="it has its key")
+
+
 @contextlib.contextmanager
-def behind_a_stopped_worker(stack, client, *ids):
-    """(a batch to `ids` that the first of them has got, a dynamic one that the second is about to join): the worker that may send the
-    former is stopped, so that the join waits for it."""
+def behind_a_stopped_worker(stack, client, *ids, joining=1):
+    """(a batch to `ids` that the first of them has got, a dynamic one that `joining` next ones are about to join): the worker that may
+    send the former is stopped, so that the join waits for it."""
     tokens = stack.register(client, *ids)
     plain = stack.submit(client, supersede_key="wifi").batch.id
     first = dynamic(stack, client, "first")
@@ -391,7 +395,7 @@ def behind_a_stopped_worker(stack, client, *ids):
         device.connect(stack.workers[0].address)
         assert batch_of(device.next()) == plain
         stack.workers[0].popen.send_signal(signal.SIGSTOP)
-        grow(client, stack.pb, "first", ids[1])
+        grow(client, stack.pb, "first", *ids[1:1 + joining])
         yield plain, first
 
 
@@ -413,7 +417,7 @@ def test_who_has_lost_the_older_one_joins_though_it_is_sealed(make_stack):
     pb = stack.pb
     client = stack.client(stack.make_tenant())
     with behind_a_stopped_worker(stack, client, "a", "b", "c") as (plain, first):
-        until(lambda: stack.sql("SELECT count(*) FROM batch_key WHERE batch_id = %s", first) == [(1,)], what="it has its key")
+        has_its_key(stack, first)
         assert not client.control.SealBatch(pb.SealBatchRequest(batch_id=first)).batch.device_count, "b has joined before"
         grow(client, pb, "first", "c")
         stack.workers[0].popen.send_signal(signal.SIGCONT)
@@ -421,6 +425,50 @@ def test_who_has_lost_the_older_one_joins_though_it_is_sealed(make_stack):
         until(lambda: states(stack, client, plain)["b"] == "SUPERSEDED", what="b has lost the older one")
     assert states(stack, client, plain)["c"] == "QUEUED"
     assert states(stack, client, first) == {"b": "QUEUED"}
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "open"])
+def test_who_has_lost_the_older_one_joins_with_whoever_leads_next(make_stack, sealed):
+    """Also when the batch was sealed before he leads, and whatever the devices are meant to have since."""
+    stack = make_stack().start(2, 1)
+    pb = stack.pb
+    client = stack.client(stack.make_tenant(), dispatcher=stack.dispatchers[1])
+    with behind_a_stopped_worker(stack, client, "a", "b", "c", joining=2) as (plain, first):
+        has_its_key(stack, first)
+        stack.dispatchers[0].kill()
+        client.devices.UpdateGroup(pb.UpdateGroupRequest(name="first", remove_device_ids=["c"]))
+        if sealed:
+            client.control.SealBatch(pb.SealBatchRequest(batch_id=first))
+        assert not client.commands.GetBatch(pb.GetBatchRequest(batch_id=first)).batch.device_count, "they have joined before"
+        assert not any("leader_loaded" in line for line in stack.dispatchers[1].lines)
+        stack.dispatchers[1].wait_event("leader_loaded")
+        stack.workers[0].popen.send_signal(signal.SIGCONT)
+        stack.watch(client, first, until=lambda x: progress(x) == {"queued": 2}, timeout=30)
+        until(lambda: states(stack, client, plain)["b"] == states(stack, client, plain)["c"] == "SUPERSEDED", what="they have lost it")
+    assert states(stack, client, first) == {"b": "QUEUED", "c": "QUEUED"}
+    # It ends with these if it is sealed; or others join after them.
+    grow(client, pb, "first", "a")
+    if not sealed:
+        stack.watch(client, first, until=lambda x: x.device_count == 3)
+        return
+    for device in "b", "c":
+        client.devices.DeleteDevice(pb.DeleteDeviceRequest(device_id=device))
+    assert progress(stack.watch(client, first)) == {"canceled": 2}
+
+
+def test_a_newer_one_comes_while_they_join_a_sealed_one(make_stack):
+    """Who is in it joins no more; the others do."""
+    stack = make_stack().start(1, 1)
+    pb = stack.pb
+    client = stack.client(stack.make_tenant())
+    with behind_a_stopped_worker(stack, client, "a", "b", "c", joining=2) as (_, first):
+        has_its_key(stack, first)
+        assert not client.control.SealBatch(pb.SealBatchRequest(batch_id=first)).batch.device_count, "they have joined before"
+        newest = stack.submit(client, supersede_key="wifi", target=only(pb, "b")).batch.id
+        stack.workers[0].popen.send_signal(signal.SIGCONT)
+        stack.watch(client, first, until=lambda x: progress(x) == {"queued": 1})
+    assert states(stack, client, first) == {"c": "QUEUED"}
+    assert states(stack, client, newest) == {"b": "QUEUED"}
 
 
 def test_many_join_and_many_supersede_at_once(api, client):

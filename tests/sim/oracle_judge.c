@@ -119,8 +119,7 @@ static void judge_command(struct world *w, const struct row_batch *row, const st
         retry_judge(w, row, d, stored_byte(row, d), was_there(w, row, d));
 }
 
-/* A newer one with its key is for the device, or would have been: it ended before; or its leader did, when it was
- * sealed already. */
+/* A newer one with its key is for the device, or would have been: it ended before. */
 static bool has_newer(const struct world *w, const struct row_batch *row, const struct device *d)
 {
     const struct pg_model *m = w->pg;
@@ -128,7 +127,7 @@ static bool has_newer(const struct world *w, const struct row_batch *row, const 
         const struct row_batch *newer = m->batches.v[i];
         if (newer->id > row->id && newer->tenant == row->tenant && strcmp(newer->control.key, row->control.key) == 0 &&
             (oracle_addresses(newer, d) || newer->cancel_requested_ms ||
-             newer->closed_ms + SKEW_MS > newer->expires_ms || (newer->control.sealed && w->oracle->leaders > 1)))
+             newer->closed_ms + SKEW_MS > newer->expires_ms))
             return true;
     }
     return false;

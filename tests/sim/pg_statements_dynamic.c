@@ -8,9 +8,10 @@
 #include "tests/sim/pg_model.h"
 
 #define SLOT_BYTES 128
+#define BLOCKS_MAX 8 /* of a tenant */
 
 stmt_fn stmt_supersede_hold, stmt_supersede_accept, stmt_supersede_older, stmt_supersede_closed, stmt_dynamic_accept,
-    stmt_dynamic_seal, stmt_dynamic_target, stmt_dynamic_key, stmt_dynamic_join, stmt_quota_grant;
+    stmt_dynamic_seal, stmt_dynamic_target, stmt_dynamic_taken, stmt_dynamic_key, stmt_dynamic_join, stmt_quota_grant;
 
 /* Whole bitmaps of blocks, as a call has them. */
 struct slots {
@@ -85,7 +86,7 @@ static void bar_older(struct pg_model *m, const struct row_batch *b, int32_t blo
     const struct row_key *k = add_key(m, b, block);
     for (size_t i = 0; i < m->batches.count; i++) {
         const struct row_batch *o = m->batches.v[i];
-        if (o->id < b->id && o->tenant == b->tenant && !o->closed_ms && o->control.target && !o->control.sealed &&
+        if (o->id < b->id && o->tenant == b->tenant && !o->closed_ms && o->control.target &&
             strcmp(o->control.key, b->control.key) == 0)
             add_slots(pg_model_part(m, o->id, PART_BARRED, block, true)->slots, k->slots);
     }
@@ -118,7 +119,7 @@ void stmt_supersede_accept(struct stmt_call *c)
 {
     struct pg_model *m = c->m;
     struct row_batch *b = pg_model_made(m, param_int(c, 0), param_bytes(c, 1));
-    struct row_key new[8];
+    struct row_key new[BLOCKS_MAX];
     int32_t older = 0;
     out_columns(c, 1);
     if (b) {
@@ -224,14 +225,44 @@ void stmt_dynamic_seal(struct stmt_call *c)
 void stmt_dynamic_target(struct stmt_call *c)
 {
     const struct row_batch *b = pg_model_batch(c->m, param_int(c, 0));
-    out_columns(c, 1);
+    out_columns(c, 2);
     if (!b || !b->control.is)
         return;
     if (b->control.target)
         out_bytes(c, 0, b->control.target, b->control.target_len);
     else
         out_null(c, 0);
+    out_bool(c, 1, b->control.sealed);
     out_row(c);
+}
+
+/* Of those the key is for in a block, who has not joined and is not barred; false: none. */
+static bool taken_slots(struct pg_model *m, struct row_batch *b, const struct row_key *k, uint8_t *out)
+{
+    const struct row_block *there = b ? pg_model_block(b, k->block) : NULL;
+    const struct row_part *barred = pg_model_part(m, k->batch, PART_BARRED, k->block, false);
+    memcpy(out, k->slots, SLOT_BYTES);
+    for (size_t i = 0; there && i < there->target_len; i++)
+        out[(size_t)there->first / 8 + i] &= (uint8_t)~there->targets[i];
+    for (size_t i = 0; barred && i < SLOT_BYTES; i++)
+        out[i] &= (uint8_t)~barred->slots[i];
+    return share_any(out, out);
+}
+
+void stmt_dynamic_taken(struct stmt_call *c)
+{
+    struct row_batch *b = pg_model_batch(c->m, param_int(c, 0));
+    uint8_t slots[SLOT_BYTES];
+    out_columns(c, 3);
+    for (int32_t block = 0; block < BLOCKS_MAX; block++) {
+        const struct row_key *k = find_key(c->m, param_int(c, 0), block);
+        if (!k || !taken_slots(c->m, b, k, slots))
+            continue;
+        out_int4(c, 0, 5);
+        out_int4(c, 1, block);
+        out_bytes(c, 2, slots, SLOT_BYTES);
+        out_row(c);
+    }
 }
 
 static bool is_barred(struct pg_model *m, int64_t batch, const struct slots *new)
@@ -256,10 +287,10 @@ static void take_key(struct stmt_call *c, const struct row_batch *b, const struc
                      const struct slots *new)
 {
     struct pg_model *m = c->m;
-    struct row_key wanted[8];
+    struct row_key wanted[BLOCKS_MAX];
     for (size_t i = 0; i < new->count; i++) {
         int32_t block = (int32_t)int_of_slice(new->blocks[i]);
-        memcpy(add_key(m, b, block)->slots, targets->bits[i].data, SLOT_BYTES);
+        add_slots(add_key(m, b, block)->slots, targets->bits[i].data);
         bar_older(m, b, block);
         wanted[i] = (struct row_key){.block = block};
         memcpy(wanted[i].slots, new->bits[i].data, SLOT_BYTES);
@@ -271,6 +302,17 @@ static void take_key(struct stmt_call *c, const struct row_batch *b, const struc
     }
 }
 
+static bool has_key(const struct pg_model *m, const struct row_batch *b, const struct slots *new)
+{
+    for (size_t i = 0; i < new->count; i++) {
+        const struct row_key *k = find_key(m, b->id, int_of_slice(new->blocks[i]));
+        for (size_t at = 0; at < SLOT_BYTES; at++)
+            if (!k || new->bits[i].data[at] & ~k->slots[at])
+                return false;
+    }
+    return true;
+}
+
 void stmt_dynamic_key(struct stmt_call *c)
 {
     const struct row_batch *b = pg_model_batch(c->m, param_int(c, 1));
@@ -278,7 +320,8 @@ void stmt_dynamic_key(struct stmt_call *c)
     out_columns(c, 2);
     if (is_barred(c->m, param_int(c, 1), &new))
         put_older(c, 0, 0);
-    else if (b && !b->closed_ms && !b->cancel_requested_ms && b->control.target && !b->control.sealed)
+    else if (b && !b->closed_ms && !b->cancel_requested_ms && b->control.target &&
+             (!b->control.sealed || has_key(c->m, b, &new)))
         take_key(c, b, &targets, &new);
     slots_free(&targets);
     slots_free(&new);
@@ -307,17 +350,6 @@ static void join_block(struct pg_model *m, struct row_batch *b, int64_t block, s
     k->target_len = targets.len;
     k->version++;
     memcpy(pg_model_part(m, b->id, PART_JOINED, block, true)->slots, joined.data, SLOT_BYTES);
-}
-
-static bool has_key(const struct pg_model *m, const struct row_batch *b, const struct slots *new)
-{
-    for (size_t i = 0; i < new->count; i++) {
-        const struct row_key *k = find_key(m, b->id, int_of_slice(new->blocks[i]));
-        for (size_t at = 0; at < SLOT_BYTES; at++)
-            if (!k || new->bits[i].data[at] & ~k->slots[at])
-                return false;
-    }
-    return true;
 }
 
 static bool may_join(struct pg_model *m, const struct row_batch *b, const struct slots *new)

@@ -71,7 +71,7 @@ static void put_open(struct stmt_call *c, const struct row_batch *b)
     out_bool(c, 9, b->canceled_ms != 0);
     put_control(c, &b->control);
     out_bool(c, 21, b->valued);
-    out_bool(c, 22, b->control.target && !b->control.sealed);
+    out_bool(c, 22, b->control.target && (!b->control.sealed || *b->control.key));
     out_row(c);
 }
 

@@ -418,6 +418,7 @@ static void read_control(void)
     db_control_parts(txn, (uint64_t)some_batch());
     db_supersede_older(txn, (uint64_t)some_batch());
     db_dynamic_target(txn, (uint64_t)some_batch());
+    db_dynamic_taken(txn, (uint64_t)some_batch());
     db_gate_closed(txn);
     db_gate_list(txn, (int32_t)below(3));
     db_device_blocks(txn, 1, (int)below(2));
