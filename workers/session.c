@@ -64,9 +64,11 @@ static void value_free(struct held *h)
 
 static void held_free(struct session *s)
 {
-    pool_give(&s->worker->held_pool, s->held, s->held_room * sizeof *s->held);
+    struct held *held = s->held;
+    size_t size = s->held_room * sizeof *held;
     s->held = NULL;
     s->held_room = 0;
+    pool_give(&s->worker->held_pool, held, size);
 }
 
 static bool held_grow(struct session *s)
@@ -86,14 +88,18 @@ static bool held_grow(struct session *s)
 /* Behind everything of the same or a lower rank; what is in flight stays where it is, in front. */
 static bool held_insert(struct session *s, struct batch *batch, unsigned attempts, struct slice values)
 {
-    struct held_value *value;
-    if ((s->held_count == s->held_room && !held_grow(s)) || !value_copy(&value, values))
+    struct held held = {.batch = batch, .attempts = (uint8_t)attempts};
+    if (!value_copy(&held.value, values))
         return false;
+    if (s->held_count == s->held_room && !held_grow(s)) {
+        value_free(&held);
+        return false;
+    }
     unsigned at = s->held_count;
     while (at > 0 && s->held[at - 1].phase == HELD_WAITING && batch_rank(s->held[at - 1].batch) > batch_rank(batch))
         at--;
     memmove(&s->held[at + 1], &s->held[at], (s->held_count - at) * sizeof *s->held);
-    s->held[at] = (struct held){.batch = batch, .value = value, .attempts = (uint8_t)attempts};
+    s->held[at] = held;
     s->held_count++;
     s->worker->held++;
     return true;
