@@ -137,6 +137,15 @@ void joiner_end(struct reign *r, struct open_batch *batch)
         growing_seal(g);
 }
 
+/* It may be gone after this. */
+static void end_without_taken(struct growing *g)
+{
+    if (!g->end || g->taken.count)
+        return;
+    open_batch_seal(g->batch);
+    reign_check_complete(g->reign, g->batch);
+}
+
 static struct target_set *set_of(struct growing *g, int kind)
 {
     return kind == DB_PART_JOINED   ? &g->joined
@@ -171,10 +180,7 @@ static void got_target(void *arg, enum err err, const struct pg_error *error, co
             if (db_control_part_read(results[n], i, &part) && (set = set_of(g, part.kind)))
                 target_set_add(set, part.block, &part.slots);
     g->wanted = !g->left_out;
-    if (g->end && !g->taken.count) {
-        open_batch_seal(g->batch);
-        reign_check_complete(g->reign, g->batch);
-    }
+    end_without_taken(g);
 }
 
 static void read_target(struct growing *g)
@@ -316,8 +322,9 @@ static void resolved(struct resolution *res)
     }
 }
 
-/* At whom the key was taken for, which may be long ago. Who does not join now, since waves or thresholds let nobody of
- * his kind, does not later. */
+/* At whom the key was taken for, which may be long ago. Who does not join now, being canceled or barred, does not
+ * later.
+ */
 static void look_at_taken(struct join_look *look)
 {
     struct growing *g = look->of;
@@ -330,10 +337,7 @@ static void look_at_taken(struct join_look *look)
     }
     look_ended(look->reign);
     target_set_free(&g->taken);
-    if (g->end) {
-        open_batch_seal(g->batch);
-        reign_check_complete(g->reign, g->batch);
-    }
+    end_without_taken(g);
 }
 
 static void begin(struct reign *r, struct growing *g)

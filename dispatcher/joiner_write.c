@@ -30,8 +30,10 @@ struct join_write {
 };
 
 /* They are in the picture; what has come over the batch meanwhile comes over them. */
-static void take_in(struct reign *r, struct growing *g, const struct join_write *w)
+static void take_in(const struct join_write *w)
 {
+    struct reign *r = w->reign;
+    struct growing *g = w->of;
     struct open_batch *batch = g->batch;
     int64_t now_ms = db_clock_ms(r->clock);
     if (!open_batch_extend(batch, (uint32_t)w->blocks[w->count - 1] + 1)) {
@@ -51,10 +53,22 @@ static void take_in(struct reign *r, struct growing *g, const struct join_write 
     log_info("joined", "batch=%" PRIu64 " devices=%u", batch->id, w->devices);
 }
 
-/* Nothing is written any more; what waited for it goes on. */
-static void join_over(struct growing *g)
+/* What a statement was for; NULL: the reign is over. */
+static struct join_write *back(void *arg)
 {
-    struct reign *r = g->reign;
+    struct join_write *w = arg;
+    if (reign_back(w->reign))
+        return w;
+    free(w);
+    return NULL;
+}
+
+/* Nothing is written any more; what waited for it goes on. */
+static void write_over(struct join_write *w)
+{
+    struct growing *g = w->of; /* its batch is busy, so it is there */
+    struct reign *r = w->reign;
+    free(w);
     g->writing = g->submitting = false;
     if (g->end)
         growing_seal(g);
@@ -65,21 +79,16 @@ static void join_over(struct growing *g)
 static void written(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                     size_t count)
 {
-    struct join_write *w = arg;
-    struct reign *r = w->reign;
-    if (!reign_back(r)) {
-        free(w);
+    struct join_write *w = back(arg);
+    if (!w)
         return;
-    }
-    struct growing *g = w->of; /* its batch is busy, so it is there */
     if (err)
-        reign_fail(r, db_lease_fenced(err, error) ? "fenced" : "join", err);
+        reign_fail(w->reign, db_lease_fenced(err, error) ? "fenced" : "join", err);
     else if (pg_bool(results[count - 1], 0, 0))
-        take_in(r, g, w);
-    else if (g->batch->keyed)
-        growing_read_again(g);
-    join_over(g);
-    free(w);
+        take_in(w);
+    else if (w->of->batch->keyed)
+        growing_read_again(w->of);
+    write_over(w);
 }
 
 /* In a transaction of the leader's. */
@@ -131,32 +140,22 @@ static bool older_ended(struct join_write *w)
     return !kept;
 }
 
-static void give_up(struct join_write *w)
-{
-    join_over(w->of);
-    free(w);
-}
-
 static void key_taken(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                       size_t count)
 {
-    struct join_write *w = arg;
-    struct reign *r = w->reign;
-    if (!reign_back(r)) {
-        free(w);
+    struct join_write *w = back(arg);
+    if (!w)
         return;
-    }
-    struct growing *g = w->of;
     const struct pg_result *rows = err ? NULL : results[count - 1];
     size_t n = rows ? (size_t)pg_rows(rows) : 0;
     if (err) {
-        reign_fail(r, db_lease_fenced(err, error) ? "fenced" : "join_key", err);
-        give_up(w);
+        reign_fail(w->reign, db_lease_fenced(err, error) ? "fenced" : "join_key", err);
+        write_over(w);
         return;
     }
     if (n == 1 && !pg_int(rows, 0, 0)) {
-        growing_read_again(g); /* newer ones have come since */
-        give_up(w);
+        growing_read_again(w->of); /* newer ones have come since */
+        write_over(w);
         return;
     }
     w = realloc(w, sizeof *w + n * sizeof *w->older);
@@ -166,7 +165,7 @@ static void key_taken(void *arg, enum err err, const struct pg_error *error, con
         w->older[i] = (struct join_older){(uint64_t)pg_int(rows, (int)i, 0), (int32_t)pg_int(rows, (int)i, 1)};
     w->older_count = n;
     owned(w);
-    g->waits = w;
+    w->of->waits = w;
 }
 
 /* What it waits for has ended, or the batch is over. When it was sealed meanwhile they join all the same: they have
@@ -180,7 +179,7 @@ void join_write_wait_on(struct growing *g)
     if (growing_goes_on(g))
         submit(w);
     else
-        give_up(w);
+        write_over(w);
 }
 
 static void write_down(struct join_write *w)
@@ -212,25 +211,21 @@ static void cut(struct join_write *w, uint32_t most)
 static void granted(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                     size_t count)
 {
-    struct join_write *w = arg;
-    struct reign *r = w->reign;
-    if (!reign_back(r)) {
-        free(w);
+    struct join_write *w = back(arg);
+    if (!w)
         return;
-    }
-    struct growing *g = w->of;
     uint32_t most = err ? 0 : (uint32_t)pg_int(results[count - 1], 0, 0);
     if (err && db_lease_fenced(err, error))
-        reign_fail(r, "fenced", err);
+        reign_fail(w->reign, "fenced", err);
     if (most < w->devices) {
-        g->left_out = true;
-        g->latest_us = clock_mono_us() + JOIN_AGAIN_MS * 1000;
+        w->of->left_out = true;
+        w->of->latest_us = clock_mono_us() + JOIN_AGAIN_MS * 1000;
         cut(w, most);
     }
     if (w->devices)
         write_down(w);
     else
-        give_up(w);
+        write_over(w);
 }
 
 /* As many as the tenant's rate has left. */

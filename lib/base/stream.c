@@ -110,10 +110,9 @@ void stream_fail_soon(struct stream *s, enum err why)
     stream_mark_turn(s);
 }
 
-/* Bytes. */
-static size_t size_of(bool secure)
+static struct pool *pool_of(struct stream_hub *hub, bool secure)
 {
-    return sizeof(struct stream) + (secure ? sizeof(struct stream_tls) : 0);
+    return secure ? &hub->secure_streams : &hub->plain_streams;
 }
 
 static void reap(struct stream_hub *hub)
@@ -124,7 +123,8 @@ static void reap(struct stream_hub *hub)
         const struct stream_records *records = stream_records(s);
         if (records)
             records->free(s);
-        pool_give(s->secure ? &hub->secure_streams : &hub->plain_streams, s, size_of(s->secure));
+        struct pool *pool = pool_of(hub, s->secure);
+        pool_give(pool, s, pool->size);
     }
 }
 
@@ -589,8 +589,8 @@ struct stream_hub *stream_hub_new(struct ev_loop *loop)
     memset(hub, 0, offsetof(struct stream_hub, received));
     hub->loop = loop;
     hub->read_share = STREAM_READ_MAX;
-    pool_init(&hub->plain_streams, size_of(false));
-    pool_init(&hub->secure_streams, size_of(true));
+    pool_init(&hub->plain_streams, sizeof(struct stream));
+    pool_init(&hub->secure_streams, sizeof(struct stream) + sizeof(struct stream_tls));
     list_init(&hub->open);
     for (unsigned n = 0; n < STREAM_DEADLINES; n++)
         list_init(&hub->deadlines[n]);
@@ -640,7 +640,8 @@ struct ev_loop *stream_hub_loop(const struct stream_hub *hub)
 
 struct stream *stream_new(struct stream_hub *hub, int fd, struct tls *tls, enum stream_state state, int events)
 {
-    struct stream *s = pool_take(tls ? &hub->secure_streams : &hub->plain_streams, size_of(tls));
+    struct pool *pool = pool_of(hub, tls);
+    struct stream *s = pool_take(pool, pool->size);
     if (!s) {
         close(fd);
         return NULL;

@@ -94,7 +94,7 @@ struct row_key {
     uint8_t slots[128];
 };
 /* Some of a batch's devices: canaries, those who have joined, those whose turn has come, those who may not join. */
-enum { PART_CANARY = 1, PART_JOINED, PART_TURN, PART_BARRED };
+enum { PART_CANARY = 1, PART_JOINED, PART_TURN, PART_BARRED, PART_TAKEN /* told, not kept */ };
 struct row_part {
     int64_t batch;
     int16_t kind;

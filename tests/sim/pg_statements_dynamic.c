@@ -258,7 +258,7 @@ void stmt_dynamic_taken(struct stmt_call *c)
         const struct row_key *k = find_key(c->m, param_int(c, 0), block);
         if (!k || !taken_slots(c->m, b, k, slots))
             continue;
-        out_int4(c, 0, 5);
+        out_int4(c, 0, PART_TAKEN);
         out_int4(c, 1, block);
         out_bytes(c, 2, slots, SLOT_BYTES);
         out_row(c);

@@ -121,7 +121,7 @@ static inline void on_close(struct stream *s, void *arg, enum err why)
 
 static const struct stream_handler handler = {
     .on_open = on_open, .on_data = on_data, .on_drain = on_drain, .on_close = on_close};
-/* With limits of its input. */
+/* With limits of what may be left over. */
 static const struct stream_handler little_handler = {
     .on_open = on_open, .on_data = on_data, .on_drain = on_drain, .on_close = on_close, .input_limit = 100};
 static const struct stream_handler much_handler = {
