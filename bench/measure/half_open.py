@@ -6,14 +6,14 @@ import subprocess
 import sys
 import threading
 
-from . import processes, prometheus
+from . import priorities, processes, prometheus
 from .installation import ROOT
 from .overload import EVERY_S, SLICE, Steady
 
 HARNESS = os.path.join(ROOT, "tests", "integration")
 HISTOGRAM = "muster_worker_push_ack_seconds"
 SETTLE_S = 1.5
-WORKERS_CORE, FLEETS_CORE = 0, 1
+WORKERS_CORE, FLEETS_CORE = 0, 1  # as if who attacks, and who else works here, were elsewhere
 SLOW_RATE = 100  # a second, of each manner
 
 # Which p99 over which.
@@ -114,25 +114,13 @@ while True:
     def __enter__(self):
         self.child = subprocess.Popen([sys.executable, "-c", self.CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self.apart:
-            set_apart([self.child.pid], WORKERS_CORE)
+            priorities.set_apart([self.child.pid], WORKERS_CORE)
         self.address = self.child.stdout.readline().strip()
         return self
 
     def __exit__(self, *_):
         self.child.stdin.close()
         self.child.wait(60)
-
-
-def set_apart(pids, core):
-    """Of the machine's two, with processes before all others there, as if who attacks and who else works here were elsewhere. False
-    when that is not allowed."""
-    try:
-        for pid in pids:
-            os.sched_setaffinity(pid, {core})
-            os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
-    except OSError:
-        return False
-    return True
 
 
 class Rounds:
@@ -142,8 +130,8 @@ class Rounds:
         self.steady, self.a, self.progress = steady, a, progress
         self.worker, self.dispatcher = stack.workers[0], stack.dispatchers[0]
         self.grown, self.shares, self.p99s = {}, {}, {}
-        self.apart = (os.cpu_count() > 1 and set_apart([self.worker.pid], WORKERS_CORE) and
-                      set_apart([fleet.pid, *processes.children(fleet.pid)], FLEETS_CORE))
+        self.apart = (os.cpu_count() > 1 and priorities.set_apart([self.worker.pid], WORKERS_CORE) and
+                      priorities.set_apart([fleet.pid, *processes.children(fleet.pid)], FLEETS_CORE))
 
     def _measure(self, name, seconds=None, until=None):
         meter, before = processes.Meter({"worker": [self.worker.pid]}), prometheus.scrape([self.worker.admin])
