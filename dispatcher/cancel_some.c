@@ -14,17 +14,10 @@ struct some {
     struct resolution res;
 };
 
-static void fail(struct some *s, const struct status *st)
+static void release(struct request *r)
 {
-    struct status copy = *st; /* it may stand in what is freed */
+    struct some *s = (struct some *)r;
     resolution_free(&s->res);
-    request_fail(&s->o.r, &copy);
-}
-
-static void refuse(struct some *s, enum status_code code, const char *reason, const char *why)
-{
-    struct status st = {0};
-    fail(s, status_set(&st, code, reason, "%s", why));
 }
 
 /* What of the target the batch addresses, block by block. False without memory. */
@@ -55,10 +48,9 @@ static bool ask(struct some *s, const struct pg_result *rows)
         kept++;
     }
     if (!kept) {
-        refuse(s, STATUS_FAILED_PRECONDITION, "OUTSIDE_BATCH", "the batch addresses none of these devices");
+        request_refuse(r, STATUS_FAILED_PRECONDITION, "OUTSIDE_BATCH", "the batch addresses none of these devices");
         return true;
     }
-    resolution_free(&s->res);
     struct pg_txn *txn = request_txn(r);
     db_control_cancel_some(txn, r->tenant, s->o.id, blocks, slots, kept, clock_wall_ms(), r->caller->key);
     one_batch_run(&s->o, txn);
@@ -69,11 +61,10 @@ static bool ask(struct some *s, const struct pg_result *rows)
 static void on_targets(struct request *r, const struct pg_result *const *results)
 {
     struct some *s = (struct some *)r;
-    struct status st = {0};
     if (!pg_rows(results[0]))
-        fail(s, status_set(&st, STATUS_NOT_FOUND, "BATCH_NOT_FOUND", "there is no batch %" PRId64, s->o.id));
+        request_refuse(r, STATUS_NOT_FOUND, "BATCH_NOT_FOUND", "there is no batch %" PRId64, s->o.id);
     else if (!ask(s, results[1]))
-        refuse(s, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
+        request_refuse(r, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
 }
 
 static void on_resolved(struct resolution *res)
@@ -91,11 +82,11 @@ static void on_resolved(struct resolution *res)
     }
     s->o.r.d->figures.store_errors += res->store_failed;
     if (res->st.code != STATUS_OK) {
-        fail(s, &res->st);
+        request_fail(r, &res->st);
         return;
     }
     if (!blocks) {
-        refuse(s, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
+        request_refuse(r, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
         return;
     }
     for (size_t i = 0; i < n; i++)
@@ -112,6 +103,7 @@ void cancel_some(struct grpc_call *call, void *service, const Muster__V1__Cancel
     struct status st = {0};
     if (!s)
         return;
+    s->o.r.release = release;
     validate_number(&st, "batch_id", in->batch_id);
     validate_target(&st, in->target);
     if (st.code != STATUS_OK) {

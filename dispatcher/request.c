@@ -115,10 +115,12 @@ static void finish(struct request *r, const struct status *st)
     struct grpc_call *call = r->call;
     shares_remove(shares_of(r), &r->share);
     count(r);
+    grpc_call_set_data(call, NULL);
+    grpc_call_finish(call, st); /* before what `st` may stand in is freed */
+    if (r->release)
+        r->release(r);
     arena_free(&r->arena);
     free(r);
-    grpc_call_set_data(call, NULL);
-    grpc_call_finish(call, st);
 }
 
 void request_reply(struct request *r, const ProtobufCMessage *response)

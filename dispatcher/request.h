@@ -3,7 +3,8 @@
  *
  * A handler's state is a struct that begins with a struct request. It is made by request_begin when the message comes,
  * goes from step to step with request_query, and ends with exactly one of request_reply, request_done, request_fail and
- * request_refuse, which free it. Errors of PostgreSQL end it without a word of the handler's. */
+ * request_refuse, which free it. Errors of PostgreSQL end it without a word of the handler's: what is not in the arena
+ * is freed by `release`. */
 #ifndef MUSTER_DISPATCHER_REQUEST_H
 #define MUSTER_DISPATCHER_REQUEST_H
 
@@ -24,6 +25,8 @@ struct request {
     const struct caller *caller;
     int32_t tenant;     /* the caller's */
     struct arena arena; /* memory that lives as long as the request */
+    /* NULL, or what frees the handler's memory that is not in the arena: called once, however the request ends. */
+    void (*release)(struct request *r);
     struct share share;
     request_next_fn *next;
     bool named;           /* the transaction begins with a statement of its own: who calls */
@@ -58,6 +61,7 @@ void request_reply(struct request *r, const ProtobufCMessage *response);
 void request_reply_bytes(struct request *r, const struct buf *message);
 /* OK without (another) message. */
 void request_done(struct request *r);
+/* `st` may stand in the handler's state. */
 void request_fail(struct request *r, const struct status *st);
 void request_refuse(struct request *r, enum status_code code, const char *reason, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

@@ -133,13 +133,12 @@ static void on_earlier(struct request *r, const struct pg_result *const *results
     if (pg_rows(results[0]))
         submit_answer_replayed(s, results[0]);
     else
-        submit_fail(s, &s->refusal);
+        request_fail(&s->r, &s->refusal);
 }
 
 /* Looks for the batch that the request id made before; `refusal` is the answer when there is none. */
 static void find_earlier(struct submit *s)
 {
-    submit_free(s);
     struct pg_txn *txn = request_txn(&s->r);
     db_batch_find(txn, s->r.tenant, s->in->request_id);
     request_query(&s->r, txn, on_earlier);
@@ -233,7 +232,7 @@ static void on_limits(struct request *r, const struct pg_result *const *results)
     struct submit *s = (struct submit *)r;
     struct status st = {0};
     quota_batch_status(&st, &s->beyond, refused_devices(s), results[0]);
-    submit_fail(s, &st);
+    request_fail(&s->r, &st);
 }
 
 static void answer_beyond_quota(struct submit *s)
@@ -250,7 +249,7 @@ static void on_accepted(struct accept_job *job, enum err err, const struct pg_er
     if (err != ERR_OK) {
         struct status st = {0};
         request_store_status(&st, err, error);
-        submit_fail(s, &st);
+        request_fail(&s->r, &st);
     } else if (job->created) {
         if (job->device)
             place_device(s);
@@ -323,7 +322,7 @@ static void accept_it(struct submit *s)
     if (acceptor_submit(s->r.d->acceptor, &s->job))
         return;
     request_overload_status(&st);
-    submit_fail(s, &st);
+    request_fail(&s->r, &st);
 }
 
 /* All is well. */
@@ -345,7 +344,7 @@ static void on_steered(struct steer_check *c)
     if (c->st.code == STATUS_OK)
         go_on(s);
     else if (c->failed || s->in->validate_only)
-        submit_fail(s, &s->refusal);
+        request_fail(&s->r, &s->refusal);
     else
         find_earlier(s);
 }
@@ -369,7 +368,7 @@ static void on_values(void *arg)
     s->refusal = s->values.st;
     if (s->values.store_failed || (s->refusal.code != STATUS_OK && s->in->validate_only)) {
         s->r.d->figures.store_errors += s->values.store_failed;
-        submit_fail(s, &s->refusal);
+        request_fail(&s->r, &s->refusal);
     } else if (s->refusal.code != STATUS_OK) {
         find_earlier(s);
     } else {
@@ -397,7 +396,7 @@ static void check_rest(struct submit *s)
     else if (s->refusal.code == STATUS_OK)
         check_steering(s);
     else if (s->in->validate_only)
-        submit_fail(s, &s->refusal);
+        request_fail(&s->r, &s->refusal);
     else
         find_earlier(s); /* the fleet may have changed since the request was accepted: then the first answer stands */
 }
@@ -409,7 +408,7 @@ static void on_full_named(struct mailbox_check *c)
     struct submit *s = container_of(c, struct submit, full);
     if (c->st.code != STATUS_OK) {
         s->r.d->figures.store_errors++;
-        submit_fail(s, &c->st);
+        request_fail(&s->r, &c->st);
         return;
     }
     if (!s->in->skip_full || (!s->res.set.count && !s->in->dynamic)) {
@@ -437,7 +436,7 @@ static void on_resolved(struct resolution *res)
     struct submit *s = res->arg;
     if (res->store_failed) {
         s->r.d->figures.store_errors++;
-        submit_fail(s, &res->st);
+        request_fail(&s->r, &res->st);
         return;
     }
     s->refusal = res->st;
@@ -495,17 +494,26 @@ static const char *only_device(const struct submit *s)
     return one ? target->devices->ids[0] : NULL;
 }
 
+static void release(struct request *r)
+{
+    struct submit *s = (struct submit *)r;
+    resolution_free(&s->res);
+    batch_values_free(&s->values);
+    mailbox_check_free(&s->full);
+}
+
 void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request)
 {
     struct submit *s = request_begin(call, service, sizeof *s);
     if (!s)
         return;
     struct status st = {0};
+    s->r.release = release;
     s->in = (const Muster__V1__SubmitBatchRequest *)request;
     s->began_us = clock_mono_us();
     validate_submit(&st, s->in, leader_now_ms(s->r.d->leader));
     if (st.code != STATUS_OK) {
-        submit_fail(s, &st);
+        request_fail(&s->r, &st);
         return;
     }
     grpc_call_take_request(call);

@@ -8,36 +8,9 @@
 #include "dispatcher/present.h"
 #include "lib/store/db_control.h"
 
-void submit_free(struct submit *s)
-{
-    resolution_free(&s->res);
-    batch_values_free(&s->values);
-    mailbox_check_free(&s->full);
-}
-
-/* All ends pass here: the resolution and the values have memory of their own. */
-static void reply(struct submit *s, const Muster__V1__SubmitBatchResponse *out)
-{
-    submit_free(s);
-    request_reply(&s->r, &out->base);
-}
-
-void submit_fail(struct submit *s, const struct status *st)
-{
-    struct status copy = *st; /* it may stand in what is freed */
-    submit_free(s);
-    request_fail(&s->r, &copy);
-}
-
-static void refuse(struct submit *s, enum status_code code, const char *reason, const char *why)
-{
-    struct status st = {0};
-    submit_fail(s, status_set(&st, code, reason, "%s", why));
-}
-
 void submit_no_memory(struct submit *s)
 {
-    refuse(s, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
+    request_refuse(&s->r, STATUS_RESOURCE_EXHAUSTED, "OVERLOADED", "out of memory");
 }
 
 /* The batch as it is in the moment of acceptance. */
@@ -85,7 +58,7 @@ void submit_answer_accepted(struct submit *s)
     Muster__V1__SubmitBatchResponse out = MUSTER__V1__SUBMIT_BATCH_RESPONSE__INIT;
     out.batch = present_accepted(s);
     put_others(s, &out);
-    reply(s, &out);
+    request_reply(&s->r, &out.base);
 }
 
 static void on_approval(struct request *r, const struct pg_result *const *results)
@@ -96,7 +69,7 @@ static void on_approval(struct request *r, const struct pg_result *const *result
     if (out.batch)
         out.batch->approval = guard_present(&r->arena, results[0]);
     put_others(s, &out);
-    reply(s, &out);
+    request_reply(&s->r, &out.base);
 }
 
 void submit_answer_held(struct submit *s)
@@ -122,7 +95,7 @@ void submit_answer_validated(struct submit *s, bool approval_needed)
     out.platforms = list;
     out.batch = present_accepted(s);
     put_others(s, &out);
-    reply(s, &out);
+    request_reply(&s->r, &out.base);
 }
 
 struct id_list {
@@ -154,7 +127,7 @@ static void on_replayed_targets(struct request *r, const struct pg_result *const
     if (!accepted_digest(results[0], results[1], r->tenant, s->digest))
         submit_no_memory(s);
     else
-        reply(s, &s->replayed);
+        request_reply(&s->r, &s->replayed.base);
 }
 
 void submit_answer_replayed(struct submit *s, const struct pg_result *result)
@@ -162,7 +135,7 @@ void submit_answer_replayed(struct submit *s, const struct pg_result *result)
     struct db_batch row;
     db_batch_read(result, 0, &row);
     if (row.request_hash.len != 32 || sodium_memcmp(row.request_hash.data, s->job.batch.request_hash, 32) != 0) {
-        refuse(s, STATUS_ALREADY_EXISTS, "REQUEST_ID_REUSED", "the request id stands for another request");
+        request_refuse(&s->r, STATUS_ALREADY_EXISTS, "REQUEST_ID_REUSED", "the request id stands for another request");
         return;
     }
     uint32_t counts[STATE_COUNT] = {0};

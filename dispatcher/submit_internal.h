@@ -41,11 +41,7 @@ struct submit {
 
 /* --- submit_answer.c ---------------------------------------------------------------------------------------------- */
 
-/* What has memory of its own; again does no harm. */
-void submit_free(struct submit *s);
-
-/* Each of these ends the request. `st` may stand in the submit. */
-void submit_fail(struct submit *s, const struct status *st);
+/* Each of these ends the request. */
 void submit_no_memory(struct submit *s);
 void submit_answer_accepted(struct submit *s);
 /* A batch that was accepted and is held: told with its approval. */
