@@ -200,8 +200,7 @@ static void on_found(void *arg, const struct status *st, bool store, struct targ
     struct device_list *l = arg;
     if (st->code != STATUS_OK) {
         l->r.d->figures.store_errors += store;
-        struct status copy = *st;
-        request_fail(&l->r, &copy);
+        request_fail(&l->r, st);
         return;
     }
     int32_t *seqs = request_alloc(&l->r, l->limit + 1, sizeof *seqs);

@@ -61,12 +61,11 @@ static void go_on(struct export *x);
 
 static void end(struct export *x)
 {
-    struct status st = x->failure;
     list_remove(&x->link);
     for (size_t i = 0; i < PARTS; i++)
         buf_free(&x->parts[i].message);
-    if (st.code != STATUS_OK)
-        request_fail(&x->r, &st);
+    if (x->failure.code != STATUS_OK)
+        request_fail(&x->r, &x->failure);
     else
         request_done(&x->r);
 }

@@ -116,15 +116,14 @@ static void forget_look(struct verify *v)
 
 static void end(struct verify *v)
 {
-    struct status failure = v->failure;
     ev_timer_stop(v->r.d->loop, &v->wait);
     forget_look(v);
     free(v->blocks);
     buf_free(&v->open);
     buf_free(&v->found);
     buf_free(&v->before);
-    if (failure.code != STATUS_OK)
-        request_fail(&v->r, &failure);
+    if (v->failure.code != STATUS_OK)
+        request_fail(&v->r, &v->failure);
     else
         request_done(&v->r);
 }
