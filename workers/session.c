@@ -394,7 +394,7 @@ void session_look(struct session *s, int64_t now_us)
             h->hours++;
         }
     }
-    if (s->held_count > s->in_flight)
+    if (s->held_count > s->in_flight || s->more)
         session_pump(s);
 }
 
@@ -440,8 +440,13 @@ void session_pump(struct session *s)
         else
             held_remove(s, h);
     }
-    if (s->open)
-        ask_for_more(s);
+    if (!s->open)
+        return;
+    /* What is behind in Redis waits for what is unanswered like what is here. */
+    if (s->more && s->held_count)
+        while (pass_overtime(s, clock_mono_us()))
+            ;
+    ask_for_more(s);
 }
 
 unsigned session_wants(const struct session *s)
@@ -477,13 +482,26 @@ void session_attached(struct session *s, size_t given, unsigned wanted)
     s->asked = s->starved = false;
 }
 
-/* Room for one more, if need be in the place of one that it has put off. */
-static bool has_room(struct session *s)
+/* The last that waits, if it comes after `batch`: Redis gives it again in its turn. */
+static struct held *find_later(struct session *s, const struct batch *batch)
 {
-    struct held *h = s->held_count < SESSION_HELD_MAX ? NULL : find_put_off(s);
+    for (unsigned i = s->held_count; i-- > 0 && batch_rank(s->held[i].batch) > batch_rank(batch);)
+        if (s->held[i].phase == HELD_WAITING)
+            return &s->held[i];
+    return NULL;
+}
+
+/* Room for one more, if need be in the place of one that it has put off, or that comes after it. */
+static bool has_room(struct session *s, const struct batch *batch)
+{
+    if (s->held_count < SESSION_HELD_MAX)
+        return true;
+    struct held *h = find_put_off(s);
+    if (!h && (h = find_later(s, batch)))
+        s->more = true;
     if (h)
         held_remove(s, h);
-    return s->held_count < SESSION_HELD_MAX;
+    return h;
 }
 
 void session_settled(struct session *s)
@@ -529,7 +547,7 @@ void session_hold(struct session *s, struct batch *batch, uint8_t state, struct 
         session_pump(s); /* it may have stopped while the lease did not hold */
         return;
     }
-    if (!has_room(s)) {
+    if (!has_room(s, batch)) {
         s->more = true; /* attached again when these are done */
         return;
     }

@@ -325,6 +325,57 @@ static void what_is_tried_again_early_comes_nevertheless(void **state)
     assert_int_equal(scene->attached, attached + 1);
 }
 
+/* Waiting for its head-of-line limit: the one before it is the last that the session was given. */
+static void what_redis_still_has_is_fetched_past_an_unanswered_one(void **state)
+{
+    struct batch silent = batch_of(1, BULK);
+    struct session *s = &scene->session;
+    int64_t now_us = clock_mono_us();
+    (void)state;
+    silent.head_ms = 300000;
+    session_attached(s, SESSION_GIVEN_MAX, SESSION_GIVEN_MAX);
+    session_hold(s, &silent, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    unsigned attached = scene->attached;
+    session_look(s, now_us);
+    assert_int_equal(scene->attached, attached);
+    s->held[0].sent_us -= 300 * 1000000u;
+    session_look(s, now_us);
+    assert_int_equal(scene->attached, attached + 1);
+    assert_int_equal(session_wants(s), SESSION_HELD_MAX);
+    /* Its outcome may still come; what Redis gives now does not wait for it. */
+    struct batch next = batch_of(2, BULK);
+    session_asks(s);
+    session_attached(s, 1, SESSION_HELD_MAX);
+    session_hold(s, &next, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    session_settled(s);
+    assert_int_equal(scene->last, 2);
+    const struct acknowledgement answer = {.id = {1, TENANT, SEQ}, .outcome = 1};
+    assert_int_equal(session_answer(s, &answer, 1), SESSION_TAKEN);
+}
+
+/* As many as a session holds, none of which is urgent. */
+static void an_urgent_one_takes_the_place_of_the_last_that_waits(void **state)
+{
+    static struct batch bulk[SESSION_HELD_MAX];
+    struct session *s = &scene->session;
+    (void)state;
+    for (unsigned i = 0; i < SESSION_HELD_MAX; i++) {
+        bulk[i] = batch_of(i + 1, BULK);
+        session_hold(s, &bulk[i], state_byte(STATE_ROUTED, 0), (struct slice){0});
+    }
+    struct batch later = batch_of(1000, BULK), urgent = batch_of(1001, URGENT);
+    session_hold(s, &later, state_byte(STATE_ROUTED, 0), (struct slice){0});
+    assert_int_equal(later.refs, 0); /* comes after all of them */
+    s->more = false;
+    session_offer(s, &urgent, (struct slice){0});
+    assert_int_equal(s->held_count, SESSION_HELD_MAX);
+    assert_int_equal(bulk[SESSION_HELD_MAX - 1].refs, 0);
+    assert_true(s->more); /* which is fetched again */
+    const struct acknowledgement answer = {.id = {1, TENANT, SEQ}, .outcome = 1};
+    assert_int_equal(session_answer(s, &answer, 1), SESSION_TAKEN);
+    assert_int_equal(scene->last, 1001);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -339,6 +390,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_put_off_can_be_taken_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_canceled_is_only_handed_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_tried_again_early_comes_nevertheless, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_redis_still_has_is_fetched_past_an_unanswered_one, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_urgent_one_takes_the_place_of_the_last_that_waits, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
