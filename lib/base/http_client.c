@@ -252,6 +252,7 @@ static bool set_up(struct http_request *r, const struct http_post *post)
     SET(CURLOPT_FOLLOWLOCATION, 0l);
     SET(CURLOPT_PROXY, "");
     SET(CURLOPT_NOSIGNAL, 1l);
+    SET(CURLOPT_QUICK_EXIT, 1l); /* else the end of a request waits for the thread that resolves its name */
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_SSL_VERIFYPEER, 1l);
     SET(CURLOPT_SSL_VERIFYHOST, 2l);

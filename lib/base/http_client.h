@@ -1,6 +1,6 @@
 /* HTTPS client: POSTs a body and tells the status (libcurl's multi interface on the loop).
  * Owns: struct http_client, its connections and requests. May call: lib/base, libcurl. Loop rule: non-blocking; names
- * are resolved on threads of libcurl's.
+ * are resolved on threads of libcurl's, which a request that has no more time leaves to end by themselves.
  *
  * Only https, with the server's certificate checked; no redirect is followed, no proxy used, nothing of the environment
  * or of files of the user's is looked at. What the server answers beyond the status is read (a little of it) and
