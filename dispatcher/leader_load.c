@@ -299,60 +299,33 @@ void loader_all(struct reign *r, load_done_fn *done)
     next_page(r);
 }
 
-struct some {
-    struct reign *reign;
-    size_t count;
-    int64_t ids[];
-};
-
+/* What is neither open nor closed may still be accepted, or released: a device can say any number. */
 static void got_some(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                      size_t count)
 {
-    struct some *some = arg;
-    struct reign *r = some->reign;
+    struct reign *r = arg;
     (void)error, (void)count;
-    if (!reign_back(r)) {
-        free(some);
+    if (!reign_back(r))
         return;
-    }
     if (err) {
         reign_fail(r, "load_batches", err);
     } else if (keep_rows(r, results[0])) {
-        size_t k = 0; /* both are in order of number */
-        for (size_t i = 0; i < some->count; i++) {
-            while (k < r->loader->count && r->loader->rows[k].id < (uint64_t)some->ids[i])
-                k++;
-            if (k == r->loader->count || r->loader->rows[k].id != (uint64_t)some->ids[i])
-                open_set_note_closed(&r->set, (uint64_t)some->ids[i]);
-        }
+        for (int i = 0; i < pg_rows(results[1]); i++)
+            open_set_note_closed(&r->set, (uint64_t)pg_int(results[1], i, 0));
         load_group(r);
     }
-    free(some);
-}
-
-static int by_number(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x < y ? -1 : x > y;
 }
 
 void loader_some(struct reign *r, const int64_t *ids, size_t n, load_done_fn *done)
 {
-    struct some *some = malloc(sizeof *some + n * sizeof *ids);
-    if (!some) {
-        reign_fail(r, "load_some", ERR_NOMEM);
-        return;
-    }
-    some->reign = reign_hold(r);
-    some->count = n;
-    memcpy(some->ids, ids, n * sizeof *ids);
-    qsort(some->ids, n, sizeof *ids, by_number);
     r->loader->done = done;
     r->loader->fresh = false;
     struct pg_txn *txn = pg_txn_new(r->pg, r->lane);
     if (txn)
-        db_open_some(txn, some->ids, n);
-    pg_txn_submit(txn, got_some, some);
+        db_open_some(txn, ids, n);
+    if (txn)
+        db_closed_some(txn, ids, n);
+    pg_txn_submit(txn, got_some, reign_hold(r));
 }
 
 void loader_take(struct reign *r, const struct db_open *rows, size_t n, load_done_fn *done)

@@ -15,7 +15,7 @@ void loader_free(struct loader **l);
 typedef void load_done_fn(struct reign *r);
 /* Every batch that is not closed. */
 void loader_all(struct reign *r, load_done_fn *done);
-/* Those of the given numbers that are not closed; the others are noted as closed. */
+/* Those of the given numbers that are open; those that are closed are noted as such. */
 void loader_some(struct reign *r, const int64_t *ids, size_t n, load_done_fn *done);
 /* These, whose rows are known; known batches are passed over. */
 void loader_take(struct reign *r, const struct db_open *rows, size_t n, load_done_fn *done);

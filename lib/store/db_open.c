@@ -43,6 +43,14 @@ void db_open_some(struct pg_txn *txn, const int64_t *ids, size_t n)
     pg_put_int8_array(txn, ids, n);
 }
 
+void db_closed_some(struct pg_txn *txn, const int64_t *ids, size_t n)
+{
+    static const struct pg_stmt stmt = {"closed_some", "SELECT id FROM batch WHERE id = ANY ($1::bigint[])"
+                                                       " AND closed_ms IS NOT NULL ORDER BY id"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8_array(txn, ids, n);
+}
+
 void db_open_read(const struct pg_result *r, int row, struct db_open *out)
 {
     *out = (struct db_open){.id = (uint64_t)pg_int(r, row, 0),

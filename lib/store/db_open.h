@@ -34,6 +34,9 @@ struct db_open {
 void db_open_page(struct pg_txn *txn, uint64_t after, int limit);
 void db_open_unrouted(struct pg_txn *txn, uint64_t after, int limit);
 void db_open_some(struct pg_txn *txn, const int64_t *ids, size_t n);
+/* The numbers of those of these batches that are closed, in order: never again open. What is not among them nor open
+ * may be yet: a batch that is held, or a number that nobody was given. */
+void db_closed_some(struct pg_txn *txn, const int64_t *ids, size_t n);
 void db_open_read(const struct pg_result *r, int row, struct db_open *out);
 
 /* Blocks of these batches, by batch and block, without times. */

@@ -212,6 +212,19 @@ def test_late_and_foreign_entries_change_nothing(field):
     field.check_nothing_left()
 
 
+def test_what_was_answered_before_it_was_accepted_is_sent(field):
+    """A device can acknowledge any number, also one that nobody was given yet."""
+    batch = field.submit([7])
+    field.flush(*((batch + i, {7: SUCCEEDED | 16}) for i in range(50)))
+    assert field.wait_closed(batch) == {SUCCEEDED: 1}
+    later = field.submit(range(100))
+    assert batch < later < batch + 50
+    field.wait_routed(later)
+    field.flush((later, {s: SUCCEEDED | 16 for s in range(100)}))
+    assert field.wait_closed(later) == {SUCCEEDED: 100}
+    field.check_nothing_left()
+
+
 def test_expiry(field):
     batch = field.submit(range(2000), expires_in_ms=1500)
     field.wait_routed(batch)

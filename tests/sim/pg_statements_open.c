@@ -7,10 +7,10 @@
 
 #define OPEN_COLUMNS 28
 
-stmt_fn stmt_open_page, stmt_open_unrouted, stmt_open_some, stmt_open_blocks, stmt_open_times, stmt_open_commands,
-    stmt_open_canceling, stmt_open_deleted, stmt_open_tenants, stmt_open_log, stmt_open_fold, stmt_open_forget_log,
-    stmt_open_routed, stmt_open_canceled, stmt_open_closed, stmt_open_forget_deleted, stmt_open_new_stream,
-    stmt_open_append, stmt_open_forget_streams;
+stmt_fn stmt_open_page, stmt_open_unrouted, stmt_open_some, stmt_closed_some, stmt_open_blocks, stmt_open_times,
+    stmt_open_commands, stmt_open_canceling, stmt_open_deleted, stmt_open_tenants, stmt_open_log, stmt_open_fold,
+    stmt_open_forget_log, stmt_open_routed, stmt_open_canceled, stmt_open_closed, stmt_open_forget_deleted,
+    stmt_open_new_stream, stmt_open_append, stmt_open_forget_streams;
 
 static bool holds(const struct slice *ids, size_t n, int64_t id)
 {
@@ -106,6 +106,19 @@ void stmt_open_some(struct stmt_call *c)
     for (size_t i = 0; i < c->m->batches.count; i++)
         if (!c->m->batches.v[i]->closed_ms && holds(ids, n, c->m->batches.v[i]->id))
             put_open(c, c->m->batches.v[i]);
+    free(ids);
+}
+
+void stmt_closed_some(struct stmt_call *c)
+{
+    size_t n;
+    struct slice *ids = param_array(c, 0, &n);
+    out_columns(c, 1);
+    for (size_t i = 0; i < c->m->batches.count; i++)
+        if (c->m->batches.v[i]->closed_ms && holds(ids, n, c->m->batches.v[i]->id)) {
+            out_int8(c, 0, c->m->batches.v[i]->id);
+            out_row(c);
+        }
     free(ids);
 }
 

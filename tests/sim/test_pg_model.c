@@ -532,6 +532,7 @@ static void read_open(void)
     db_open_canceling(txn, 50);
     db_open_page(txn, below(20), 1 + (int)below(50));
     db_open_some(txn, ids, 2);
+    db_closed_some(txn, ids, 2);
     db_open_blocks(txn, ids, 2);
     if (ids[0] != ids[1]) {
         db_open_times(txn, ids, blocks, 2);
