@@ -105,11 +105,13 @@ void watches_free(struct watches **watches)
     *watches = NULL;
 }
 
-static struct watched *find(struct watches *ws, int64_t batch)
+/* Also the number of another tenant's batch is one that somebody may ask for, until he is told that it is none of his.
+ */
+static struct watched *find(struct watches *ws, int32_t tenant, int64_t batch)
 {
     list_for_each (l, next, &ws->buckets[(uint64_t)batch % BUCKETS]) {
         struct watched *w = container_of(l, struct watched, link);
-        if (w->batch == batch)
+        if (w->tenant == tenant && w->batch == batch)
             return w;
     }
     return NULL;
@@ -438,9 +440,11 @@ void watches_event(struct watches *ws, struct slice text)
         (strcmp(word, "closed") != 0 && strcmp(word, "canceled") != 0 && strcmp(word, "cancel") != 0 &&
          strcmp(word, "control") != 0 && strcmp(word, "steer") != 0))
         return;
-    struct watched *w = find(ws, batch);
-    if (w)
-        poll_batch(w);
+    list_for_each (l, next, &ws->buckets[(uint64_t)batch % BUCKETS]) {
+        struct watched *w = container_of(l, struct watched, link);
+        if (w->batch == batch)
+            poll_batch(w);
+    }
 }
 
 void watches_end(struct watches *ws)
@@ -480,9 +484,7 @@ void watch_batch(struct grpc_call *call, void *service, const ProtobufCMessage *
     validate_number(&st, "batch_id", in->batch_id);
     if (in->interval_ms && (in->interval_ms < INTERVAL_MIN_MS || in->interval_ms > INTERVAL_MAX_MS))
         status_violation(&st, "interval_ms", "must be %d to %d", INTERVAL_MIN_MS, INTERVAL_MAX_MS);
-    struct watched *w = find(d->watches, in->batch_id);
-    if (st.code == STATUS_OK && w && w->tenant != x->r.tenant)
-        status_set(&st, STATUS_NOT_FOUND, "BATCH_NOT_FOUND", "there is no batch %" PRId64, in->batch_id);
+    struct watched *w = find(d->watches, x->r.tenant, in->batch_id);
     if (st.code == STATUS_OK && !w && !(w = watched_new(d->watches, x->r.tenant, in->batch_id)))
         request_store_status(&st, ERR_NOMEM, NULL);
     if (st.code != STATUS_OK) {

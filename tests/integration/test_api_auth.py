@@ -5,6 +5,7 @@ import grpc
 import pytest
 from harness.patience import patient
 from harness.stack import OPERATOR, READ_ONLY
+from harness.until import until
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,25 @@ def test_a_revoked_key_ends_within_a_second(api):
             list_batches(c, pb)()
             assert time.monotonic() - revoked < patient(1.5)
     assert e.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_tenant_keeps_no_other_from_watching(api):
+    """By asking for the other's batch, whose number is easily guessed."""
+    pb = api.pb
+    a, b = api.client(api.make_tenant()), api.client(api.make_tenant())
+    api.import_devices(a, ["mine"])
+    batch = api.submit(a).batch.id
+    locks = api.postgres.connect(api.database)
+    locks.autocommit = False
+    locks.cursor().execute("LOCK TABLE batch IN ACCESS EXCLUSIVE MODE")
+    not_its = b.commands.WatchBatch(pb.WatchBatchRequest(batch_id=batch))
+    until(lambda: api.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))  # it is not told yet
+    own = a.commands.WatchBatch(pb.WatchBatchRequest(batch_id=batch))
+    until(lambda: api.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' OFFSET 1"))
+    locks.close()
+    assert next(iter(own)).batch.id == batch
+    own.cancel()
+    refused(api, lambda: list(not_its), grpc.StatusCode.NOT_FOUND, "BATCH_NOT_FOUND")
 
 
 def test_tenants_do_not_see_one_another(api):
