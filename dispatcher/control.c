@@ -8,6 +8,7 @@
 #include "dispatcher/control_rollout.h"
 #include "dispatcher/control_time.h"
 #include "dispatcher/joiner.h"
+#include "dispatcher/leader_gates.h"
 #include "dispatcher/leader_spec.h"
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
@@ -614,13 +615,18 @@ static bool superseded_came_back(struct control *c)
     return false;
 }
 
+/* Nothing of it is sent now, or may be. */
+static bool is_held(const struct reign *r, const struct control *c)
+{
+    return c->paused || c->held || c->step != CONTROL_RESTS || reign_gates_closed(r->gates, c->batch->tenant);
+}
+
 void control_tick(struct reign *r)
 {
     list_for_each (l, tmp, &r->controller->all) {
         struct control *c = container_of(l, struct control, link);
         bool news = c->time && c->batch->stage == OPEN_RUNNING && control_time_tick(c->time);
-        if (c->rollout && c->batch->stage == OPEN_RUNNING &&
-            control_rollout_tick(c->rollout, c->paused || c->held || c->step != CONTROL_RESTS, c->time))
+        if (c->rollout && c->batch->stage == OPEN_RUNNING && control_rollout_tick(c->rollout, is_held(r, c), c->time))
             news = true;
         if (c->older && c->batch->stage == OPEN_RUNNING && control_older_tick(c->older))
             news = true;

@@ -14,15 +14,18 @@
 #include "lib/base/log.h"
 #include "lib/store/db_control.h"
 #include "lib/store/db_device.h"
+#include "muster/v1/command.pb-c.h"
 
 struct control_rollout {
     struct reign *reign;
     struct open_batch *batch;
     struct rollout plan;
-    uint32_t wave, by_hand, stopped, freed, canceled, acted;
+    uint32_t wave, by_hand, stopped, canceled;
+    struct rollout_acted acted;
     int64_t wave_us, look_us, read_us; /* wave_us: when it was released; 0: not known */
     int32_t wanted, request;           /* the one to be read, and that is; -1: none yet */
     bool known;                        /* something was read before */
+    bool begun;                        /* since when the wave is out matters, and is written down */
     bool renew;                        /* platforms are to be read again */
     bool more, less, news;             /* since it was released; news: something was read */
     unsigned under_way;                /* questions and writes */
@@ -180,12 +183,14 @@ static void take_pace(struct control_rollout *o, const Muster__V1__Rate *rate, c
 }
 
 /* When the wave was released, by the clock that nobody sets: known, or as long ago as PostgreSQL's says. */
-static void take_wave(struct control_rollout *o, uint32_t wave, int64_t since_ms)
+static void take_wave(struct control_rollout *o, const struct db_rollout *row)
 {
-    if (o->known && wave <= o->wave)
+    if (o->known && row->wave <= o->wave && o->begun >= (row->wave_ms != 0))
         return;
-    o->wave = wave;
+    int64_t since_ms = row->wave_ms ? row->now_ms - row->wave_ms : 0;
+    o->wave = row->wave;
     o->wave_us = clock_mono_us() - (since_ms > 0 ? since_ms * 1000 : 0);
+    o->begun = row->wave_ms;
 }
 
 static void take_steering(struct control_rollout *o, const struct db_rollout *row, const struct pg_result *parts)
@@ -197,10 +202,9 @@ static void take_steering(struct control_rollout *o, const struct db_rollout *ro
     take_parts(o, parts);
     if (in)
         rollout_read(&o->plan, in, o->order.devices, o->order.canary_devices);
-    int64_t begin_ms = in && in->not_before ? in->not_before->seconds * 1000 : 0;
-    if (begin_ms < o->batch->created_ms)
-        begin_ms = o->batch->created_ms;
-    take_wave(o, row->wave, row->now_ms - (row->wave_ms ? row->wave_ms : begin_ms));
+    take_wave(o, row);
+    if (!rollout_waits(&o->plan))
+        o->begun = true;
     muster__v1__steering__free_unpacked(in, NULL);
 }
 
@@ -226,9 +230,9 @@ static void got_state(void *arg, enum err err, const struct pg_error *error, con
     o->known = true;
     o->by_hand = row.by_hand;
     o->stopped = row.stopped;
-    o->freed = row.freed;
     o->canceled = row.canceled;
-    o->acted = row.acted;
+    o->acted.all = (uint8_t)row.acted;
+    memcpy(o->acted.platform, row.platform_acted, sizeof o->acted.platform);
     o->request = row.request;
     o->news = true;
     o->look_us = 0;
@@ -391,6 +395,18 @@ static void wave_written(void *arg, enum err err, const struct pg_error *error, 
              o->plan.wave[o->wave].limit);
 }
 
+/* It is out since nothing held it back any more, a moment ago. */
+static void begin_written(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
+                          size_t count)
+{
+    struct control_rollout *o = arg;
+    (void)results, (void)count;
+    if (!back(o))
+        return;
+    o->writing = false;
+    o->begun = !not_written(o, err, error);
+}
+
 static void stop_written(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                          size_t count)
 {
@@ -399,11 +415,11 @@ static void stop_written(void *arg, enum err err, const struct pg_error *error, 
     if (!back(o))
         return;
     o->writing = false;
-    o->read_us = 0;
-    o->wanted = o->request + 1;
-    if (db_lease_fenced(err, error))
-        reign_fail(o->reign, "fenced", err);
-    folder_wake(o->reign); /* it looks for what was asked */
+    if (!not_written(o, err, error)) {
+        o->read_us = 0;
+        o->wanted = o->request + 1;
+    }
+    folder_wake(o->reign); /* it looks for what was asked, also without an answer */
 }
 
 /* Returns a transaction under the lease. */
@@ -419,16 +435,24 @@ static struct pg_txn *fenced(const struct control_rollout *o)
 static void act(struct control_rollout *o, const struct rollout_verdict *v)
 {
     char reason[160];
-    snprintf(reason, sizeof reason, "threshold %u %%%s: %u of %u went wrong", v->threshold->percent,
-             v->threshold->per_platform ? " of a platform" : "", v->wrong, v->ended);
+    const ProtobufCEnumValue *platform =
+        protobuf_c_enum_descriptor_get_value(&muster__v1__platform__descriptor, (int)v->platform);
+    snprintf(reason, sizeof reason, "threshold %u %%%s%s: %u of %u went wrong", v->threshold->percent,
+             v->threshold->per_platform ? " of " : "",
+             !v->threshold->per_platform ? ""
+             : platform                  ? platform->name
+                                         : "a platform",
+             v->wrong, v->ended);
     log_warn("threshold_reached", "batch=%" PRIu64 " wrong=%u ended=%u stop=%u cancel=%u pause=%d abort=%d",
              o->batch->id, v->wrong, v->ended, v->stop, v->cancel, v->pause, v->abort);
     struct db_stop stop = {.platforms = v->stop,
                            .canceled = v->cancel,
-                           .acted = v->acted,
+                           .acted = v->acted.all,
                            .pause = v->pause,
                            .abort = v->abort,
                            .reason = reason};
+    for (unsigned p = 0; p < ROLLOUT_PLATFORMS; p++)
+        stop.platform_acted[p] = o->acted.platform[p] | v->acted.platform[p];
     struct pg_txn *txn = fenced(o);
     db_control_stop(txn, o->batch->id, &stop, clock_wall_ms());
     o->writing = true;
@@ -531,13 +555,18 @@ static void look(struct control_rollout *o, bool held, int64_t now_us)
 {
     struct rollout_counts counts;
     count_all(o, &counts);
-    struct rollout_verdict v = rollout_judge(&o->plan, &counts, o->acted, o->stopped | o->freed, o->canceled);
+    struct rollout_verdict v = rollout_judge(&o->plan, &counts, &o->acted, o->canceled);
     if (v.threshold) {
         act(o, &v);
         return;
     }
     int64_t since_ms = (now_us - o->wave_us) / 1000;
-    if (!held && rollout_next(&o->plan, &counts, o->wave, since_ms, o->by_hand) != o->wave) {
+    if (!held && !o->begun) {
+        struct pg_txn *txn = fenced(o);
+        db_control_wave(txn, o->batch->id, 0);
+        o->writing = true;
+        submit(o, txn, begin_written);
+    } else if (!held && rollout_next(&o->plan, &counts, o->wave, since_ms, o->by_hand) != o->wave) {
         struct pg_txn *txn = fenced(o);
         db_control_wave(txn, o->batch->id, o->wave + 1);
         o->writing = true;
@@ -551,12 +580,13 @@ bool control_rollout_tick(struct control_rollout *o, bool held, const struct con
 {
     int64_t now_us = clock_mono_us();
     o->time = time;
+    held = held || (time && control_time_holds(time));
     if (o->go)
         forget_ended(o);
     if (!o->reading && !o->writing && (o->request < 0 || o->request < o->wanted || o->renew) && now_us >= o->read_us)
         read_state(o);
-    if (o->known && !o->wave && time && control_time_early(time))
-        o->wave_us = now_us; /* the first wave is out when its time has come */
+    if (held && !o->begun)
+        o->wave_us = now_us; /* the first wave is out when something of it may be sent */
     if (o->request >= 0 && o->request >= o->wanted && !o->reading && !o->writing && now_us >= o->look_us &&
         !o->batch->canceling) {
         o->look_us = now_us + ROLLOUT_LOOK_MS * 1000;

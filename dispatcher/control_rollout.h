@@ -23,8 +23,8 @@ void control_rollout_asked(struct control_rollout *o, int32_t request);
 /* Whether it is read as of this request, or later. */
 bool control_rollout_known(const struct control_rollout *o, int32_t request);
 /* Counts, when it is time; true when the batch is to be released further, or less of it, or what was asked is read.
- * `held`: nothing is sent now, so no further wave is released, and nobody has a turn. `time`: whose windows are closed;
- * NULL: there are none. */
+ * `held`: nothing is sent now, so no further wave is released, and nobody has a turn; so while all windows of `time`
+ * are closed, which knows whose are. NULL: there are none. */
 bool control_rollout_tick(struct control_rollout *o, bool held, const struct control_time *time);
 /* Somebody is let go and not routed yet: his block says `again`. */
 bool control_rollout_fresh(const struct control_rollout *o);

@@ -73,11 +73,6 @@ bool control_time_more(const struct control_time *t)
     return t->more;
 }
 
-bool control_time_early(const struct control_time *t)
-{
-    return t->early;
-}
-
 void control_time_closed(const struct control_time *t, uint32_t block, struct bitmap *out)
 {
     *out = (struct bitmap){{0}};

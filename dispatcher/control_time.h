@@ -26,8 +26,6 @@ bool control_time_tick(struct control_time *t);
 bool control_time_holds(const struct control_time *t);
 bool control_time_less(const struct control_time *t);
 bool control_time_more(const struct control_time *t);
-/* Its time has not come. */
-bool control_time_early(const struct control_time *t);
 /* The slots of the block whose window is closed. */
 void control_time_closed(const struct control_time *t, uint32_t block, struct bitmap *out);
 /* What may be sent is being routed: there is no more and no less. */

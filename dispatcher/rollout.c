@@ -35,6 +35,14 @@ void rollout_read(struct rollout *r, const Muster__V1__Steering *in, uint32_t de
     }
 }
 
+bool rollout_waits(const struct rollout *r)
+{
+    for (uint32_t i = 1; i < r->waves; i++)
+        if (r->wave[i].after_ms)
+            return true;
+    return false;
+}
+
 bool rollout_too_large(const struct rollout *r, uint32_t devices)
 {
     return r->waves > 1 && r->wave[r->waves - 2].limit >= devices;
@@ -56,7 +64,8 @@ uint32_t rollout_next(const struct rollout *r, const struct rollout_counts *coun
 
 /* --- thresholds --------------------------------------------------------------------------------------------------- */
 
-static bool exceeds(const struct rollout_threshold *t, const uint32_t *counts, struct rollout_verdict *v)
+static bool exceeds(const struct rollout_threshold *t, uint32_t platform, const uint32_t *counts,
+                    struct rollout_verdict *v)
 {
     uint32_t wrong = counts[STATE_FAILED] + counts[STATE_REJECTED] + counts[STATE_TIMED_OUT];
     uint32_t ended = wrong + counts[STATE_SUCCEEDED];
@@ -64,26 +73,29 @@ static bool exceeds(const struct rollout_threshold *t, const uint32_t *counts, s
         return false;
     if (!v->threshold) {
         v->threshold = t;
+        v->platform = platform;
         v->wrong = wrong;
         v->ended = ended;
     }
     return true;
 }
 
-struct rollout_verdict rollout_judge(const struct rollout *r, const struct rollout_counts *counts, uint32_t acted,
-                                     uint32_t stopped, uint32_t canceled)
+struct rollout_verdict rollout_judge(const struct rollout *r, const struct rollout_counts *counts,
+                                     const struct rollout_acted *acted, uint32_t canceled)
 {
     struct rollout_verdict v = {0};
     for (uint32_t i = 0; i < r->thresholds; i++) {
         const struct rollout_threshold *t = &r->threshold[i];
+        uint8_t bit = (uint8_t)(1u << i);
         for (uint32_t p = 0; t->per_platform && p < ROLLOUT_PLATFORMS; p++) {
-            uint32_t done = t->abort ? canceled : stopped | canceled;
-            if (!(done >> p & 1) && exceeds(t, counts->platform[p], &v))
-                *(t->abort ? &v.cancel : &v.stop) |= 1u << p;
+            if (acted->platform[p] & bit || canceled >> p & 1 || !exceeds(t, p, counts->platform[p], &v))
+                continue;
+            v.acted.platform[p] |= bit;
+            *(t->abort ? &v.cancel : &v.stop) |= 1u << p;
         }
-        if (t->per_platform || acted >> i & 1 || !exceeds(t, counts->all, &v))
+        if (t->per_platform || acted->all & bit || !exceeds(t, 0, counts->all, &v))
             continue;
-        v.acted |= 1u << i;
+        v.acted.all |= bit;
         v.abort = v.abort || t->abort;
         v.pause = v.pause || !t->abort;
     }

@@ -3,6 +3,7 @@
 #ifndef MUSTER_DISPATCHER_ROLLOUT_H
 #define MUSTER_DISPATCHER_ROLLOUT_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,6 +30,8 @@ struct rollout {
 
 /* Of a batch of `devices`, so many of them in the canary group; the steering was checked. The limits: see Wave. */
 void rollout_read(struct rollout *r, const Muster__V1__Steering *in, uint32_t devices, uint32_t canary);
+/* Whether a wave goes out by time, so that it matters since when the first one is out. */
+bool rollout_waits(const struct rollout *r);
 /* Whether a wave before the last reaches all devices, so that nothing is left for the next. */
 bool rollout_too_large(const struct rollout *r, uint32_t devices);
 
@@ -42,16 +45,21 @@ struct rollout_counts {
 uint32_t rollout_next(const struct rollout *r, const struct rollout_counts *counts, uint32_t wave, int64_t since_ms,
                       uint32_t by_hand);
 
+/* Thresholds that have acted: bits. */
+struct rollout_acted {
+    uint8_t all, platform[ROLLOUT_PLATFORMS];
+};
+static_assert(ROLLOUT_THRESHOLDS <= 8, "one bit each");
 struct rollout_verdict {
     bool pause, abort;
     uint32_t stop, cancel;                     /* platforms to be stopped, or canceled: bits; never both */
-    uint32_t acted;                            /* thresholds that have acted now: bits */
+    struct rollout_acted acted;                /* now */
     const struct rollout_threshold *threshold; /* the first that says so; NULL: all is well */
-    uint32_t wrong, ended;                     /* what it counted */
+    uint32_t platform, wrong, ended;           /* whom, and what, it counted; platform 0: all */
 };
-/* Each acts once: not looked at are the thresholds that have acted before, platforms that are canceled, and to stop
- * them those that are, or were, stopped. */
-struct rollout_verdict rollout_judge(const struct rollout *r, const struct rollout_counts *counts, uint32_t acted,
-                                     uint32_t stopped, uint32_t canceled);
+/* Each acts once, or once a platform: not looked at are those that have acted before, and platforms that are canceled.
+ */
+struct rollout_verdict rollout_judge(const struct rollout *r, const struct rollout_counts *counts,
+                                     const struct rollout_acted *acted, uint32_t canceled);
 
 #endif

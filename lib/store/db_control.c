@@ -96,10 +96,10 @@ void db_control_release_wave(struct pg_txn *txn, int32_t tenant, int64_t batch, 
 
 void db_control_rollout(struct pg_txn *txn, uint64_t batch)
 {
-    static const struct pg_stmt stmt = {"control_rollout",
-                                        "SELECT steering, wave, by_hand, stopped, freed, acted, wave_ms, request,"
-                                        " canceled, rate_steps, rate_ended, rate_succeeded, paced_ms, server_ms()"
-                                        " FROM batch_control WHERE batch_id = $1::bigint"};
+    static const struct pg_stmt stmt = {
+        "control_rollout", "SELECT steering, wave, by_hand, stopped, acted, platform_acted, wave_ms, request,"
+                           " canceled, rate_steps, rate_ended, rate_succeeded, paced_ms, server_ms()"
+                           " FROM batch_control WHERE batch_id = $1::bigint"};
     pg_txn_add(txn, &stmt);
     pg_put_int8(txn, (int64_t)batch);
 }
@@ -110,8 +110,7 @@ void db_control_rollout_read(const struct pg_result *r, int row, struct db_rollo
                                .wave = (uint32_t)pg_int(r, row, 1),
                                .by_hand = (uint32_t)pg_int(r, row, 2),
                                .stopped = (uint32_t)pg_int(r, row, 3),
-                               .freed = (uint32_t)pg_int(r, row, 4),
-                               .acted = (uint32_t)pg_int(r, row, 5),
+                               .acted = (uint32_t)pg_int(r, row, 4),
                                .wave_ms = pg_int(r, row, 6),
                                .now_ms = pg_int(r, row, 13),
                                .request = (int32_t)pg_int(r, row, 7),
@@ -120,13 +119,17 @@ void db_control_rollout_read(const struct pg_result *r, int row, struct db_rollo
                                         .ended = (uint32_t)pg_int(r, row, 10),
                                         .succeeded = (uint32_t)pg_int(r, row, 11),
                                         .last_ms = pg_int(r, row, 12)}};
+    struct slice acted = pg_bytes(r, row, 5);
+    if (acted.len == sizeof out->platform_acted)
+        memcpy(out->platform_acted, acted.data, sizeof out->platform_acted);
 }
 
 void db_control_wave(struct pg_txn *txn, uint64_t batch, uint32_t wave)
 {
     static const struct pg_stmt stmt = {"control_wave",
                                         "UPDATE batch_control SET wave = $2::integer, wave_ms = server_ms()"
-                                        " WHERE batch_id = $1::bigint AND wave < $2::integer"};
+                                        " WHERE batch_id = $1::bigint AND (wave < $2::integer"
+                                        " OR wave = $2::integer AND wave_ms = 0)"};
     pg_txn_add(txn, &stmt);
     pg_put_int8(txn, (int64_t)batch);
     pg_put_int4(txn, (int32_t)wave);
@@ -184,14 +187,15 @@ void db_control_forget(struct pg_txn *txn, const int64_t *batches, size_t n)
 void db_control_stop(struct pg_txn *txn, uint64_t batch, const struct db_stop *stop, int64_t now_ms)
 {
     static const struct pg_stmt stmt = {
-        "control_stop", "WITH c AS (UPDATE batch_control SET stopped = (stopped | $2::integer) & ~$3::integer,"
-                        " canceled = canceled | $3::integer, acted = acted | $4::integer,"
-                        " paused = paused OR $5::boolean, reason = $6::text, request = request + 1"
-                        " WHERE batch_id = $1::bigint RETURNING batch_id, request)"
-                        " INSERT INTO batch_cancel (batch_id, request, block, slots)"
-                        " SELECT c.batch_id, c.request, d.block, d.slots FROM c JOIN batch b ON b.id = c.batch_id"
-                        " JOIN batch_block k ON k.batch_id = b.id JOIN device_block d ON d.tenant_id = b.tenant_id"
-                        " AND d.block = k.block WHERE $3::integer >> d.platform & 1 = 1"};
+        "control_stop",
+        "WITH c AS (UPDATE batch_control SET stopped = (stopped | $2::integer) & ~$3::integer,"
+        " canceled = canceled | $3::integer, acted = acted | $4::integer,"
+        " paused = paused OR $5::boolean, reason = $6::text, platform_acted = $7::bytea, request = request + 1"
+        " WHERE batch_id = $1::bigint RETURNING batch_id, request)"
+        " INSERT INTO batch_cancel (batch_id, request, block, slots)"
+        " SELECT c.batch_id, c.request, d.block, d.slots FROM c JOIN batch b ON b.id = c.batch_id"
+        " JOIN batch_block k ON k.batch_id = b.id JOIN device_block d ON d.tenant_id = b.tenant_id"
+        " AND d.block = k.block WHERE $3::integer >> d.platform & 1 = 1"};
     static const struct pg_stmt cancel = {"control_abort",
                                           "UPDATE batch SET cancel_requested_ms = $2::bigint WHERE id = $1::bigint"
                                           " AND cancel_requested_ms IS NULL AND closed_ms IS NULL"};
@@ -202,6 +206,7 @@ void db_control_stop(struct pg_txn *txn, uint64_t batch, const struct db_stop *s
     pg_put_int4(txn, (int32_t)stop->acted);
     pg_put_bool(txn, stop->pause);
     pg_put_text(txn, stop->reason);
+    pg_put_bytea(txn, stop->platform_acted, sizeof stop->platform_acted);
     if (!stop->abort)
         return;
     pg_txn_add(txn, &cancel);

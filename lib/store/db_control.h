@@ -38,12 +38,16 @@ void db_control_cancels(struct pg_txn *txn, uint64_t batch, int32_t request);
 /* Fenced: all up to these requests is carried out; a batch may be there more than once. */
 void db_control_handled(struct pg_txn *txn, const int64_t *batches, const int32_t *requests, size_t n, int64_t now_ms);
 
+/* Platforms that thresholds may act on: values of muster.v1.Platform fit below. */
+#define DB_PLATFORMS 16
 /* How far a batch with waves or thresholds is. */
 struct db_rollout {
     struct slice steering; /* encoded muster.v1.Steering; borrowed from the result */
-    uint32_t wave, by_hand, stopped, freed, canceled, acted;
-    int64_t wave_ms, now_ms; /* when the wave was released (0: it is the first), and now, by the server's clock */
-    int32_t request;         /* that this is the state of */
+    uint32_t wave, by_hand, stopped, canceled, acted;
+    uint8_t platform_acted[DB_PLATFORMS]; /* thresholds that have acted on each platform */
+    int64_t wave_ms,
+        now_ms;      /* when the wave was released (0: the first one is not out), and now, by the server's clock */
+    int32_t request; /* that this is the state of */
     struct db_pace {
         uint32_t steps, ended, succeeded;
         int64_t last_ms; /* when somebody had a turn last, by the server's clock; 0: nobody yet */
@@ -51,7 +55,7 @@ struct db_rollout {
 };
 void db_control_rollout(struct pg_txn *txn, uint64_t batch);
 void db_control_rollout_read(const struct pg_result *r, int row, struct db_rollout *out);
-/* Fenced: the wave is about to be released. */
+/* Fenced: the wave is about to be released; of the first (0), that it may be sent. Once each. */
 void db_control_wave(struct pg_txn *txn, uint64_t batch, uint32_t wave);
 /* Parts of the batch's devices, block by block, by kind and block. */
 enum db_part {
@@ -78,6 +82,7 @@ void db_control_forget(struct pg_txn *txn, const int64_t *batches, size_t n);
 /* What thresholds (bits of `acted`) do: stop platforms (bits), cancel the batch for some, pause it, or cancel it. */
 struct db_stop {
     uint32_t platforms, canceled, acted;
+    uint8_t platform_acted[DB_PLATFORMS]; /* with those of before */
     bool pause, abort;
     const char *reason;
 };

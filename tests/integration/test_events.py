@@ -102,6 +102,17 @@ def test_steering_thresholds_and_waves(api):
     assert (done[5].progress.failed, done[5].progress.succeeded) == (2, 4)
     for d in devices:
         d.close()
+    t = Tenant(api, 6)
+    batch = api.submit(t.client, steering=pb.Steering(
+        waves=[pb.Wave(devices=4), pb.Wave(by_hand=True)],
+        thresholds=[pb.Threshold(percent=50, minimum=2, action=pb.THRESHOLD_ACTION_ABORT, per_platform=True)])).batch.id
+    devices = t.connect(lambda i: pb.OUTCOME_FAILED if i % 2 else pb.OUTCOME_SUCCEEDED)
+    hit = t.until_kind(pb.EVENT_KIND_THRESHOLD_HIT, batch)
+    assert names(pb, hit) == ["BATCH_ACCEPTED", "THRESHOLD_HIT"]
+    assert hit[1].reason == f"threshold 50 % of {pb.Platform.Name(5)}: 2 of 2 went wrong"
+    t.client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
+    for d in devices:
+        d.close()
     stopped = api.submit(t.client).batch.id
     t.client.control.PauseBatch(pb.PauseBatchRequest(batch_id=stopped, reason="wait"))
     t.client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=stopped))

@@ -20,7 +20,8 @@ struct row_block {
 struct row_control {
     bool is; /* there is a row */
     bool paused, rollout;
-    int32_t request, handled, window, waves, wave, by_hand, stopped, freed, acted, canceled;
+    int32_t request, handled, window, waves, wave, by_hand, stopped, acted, canceled;
+    uint8_t platform_acted[16];
     int64_t not_before_ms, deliver_by_ms, execution_ms, wave_ms;
     char zone[64], key[32]; /* key "": none */
     int64_t supersedes[64];

@@ -223,7 +223,6 @@ void stmt_control_pause(struct stmt_call *c)
     k->request++;
     k->paused = paused;
     if (!paused) {
-        k->freed |= k->stopped;
         k->stopped = 0;
     }
 }
@@ -276,9 +275,10 @@ void stmt_control_rollout(struct stmt_call *c)
         out_bytes(c, 0, k->steering, k->steering_len);
     else
         out_null(c, 0);
-    const int32_t numbers[] = {k->wave, k->by_hand, k->stopped, k->freed, k->acted};
-    for (int i = 0; i < 5; i++)
+    const int32_t numbers[] = {k->wave, k->by_hand, k->stopped, k->acted};
+    for (int i = 0; i < 4; i++)
         out_int4(c, 1 + i, numbers[i]);
+    out_bytes(c, 5, k->platform_acted, sizeof k->platform_acted);
     out_int8(c, 6, k->wave_ms);
     out_int4(c, 7, k->request);
     out_int4(c, 8, k->canceled);
@@ -293,9 +293,10 @@ void stmt_control_rollout(struct stmt_call *c)
 void stmt_control_wave(struct stmt_call *c)
 {
     struct row_batch *b = pg_model_batch(c->m, param_int(c, 0));
-    if (!b || !b->control.is || b->control.wave >= param_int(c, 1))
+    int64_t wave = param_int(c, 1);
+    if (!b || !b->control.is || b->control.wave > wave || (b->control.wave == wave && b->control.wave_ms))
         return;
-    b->control.wave = (int32_t)param_int(c, 1);
+    b->control.wave = (int32_t)wave;
     b->control.wave_ms = c->m->now_ms;
 }
 
@@ -379,6 +380,10 @@ void stmt_control_stop(struct stmt_call *c)
     b->control.stopped |= (int32_t)param_int(c, 1);
     b->control.acted |= (int32_t)param_int(c, 3);
     b->control.paused = b->control.paused || param_int(c, 4);
+    struct slice acted = param_bytes(c, 6);
+    if (acted.len != sizeof b->control.platform_acted)
+        abort();
+    memcpy(b->control.platform_acted, acted.data, acted.len);
     b->control.request++;
 }
 

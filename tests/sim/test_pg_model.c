@@ -392,8 +392,12 @@ static void carry_out(void)
     const int64_t ids[] = {some_batch(), some_batch()}, numbers[] = {below(50)};
     const int32_t requests[] = {(int32_t)below(4), (int32_t)below(4)}, tenants[] = {(int32_t)below(3)}, blocks[] = {1};
     const struct slice all[] = {{slots, sizeof slots}};
-    const struct db_stop stop = {
-        .platforms = below(8), .acted = below(4), .pause = below(2), .abort = below(8) == 0, .reason = ""};
+    const struct db_stop stop = {.platforms = below(8),
+                                 .acted = below(4),
+                                 .platform_acted = {0, (uint8_t)below(3)},
+                                 .pause = below(2),
+                                 .abort = below(8) == 0,
+                                 .reason = ""};
     const struct db_pace pace = {below(3), below(9), below(9), 0};
     struct pg_txn *txn = pg_txn_new(NULL, 0);
     db_control_handled(txn, ids, requests, 2, CREATED_MS);

@@ -21,7 +21,8 @@ enum { BLOCKS = 2, PER_BLOCK = 20, ALL = BLOCKS * PER_BLOCK, TXNS = 8 };
 /* What a transaction does to the store when it is committed. */
 struct pg_txn {
     bool used, submitted;
-    bool reads, sets_wave, sets_turns;
+    bool reads, sets_wave, sets_turns, stops;
+    uint32_t acted;
     uint32_t wave;
     struct db_pace pace;
     uint32_t blocks[BLOCKS];
@@ -141,8 +142,10 @@ void db_control_let_go(struct pg_txn *txn, uint64_t batch, const struct db_pace 
 
 void db_control_stop(struct pg_txn *txn, uint64_t batch, const struct db_stop *stop, int64_t now_ms)
 {
-    (void)txn, (void)batch, (void)stop, (void)now_ms;
-    abort(); /* no test has thresholds */
+    (void)batch, (void)now_ms;
+    assert_true(stop->pause && !stop->abort && !stop->platforms && !stop->canceled);
+    txn->stops = true;
+    txn->acted = stop->acted;
 }
 
 void db_lease_fence(struct pg_txn *txn, const struct lease_fence *fence)
@@ -173,7 +176,7 @@ void folder_wake(struct reign *r)
     (void)r;
 }
 
-bool control_time_early(const struct control_time *t)
+bool control_time_holds(const struct control_time *t)
 {
     (void)t;
     abort(); /* nothing here has a time */
@@ -187,9 +190,13 @@ void control_time_closed(const struct control_time *t, uint32_t block, struct bi
 
 static void commit(const struct pg_txn *txn)
 {
-    if (txn->sets_wave && w.row.wave < txn->wave) {
+    if (txn->sets_wave && (w.row.wave < txn->wave || (w.row.wave == txn->wave && !w.row.wave_ms))) {
         w.row.wave = txn->wave;
         w.row.wave_ms = w.store_ms;
+    }
+    if (txn->stops) {
+        w.row.acted |= txn->acted;
+        w.row.request++;
     }
     if (txn->sets_turns) {
         w.row.pace = txn->pace;
@@ -307,6 +314,10 @@ enum op {
     BAD,     /* or fail */
     DELETE,  /* the device of this number is deleted */
     AGAIN,   /* one who is sent to says "not now": his turn stays */
+    ACTED,   /* so many thresholds have, as the store has it */
+    /* Only as the first: */
+    HELD,      /* it is held from the beginning */
+    THRESHOLD, /* it pauses at so many percent */
 };
 
 struct step {
@@ -315,55 +326,70 @@ struct step {
 };
 
 #define STEPS 24
+/* `first` devices are the first wave, the rest goes out after so many seconds, or by hand (0). */
+#define WAVE(first, after_s)       0, first, after_s, 0, 0
+#define RATE(devices)              devices, 0, 0, 0, 0
+#define WAVE_AT_RATE(first, rate)  rate, first, 0, 0, 0
+#define GROWTH(rate, percent, per) rate, 0, 0, percent, per
 static const struct test {
     const char *name;
     uint32_t rate, first, after_s, percent, step; /* 0: without; `first` devices are the first wave */
     struct step steps[STEPS];
 } tests[] = {
-    {"a wave goes out after its time", 0, 10, 5, 0, 0, {{OUT, 10}, {PASS, 4800}, {OUT, 10}, {PASS, 600}, {OUT, 40}}},
+    {"a wave goes out after its time", WAVE(10, 5), {{OUT, 10}, {PASS, 4800}, {OUT, 10}, {PASS, 600}, {OUT, 40}}},
     {"not while it is paused, and then at once",
-     0,
-     10,
-     5,
-     0,
-     0,
+     WAVE(10, 5),
      {{PASS, 4000}, {PAUSE, 1}, {PASS, 60000}, {OUT, 10}, {PAUSE, 0}, {PASS, 400}, {OUT, 40}}},
+    {"what is held from the beginning is not out: the time of the next begins when it goes on",
+     WAVE(10, 5),
+     {{HELD, 0}, {PASS, 60000}, {OUT, 10}, {PAUSE, 0}, {PASS, 4800}, {OUT, 10}, {PASS, 600}, {OUT, 40}}},
+    {"so it does for another leader",
+     WAVE(10, 5),
+     {{HELD, 0},
+      {PASS, 60000},
+      {LEADER, 0},
+      {PASS, 2000},
+      {PAUSE, 0},
+      {PASS, 2000},
+      {LEADER, 0},
+      {PASS, 2800},
+      {OUT, 10},
+      {PASS, 800},
+      {OUT, 40}}},
+    {"that it began is not written, and then is",
+     WAVE(10, 5),
+     {{HELD, 0},
+      {PASS, 9000},
+      {REFUSED, 0},
+      {PAUSE, 0},
+      {PASS, 2000},
+      {LEADER, 0},
+      {PASS, 2800},
+      {OUT, 10},
+      {PASS, 800},
+      {OUT, 40}}},
+    {"a threshold whose write is refused acts nevertheless",
+     RATE(10),
+     {{THRESHOLD, 50}, {PASS, 1250}, {REFUSED, 0}, {BAD, 5}, {PASS, 1000}, {ACTED, 1}}},
+    {"and once, when only its answer is lost",
+     RATE(10),
+     {{THRESHOLD, 50}, {PASS, 1250}, {LOST, 0}, {BAD, 5}, {PASS, 1000}, {ACTED, 1}, {PASS, 1000}, {ACTED, 1}}},
     {"released by hand in a pause, it goes out after it",
-     0,
-     10,
-     0,
-     0,
-     0,
+     WAVE(10, 0),
      {{PAUSE, 1}, {HAND, 0}, {PASS, 2000}, {OUT, 10}, {PAUSE, 0}, {PASS, 400}, {OUT, 40}}},
     {"a pause between its write and its answer",
-     0,
-     10,
-     0,
-     0,
-     0,
+     WAVE(10, 0),
      {{HAND, 0}, {PASS, 100}, {PAUSE, 1}, {PASS, 1000}, {OUT, 10}, {PAUSE, 0}, {PASS, 400}, {OUT, 40}}},
-    {"the answer to its write is lost", 0, 10, 5, 0, 0, {{PASS, 4000}, {LOST, 0}, {PASS, 3000}, {OUT, 40}}},
-    {"its write is refused", 0, 10, 5, 0, 0, {{PASS, 4000}, {REFUSED, 0}, {PASS, 3000}, {OUT, 40}}},
+    {"the answer to its write is lost", WAVE(10, 5), {{PASS, 4000}, {LOST, 0}, {PASS, 3000}, {OUT, 40}}},
+    {"its write is refused", WAVE(10, 5), {{PASS, 4000}, {REFUSED, 0}, {PASS, 3000}, {OUT, 40}}},
     {"the clock jumps an hour ahead: not early",
-     0,
-     10,
-     1800,
-     0,
-     0,
+     WAVE(10, 1800),
      {{PASS, 2000}, {WALL, 3600}, {PASS, 5000}, {OUT, 10}, {PASS, 1792000}, {OUT, 10}, {PASS, 2000}, {OUT, 40}}},
     {"and an hour back: not late",
-     0,
-     10,
-     1800,
-     0,
-     0,
+     WAVE(10, 1800),
      {{PASS, 2000}, {WALL, -3600}, {PASS, 1796000}, {OUT, 10}, {PASS, 3000}, {OUT, 40}}},
     {"another leader whose clock is an hour ahead",
-     0,
-     10,
-     1800,
-     0,
-     0,
+     WAVE(10, 1800),
      {{PASS, 2000},
       {WALL, 3600},
       {LEADER, 0},
@@ -374,40 +400,20 @@ static const struct test {
       {PASS, 2000},
       {OUT, 40}}},
     {"another leader after the store's clock went back: late, but not stuck",
-     0,
-     10,
-     60,
-     0,
-     0,
+     WAVE(10, 60),
      {{PASS, 50000}, {STORE, -3600}, {LEADER, 0}, {PASS, 59000}, {OUT, 10}, {PASS, 2000}, {OUT, 40}}},
     /* The first turn comes at once, the others evenly; each fifth of a second is looked. */
     {"turns by the rate",
-     10,
-     0,
-     0,
-     0,
-     0,
+     RATE(10),
      {{OUT, 0}, {PASS, 50}, {OUT, 1}, {PASS, 200}, {OUT, 3}, {PASS, 1000}, {OUT, 13}, {PASS, 3000}, {OUT, 40}}},
     {"turns whatever the wall says",
-     10,
-     0,
-     0,
-     0,
-     0,
+     RATE(10),
      {{PASS, 250}, {WALL, 3600}, {PASS, 1000}, {OUT, 13}, {WALL, -7200}, {PASS, 1000}, {OUT, 23}}},
     {"a pause brings no turns",
-     10,
-     0,
-     0,
-     0,
-     0,
+     RATE(10),
      {{PASS, 1250}, {OUT, 13}, {PAUSE, 1}, {PASS, 60000}, {OUT, 13}, {PAUSE, 0}, {PASS, 1000}, {OUT, 23}}},
     {"another leader brings one, at most",
-     10,
-     0,
-     0,
-     0,
-     0,
+     RATE(10),
      {{PASS, 1250},
       {OUT, 13},
       {LEADER, 0},
@@ -419,11 +425,7 @@ static const struct test {
       {PASS, 1050},
       {OUT, 33}}},
     {"also after hours without any, and with a clock that jumps",
-     10,
-     0,
-     0,
-     0,
-     0,
+     RATE(10),
      {{PASS, 1250},
       {OUT, 13},
       {STORE, 7200},
@@ -435,46 +437,20 @@ static const struct test {
       {PASS, 1050},
       {OUT, 34}}},
     {"a turn whose answer is lost is not given twice",
-     10,
-     0,
-     0,
-     0,
-     0,
+     RATE(10),
      {{PASS, 250}, {OUT, 3}, {LOST, 0}, {PASS, 1600}, {OUT, 18}, {PASS, 3000}, {OUT, 40}}},
-    {"one that was refused is given again",
-     10,
-     0,
-     0,
-     0,
-     0,
-     {{PASS, 250}, {OUT, 3}, {REFUSED, 0}, {PASS, 4500}, {OUT, 40}}},
+    {"one that was refused is given again", RATE(10), {{PASS, 250}, {OUT, 3}, {REFUSED, 0}, {PASS, 4500}, {OUT, 40}}},
     {"turns stay within the wave, and do not pile up behind it",
-     10,
-     5,
-     0,
-     0,
-     0,
+     WAVE_AT_RATE(5, 10),
      {{PASS, 2000}, {OUT, 5}, {PASS, 10000}, {OUT, 5}, {HAND, 0}, {PASS, 450}, {OUT, 9}, {PASS, 1000}, {OUT, 19}}},
     {"who is deleted while he is held takes no turn",
-     10,
-     0,
-     0,
-     0,
-     0,
+     RATE(10),
      {{PASS, 250}, {OUT, 3}, {DELETE, 4}, {DELETE, 25}, {PASS, 1000}, {OUT, 13}, {PASS, 3000}, {OUT, 38}}},
     {"who is deleted after his turn is not replaced",
-     10,
-     0,
-     0,
-     0,
-     0,
+     RATE(10),
      {{PASS, 250}, {OUT, 3}, {DELETE, 0}, {PASS, 1000}, {OUT, 12}}},
     {"turns that come in a pause, and their block is over: the others have theirs",
-     10,
-     0,
-     0,
-     0,
-     0,
+     RATE(10),
      {{DELETE, 19},
       {PASS, 1800},
       {OUT, 17},
@@ -487,34 +463,18 @@ static const struct test {
       {OUT, 0},
       {PASS, 3000},
       {OUT, 20}}},
-    {"who puts it off keeps his turn", 10, 0, 0, 0, 0, {{PASS, 1250}, {AGAIN, 3}, {LEADER, 0}, {OUT, 13}}},
+    {"who puts it off keeps his turn", RATE(10), {{PASS, 1250}, {AGAIN, 3}, {LEADER, 0}, {OUT, 13}}},
     {"the rate grows with success",
-     10,
-     0,
-     0,
-     200,
-     5,
+     GROWTH(10, 200, 5),
      {{PASS, 1250}, {OUT, 13}, {GOOD, 5}, {OUT, 8}, {PASS, 1250}, {OUT, 8 + 2 + 5 * 4}}},
     {"another leader knows that it has grown",
-     10,
-     0,
-     0,
-     200,
-     5,
+     GROWTH(10, 200, 5),
      {{PASS, 1250}, {GOOD, 5}, {PASS, 450}, {OUT, 8 + 2 + 4}, {LEADER, 0}, {PASS, 1000}, {OUT, 31}}},
     {"it does not with failures",
-     10,
-     0,
-     0,
-     200,
-     5,
+     GROWTH(10, 200, 5),
      {{PASS, 1250}, {OUT, 13}, {BAD, 5}, {OUT, 8}, {PASS, 1250}, {OUT, 8 + 12}}},
     {"a step that is taken twice is one: its answer was lost",
-     10,
-     0,
-     0,
-     200,
-     5,
+     GROWTH(10, 200, 5),
      {{PASS, 1250}, {GOOD, 5}, {LOST, 0}, {PASS, 1000}, {OUT, 8 + 2 + 1 + 3 * 4}}},
 };
 
@@ -581,6 +541,12 @@ static void perform(const struct test *t, size_t at)
         assert_true(
             open_block_merge(&w.reign.set, b, (unsigned)(s->n % PER_BLOCK), state_byte(STATE_QUEUED, 1), w.wall_ms));
         return;
+    case ACTED:
+        assert_int_equal(w.row.acted, s->n);
+        assert_int_equal(w.row.request, s->n);
+        return;
+    case HELD:
+    case THRESHOLD:
     case END:
         return;
     }
@@ -607,6 +573,11 @@ static void make_steering(const struct test *t)
         rest.after = &after;
     else
         rest.by_hand = true;
+    Muster__V1__Threshold threshold = MUSTER__V1__THRESHOLD__INIT, *thresholds[] = {&threshold};
+    threshold.percent = (uint32_t)t->steps[0].n;
+    threshold.action = MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE;
+    in.thresholds = thresholds;
+    in.n_thresholds = t->steps[0].op == THRESHOLD;
     in.waves = waves;
     in.n_waves = t->first ? 2 : 0;
     assert_true(muster__v1__steering__get_packed_size(&in) <= sizeof w.steering);
@@ -630,6 +601,7 @@ static void edges(void **unused)
             assert_true(open_batch_put(&w.reign.set, w.batch, k, 0, (struct slice){targets, sizeof targets},
                                        (struct slice){targets, 0}));
         make_steering(&tests[i]);
+        w.held = tests[i].steps[0].op == HELD;
         lead();
         for (size_t k = 0; k < STEPS && tests[i].steps[k].op != END; k++)
             perform(&tests[i], k);

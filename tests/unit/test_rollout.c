@@ -54,6 +54,8 @@ static void make(struct made *m, const struct wave *waves, size_t n)
     }
 }
 
+static const struct rollout_acted none;
+
 static void limits_follow_from_sizes(void **unused)
 {
     (void)unused;
@@ -143,21 +145,22 @@ static void a_threshold_is_reached_at_its_edge(void **unused)
             c[STATE_EXPIRED] = c[STATE_CANCELED] = 1000; /* no outcomes */
             m.threshold[0].per_platform = platform;
             rollout_read(&r, &m.in, 1000, 0);
-            struct rollout_verdict v = rollout_judge(&r, &counts, 0, 0, 0);
+            struct rollout_verdict v = rollout_judge(&r, &counts, &none, 0);
             assert_int_equal(v.abort, cases[i].reached && !platform);
             assert_int_equal(v.stop, 0);
             assert_int_equal(v.cancel, cases[i].reached && platform ? 1u << 5 : 0);
-            assert_null(rollout_judge(&r, &counts, 1, 0, 1u << 5).threshold); /* it acts once */
+            assert_null(
+                rollout_judge(&r, &counts, &(struct rollout_acted){.all = 1}, 1u << 5).threshold); /* it acts once */
             c = counts.platform[5];
             if (!platform)
                 continue;
             m.threshold[0].action = MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE;
             rollout_read(&r, &m.in, 1000, 0);
-            v = rollout_judge(&r, &counts, 0, 0, 0);
+            v = rollout_judge(&r, &counts, &none, 0);
             assert_int_equal(v.stop, cases[i].reached ? 1u << 5 : 0);
             assert_int_equal(v.cancel, 0);
-            assert_null(rollout_judge(&r, &counts, 0, 1u << 5, 0).threshold);
-            assert_null(rollout_judge(&r, &counts, 0, 0, 1u << 5).threshold);
+            assert_null(rollout_judge(&r, &counts, &(struct rollout_acted){.platform = {[5] = 1}}, 0).threshold);
+            assert_null(rollout_judge(&r, &counts, &none, 1u << 5).threshold);
         }
     }
 }
@@ -183,13 +186,47 @@ static void what_is_canceled_is_not_stopped(void **unused)
     counts.platform[1][STATE_SUCCEEDED] = 9;
     counts.platform[5][STATE_FAILED] = 5;
     counts.platform[5][STATE_SUCCEEDED] = 5;
-    struct rollout_verdict v = rollout_judge(&r, &counts, 0, 0, 0);
+    struct rollout_verdict v = rollout_judge(&r, &counts, &none, 0);
     assert_int_equal(v.stop, 1u << 1);
     assert_int_equal(v.cancel, 1u << 5);
-    v = rollout_judge(&r, &counts, 0, 1u << 1 | 1u << 5, 0); /* what is, or was, stopped can still be canceled */
+    const struct rollout_acted first = {.platform = {[1] = 1, [5] = 1}};
+    v = rollout_judge(&r, &counts, &first, 0); /* what is, or was, stopped can still be canceled */
     assert_int_equal(v.stop, 0);
     assert_int_equal(v.cancel, 1u << 5);
-    assert_null(rollout_judge(&r, &counts, 0, 1u << 1, 1u << 5).threshold);
+    assert_null(rollout_judge(&r, &counts, &first, 1u << 5).threshold);
+}
+
+/* Also after somebody has let it go on. */
+static void the_next_threshold_stops_a_platform_again(void **unused)
+{
+    (void)unused;
+    struct made m = {0};
+    struct rollout r;
+    struct rollout_counts counts = {{0}, {{0}}};
+    make(&m, NULL, 0);
+    m.in.n_thresholds = 2;
+    for (int i = 0; i < 2; i++) {
+        m.thresholds[i] = &m.threshold[i];
+        muster__v1__threshold__init(&m.threshold[i]);
+        m.threshold[i].percent = i ? 50 : 10;
+        m.threshold[i].per_platform = true;
+        m.threshold[i].action = MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE;
+    }
+    rollout_read(&r, &m.in, 1000, 0);
+    counts.platform[3][STATE_FAILED] = 1;
+    counts.platform[3][STATE_SUCCEEDED] = 9;
+    struct rollout_verdict v = rollout_judge(&r, &counts, &none, 0);
+    assert_int_equal(v.stop, 1u << 3);
+    assert_int_equal(v.acted.platform[3], 1);
+    assert_int_equal(v.platform, 3);
+    struct rollout_acted acted = v.acted;
+    assert_null(rollout_judge(&r, &counts, &acted, 0).threshold);
+    counts.platform[3][STATE_FAILED] = 9;
+    v = rollout_judge(&r, &counts, &acted, 0);
+    assert_int_equal(v.stop, 1u << 3);
+    assert_int_equal(v.acted.platform[3], 2);
+    acted.platform[3] |= v.acted.platform[3];
+    assert_null(rollout_judge(&r, &counts, &acted, 0).threshold);
 }
 
 int main(void)
@@ -199,6 +236,7 @@ int main(void)
         cmocka_unit_test(a_wave_is_released_at_its_edge),
         cmocka_unit_test(a_threshold_is_reached_at_its_edge),
         cmocka_unit_test(what_is_canceled_is_not_stopped),
+        cmocka_unit_test(the_next_threshold_stops_a_platform_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
