@@ -28,6 +28,7 @@ static int16_t priority_of(const Muster__V1__SubmitBatchRequest *in)
     case MUSTER__V1__COMMAND__KIND_LOCK:
     case MUSTER__V1__COMMAND__KIND_UNLOCK:
     case MUSTER__V1__COMMAND__KIND_WIPE:
+    case MUSTER__V1__COMMAND__KIND_LOST_MODE:
         return MUSTER__V1__PRIORITY__PRIORITY_URGENT;
     default:
         return MUSTER__V1__PRIORITY__PRIORITY_NORMAL;

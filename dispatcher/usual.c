@@ -9,6 +9,7 @@ int64_t usual_ms(Muster__V1__Command__KindCase kind)
     case MUSTER__V1__COMMAND__KIND_LOCK:
     case MUSTER__V1__COMMAND__KIND_UNLOCK:
     case MUSTER__V1__COMMAND__KIND_WIPE:
+    case MUSTER__V1__COMMAND__KIND_LOST_MODE:
     case MUSTER__V1__COMMAND__KIND_RESTRICT_FUNCTIONS:
     case MUSTER__V1__COMMAND__KIND_QUERY_INFORMATION:
         return 5 * MINUTE_MS;

@@ -9,11 +9,13 @@
 #define ITEMS_MAX            64
 #define URL_MAX              2048
 #define IDENTIFIER_MAX       256
+#define LOCK_TEXT_MAX        512
+#define PHONE_NUMBER_MAX     32
 
 static void validate_lock(struct status *st, const Muster__V1__LockCommand *c)
 {
-    validate_text(st, "command.lock.message", c->message, 0, 512);
-    validate_text(st, "command.lock.phone_number", c->phone_number, 0, 32);
+    validate_text(st, "command.lock.message", c->message, 0, LOCK_TEXT_MAX);
+    validate_text(st, "command.lock.phone_number", c->phone_number, 0, PHONE_NUMBER_MAX);
     validate_text(st, "command.lock.passcode", c->passcode, 0, 64);
 }
 
@@ -76,6 +78,30 @@ static void validate_custom(struct status *st, const Muster__V1__CustomCommand *
         status_violation(st, "command.custom.type", "must be 1 to 128 bytes of [A-Za-z0-9._/-]");
 }
 
+static void must_be_empty(struct status *st, const char *field, const char *text)
+{
+    if (*text)
+        status_violation(st, field, "must be empty to disable lost mode");
+}
+
+static void validate_lost_mode(struct status *st, const Muster__V1__LostModeCommand *c)
+{
+    const char *message = "command.lost_mode.message", *phone_number = "command.lost_mode.phone_number",
+               *footnote = "command.lost_mode.footnote";
+    validate_enum(st, "command.lost_mode.action", &muster__v1__lost_mode_action__descriptor, (int)c->action, false);
+    if (c->action == MUSTER__V1__LOST_MODE_ACTION__LOST_MODE_ACTION_DISABLE) {
+        must_be_empty(st, message, c->message);
+        must_be_empty(st, phone_number, c->phone_number);
+        must_be_empty(st, footnote, c->footnote);
+        return;
+    }
+    if (c->action == MUSTER__V1__LOST_MODE_ACTION__LOST_MODE_ACTION_ENABLE && !*c->message && !*c->phone_number)
+        status_violation(st, message, "it or the phone number must be given to enable lost mode");
+    validate_text(st, message, c->message, 0, LOCK_TEXT_MAX);
+    validate_text(st, phone_number, c->phone_number, 0, PHONE_NUMBER_MAX);
+    validate_text(st, footnote, c->footnote, 0, LOCK_TEXT_MAX);
+}
+
 void validate_command(struct status *st, const Muster__V1__Command *command)
 {
     size_t size = muster__v1__command__get_packed_size(command);
@@ -115,6 +141,9 @@ void validate_command(struct status *st, const Muster__V1__Command *command)
         return;
     case MUSTER__V1__COMMAND__KIND_CUSTOM:
         validate_custom(st, command->custom);
+        return;
+    case MUSTER__V1__COMMAND__KIND_LOST_MODE:
+        validate_lost_mode(st, command->lost_mode);
         return;
     case MUSTER__V1__COMMAND__KIND__NOT_SET:
     default:

@@ -8,7 +8,8 @@
 #include "lib/base/utf8.h"
 #include "proto/fill.h"
 
-#define VALUES_ARENA_MAX (1u << 20) /* of one command, decoded: it has at most 64 KiB */
+#define VALUES_ARENA_MAX   (1u << 20) /* of one command, decoded: it has at most 64 KiB */
+#define LOST_MODE_FOOTNOTE 4          /* the field's number */
 
 /* What devices get of the variables: those listed, then (as number n_device_ids) those that get the defaults. */
 struct checking {
@@ -17,6 +18,7 @@ struct checking {
     struct fill fill;
     struct slice template;
     size_t candidates;
+    bool lost_mode; /* the command */
 };
 
 static struct slice value_of(const Muster__V1__Values *in, size_t variable, size_t device)
@@ -143,18 +145,38 @@ static void check_filled(const struct checking *c, size_t device)
     buf_free(&command);
 }
 
+/* Bytes of lost mode's message and telephone number, of which one must be given. */
+static size_t reach_size(const struct fill *f, const struct slice *values)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < f->field_count; i++)
+        if (f->fields[i].number != LOST_MODE_FOOTNOTE)
+            n += fill_field_size(f, i, values);
+    return n;
+}
+
+/* What extreme `i` compares, and whether the device with the least of it is wanted, or with the most. */
+static size_t extent(const struct fill *f, size_t i, const struct slice *values, bool *least)
+{
+    size_t fields = f->field_count;
+    *least = i < fields || i > 2 * fields;
+    if (i < 2 * fields)
+        return fill_field_size(f, i % fields, values);
+    return i == 2 * fields ? fill_size(f, values) : reach_size(f, values);
+}
+
 /* Texts and bytes are limited by their length alone, so that the devices with the shortest and with the longest content
- * of each field, and with the largest command, stand for all. */
+ * of each field, and with the largest command, stand for all; and with the least of two where one of both is needed. */
 static void check_extremes(const struct checking *c)
 {
-    size_t marked[2 * FILL_PLACES_MAX + 1], sizes[2 * FILL_PLACES_MAX + 1], n = 2 * (size_t)c->fill.field_count + 1;
+    size_t marked[2 * FILL_PLACES_MAX + 2], sizes[2 * FILL_PLACES_MAX + 2];
+    size_t n = 2 * (size_t)c->fill.field_count + 1 + c->lost_mode;
     for (size_t d = 0; d < c->candidates; d++) {
         struct slice values[FILL_VARIABLES_MAX];
         values_of(c->in, d, values);
         for (size_t i = 0; i < n; i++) {
-            bool least = i < c->fill.field_count;
-            size_t size =
-                i == n - 1 ? fill_size(&c->fill, values) : fill_field_size(&c->fill, i % c->fill.field_count, values);
+            bool least;
+            size_t size = extent(&c->fill, i, values, &least);
             if (d > 0 && (least ? size >= sizes[i] : size <= sizes[i]))
                 continue;
             marked[i] = d;
@@ -190,8 +212,10 @@ static void check_places(struct checking *c)
 
 void validate_values(struct status *st, const Muster__V1__Command *command, const Muster__V1__Values *values)
 {
-    struct checking c = {
-        .st = st, .in = values, .candidates = values->n_device_ids + (values->others_get_defaults != 0)};
+    struct checking c = {.st = st,
+                         .in = values,
+                         .candidates = values->n_device_ids + (values->others_get_defaults != 0),
+                         .lost_mode = command->kind_case == MUSTER__V1__COMMAND__KIND_LOST_MODE};
     size_t size = muster__v1__command__get_packed_size(command);
     check_message(st, values);
     if (size > COMMAND_BYTES_MAX)

@@ -154,8 +154,11 @@ static bool scan_content(struct parsing *p, const ProtobufCMessageDescriptor *me
             return fail(p, path, "there are more than 64 places for values");
         if (!into) {
             into = &f->fields[f->field_count++];
-            *into = (struct fill_field){field->len_at, (uint32_t)(field->content.data - p->begin) - field->len_at,
-                                        (uint32_t)field->content.len, f->place_count, 0};
+            *into = (struct fill_field){.number = field->number,
+                                        .at = field->len_at,
+                                        .len = (uint32_t)(field->content.data - p->begin) - field->len_at,
+                                        .kept = (uint32_t)field->content.len,
+                                        .first = f->place_count};
         }
         into->count++;
         into->kept -= (uint32_t)skip;

@@ -27,6 +27,7 @@ struct fill_place {
 
 /* A field with places. */
 struct fill_field {
+    uint32_t number;       /* in the kind's message */
     uint32_t at;           /* of its length in the template, */
     uint32_t len;          /* and the bytes of that */
     uint32_t kept;         /* bytes of its content that stay */

@@ -149,6 +149,8 @@ def test_default_priority_and_expiry(api, client):
     for command, priority in ((pb.Command(lock=pb.LockCommand()), pb.PRIORITY_URGENT),
                               (pb.Command(unlock=pb.UnlockCommand()), pb.PRIORITY_URGENT),
                               (pb.Command(wipe=pb.WipeCommand()), pb.PRIORITY_URGENT),
+                              (pb.Command(lost_mode=pb.LostModeCommand(action=1, message="m")), pb.PRIORITY_URGENT),
+                              (pb.Command(lost_mode=pb.LostModeCommand(action=2)), pb.PRIORITY_URGENT),
                               (pb.Command(restart=pb.RestartCommand()), pb.PRIORITY_NORMAL),
                               (pb.Command(custom=pb.CustomCommand(type="a.b")), pb.PRIORITY_NORMAL)):
         b = api.submit(client, command=command).batch
@@ -168,6 +170,7 @@ def test_every_kind_of_command_comes_back_as_it_was(api, client):
                     pb.Command(back_up=pb.BackUpCommand(destination="s3://x")),
                     pb.Command(restore=pb.RestoreCommand(backup_reference="r")),
                     pb.Command(restart=pb.RestartCommand(grace={"seconds": 60})),
+                    pb.Command(lost_mode=pb.LostModeCommand(action=1, message="m", phone_number="1", footnote="f")),
                     pb.Command(custom=pb.CustomCommand(type="com.example/x", payload=bytes(range(256)) * 200))):
         b = api.submit(client, command=command, target=pb.Target(devices=pb.DeviceIds(ids=[IDS[0]]))).batch
         assert b.command == command
@@ -194,6 +197,9 @@ def test_all_violations_at_once(api, client):
     ("expires_at", lambda pb: {"expires_at": {"seconds": int(time.time()) - 1}}),
     ("expires_at", lambda pb: {"expires_at": {"seconds": int(time.time()) + 41 * 86400}}),
     ("command.restart.grace", lambda pb: {"command": pb.Command(restart=pb.RestartCommand(grace={"seconds": 3601}))}),
+    ("command.lost_mode.action", lambda pb: {"command": pb.Command(lost_mode=pb.LostModeCommand(message="m"))}),
+    ("command.lost_mode.message", lambda pb: {"command": pb.Command(lost_mode=pb.LostModeCommand(action=1, footnote="f"))}),
+    ("command.lost_mode.footnote", lambda pb: {"command": pb.Command(lost_mode=pb.LostModeCommand(action=2, footnote="f"))}),
 ])
 def test_bad_fields(api, client, field, make):
     fields = refused(api, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", lambda: api.submit(client, **make(api.pb)))

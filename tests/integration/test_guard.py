@@ -235,7 +235,8 @@ def test_the_defaults_guard_what_cannot_be_undone(api):
     assert (p.devices_per_hour, p.percent_per_hour) == (100, 10) and p.cooling_off.seconds == 60
     pb = api.pb
     commands = {"wipe": pb.WipeCommand(), "remove_application": pb.RemoveApplicationCommand(application_id="a"),
-                "restore": pb.RestoreCommand(backup_reference="r"), "lock": pb.LockCommand(), "restart": pb.RestartCommand()}
+                "restore": pb.RestoreCommand(backup_reference="r"), "lock": pb.LockCommand(), "restart": pb.RestartCommand(),
+                "lost_mode": pb.LostModeCommand(action=1, message="m")}
     held = {name for name, c in commands.items()
             if f.wipe(0, 20, command=pb.Command(**{name: c})).batch.HasField("approval")}
     assert held == {"wipe", "remove_application", "restore"}
@@ -247,6 +248,9 @@ def test_policy_off_and_other_commands(api):
     lock = pb.Command(lock=pb.LockCommand())
     until(lambda: f.wipe(0, 1, command=lock).batch.HasField("approval"))  # within a second
     assert not f.wipe(0, 5).batch.HasField("approval")
+    f.set_policy(devices=0, commands=("lost_mode",))
+    lost = pb.Command(lost_mode=pb.LostModeCommand(action=pb.LOST_MODE_ACTION_DISABLE))
+    until(lambda: f.wipe(0, 1, command=lost).batch.HasField("approval"))
     f.set_policy(enabled=False, commands=("wipe", "lock"), devices=0)
     assert not f.wipe(0, 5).batch.HasField("approval")
     assert ("set_policy", None, "off") in f.audit()

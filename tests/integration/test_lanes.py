@@ -218,9 +218,9 @@ def varint_field(message, number):
     return found
 
 
-KINDS = [("lock", 5), ("unlock", 5), ("wipe", 5), ("configure", 15), ("restrict_functions", 5), ("query_information", 5),
-         ("install_application", 60), ("remove_application", 15), ("back_up", 24 * 60), ("restore", 24 * 60), ("restart", 15),
-         ("custom", 60)]
+KINDS = [("lock", 5), ("unlock", 5), ("wipe", 5), ("lost_mode", 5), ("configure", 15), ("restrict_functions", 5),
+         ("query_information", 5), ("install_application", 60), ("remove_application", 15), ("back_up", 24 * 60),
+         ("restore", 24 * 60), ("restart", 15), ("custom", 60)]
 
 
 def test_how_long_commands_keep_others_back(stack):
@@ -235,7 +235,8 @@ def test_how_long_commands_keep_others_back(stack):
              "restrict_functions": pb.RestrictCommand(restrictions=[pb.Restriction(function=pb.FUNCTION_CAMERA)]),
              "install_application": pb.InstallApplicationCommand(application_id="com.example"),
              "remove_application": pb.RemoveApplicationCommand(application_id="com.example"),
-             "restore": pb.RestoreCommand(backup_reference="there")}
+             "restore": pb.RestoreCommand(backup_reference="there"),
+             "lost_mode": pb.LostModeCommand(action=pb.LOST_MODE_ACTION_DISABLE)}
     assert {f.name for f in pb.Command.DESCRIPTOR.oneofs_by_name["kind"].fields} == {kind for kind, _ in KINDS}
     redis = stack.redis.client()
     for kind, minutes in KINDS:

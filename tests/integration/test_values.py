@@ -172,6 +172,9 @@ def test_what_does_not_fit_is_refused(api, client):
         (one(pb, {"r-000": "id", "r-001": ""}), dict(command=pb.Command(
             remove_application=pb.RemoveApplicationCommand(application_id="{{code}}"))),
          "command.remove_application.application_id"),
+        (one(pb, {"r-000": "1", "r-001": ""}), dict(command=pb.Command(
+            lost_mode=pb.LostModeCommand(action=pb.LOST_MODE_ACTION_ENABLE, message="{{code}}", footnote="ours"))),
+         "command.lost_mode.message"),
         (one(pb, {"r-000": "t"}), dict(command=pb.Command(custom=pb.CustomCommand(type="{{code}}"))), "command.custom.type"),
         (one(pb, {"r-000": "1"}), dict(command=pb.Command()), "command"),
         (pb.Values(device_ids=ids[:1], variables=[pb.Variable(name="code", values=[b"1"], default_value=b"2")]), {},

@@ -91,6 +91,8 @@ static void test_names_enums_and_oneofs(void **state)
                    "restrictFunctions.restrictions: expected an array");
     assert_refused(COMMAND, "{\"restrictFunctions\":{\"restrictions\":[null]}}",
                    "restrictFunctions.restrictions[0]: expected an object");
+    assert_becomes(COMMAND, "{\"lost_mode\":{\"action\":1,\"footnote\":\"f\"}}",
+                   "{\"lostMode\":{\"action\":\"LOST_MODE_ACTION_ENABLE\",\"footnote\":\"f\"}}");
     assert_refused(COMMAND, "{\"lock\":{\"message\":5}}", "lock.message: expected text");
     assert_refused(COMMAND, "{\"unlock\":{\"clearPasscode\":\"true\"}}",
                    "unlock.clearPasscode: expected true or false");

@@ -147,6 +147,7 @@ static void timeouts_have_defaults_by_type(void **unused)
         {MUSTER__V1__COMMAND__KIND_LOCK, 5},
         {MUSTER__V1__COMMAND__KIND_UNLOCK, 5},
         {MUSTER__V1__COMMAND__KIND_WIPE, 5},
+        {MUSTER__V1__COMMAND__KIND_LOST_MODE, 5},
         {MUSTER__V1__COMMAND__KIND_RESTRICT_FUNCTIONS, 5},
         {MUSTER__V1__COMMAND__KIND_QUERY_INFORMATION, 5},
         {MUSTER__V1__COMMAND__KIND_CONFIGURE, 15},

@@ -194,6 +194,96 @@ static void test_lock(void **state)
     bad("command.lock.passcode");
 }
 
+static void test_lost_mode(void **state)
+{
+    (void)state;
+    Muster__V1__LostModeCommand c = MUSTER__V1__LOST_MODE_COMMAND__INIT;
+    command.kind_case = MUSTER__V1__COMMAND__KIND_LOST_MODE;
+    command.lost_mode = &c;
+    bad("command.lost_mode.action");
+    c.action = (Muster__V1__LostModeAction)3;
+    bad("command.lost_mode.action");
+    c.action = MUSTER__V1__LOST_MODE_ACTION__LOST_MODE_ACTION_ENABLE;
+    bad("command.lost_mode.message");
+    c.footnote = repeat('f', 512);
+    bad("command.lost_mode.message");
+    c.phone_number = (char *)"1";
+    good();
+    c.footnote = repeat('f', 513);
+    bad("command.lost_mode.footnote");
+    c.footnote = (char *)"";
+    c.phone_number = repeat('1', 33);
+    bad("command.lost_mode.phone_number");
+    c.phone_number = (char *)"";
+    c.message = repeat('m', 512);
+    good();
+    c.message = repeat('m', 513);
+    bad("command.lost_mode.message");
+    c.message = (char *)"\xc3";
+    bad("command.lost_mode.message");
+}
+
+static void test_lost_mode_is_left_without_texts(void **state)
+{
+    (void)state;
+    Muster__V1__LostModeCommand c = MUSTER__V1__LOST_MODE_COMMAND__INIT;
+    command.kind_case = MUSTER__V1__COMMAND__KIND_LOST_MODE;
+    command.lost_mode = &c;
+    c.action = MUSTER__V1__LOST_MODE_ACTION__LOST_MODE_ACTION_DISABLE;
+    good();
+    c.message = c.phone_number = c.footnote = (char *)"x";
+    struct status st = check();
+    assert_int_equal(st.violation_count, 3);
+    assert_string_equal(st.violations[0].field, "command.lost_mode.message");
+    assert_string_equal(st.violations[1].field, "command.lost_mode.phone_number");
+    assert_string_equal(st.violations[2].field, "command.lost_mode.footnote");
+}
+
+static ProtobufCBinaryData value(const char *text)
+{
+    return (ProtobufCBinaryData){strlen(text), (uint8_t *)(uintptr_t)text};
+}
+
+/* The one device with neither is none of those with the least or the most of a field, nor the one with the largest
+ * command. */
+static void test_lost_mode_with_values(void **state)
+{
+    (void)state;
+    Muster__V1__LostModeCommand c = MUSTER__V1__LOST_MODE_COMMAND__INIT;
+    Muster__V1__Values values = MUSTER__V1__VALUES__INIT;
+    Muster__V1__Variable v[3] = {MUSTER__V1__VARIABLE__INIT, MUSTER__V1__VARIABLE__INIT, MUSTER__V1__VARIABLE__INIT};
+    Muster__V1__Variable *variables[] = {&v[0], &v[1], &v[2]};
+    char *ids[] = {(char *)"a", (char *)"b", (char *)"c", (char *)"d"};
+    ProtobufCBinaryData texts[3][4] = {{value(""), value("hi"), value(""), value("x")},
+                                       {value("1"), value(""), value(""), value("1")},
+                                       {value("f"), value("f"), value("ff"), value("fff")}};
+    command.kind_case = MUSTER__V1__COMMAND__KIND_LOST_MODE;
+    command.lost_mode = &c;
+    c.action = MUSTER__V1__LOST_MODE_ACTION__LOST_MODE_ACTION_ENABLE;
+    c.message = (char *)"{{m}}";
+    c.phone_number = (char *)"{{p}}";
+    c.footnote = (char *)"{{f}}";
+    for (size_t i = 0; i < 3; i++) {
+        v[i].name = (char *)(uintptr_t)(i == 0 ? "m" : i == 1 ? "p" : "f");
+        v[i].values = texts[i];
+        v[i].n_values = 4;
+    }
+    values.device_ids = ids;
+    values.n_device_ids = 4;
+    values.variables = variables;
+    values.n_variables = 3;
+    request.values = &values;
+    bad("command.lost_mode.message");
+    assert_non_null(strstr(check().violations[0].description, "for c: "));
+    texts[1][2] = value("2");
+    good();
+    c.phone_number = (char *)"1 {{p}}";
+    texts[1][2] = value("");
+    good();
+    texts[2][1] = value(repeat('f', 513));
+    bad("command.lost_mode.footnote");
+}
+
 static void test_restrict(void **state)
 {
     (void)state;
@@ -253,11 +343,18 @@ static void test_others(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_plain, setup),       cmocka_unit_test_setup(test_request_id, setup),
-        cmocka_unit_test_setup(test_all_at_once, setup), cmocka_unit_test_setup(test_expiry, setup),
-        cmocka_unit_test_setup(test_target, setup),      cmocka_unit_test_setup(test_command_size, setup),
-        cmocka_unit_test_setup(test_lock, setup),        cmocka_unit_test_setup(test_restrict, setup),
+        cmocka_unit_test_setup(test_plain, setup),
+        cmocka_unit_test_setup(test_request_id, setup),
+        cmocka_unit_test_setup(test_all_at_once, setup),
+        cmocka_unit_test_setup(test_expiry, setup),
+        cmocka_unit_test_setup(test_target, setup),
+        cmocka_unit_test_setup(test_command_size, setup),
+        cmocka_unit_test_setup(test_lock, setup),
+        cmocka_unit_test_setup(test_restrict, setup),
         cmocka_unit_test_setup(test_others, setup),
+        cmocka_unit_test_setup(test_lost_mode, setup),
+        cmocka_unit_test_setup(test_lost_mode_is_left_without_texts, setup),
+        cmocka_unit_test_setup(test_lost_mode_with_values, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
