@@ -23,15 +23,21 @@ enum {
     RESTORE = 1 << 9,
     RESTART = 1 << 10,
     CUSTOM = 1 << 11,
+    LOST_MODE = 1 << 12,
 };
 
 void command_flags_table(struct command_flags *c, struct arg_flag out[COMMAND_FLAG_COUNT])
 {
     const struct arg_flag flags[COMMAND_FLAG_COUNT] = {
         {"type", ARG_TEXT, &c->type, "TYPE",
-         "lock, unlock, wipe, configure, restrict, query, install, remove, back-up, restore, restart or custom", 0, 0},
-        {"message", ARG_TEXT, &c->message, "TEXT", "lock: text on the lock screen", 0, 0},
-        {"phone-number", ARG_TEXT, &c->phone_number, "TEXT", "lock: telephone number on the lock screen", 0, 0},
+         "lock, unlock, lost-mode, wipe, configure, restrict, query, install, remove, back-up, restore, restart or "
+         "custom",
+         0, 0},
+        {"action", ARG_TEXT, &c->action, "ACTION", "lost-mode: enable or disable", 0, 0},
+        {"message", ARG_TEXT, &c->message, "TEXT", "lock, lost-mode: text on the lock screen", 0, 0},
+        {"phone-number", ARG_TEXT, &c->phone_number, "TEXT", "lock, lost-mode: telephone number on the lock screen", 0,
+         0},
+        {"footnote", ARG_TEXT, &c->footnote, "TEXT", "lost-mode: text at the foot of the lock screen", 0, 0},
         {"passcode", ARG_TEXT, &c->passcode, "TEXT", "lock: new passcode", 0, 0},
         {"clear-passcode", ARG_BOOL, &c->clear_passcode, "", "unlock: clear the passcode as well", 0, 0},
         {"preserve-data-plan", ARG_BOOL, &c->preserve_data_plan, "", "wipe: keep the eSIM", 0, 0},
@@ -224,13 +230,32 @@ static void make_custom(struct invocation *inv, const struct command_flags *c, M
     out->custom->payload = bytes(inv, c->payload);
 }
 
+static void make_lost_mode(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out)
+{
+    const ProtobufCEnumDescriptor *actions = &muster__v1__lost_mode_action__descriptor;
+    int action;
+    if (!c->action)
+        args_refuse(inv, "--type lost-mode needs --action");
+    if (!show_read_enum(actions, c->action, &action))
+        args_refuse(inv, "--action %s: is none of %s", c->action, show_enum_choices(actions));
+    if (action == MUSTER__V1__LOST_MODE_ACTION__LOST_MODE_ACTION_ENABLE && !c->message && !c->phone_number)
+        args_refuse(inv, "--action enable needs --message or --phone-number");
+    out->kind_case = MUSTER__V1__COMMAND__KIND_LOST_MODE;
+    out->lost_mode = MAKE(Muster__V1__LostModeCommand, muster__v1__lost_mode_command__init);
+    out->lost_mode->action = (Muster__V1__LostModeAction)action;
+    out->lost_mode->message = text(c->message);
+    out->lost_mode->phone_number = text(c->phone_number);
+    out->lost_mode->footnote = text(c->footnote);
+}
+
 static const struct {
     const char *name;
     void (*make)(struct invocation *inv, const struct command_flags *c, Muster__V1__Command *out);
 } types[] = {
-    {"lock", make_lock},         {"unlock", make_unlock},   {"wipe", make_wipe},       {"configure", make_configure},
-    {"restrict", make_restrict}, {"query", make_query},     {"install", make_install}, {"remove", make_remove},
-    {"back-up", make_back_up},   {"restore", make_restore}, {"restart", make_restart}, {"custom", make_custom},
+    {"lock", make_lock},           {"unlock", make_unlock},   {"wipe", make_wipe},       {"configure", make_configure},
+    {"restrict", make_restrict},   {"query", make_query},     {"install", make_install}, {"remove", make_remove},
+    {"back-up", make_back_up},     {"restore", make_restore}, {"restart", make_restart}, {"custom", make_custom},
+    {"lost-mode", make_lost_mode},
 };
 #define TYPES (sizeof types / sizeof types[0])
 
@@ -242,8 +267,10 @@ static void check_flags(struct invocation *inv, const struct command_flags *c, s
         bool given;
         int with;
     } uses[] = {
-        {"message", c->message, LOCK},
-        {"phone-number", c->phone_number, LOCK},
+        {"action", c->action, LOST_MODE},
+        {"message", c->message, LOCK | LOST_MODE},
+        {"phone-number", c->phone_number, LOCK | LOST_MODE},
+        {"footnote", c->footnote, LOST_MODE},
         {"passcode", c->passcode, LOCK},
         {"clear-passcode", c->clear_passcode, UNLOCK},
         {"preserve-data-plan", c->preserve_data_plan, WIPE},
@@ -280,8 +307,9 @@ Muster__V1__Command *command_from_flags(struct invocation *inv, const struct com
         types[i].make(inv, c, out);
         return out;
     }
-    args_refuse(inv,
-                "--type %s: is none of lock, unlock, wipe, configure, restrict, query, install, remove, back-up, "
-                "restore, restart, custom",
-                c->type);
+    args_refuse(
+        inv,
+        "--type %s: is none of lock, unlock, lost-mode, wipe, configure, restrict, query, install, remove, back-up, "
+        "restore, restart, custom",
+        c->type);
 }

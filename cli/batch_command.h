@@ -17,9 +17,10 @@ struct command_flags {
     const char *destination, *backup_reference;
     int64_t grace_ms;
     const char *custom_type, *payload;
+    const char *action, *footnote;
 };
 
-#define COMMAND_FLAG_COUNT 21
+#define COMMAND_FLAG_COUNT 23
 /* Fills `out` with the flags, bound to `c`; no terminator. */
 void command_flags_table(struct command_flags *c, struct arg_flag out[COMMAND_FLAG_COUNT]);
 /* Returns the command, which lives as long as the call; refuses flags that do not go with the type. */

@@ -112,6 +112,11 @@ def test_the_table_of_subcommands_is_complete():
     (["batch", "submit", "--type", "lock"], "exactly one of --all"),
     (["batch", "submit", "--type", "lock", "--all", "--platform", "ios"], "exactly one of --all"),
     (["batch", "submit", "--type", "wipe", "--passcode", "1", "--all"], "--passcode does not go with --type wipe"),
+    (["batch", "submit", "--type", "lost-mode", "--message", "m", "--all"], "--type lost-mode needs --action"),
+    (["batch", "submit", "--type", "lost-mode", "--action", "find", "--all"], "--action find: is none of enable, disable"),
+    (["batch", "submit", "--type", "lost-mode", "--action", "enable", "--footnote", "f", "--all"],
+     "--action enable needs --message or --phone-number"),
+    (["batch", "submit", "--type", "lock", "--footnote", "f", "--all"], "--footnote does not go with --type lock"),
     (["batch", "submit", "--type", "restrict", "--forbid", "camera,teleport", "--all"], "teleport"),
     (["batch", "submit", "--type", "configure", "--profile-id", "x", "--profile", "@/no/file", "--all"], "/no/file"),
     (["batch", "submit", "--type", "install", "--app", "x", "--sha256", "12", "--all"], "--sha256"),
@@ -393,6 +398,9 @@ def test_groups(tenant_env, tmp_path):
     (["restart", "--grace", "90s"], "restart", {"grace": "90s"}),
     (["custom", "--custom-type", "com.example.blink", "--payload", "@-"], "custom",
      {"type": "com.example.blink", "payload": "AAEC"}),
+    (["lost-mode", "--action", "enable", "--message", "m", "--phone-number", "1", "--footnote", "f"], "lostMode",
+     {"action": "LOST_MODE_ACTION_ENABLE", "message": "m", "phoneNumber": "1", "footnote": "f"}),
+    (["lost-mode", "--action", "disable"], "lostMode", {"action": "LOST_MODE_ACTION_DISABLE"}),
 ], ids=lambda p: p[0] if isinstance(p, list) else "")
 def test_every_type_of_command(env, tenant_env, flags, kind, content):
     cli("device", "import", env=tenant_env, stdin="a,ios\nb,android\n", check=DONE)
