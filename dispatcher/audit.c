@@ -15,6 +15,8 @@
 /* Rows that one VerifyAudit looks at: a tenth of a second of PostgreSQL's work, where each is of a single call. */
 #define VERIFY_ROWS 10000
 #define HASH_BYTES  32u
+/* What the place in a page token means. Tokens of the time when it was something else are refused. */
+#define CURSOR "links"
 
 struct audit_list {
     struct request r;
@@ -140,6 +142,7 @@ void list_audit(struct grpc_call *call, void *service, const ProtobufCMessage *r
     f.until_ms = read_time(&st, "until", in->until, INT64_MAX);
     l->filter = page_filter_new(grpc_call_method(call)->path, l->r.tenant);
     page_filter_add_int(&l->filter, scope.whose);
+    page_filter_add(&l->filter, CURSOR, sizeof CURSOR);
     if (scope.name)
         page_filter_add(&l->filter, scope.name, strlen(scope.name));
     page_filter_add_int(&l->filter, f.batch);

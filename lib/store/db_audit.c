@@ -103,17 +103,23 @@ void db_ledger_settle(struct pg_txn *txn, int limit, int64_t now_ms)
     pg_put_int8(txn, now_ms);
 }
 
-/* Entries of the rows that are in a chain. `id` is that of the row; place numbers its entries. */
-/* Entries of the rows that are in a chain. `id` is that of the row; place numbers its entries. */
-#define AUDIT_COLUMNS                                                                                                  \
-    "SELECT l.audit_id * 1024 + e.place, l.n, coalesce(t.name, ''), p.at_ms, p.key_id, p.role, p.address, p.action,"   \
+/* Entries of the rows that are in a chain, from the newest on; place numbers the entries of a row. A page ends at
+ * `place_of`, which is also what rows are ordered by: n for one chain. n says when a row was linked, audit_id when it
+ * was written, and transactions commit in another order than they wrote in. Over all chains it is audit_id, as there is
+ * no common n; what is linked meanwhile is at its own place there, so that what was listed comes once. */
+#define AUDIT_LIST(place_of)                                                                                           \
+    "SELECT " place_of " * 1024 + e.place, l.n, coalesce(t.name, ''), p.at_ms, p.key_id, p.role, p.address, p.action," \
     " p.detail, p.note, coalesce(p.devices, 0), p.outcome, l.hash, e.place"                                            \
     " FROM audit_link l JOIN audit_log a ON a.id = l.audit_id LEFT JOIN tenant t ON t.id = l.tenant_id"                \
     " CROSS JOIN LATERAL unnest(a.entries) WITH ORDINALITY AS e (entry, place)"                                        \
-    " CROSS JOIN LATERAL audit_parse(e.entry) AS p WHERE "
+    " CROSS JOIN LATERAL audit_parse(e.entry) AS p"                                                                    \
+    " WHERE " place_of " <= $1::bigint / 1024 AND " place_of " * 1024 + e.place < $1::bigint" AUDIT_FILTER
+#define AUDIT_OF                                                                                                       \
+    " AND l.tenant_id = coalesce((SELECT x.id FROM tenant x WHERE x.name = $9::text),"                                 \
+    " CASE WHEN $9::text IS NULL THEN $8::integer ELSE -1 END)"
+#define AUDIT_ORDER(place_of) " ORDER BY " place_of " DESC, e.place DESC LIMIT $7::integer"
 /* What can be told from the text alone is, so that not every entry is taken apart. */
 #define AUDIT_FILTER                                                                                                   \
-    "l.audit_id <= $1::bigint / 1024 AND l.audit_id * 1024 + e.place < $1::bigint"                                     \
     " AND ($2::bigint = 0 OR e.entry ~ ('^([^,]*,){4}([^,]*batch[^,]*|release_wave|approval_expired),[^,]*,'"          \
     " || length($2::bigint::text) || ':' || $2::bigint || ','))"                                                       \
     " AND ($3::bigint = 0 OR split_part(e.entry, ',', 2) = $3::bigint::text)"                                          \
@@ -143,12 +149,8 @@ static void put_scope(struct pg_txn *txn, const struct db_audit_scope *s)
 void db_audit_list(struct pg_txn *txn, const struct db_audit_scope *scope, const struct db_audit_filter *filter,
                    int32_t limit)
 {
-    static const struct pg_stmt all = {"audit_list_all", AUDIT_COLUMNS AUDIT_FILTER
-                                       " ORDER BY l.audit_id DESC, e.place DESC LIMIT $7::integer"};
-    static const struct pg_stmt one = {
-        "audit_list", AUDIT_COLUMNS
-        "l.tenant_id = coalesce((SELECT x.id FROM tenant x WHERE x.name = $9::text), CASE WHEN $9::text IS NULL THEN"
-        " $8::integer ELSE -1 END) AND " AUDIT_FILTER " ORDER BY l.n DESC, e.place DESC LIMIT $7::integer"};
+    static const struct pg_stmt all = {"audit_list_all", AUDIT_LIST("l.audit_id") AUDIT_ORDER("l.audit_id")};
+    static const struct pg_stmt one = {"audit_list", AUDIT_LIST("l.n") AUDIT_OF AUDIT_ORDER("l.n")};
     pg_txn_add(txn, scope->whose == DB_AUDIT_ALL ? &all : &one);
     put_filter(txn, filter);
     pg_put_int4(txn, limit);

@@ -39,13 +39,14 @@ struct db_audit_scope {
     const char *name; /* its name; NULL: the number counts */
 };
 struct db_audit_filter {
-    int64_t before; /* id of the last entry that was told; INT64_MAX: from the newest on */
+    int64_t before; /* id of the last entry that was told, of the same scope; INT64_MAX: from the newest on */
     int64_t batch, key;
     const char *action;
     int64_t since_ms, until_ms;
 };
 
 struct db_audit {
+    /* id: its place in the listing that it is from */
     int64_t id, number, place, at_ms, key;
     const char *tenant, *address, *action, *detail, *note, *outcome;
     int16_t role;

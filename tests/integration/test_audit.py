@@ -1,9 +1,11 @@
 """The audit: who did what, to how many, from where; its chain; and that what was changed afterwards is found."""
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 
 import grpc
+import psycopg2
 import pytest
 from harness.answers import refused
 from harness.daemons import cli
@@ -169,6 +171,37 @@ def test_pages(api):
     assert [e.note.split("; ")[1] for e in seen] == [f"request r-{i}" for i in reversed(range(7))]
     first = p.admin.admin.ListAudit(pb.ListAuditRequest(action="submit_batch", page_size=3))
     refused(api, grpc.StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID", lambda: p.list(page_token=first.next_page_token))
+
+
+def test_pages_whatever_the_order_of_commits(api):
+    """What is written first and committed last is linked last: each entry comes once all the same."""
+    p, pb = People(api), api.pb
+    p.settled("import_devices")
+    late, early = (psycopg2.connect(api.conninfo) for _ in range(2))
+    add = "SELECT audit_add(1000, %s, 0, 'odd', %s, NULL, '')"
+    with contextlib.closing(late), contextlib.closing(early), late.cursor() as l, early.cursor() as e:
+        l.execute(add, (p.tenant.number, "late"))
+        for i in range(5):
+            e.execute(add, (p.tenant.number, f"early {i}"))
+        early.commit()
+        p.settled("odd", 5)
+        late.commit()
+        p.settled("odd", 6)
+    own, everybody = pb.AuditScope(tenant=p.tenant.name), pb.AuditScope(all=True)
+
+    def told(scope, size):
+        seen, token = [], ""
+        while True:
+            answer = p.admin.admin.ListAudit(pb.ListAuditRequest(action="odd", scope=scope, page_size=size, page_token=token))
+            seen += [e.detail for e in answer.entries if e.tenant == p.tenant.name]
+            token = answer.next_page_token
+            if not token:
+                return seen
+
+    early = [f"early {i}" for i in reversed(range(5))]
+    for size in (1, 2, 3, 5):
+        assert told(own, size) == ["late", *early], size
+        assert told(everybody, size) == [*early, "late"], size
 
 
 def canonical(number, tenant, entries):
