@@ -238,7 +238,7 @@ void test_webhook(struct grpc_call *call, void *service, const ProtobufCMessage 
     if (!c)
         return;
     struct pg_txn *txn = request_txn(&c->r);
-    db_webhook_test(txn, c->r.tenant, c->id, clock_wall_ms());
+    db_webhook_test(txn, c->r.tenant, c->id, c->r.caller->key, clock_wall_ms());
     request_query(&c->r, txn, on_tested);
 }
 

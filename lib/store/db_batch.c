@@ -322,8 +322,10 @@ void db_batch_cancel(struct pg_txn *txn, int32_t tenant, int64_t id, int64_t now
     static const struct pg_stmt stmt = {
         "batch_cancel", "WITH b AS (UPDATE batch SET cancel_requested_ms = $3::bigint WHERE id = $2::bigint"
                         " AND tenant_id = $1::integer AND cancel_requested_ms IS NULL AND closed_ms IS NULL"
-                        " RETURNING id) INSERT INTO audit (at_ms, tenant_id, key_id, action, detail)"
-                        " SELECT $3::bigint, $1::integer, $4::bigint, 'cancel_batch', b.id::text FROM b RETURNING 1"};
+                        " RETURNING id, device_count)"
+                        " INSERT INTO audit (at_ms, tenant_id, key_id, action, detail, devices)"
+                        " SELECT $3::bigint, $1::integer, $4::bigint, 'cancel_batch', b.id::text, b.device_count FROM b"
+                        " RETURNING 1"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_int8(txn, id);

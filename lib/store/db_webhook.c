@@ -68,13 +68,14 @@ void db_webhook_rotate(struct pg_txn *txn, int32_t tenant, int64_t id, const uin
     pg_put_int8(txn, now_ms);
 }
 
-void db_webhook_test(struct pg_txn *txn, int32_t tenant, int64_t id, int64_t now_ms)
+void db_webhook_test(struct pg_txn *txn, int32_t tenant, int64_t id, int64_t key, int64_t now_ms)
 {
-    static const struct pg_stmt stmt = {"webhook_test",
-                                        "SELECT w FROM webhook_test($1::integer, $2::bigint, $3::bigint) AS w"};
+    static const struct pg_stmt stmt = {
+        "webhook_test", "SELECT w FROM webhook_test($1::integer, $2::bigint, $3::bigint, $4::bigint) AS w"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_int8(txn, id);
+    pg_put_int8(txn, key);
     pg_put_int8(txn, now_ms);
 }
 

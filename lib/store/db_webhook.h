@@ -27,7 +27,7 @@ void db_webhook_read(const struct pg_result *r, int row, struct db_webhook *out)
 void db_webhook_delete(struct pg_txn *txn, int32_t tenant, int64_t id, int64_t key, int64_t now_ms);
 void db_webhook_rotate(struct pg_txn *txn, int32_t tenant, int64_t id, const uint8_t secret[WEBHOOK_SECRET_BYTES],
                        int64_t key, int64_t now_ms);
-void db_webhook_test(struct pg_txn *txn, int32_t tenant, int64_t id, int64_t now_ms);
+void db_webhook_test(struct pg_txn *txn, int32_t tenant, int64_t id, int64_t key, int64_t now_ms);
 /* The row has one integer: how many. `n` 0: all. */
 void db_webhook_replay(struct pg_txn *txn, int32_t tenant, int64_t id, const int64_t *events, size_t n, int64_t now_ms,
                        int64_t life_ms, int64_t key);

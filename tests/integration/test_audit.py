@@ -83,6 +83,61 @@ def test_who_did_what_from_where(api):
     assert p.list(since=first.at)[-1].at == first.at and first not in p.list(until=first.at)
 
 
+def told(p, action, **fields):
+    """The newest entry of a kind: of how many devices, how it ended, what else there is to say."""
+    e = p.settled(action, **fields)[0]
+    return e.devices, e.outcome, e.note
+
+
+def test_of_how_many_devices_and_why(api):
+    p, pb = People(api), api.pb
+    batch = api.submit(p.operator, request_id="steered", steering=pb.Steering(
+        waves=[pb.Wave(devices=1), pb.Wave(by_hand=True)])).batch.id
+    p.operator.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch, reason="too loud"))
+    p.operator.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch, reason="all is well"))
+    p.operator.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch))
+    p.operator.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch, target=pb.Target(
+        devices=pb.DeviceIds(ids=p.ids[1:3]))))
+    p.operator.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
+    p.admin.control.Hold(pb.HoldRequest(reason="stolen"))
+    p.admin.control.Release(pb.ReleaseRequest())
+    assert told(p, "pause_batch") == (5, "", "too loud")
+    assert told(p, "resume_batch") == (5, "", "all is well")
+    assert told(p, "release_wave") == (5, "", "")
+    assert told(p, "cancel_batch_for_some") == (2, "", "")
+    assert told(p, "cancel_batch") == (5, "", "")
+    assert told(p, "hold") == told(p, "release") == (5, "", "")
+    p.admin.control.Hold(pb.HoldRequest(all=True, reason="drill of all"))
+    p.admin.control.Release(pb.ReleaseRequest(all=True))
+    (devices,), = api.sql("SELECT sum(devices) FROM tenant")
+    (held,) = p.settled("hold", scope=pb.AuditScope(installation=True), key_id=p.number(p.tenant.key))
+    assert (held.detail, held.devices) == ("drill of all", devices)
+
+
+def test_why_a_batch_was_approved_or_rejected(api):
+    p, pb = People(api), api.pb
+    policy = pb.GuardPolicy(enabled=True, commands=["wipe"], devices_per_hour=1, percent_per_hour=100)
+    policy.approval_lifetime.FromSeconds(60)
+    p.admin.admin.SetGuardPolicy(pb.SetGuardPolicyRequest(tenant=p.tenant.name, policy=policy))
+    first, second = (api.submit(p.admin, request_id=r, command=pb.Command(wipe=pb.WipeCommand())).batch for r in "ab")
+    p.approver.commands.ApproveBatch(pb.ApproveBatchRequest(
+        batch_id=first.id, target_digest=first.approval.target_digest, command_hash=first.approval.command_hash,
+        reason="lost property"))
+    p.approver.commands.RejectBatch(pb.RejectBatchRequest(batch_id=second.id, reason="wrong group"))
+    assert told(p, "approve_batch") == (5, "done", "lost property")
+    assert told(p, "reject_batch") == (5, "done", "wrong group")
+
+
+def test_a_tested_web_hook(api):
+    p, pb = People(api), api.pb
+    hook = p.admin.events.CreateWebhook(pb.CreateWebhookRequest(url="https://example.org/told")).webhook.id
+    p.admin.events.TestWebhook(pb.TestWebhookRequest(webhook_id=hook))
+    refused(api, grpc.StatusCode.NOT_FOUND, "WEBHOOK_NOT_FOUND",
+            lambda: p.admin.events.TestWebhook(pb.TestWebhookRequest(webhook_id=hook + 1000)))
+    (entry,) = p.settled("test_webhook")
+    assert (entry.detail, entry.note, entry.key_id) == (str(hook), "https://example.org/told", p.number(p.tenant.key))
+
+
 def test_groups(api):
     p, pb = People(api), api.pb
     d = p.operator.devices
@@ -99,10 +154,10 @@ def test_groups(api):
             call()
     d.DeleteGroup(pb.DeleteGroupRequest(name="some"))
     p.settled("delete_group")
-    told = [(e.action, e.detail, e.devices, e.note) for e in reversed(p.list(key_id=p.number(p.operator_key)))]
-    assert told == [("create_group", "some", 2, ""), ("create_group", "ios", 0, "platform = ios"),
-                    ("update_group", "some", 3, "2 to add, 1 to remove"), ("update_group", "ios", 0, "platform = ipados"),
-                    ("delete_group", "some", 0, "")]
+    entries = [(e.action, e.detail, e.devices, e.note) for e in reversed(p.list(key_id=p.number(p.operator_key)))]
+    assert entries == [("create_group", "some", 2, ""), ("create_group", "ios", 0, "platform = ios"),
+                       ("update_group", "some", 3, "2 to add, 1 to remove"), ("update_group", "ios", 0, "platform = ipados"),
+                       ("delete_group", "some", 0, "")]
 
 
 def test_guarded_commands_and_who_was_refused(api):
@@ -145,7 +200,7 @@ def test_whose_audit(api):
     p.admin.control.Hold(pb.HoldRequest(all=True, reason="drill"))
     p.admin.control.Release(pb.ReleaseRequest(all=True))
     installation = pb.AuditScope(installation=True)
-    hold = p.settled("hold", scope=installation)[0]
+    (hold,) = p.settled("hold", scope=installation, key_id=p.number(p.tenant.key))
     assert (hold.tenant, hold.detail, hold.key_id) == ("", "drill", p.number(p.tenant.key))
     assert p.verify(scope=installation).wrong == ""
     unknown = pb.AuditScope(tenant="nobody")
@@ -189,7 +244,7 @@ def test_pages_whatever_the_order_of_commits(api):
         p.settled("odd", 6)
     own, everybody = pb.AuditScope(tenant=p.tenant.name), pb.AuditScope(all=True)
 
-    def told(scope, size):
+    def pages(scope, size):
         seen, token = [], ""
         while True:
             answer = p.admin.admin.ListAudit(pb.ListAuditRequest(action="odd", scope=scope, page_size=size, page_token=token))
@@ -200,8 +255,8 @@ def test_pages_whatever_the_order_of_commits(api):
 
     early = [f"early {i}" for i in reversed(range(5))]
     for size in (1, 2, 3, 5):
-        assert told(own, size) == ["late", *early], size
-        assert told(everybody, size) == [*early, "late"], size
+        assert pages(own, size) == ["late", *early], size
+        assert pages(everybody, size) == [*early, "late"], size
 
 
 def canonical(number, tenant, entries):
