@@ -432,9 +432,36 @@ static struct pg_txn *fenced(const struct control_rollout *o)
     return txn;
 }
 
-static void act(struct control_rollout *o, const struct rollout_verdict *v)
+/* Behind what `text` says. */
+static void name_platforms(char *text, size_t size, const char *what, uint32_t platforms)
 {
-    char reason[160];
+    const char *between = what;
+    for (int p = 0; p < ROLLOUT_PLATFORMS; p++) {
+        const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(&muster__v1__platform__descriptor, p);
+        size_t len = strlen(text);
+        if (!(platforms >> p & 1))
+            continue;
+        snprintf(text + len, size - len, "%s%s", between, v ? v->name : "?");
+        between = ", ";
+    }
+}
+
+/* How many commands of the batch the verdict is about; -1: all. */
+static int64_t concerned(const struct rollout_verdict *v, const struct rollout_counts *counts)
+{
+    uint32_t platforms = v->stop | v->cancel;
+    int64_t n = 0;
+    if (v->pause || v->abort)
+        return -1;
+    for (int p = 0; p < ROLLOUT_PLATFORMS; p++)
+        for (int s = STATE_HELD; platforms >> p & 1 && s < STATE_COUNT; s++)
+            n += counts->platform[p][s];
+    return n;
+}
+
+static void act(struct control_rollout *o, const struct rollout_verdict *v, const struct rollout_counts *counts)
+{
+    char reason[160], note[512];
     const ProtobufCEnumValue *platform =
         protobuf_c_enum_descriptor_get_value(&muster__v1__platform__descriptor, (int)v->platform);
     snprintf(reason, sizeof reason, "threshold %u %%%s%s: %u of %u went wrong", v->threshold->percent,
@@ -445,12 +472,21 @@ static void act(struct control_rollout *o, const struct rollout_verdict *v)
              v->wrong, v->ended);
     log_warn("threshold_reached", "batch=%" PRIu64 " wrong=%u ended=%u stop=%u cancel=%u pause=%d abort=%d",
              o->batch->id, v->wrong, v->ended, v->stop, v->cancel, v->pause, v->abort);
+    snprintf(note, sizeof note, "%s", reason);
+    name_platforms(note, sizeof note, "; stopped: ", v->stop);
+    name_platforms(note, sizeof note, "; canceled: ", v->cancel);
     struct db_stop stop = {.platforms = v->stop,
                            .canceled = v->cancel,
                            .acted = v->acted.all,
                            .pause = v->pause,
                            .abort = v->abort,
-                           .reason = reason};
+                           .reason = reason,
+                           .outcome = v->abort    ? "aborted"
+                                      : v->pause  ? "paused"
+                                      : v->cancel ? "platforms_canceled"
+                                                  : "platforms_stopped",
+                           .note = note,
+                           .devices = concerned(v, counts)};
     for (unsigned p = 0; p < ROLLOUT_PLATFORMS; p++)
         stop.platform_acted[p] = o->acted.platform[p] | v->acted.platform[p];
     struct pg_txn *txn = fenced(o);
@@ -557,7 +593,7 @@ static void look(struct control_rollout *o, bool held, int64_t now_us)
     count_all(o, &counts);
     struct rollout_verdict v = rollout_judge(&o->plan, &counts, &o->acted, o->canceled);
     if (v.threshold) {
-        act(o, &v);
+        act(o, &v, &counts);
         return;
     }
     int64_t since_ms = (now_us - o->wave_us) / 1000;

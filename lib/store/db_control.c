@@ -196,6 +196,11 @@ void db_control_stop(struct pg_txn *txn, uint64_t batch, const struct db_stop *s
         " SELECT c.batch_id, c.request, d.block, d.slots FROM c JOIN batch b ON b.id = c.batch_id"
         " JOIN batch_block k ON k.batch_id = b.id JOIN device_block d ON d.tenant_id = b.tenant_id"
         " AND d.block = k.block WHERE $3::integer >> d.platform & 1 = 1"};
+    static const struct pg_stmt noted = {
+        "control_stop_noted", "INSERT INTO audit (at_ms, tenant_id, key_id, action, detail, devices, outcome, note)"
+                              " SELECT $2::bigint, b.tenant_id, 0, 'stop_batch', b.id::text,"
+                              " coalesce(nullif($3::bigint, -1), b.device_count), $4::text, $5::text FROM batch b"
+                              " WHERE b.id = $1::bigint AND b.cancel_requested_ms IS NULL AND b.closed_ms IS NULL"};
     static const struct pg_stmt cancel = {"control_abort",
                                           "UPDATE batch SET cancel_requested_ms = $2::bigint WHERE id = $1::bigint"
                                           " AND cancel_requested_ms IS NULL AND closed_ms IS NULL"};
@@ -207,6 +212,12 @@ void db_control_stop(struct pg_txn *txn, uint64_t batch, const struct db_stop *s
     pg_put_bool(txn, stop->pause);
     pg_put_text(txn, stop->reason);
     pg_put_bytea(txn, stop->platform_acted, sizeof stop->platform_acted);
+    pg_txn_add(txn, &noted);
+    pg_put_int8(txn, (int64_t)batch);
+    pg_put_int8(txn, now_ms);
+    pg_put_int8(txn, stop->devices < 0 ? -1 : stop->devices);
+    pg_put_text(txn, stop->outcome);
+    pg_put_text(txn, stop->note);
     if (!stop->abort)
         return;
     pg_txn_add(txn, &cancel);

@@ -85,8 +85,10 @@ struct db_stop {
     uint8_t platform_acted[DB_PLATFORMS]; /* with those of before */
     bool pause, abort;
     const char *reason;
+    const char *outcome, *note; /* for the audit, */
+    int64_t devices;            /* and of how many devices; negative: of all of the batch */
 };
-/* Fenced. */
+/* Fenced. Notes it in the audit, unless the batch is ending anyway. */
 void db_control_stop(struct pg_txn *txn, uint64_t batch, const struct db_stop *stop, int64_t now_ms);
 
 #endif

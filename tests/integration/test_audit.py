@@ -8,6 +8,7 @@ import grpc
 import psycopg2
 import pytest
 from harness.answers import refused
+from harness.crowd import Crowd
 from harness.daemons import cli
 from harness.stack import OPERATOR, READ_ONLY
 from harness.until import until
@@ -126,6 +127,36 @@ def test_why_a_batch_was_approved_or_rejected(api):
     p.approver.commands.RejectBatch(pb.RejectBatchRequest(batch_id=second.id, reason="wrong group"))
     assert told(p, "approve_batch") == (5, "done", "lost property")
     assert told(p, "reject_batch") == (5, "done", "wrong group")
+
+
+@pytest.mark.parametrize("thresholds,expected", [
+    ([dict(percent=50, minimum=4, action=1)], [(6, "paused", "threshold 50 %: 4 of 4 went wrong")]),
+    ([dict(percent=50, minimum=4, action=2)], [(6, "aborted", "threshold 50 %: 4 of 4 went wrong")]),
+    ([dict(percent=50, minimum=2, action=2, per_platform=True)],
+     [(6, "platforms_canceled",
+       "threshold 50 % of a platform: 2 of 2 went wrong; canceled: PLATFORM_IOS, PLATFORM_ANDROID")]),
+])
+def test_what_thresholds_do(api, thresholds, expected):
+    p, pb = People(api, devices=1), api.pb
+    with Crowd(api, p.admin, 6, lambda i: pb.OUTCOME_REJECTED) as crowd:
+        target = pb.Target(devices=pb.DeviceIds(ids=crowd.ids))
+        batch = api.submit(p.operator, target=target, steering=pb.Steering(
+            waves=[pb.Wave(devices=4), pb.Wave(by_hand=True)],
+            thresholds=[pb.Threshold(**t) for t in thresholds])).batch.id
+        stops = p.settled("stop_batch", batch_id=batch)
+        assert [(e.devices, e.outcome, e.note) for e in stops] == expected
+        assert [(e.key_id, e.role, e.address, e.detail) for e in stops] == [(0, 0, "", str(batch))]
+
+
+def test_one_platform_that_a_threshold_stops(api):
+    p, pb = People(api, devices=1), api.pb
+    with Crowd(api, p.admin, 6, lambda i: pb.OUTCOME_REJECTED if i % 2 else pb.OUTCOME_SUCCEEDED) as crowd:
+        target = pb.Target(devices=pb.DeviceIds(ids=crowd.ids))
+        batch = api.submit(p.operator, target=target, steering=pb.Steering(
+            waves=[pb.Wave(devices=4), pb.Wave(by_hand=True)],
+            thresholds=[pb.Threshold(percent=50, minimum=2, action=pb.THRESHOLD_ACTION_PAUSE, per_platform=True)])).batch.id
+        assert told(p, "stop_batch", batch_id=batch) == (
+            3, "platforms_stopped", "threshold 50 % of a platform: 2 of 2 went wrong; stopped: PLATFORM_ANDROID")
 
 
 def test_a_tested_web_hook(api):

@@ -397,7 +397,10 @@ static void carry_out(void)
                                  .platform_acted = {0, (uint8_t)below(3)},
                                  .pause = below(2),
                                  .abort = below(8) == 0,
-                                 .reason = ""};
+                                 .reason = "",
+                                 .outcome = "",
+                                 .note = "",
+                                 .devices = -1};
     const struct db_pace pace = {below(3), below(9), below(9), 0};
     struct pg_txn *txn = pg_txn_new(NULL, 0);
     db_control_handled(txn, ids, requests, 2, CREATED_MS);
