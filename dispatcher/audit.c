@@ -32,8 +32,8 @@ struct audit_verify {
 /* --- whose -------------------------------------------------------------------------------------------------------- */
 
 /* What is asked for, or why it may not be. */
-static struct db_audit_scope read_scope(struct status *st, const struct caller *caller,
-                                        const Muster__V1__AuditScope *in, bool all_ok)
+static struct db_audit_scope allowed_scope(struct status *st, const struct caller *caller,
+                                           const Muster__V1__AuditScope *in, bool all_ok)
 {
     struct db_audit_scope out = {DB_AUDIT_TENANT, caller->tenant, NULL};
     Muster__V1__AuditScope__KindCase kind = in ? in->kind_case : MUSTER__V1__AUDIT_SCOPE__KIND__NOT_SET;
@@ -63,6 +63,15 @@ static struct db_audit_scope read_scope(struct status *st, const struct caller *
     if (st->code == STATUS_OK && !admin)
         status_set(st, STATUS_PERMISSION_DENIED, "ROLE_INSUFFICIENT",
                    "what is not the key's own tenant needs the role admin");
+    return out;
+}
+
+static struct db_audit_scope read_scope(struct status *st, struct request *r, const Muster__V1__AuditScope *in,
+                                        bool all_ok)
+{
+    struct db_audit_scope out = allowed_scope(st, r->caller, in, all_ok);
+    if (st->code == STATUS_PERMISSION_DENIED)
+        auth_denied(r->d, r->call, r->caller);
     return out;
 }
 
@@ -135,7 +144,7 @@ void list_audit(struct grpc_call *call, void *service, const ProtobufCMessage *r
         return;
     struct status st = {0};
     struct page_token token;
-    struct db_audit_scope scope = read_scope(&st, l->r.caller, in->scope, true);
+    struct db_audit_scope scope = read_scope(&st, &l->r, in->scope, true);
     struct db_audit_filter f = {.batch = in->batch_id, .key = in->key_id, .action = in->action};
     validate_text(&st, "action", in->action, 0, ACTION_MAX);
     f.since_ms = read_time(&st, "since", in->since, INT64_MIN);
@@ -195,7 +204,7 @@ void verify_audit(struct grpc_call *call, void *service, const ProtobufCMessage 
     if (!v)
         return;
     struct status st = {0};
-    struct db_audit_scope scope = read_scope(&st, v->r.caller, in->scope, false);
+    struct db_audit_scope scope = read_scope(&st, &v->r, in->scope, false);
     if (in->after < 0)
         status_violation(&st, "after", "must not be negative");
     if (in->expect_number < 0)

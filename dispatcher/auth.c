@@ -106,6 +106,11 @@ static void note_denied(struct dispatcher *d, const struct grpc_call *call, stru
     e->denied = 0;
 }
 
+void auth_denied(struct dispatcher *d, const struct grpc_call *call, const struct caller *caller)
+{
+    note_denied(d, call, find(d->auth, caller->key));
+}
+
 /* Decides with what is known of the key. Returns true when the call may go on; else it has been finished. */
 static bool decide(struct dispatcher *d, struct grpc_call *call, struct key_entry *e, const uint8_t *hash)
 {

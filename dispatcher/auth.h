@@ -33,5 +33,7 @@ void auth_free(struct auth **auth);
 /* Admission hook; the service is a struct dispatcher. A method's tag is the role it needs. Leaves a const struct caller
  * as the call's data. */
 bool auth_admit(struct grpc_call *call, void *service);
+/* For handlers that look at the role themselves: notes in the audit that it did not do, as admission does. */
+void auth_denied(struct dispatcher *d, const struct grpc_call *call, const struct caller *caller);
 
 #endif

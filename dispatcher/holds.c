@@ -204,6 +204,8 @@ static void change(struct grpc_call *call, void *service, bool closed, bool all_
     c->own = !all_set && !tenant;
     if (st.code == STATUS_OK && !c->own && c->r.caller->role != MUSTER__V1__ROLE__ROLE_ADMIN)
         status_set(&st, STATUS_PERMISSION_DENIED, "ROLE_INSUFFICIENT", "another tenant's or all needs the role admin");
+    if (st.code == STATUS_PERMISSION_DENIED)
+        auth_denied(c->r.d, call, c->r.caller);
     if (st.code != STATUS_OK) {
         request_fail(&c->r, &st);
         return;

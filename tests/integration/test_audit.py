@@ -159,6 +159,30 @@ def test_one_platform_that_a_threshold_stops(api):
             3, "platforms_stopped", "threshold 50 % of a platform: 2 of 2 went wrong; stopped: PLATFORM_ANDROID")
 
 
+def test_who_was_refused_by_what_was_asked_for(api):
+    """Roles that do for the method, but not for what it was to do."""
+    p, pb = People(api), api.pb
+    denied, role = grpc.StatusCode.PERMISSION_DENIED, "ROLE_INSUFFICIENT"
+    everybody = pb.AuditScope(all=True)
+    calls = {"/muster.v1.ControlService/Hold": lambda c: c.control.Hold(pb.HoldRequest(all=True)),
+             "/muster.v1.ControlService/Release": lambda c: c.control.Release(pb.ReleaseRequest(tenant="another")),
+             "/muster.v1.AdminService/ListAudit": lambda c: c.admin.ListAudit(pb.ListAuditRequest(scope=everybody)),
+             "/muster.v1.AdminService/VerifyAudit": lambda c: c.admin.VerifyAudit(pb.VerifyAuditRequest(
+                 scope=pb.AuditScope(installation=True)))}
+    numbers = {}
+    for method, call in calls.items():
+        key = api.make_key(p.tenant.number, OPERATOR)
+        numbers[p.number(key)] = method
+        client = api.client(key)
+        for _ in range(3):
+            refused(api, denied, role, lambda call=call, client=client: call(client))
+    refused(api, denied, role, lambda: p.list(p.reader))
+    numbers[p.number(p.reader_key)] = "/muster.v1.AdminService/ListAudit"
+    entries = p.settled("denied", 5)
+    assert {e.key_id: e.detail for e in entries} == numbers and len(entries) == 5  # once a second
+    assert {e.outcome for e in entries} == {role} and all(e.address for e in entries)
+
+
 def test_a_tested_web_hook(api):
     p, pb = People(api), api.pb
     hook = p.admin.events.CreateWebhook(pb.CreateWebhookRequest(url="https://example.org/told")).webhook.id
