@@ -52,17 +52,20 @@ static void put_scope(Muster__V1__AuditScope *scope, const struct whose *w)
 static void show_entries(const ProtobufCMessage *answer, bool first)
 {
     const Muster__V1__ListAuditResponse *r = (const Muster__V1__ListAuditResponse *)answer;
-    char at[SHOW_TIME_BYTES];
+    char at[SHOW_TIME_BYTES], devices[16];
 
     if (first)
         printf("%-25s %-16s %8s  %-22s %5s %-9s %-22s %-20s %9s  %s\n", "AT", "TENANT", "NUMBER", "ACTION", "KEY",
                "ROLE", "FROM", "WHAT", "DEVICES", "OUTCOME, NOTE");
     for (size_t i = 0; i < r->n_entries; i++) {
         const Muster__V1__AuditEntry *e = r->entries[i];
-        printf("%-25s %-16s %8" PRId64 "  %-22s %5" PRId64 " %-9s %-22s %-20s %9" PRIu32 "  %s%s%s\n",
-               show_time(e->at, at), e->tenant[0] ? e->tenant : "-", e->number, e->action, e->key_id,
+        snprintf(devices, sizeof devices, "%" PRIu32, e->devices);
+        if (e->concerns_case != MUSTER__V1__AUDIT_ENTRY__CONCERNS_DEVICES)
+            snprintf(devices, sizeof devices, "-");
+        printf("%-25s %-16s %8" PRId64 "  %-22s %5" PRId64 " %-9s %-22s %-20s %9s  %s%s%s\n", show_time(e->at, at),
+               e->tenant[0] ? e->tenant : "-", e->number, e->action, e->key_id,
                e->role ? show_enum(&muster__v1__role__descriptor, (int)e->role) : "-", e->address[0] ? e->address : "-",
-               e->detail, e->devices, e->outcome, e->outcome[0] && e->note[0] ? ", " : "", e->note);
+               e->detail, devices, e->outcome, e->outcome[0] && e->note[0] ? ", " : "", e->note);
     }
 }
 

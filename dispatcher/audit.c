@@ -100,7 +100,11 @@ static Muster__V1__AuditEntry *present_entry(struct arena *a, const struct db_au
     e->action = copy(a, row->action);
     e->detail = copy(a, row->detail);
     e->note = copy(a, row->note);
-    e->devices = (uint32_t)row->devices;
+    e->tenant_number = row->tenant_number;
+    if (row->devices >= 0) {
+        e->concerns_case = MUSTER__V1__AUDIT_ENTRY__CONCERNS_DEVICES;
+        e->devices = (uint32_t)row->devices;
+    }
     e->outcome = copy(a, row->outcome);
     e->hash.data = (uint8_t *)arena_copy(a, row->hash.data, row->hash.len);
     e->hash.len = e->hash.data ? row->hash.len : 0;

@@ -109,7 +109,7 @@ void db_ledger_settle(struct pg_txn *txn, int limit, int64_t now_ms)
  * no common n; what is linked meanwhile is at its own place there, so that what was listed comes once. */
 #define AUDIT_LIST(place_of)                                                                                           \
     "SELECT " place_of " * 1024 + e.place, l.n, coalesce(t.name, ''), p.at_ms, p.key_id, p.role, p.address, p.action," \
-    " p.detail, p.note, coalesce(p.devices, 0), p.outcome, l.hash, e.place"                                            \
+    " p.detail, p.note, coalesce(p.devices, -1), p.outcome, l.hash, e.place, l.tenant_id"                              \
     " FROM audit_link l JOIN audit_log a ON a.id = l.audit_id LEFT JOIN tenant t ON t.id = l.tenant_id"                \
     " CROSS JOIN LATERAL unnest(a.entries) WITH ORDINALITY AS e (entry, place)"                                        \
     " CROSS JOIN LATERAL audit_parse(e.entry) AS p"                                                                    \
@@ -173,7 +173,8 @@ void db_audit_read(const struct pg_result *r, int row, struct db_audit *out)
                              .devices = pg_int(r, row, 10),
                              .outcome = pg_text(r, row, 11),
                              .hash = pg_bytes(r, row, 12),
-                             .place = pg_int(r, row, 13)};
+                             .place = pg_int(r, row, 13),
+                             .tenant_number = (int32_t)pg_int(r, row, 14)};
 }
 
 void db_audit_verify(struct pg_txn *txn, const struct db_audit_scope *scope, int64_t after, int32_t limit,

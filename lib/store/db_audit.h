@@ -50,7 +50,8 @@ struct db_audit {
     int64_t id, number, place, at_ms, key;
     const char *tenant, *address, *action, *detail, *note, *outcome;
     int16_t role;
-    int64_t devices; /* 0: none */
+    int32_t tenant_number; /* 0: of the whole installation */
+    int64_t devices;       /* -1: it is about none */
     struct slice hash;
 };
 /* Newest first; 0, "" and INT64_MAX of `until_ms` do not narrow. */
