@@ -462,14 +462,10 @@ static int64_t concerned(const struct rollout_verdict *v, const struct rollout_c
 static void act(struct control_rollout *o, const struct rollout_verdict *v, const struct rollout_counts *counts)
 {
     char reason[160], note[512];
-    const ProtobufCEnumValue *platform =
-        protobuf_c_enum_descriptor_get_value(&muster__v1__platform__descriptor, (int)v->platform);
-    snprintf(reason, sizeof reason, "threshold %u %%%s%s: %u of %u went wrong", v->threshold->percent,
-             v->threshold->per_platform ? " of " : "",
-             !v->threshold->per_platform ? ""
-             : platform                  ? platform->name
-                                         : "a platform",
-             v->wrong, v->ended);
+    snprintf(reason, sizeof reason, "threshold %u %%", v->threshold->percent);
+    name_platforms(reason, sizeof reason, " of ", v->threshold->per_platform ? 1u << v->platform : 0);
+    size_t len = strlen(reason);
+    snprintf(reason + len, sizeof reason - len, ": %u of %u went wrong", v->wrong, v->ended);
     log_warn("threshold_reached", "batch=%" PRIu64 " wrong=%u ended=%u stop=%u cancel=%u pause=%d abort=%d",
              o->batch->id, v->wrong, v->ended, v->stop, v->cancel, v->pause, v->abort);
     snprintf(note, sizeof note, "%s", reason);

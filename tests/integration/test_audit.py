@@ -134,7 +134,7 @@ def test_why_a_batch_was_approved_or_rejected(api):
     ([dict(percent=50, minimum=4, action=2)], [(6, "aborted", "threshold 50 %: 4 of 4 went wrong")]),
     ([dict(percent=50, minimum=2, action=2, per_platform=True)],
      [(6, "platforms_canceled",
-       "threshold 50 % of a platform: 2 of 2 went wrong; canceled: PLATFORM_IOS, PLATFORM_ANDROID")]),
+       "threshold 50 % of PLATFORM_IOS: 2 of 2 went wrong; canceled: PLATFORM_IOS, PLATFORM_ANDROID")]),
 ])
 def test_what_thresholds_do(api, thresholds, expected):
     p, pb = People(api, devices=1), api.pb
@@ -156,7 +156,7 @@ def test_one_platform_that_a_threshold_stops(api):
             waves=[pb.Wave(devices=4), pb.Wave(by_hand=True)],
             thresholds=[pb.Threshold(percent=50, minimum=2, action=pb.THRESHOLD_ACTION_PAUSE, per_platform=True)])).batch.id
         assert told(p, "stop_batch", batch_id=batch) == (
-            3, "platforms_stopped", "threshold 50 % of a platform: 2 of 2 went wrong; stopped: PLATFORM_ANDROID")
+            3, "platforms_stopped", "threshold 50 % of PLATFORM_ANDROID: 2 of 2 went wrong; stopped: PLATFORM_ANDROID")
 
 
 def test_who_was_refused_by_what_was_asked_for(api):
