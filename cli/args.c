@@ -218,6 +218,9 @@ static int take_flag(struct invocation *inv, const struct args *a, int i, struct
     if (f && !equals && i + 1 >= inv->argc)
         args_refuse(inv, "--%s needs a value", f->name);
     if (f) {
+        if (f->kind != ARG_LIST && a->given[f - a->flags])
+            args_refuse(inv, "--%s is given twice", f->name);
+        a->given[f - a->flags] = true;
         set(inv, f, equals ? equals + 1 : inv->argv[i + 1]);
         return equals ? 1 : 2;
     }
@@ -253,8 +256,12 @@ static void load_common(struct invocation *inv, const struct arg_list *forward)
 void args_parse(struct invocation *inv, struct args *a)
 {
     struct arg_list forward = {0};
+    size_t flags = 0;
     int i = 0;
 
+    while (a->flags && a->flags[flags].name)
+        flags++;
+    a->given = invocation_alloc(inv, flags + 1);
     list_add(inv, &forward, "muster");
     while (i < inv->argc && inv->argc <= ARGUMENTS_MAX) {
         const char *arg = inv->argv[i];

@@ -2,7 +2,8 @@
  * Owns: parsing and usage errors. May call: lib/base/config for the common flags. Loop rule: start-up only.
  *
  * The flags every subcommand shares (struct common) come from flags over environment over the file of --config, by
- * lib/base/config; a subcommand's own come from the command line alone. */
+ * lib/base/config; a subcommand's own come from the command line alone. One that takes a value is given once, unless it
+ * is a list: of two, the one that is not meant would be passed over in silence. */
 #ifndef MUSTER_CLI_ARGS_H
 #define MUSTER_CLI_ARGS_H
 
@@ -68,6 +69,7 @@ struct args {
     struct arg_list words;        /* filled: the positional arguments */
     struct arg_list rest;         /* filled: what stood behind "--" (only with takes_rest) */
     bool takes_rest;
+    bool *given; /* filled: of each flag, whether it was given a value */
 };
 
 /* Fills a->words, the flags' values and inv->common. On --help prints the help and exits 0; on anything wrong prints

@@ -21,18 +21,22 @@ int batch_cancel(struct invocation *inv)
 {
     struct target_flags target = {0};
     const struct arg_flag flags[] = {TARGET_FLAGS(target), {0}};
-    struct args a = {.positional = "BATCH",
-                     .min = 1,
-                     .max = 1,
-                     .flags = flags,
-                     .notes = "Without --device, --devices-file, --group or --platform: for all its devices.\n"};
+    struct args a = {
+        .positional = "BATCH",
+        .min = 1,
+        .max = 1,
+        .flags = flags,
+        .notes = "Without any of these: for all its devices, and the batch ends. With --exclude-... alone: for all "
+                 "its devices\nbut those; who joins a dynamic batch later still gets it, unless it is sealed."};
     Muster__V1__CancelBatchRequest request = MUSTER__V1__CANCEL_BATCH_REQUEST__INIT;
 
     args_parse(inv, &a);
     request.batch_id = args_number(inv, "batch", a.words.items[0]);
     if (target_ways(&target) > 1)
-        args_refuse(inv, "takes at most one of --device or --devices-file, --group, --platform");
-    if (target_ways(&target))
+        args_refuse(inv, "takes at most one of --device or --devices-file, --group, --platform, --filter");
+    if (!target_ways(&target)) /* of all its devices: what is excluded must not be canceled with the batch */
+        target.all = target_given(&target);
+    if (target_given(&target))
         request.target = target_from_flags(inv, &target);
     return call_once(inv, "CommandService/CancelBatch", &request.base, &muster__v1__cancel_batch_response__descriptor,
                      show_canceled);

@@ -65,7 +65,7 @@ static void fill(struct invocation *inv, struct submit *f, struct parts *p, Must
     r->require_all_known = f->require_all_known;
     r->dynamic = f->dynamic;
     r->skip_full = f->skip_full;
-    r->target_digest = (char *)f->digest;
+    r->target_digest = (char *)(f->digest ? f->digest : "");
     r->supersede_key = (char *)f->supersede_key;
     if (f->expires_ms) {
         int64_t at = clock_wall_ms() + f->expires_ms;
@@ -76,6 +76,8 @@ static void fill(struct invocation *inv, struct submit *f, struct parts *p, Must
     }
     r->steering = steering_from_flags(inv, &f->steering);
     r->retry = retry_from_flags(inv, &f->retry);
+    if (f->digest && !*f->digest) /* an unset variable: "these devices or none" would be whoever is meant now */
+        args_refuse(inv, "--digest is empty");
     if (f->validate_only && f->watch)
         args_refuse(inv, "--watch does not go with --validate-only");
 }
@@ -131,7 +133,7 @@ static int run(struct session *s, const struct submit *f, const Muster__V1__Subm
 
 int batch_submit(struct invocation *inv)
 {
-    struct submit f = {.description = "", .digest = "", .supersede_key = ""};
+    struct submit f = {.description = "", .supersede_key = ""};
     const struct arg_flag own[OWN_FLAGS] = {
         {"all", ARG_BOOL, &f.target.all, "", "address every device", 0, 0},
         TARGET_FLAGS(f.target),

@@ -150,6 +150,8 @@ int events_watch(struct invocation *inv)
     struct session s;
 
     args_parse(inv, &a);
+    if (*token && from_beginning)
+        args_refuse(inv, "--token does not go with --from-beginning");
     w.request.kinds = kinds;
     w.request.n_kinds = read_kinds(inv, &names, kinds);
     w.request.batch_id = batch;

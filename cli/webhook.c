@@ -35,7 +35,9 @@ int webhook_add(struct invocation *inv)
     Muster__V1__EventKind kinds[KINDS_MAX];
 
     args_parse(inv, &a);
-    for (size_t i = 0; i < names.count && i < KINDS_MAX; i++) {
+    if (names.count > KINDS_MAX)
+        args_refuse(inv, "--kind may be repeated %d times", KINDS_MAX);
+    for (size_t i = 0; i < names.count; i++) {
         int value;
         if (!show_read_enum(&muster__v1__event_kind__descriptor, names.items[i], &value))
             args_refuse(inv, "--kind %s is none of %s", names.items[i],

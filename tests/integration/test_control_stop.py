@@ -307,6 +307,29 @@ def test_the_command_line(api, client, admin, cli):
     assert "released 20" in cli("release", env=env, check=0).stdout
     cli("hold", "--all", env=env, check=3)
     cli("hold", "--all", "--tenant", "x", env=env, check=2)
+    cli("hold", "--tenant", "x", "--tenant", "y", env=env, check=2)
+
+
+def test_a_cancel_with_only_exclusions_spares_those(api, cli, tmp_path):
+    """It was once taken for a cancel of the whole batch."""
+    pb = api.pb
+    tenant = api.make_tenant(role=2)
+    mine, env = api.client(tenant), api.cli_env(tenant)
+    api.register(mine, "a", "b", "vip", "outside")
+    mine.devices.CreateGroup(pb.CreateGroupRequest(name="vips", device_ids=["vip", "outside"]))
+    batch = str(api.submit(mine, target=pb.Target(devices=pb.DeviceIds(ids=["a", "b", "vip"]))).batch.id)
+    nobody = tmp_path / "nobody"
+    nobody.write_text("")
+    cli("batch", "cancel", batch, "--exclude-devices-file", nobody, env=env, check=3)
+    cli("batch", "cancel", batch, "--exclude-device", "vip", "--exclude-group", "vips", env=env, check=2)
+    assert not api.sql("SELECT 1 FROM batch WHERE id = %s AND cancel_requested_ms IS NOT NULL", int(batch))
+    out = cli("batch", "cancel", batch, "--exclude-group", "vips", env=env, check=0).stdout
+    assert "canceled for 2 of its devices" in out
+    api.watch(mine, int(batch), until=lambda b: progress(b) == {"canceled": 2, "queued": 1})
+    assert {c.device_id for c in api.list_commands(mine, int(batch)) if c.state == pb.COMMAND_STATE_QUEUED} == {"vip"}
+    # The whole batch only without any.
+    assert "canceled for" not in cli("batch", "cancel", batch, env=env, check=0).stdout
+    assert progress(api.watch(mine, int(batch))) == {"canceled": 3}
 
 
 # --- with a crowd, and with what breaks -------------------------------------------------------------------------------
