@@ -17,7 +17,7 @@
 /* What `muster` ends with. */
 enum exit_status {
     EXIT_DONE = 0,     /* done; a watched batch succeeded on every device */
-    EXIT_NOT_ALL = 1,  /* a watched batch ended otherwise, or something local failed */
+    EXIT_NOT_ALL = 1,  /* a watched batch ended otherwise, a hold is not confirmed, or something local failed */
     EXIT_USAGE = 2,    /* wrong flag, argument, setting or input file */
     EXIT_RPC_FAIL = 3, /* the service answered with an error, or could not be reached */
 };

@@ -2,8 +2,9 @@
 
 #include "cli/show.h"
 
-int call_once(struct invocation *inv, const char *method, const ProtobufCMessage *request,
-              const ProtobufCMessageDescriptor *response, void (*show)(const ProtobufCMessage *answer))
+int call_judged(struct invocation *inv, const char *method, const ProtobufCMessage *request,
+                const ProtobufCMessageDescriptor *response, void (*show)(const ProtobufCMessage *answer),
+                enum exit_status (*judge)(const ProtobufCMessage *answer))
 {
     struct session s;
 
@@ -14,8 +15,20 @@ int call_once(struct invocation *inv, const char *method, const ProtobufCMessage
         show_json(answer);
     else if (answer && show)
         show(answer);
-    int status = answer ? EXIT_DONE : EXIT_RPC_FAIL;
+    int status = answer ? (int)judge(answer) : EXIT_RPC_FAIL;
     session_free_message(answer);
     session_close(&s);
     return status;
+}
+
+static enum exit_status good(const ProtobufCMessage *answer)
+{
+    (void)answer;
+    return EXIT_DONE;
+}
+
+int call_once(struct invocation *inv, const char *method, const ProtobufCMessage *request,
+              const ProtobufCMessageDescriptor *response, void (*show)(const ProtobufCMessage *answer))
+{
+    return call_judged(inv, method, request, response, show, good);
 }

@@ -9,5 +9,9 @@
  * exit status. */
 int call_once(struct invocation *inv, const char *method, const ProtobufCMessage *request,
               const ProtobufCMessageDescriptor *response, void (*show)(const ProtobufCMessage *answer));
+/* The same; `judge` says what an answer ends with. */
+int call_judged(struct invocation *inv, const char *method, const ProtobufCMessage *request,
+                const ProtobufCMessageDescriptor *response, void (*show)(const ProtobufCMessage *answer),
+                enum exit_status (*judge)(const ProtobufCMessage *answer));
 
 #endif

@@ -29,6 +29,19 @@ static void show_held(const ProtobufCMessage *answer)
     }
 }
 
+/* What is not confirmed is not done: a worker may still send. */
+static enum exit_status judge_held(const ProtobufCMessage *answer)
+{
+    const Muster__V1__HoldResponse *r = (const Muster__V1__HoldResponse *)answer;
+
+    return r->hold && r->hold->confirmed_at ? EXIT_DONE : EXIT_NOT_ALL;
+}
+
+static enum exit_status judge_released(const ProtobufCMessage *answer)
+{
+    return ((const Muster__V1__ReleaseResponse *)answer)->confirmed_at ? EXIT_DONE : EXIT_NOT_ALL;
+}
+
 static void show_released(const ProtobufCMessage *answer)
 {
     const Muster__V1__ReleaseResponse *r = (const Muster__V1__ReleaseResponse *)answer;
@@ -51,9 +64,9 @@ struct scope {
         "reason", ARG_TEXT, &(s).reason, "TEXT", "why, for those who look at it", 0, 0                                 \
     }
 
-static void parse(struct invocation *inv, struct scope *s, const struct arg_flag *flags)
+static void parse(struct invocation *inv, struct scope *s, const struct arg_flag *flags, const char *notes)
 {
-    struct args a = {.positional = "", .flags = flags};
+    struct args a = {.positional = "", .flags = flags, .notes = notes};
 
     args_parse(inv, &a);
     if (s->all && s->tenant)
@@ -66,7 +79,9 @@ int hold_run(struct invocation *inv)
     const struct arg_flag flags[] = {SCOPE_FLAGS(s), {0}};
     Muster__V1__HoldRequest request = MUSTER__V1__HOLD_REQUEST__INIT;
 
-    parse(inv, &s, flags);
+    parse(inv, &s, flags,
+          "Exit status: 0 confirmed, no worker can send any more; 1 it holds, but some worker has not confirmed it\n"
+          "within 5 s and may still send: ask again, or see `muster holds`.");
     if (s.all) {
         request.scope_case = MUSTER__V1__HOLD_REQUEST__SCOPE_ALL;
         request.all = true;
@@ -75,7 +90,8 @@ int hold_run(struct invocation *inv)
         request.tenant = (char *)s.tenant;
     }
     request.reason = (char *)s.reason;
-    return call_once(inv, "ControlService/Hold", &request.base, &muster__v1__hold_response__descriptor, show_held);
+    return call_judged(inv, "ControlService/Hold", &request.base, &muster__v1__hold_response__descriptor, show_held,
+                       judge_held);
 }
 
 int release_run(struct invocation *inv)
@@ -84,7 +100,9 @@ int release_run(struct invocation *inv)
     const struct arg_flag flags[] = {SCOPE_FLAGS(s), {0}};
     Muster__V1__ReleaseRequest request = MUSTER__V1__RELEASE_REQUEST__INIT;
 
-    parse(inv, &s, flags);
+    parse(inv, &s, flags,
+          "Exit status: 0 every worker knows it; 1 released, but some worker has not confirmed it within 5 s: it goes\n"
+          "on as soon as it has.");
     if (s.all) {
         request.scope_case = MUSTER__V1__RELEASE_REQUEST__SCOPE_ALL;
         request.all = true;
@@ -93,8 +111,8 @@ int release_run(struct invocation *inv)
         request.tenant = (char *)s.tenant;
     }
     request.reason = (char *)s.reason;
-    return call_once(inv, "ControlService/Release", &request.base, &muster__v1__release_response__descriptor,
-                     show_released);
+    return call_judged(inv, "ControlService/Release", &request.base, &muster__v1__release_response__descriptor,
+                       show_released, judge_released);
 }
 
 static void show_list(const ProtobufCMessage *answer)

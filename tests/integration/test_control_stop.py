@@ -1,4 +1,6 @@
 """Stopping: pause and resume, cancel for some devices, a tenant held, everything held. Each with real daemons and devices."""
+import json
+import signal
 import threading
 import time
 
@@ -330,6 +332,22 @@ def test_a_cancel_with_only_exclusions_spares_those(api, cli, tmp_path):
     # The whole batch only without any.
     assert "canceled for" not in cli("batch", "cancel", batch, env=env, check=0).stdout
     assert progress(api.watch(mine, int(batch))) == {"canceled": 3}
+
+
+def test_the_command_line_says_that_a_hold_is_not_confirmed(make_stack, cli):
+    """By its exit status too: a worker that does not answer may still send."""
+    stack = make_stack(worker_flags=["--lease", lasting(60)]).start(1, 1)
+    env = stack.cli_env(stack.make_tenant(role=2))
+    stack.workers[0].signal(signal.SIGSTOP)
+    assert "NOT CONFIRMED" in cli("hold", "--reason", "stolen key", env=env, check=1).stdout
+    assert "NOT CONFIRMED" in cli("holds", env=env, check=0).stdout
+    told = json.loads(cli("hold", "--json", env=env, check=1).stdout)
+    assert told["hold"]["reason"] == "stolen key" and "confirmedAt" not in told["hold"]
+    stack.workers[0].signal(signal.SIGCONT)
+    assert ", confirmed 20" in cli("hold", env=env, check=0).stdout
+    stack.workers[0].signal(signal.SIGSTOP)
+    assert "has not confirmed" in cli("release", env=env, check=1).stdout
+    stack.workers[0].signal(signal.SIGCONT)
 
 
 # --- with a crowd, and with what breaks -------------------------------------------------------------------------------
