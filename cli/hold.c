@@ -23,9 +23,15 @@ static void show_held(const ProtobufCMessage *answer)
     char text[320];
 
     show_scope(r->hold);
+    if (r->open_batches > r->n_batches)
+        printf("  %" PRIu32
+               " open batches; the newest %zu are these, `muster batch list --state open` has all of a tenant\n",
+               r->open_batches, r->n_batches);
     for (size_t i = 0; i < r->n_batches; i++) {
-        show_progress_text(r->batches[i]->progress, text, sizeof text);
-        printf("  batch %" PRId64 " of %s: %s\n", r->batches[i]->batch_id, r->batches[i]->tenant, text);
+        const Muster__V1__HeldBatch *b = r->batches[i];
+        show_progress_text(b->progress, text, sizeof text);
+        printf("  batch %" PRId64 " of %s: %" PRIu32 " devices have got it; %s\n", b->batch_id, b->tenant, b->given,
+               text);
     }
 }
 

@@ -26,6 +26,7 @@ struct change {
     int32_t **blocks;
     size_t *block_counts;
     size_t count, next;
+    uint32_t open; /* all of them: more than `count` where only the newest are told */
 };
 
 static Muster__V1__HeldScope *present_hold(struct arena *a, const struct db_gate *gate)
@@ -52,6 +53,7 @@ static void answer(struct change *c)
     held.hold = c->hold;
     held.batches = c->batches;
     held.n_batches = c->next;
+    held.open_batches = c->open;
     if (!c->closed && c->hold)
         released.confirmed_at = c->hold->confirmed_at;
     request_reply(&c->r, c->closed ? &held.base : &released.base);
@@ -61,17 +63,15 @@ static void answer(struct change *c)
 
 static void tell_next(struct change *c);
 
-static void on_progress(void *arg, enum err err, const uint32_t counts[STATE_COUNT])
+static void on_given(void *arg, enum err err, const uint32_t counts[STATE_COUNT], uint32_t given)
 {
     struct change *c = arg;
     if (err != ERR_OK) {
         request_store_failed(&c->r, err, NULL);
         return;
     }
-    struct db_batch row = {.request_id = "", .description = "", .reason = "", .supersede_key = ""};
-    Muster__V1__Batch *with = present_batch(&c->r.arena, &row, counts);
-    if (with)
-        c->batches[c->next]->progress = with->progress;
+    c->batches[c->next]->progress = present_progress(&c->r.arena, counts);
+    c->batches[c->next]->given = given;
     c->next++;
     tell_next(c);
 }
@@ -81,7 +81,7 @@ static void tell_next(struct change *c)
     if (c->next >= c->count)
         answer(c);
     else
-        view_progress(c->r.d, &c->views[c->next], c->blocks[c->next], c->block_counts[c->next], on_progress, c);
+        view_given(c->r.d, &c->views[c->next], c->blocks[c->next], c->block_counts[c->next], on_given, c);
 }
 
 static bool keep_batch(struct change *c, const struct pg_result *rows, size_t i)
@@ -123,6 +123,7 @@ static void on_batches(struct request *r, const struct pg_result *const *results
     for (size_t i = 0; i < n && kept; i++)
         kept = keep_batch(c, results[0], i);
     c->count = kept ? n : 0;
+    c->open = n ? (uint32_t)pg_int(results[0], 0, 6) : 0;
     tell_next(c); /* without memory the answer says so */
 }
 

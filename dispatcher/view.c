@@ -13,23 +13,34 @@ struct view {
     struct view_batch batch;
     view_blocks_fn *on_blocks; /* one of these */
     view_progress_fn *on_progress;
+    view_given_fn *on_given;
     void *arg;
     int32_t *blocks; /* those PostgreSQL is to be asked for */
     size_t n;
     struct buf strings; /* what Redis said, one after another, behind their lengths (u32); for view_load */
-    uint32_t counts[STATE_COUNT];
+    uint32_t counts[STATE_COUNT], given;
 };
 
 static void finish(struct view *v, enum err err, struct view_block *blocks, size_t n)
 {
-    assert(v->on_blocks || v->on_progress);
+    assert(v->on_blocks || v->on_progress || v->on_given);
     if (v->on_blocks)
         v->on_blocks(v->arg, err, blocks, n);
-    else
+    else if (v->on_progress)
         v->on_progress(v->arg, err, v->counts);
+    else
+        v->on_given(v->arg, err, v->counts, v->given);
     buf_free(&v->strings);
     free(v->blocks);
     free(v);
+}
+
+static void count(struct view *v, const uint8_t *states, size_t n)
+{
+    state_count(v->counts, states, n);
+    v->counts[STATE_NONE] = 0;
+    if (v->on_given)
+        v->given += state_count_given(states, n);
 }
 
 /* --- PostgreSQL --------------------------------------------------------------------------------------------------- */
@@ -128,9 +139,9 @@ static size_t read_blocks(struct view_block *blocks, const struct pg_result *r)
 }
 
 static void on_rows(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
-                    size_t count)
+                    size_t result_count)
 {
-    (void)error, (void)count;
+    (void)error, (void)result_count;
     struct view *v = arg;
     if (err != ERR_OK) {
         finish(v, err == ERR_INVALID ? ERR_UNAVAILABLE : err, NULL, 0);
@@ -147,10 +158,8 @@ static void on_rows(void *arg, enum err err, const struct pg_error *error, const
     apply_strings(v, blocks, n);
     if (v->batch.held)
         show_held(blocks, n);
-    for (size_t i = 0; v->on_progress && i < n; i++) {
-        state_count(v->counts, blocks[i].states, BLOCK_SLOTS);
-        v->counts[STATE_NONE] = 0;
-    }
+    for (size_t i = 0; !v->on_blocks && i < n; i++)
+        count(v, blocks[i].states, BLOCK_SLOTS);
     finish(v, ERR_OK, blocks, n);
     free(blocks);
 }
@@ -170,33 +179,32 @@ static void ask_postgres(struct view *v)
 /* --- Redis -------------------------------------------------------------------------------------------------------- */
 
 /* Counts what is there; what is not there stays in v->blocks. */
-static void count_strings(struct view *v, const struct slice *states, size_t count)
+static void count_strings(struct view *v, const struct slice *states, size_t n)
 {
     size_t missing = 0;
     for (size_t i = 0; i < v->n; i++) {
         struct state_string s;
-        if (i < count && state_string_parse(&s, states[i]))
-            state_count(v->counts, s.states, s.count);
+        if (i < n && state_string_parse(&s, states[i]))
+            count(v, s.states, s.count);
         else
             v->blocks[missing++] = v->blocks[i];
     }
-    v->counts[STATE_NONE] = 0;
     v->n = missing;
 }
 
-static void on_strings(void *arg, enum err err, const struct slice *states, size_t count)
+static void on_strings(void *arg, enum err err, const struct slice *states, size_t n)
 {
     struct view *v = arg;
     if (err != ERR_OK)
-        count = 0;
-    if (v->on_progress) {
-        count_strings(v, states, count);
+        n = 0;
+    if (!v->on_blocks) {
+        count_strings(v, states, n);
         if (!v->n) {
             finish(v, ERR_OK, NULL, 0);
             return;
         }
     }
-    for (size_t i = 0; v->on_blocks && i < count; i++) {
+    for (size_t i = 0; v->on_blocks && i < n; i++) {
         buf_put_u32le(&v->strings, (uint32_t)states[i].len);
         buf_put(&v->strings, states[i].data, states[i].len);
     }
@@ -255,6 +263,19 @@ void view_progress(struct dispatcher *d, const struct view_batch *batch, const i
         return;
     }
     *v = (struct view){.d = d, .batch = *batch, .on_progress = done, .arg = arg};
+    d->figures.progress_polls++;
+    start(v, blocks, n);
+}
+
+void view_given(struct dispatcher *d, const struct view_batch *batch, const int32_t *blocks, size_t n,
+                view_given_fn *done, void *arg)
+{
+    struct view *v = calloc(1, sizeof *v);
+    if (!v) {
+        done(arg, ERR_NOMEM, (const uint32_t[STATE_COUNT]){0}, 0);
+        return;
+    }
+    *v = (struct view){.d = d, .batch = *batch, .on_given = done, .arg = arg};
     d->figures.progress_polls++;
     start(v, blocks, n);
 }

@@ -38,6 +38,10 @@ void view_load(struct dispatcher *d, const struct view_batch *batch, const int32
 typedef void view_progress_fn(void *arg, enum err err, const uint32_t counts[STATE_COUNT]);
 void view_progress(struct dispatcher *d, const struct view_batch *batch, const int32_t *blocks, size_t n,
                    view_progress_fn *done, void *arg);
+/* The same, and how many have been given to their devices. */
+typedef void view_given_fn(void *arg, enum err err, const uint32_t counts[STATE_COUNT], uint32_t given);
+void view_given(struct dispatcher *d, const struct view_batch *batch, const int32_t *blocks, size_t n,
+                view_given_fn *done, void *arg);
 
 /* Joins one log row with the state of a single command: `state` and `time` change when the row tells something newer.
  */

@@ -146,3 +146,11 @@ void state_count(uint32_t counts[STATE_COUNT], const uint8_t *states, size_t n)
     for (unsigned s = 0; s < STATE_COUNT; s++)
         counts[s] += c[0][s] + c[1][s] + c[2][s] + c[3][s];
 }
+
+uint32_t state_count_given(const uint8_t *states, size_t n)
+{
+    uint32_t given = 0;
+    for (size_t i = 0; i < n; i++)
+        given += state_given(states[i]);
+    return given;
+}

@@ -97,5 +97,7 @@ static inline int64_t block_time_at(int64_t accepted_ms, uint32_t since)
 /* Adds, for each state number, how many of `n` state bytes have it. Bytes with a state outside the enum are not
  * counted. */
 void state_count(uint32_t counts[STATE_COUNT], const uint8_t *states, size_t n);
+/* How many of `n` state bytes are of a command that its device has got (state_given). */
+uint32_t state_count_given(const uint8_t *states, size_t n);
 
 #endif

@@ -64,10 +64,10 @@ void db_batch_open(struct pg_txn *txn, int32_t tenant, int32_t limit)
     static const struct pg_stmt stmt = {
         "batch_open",
         "SELECT b.id, b.tenant_id, t.name, b.created_ms, (SELECT coalesce(array_agg("
-        "k.block ORDER BY k.block), '{}') FROM batch_block k WHERE k.batch_id = b.id),"
-        " b.held_ms IS NOT NULL FROM batch b JOIN tenant t ON t.id = b.tenant_id WHERE b.closed_ms IS NULL"
-        " AND ($1::integer = 0 OR b.tenant_id = $1::integer) ORDER BY b.id DESC"
-        " LIMIT $2::integer"};
+        "k.block ORDER BY k.block), '{}') FROM batch_block k WHERE k.batch_id = b.id), b.held_ms IS NOT NULL, b.total"
+        " FROM (SELECT id, tenant_id, created_ms, held_ms, count(*) OVER () AS total FROM batch WHERE closed_ms IS NULL"
+        " AND ($1::integer = 0 OR tenant_id = $1::integer) ORDER BY id DESC LIMIT $2::integer) b"
+        " JOIN tenant t ON t.id = b.tenant_id ORDER BY b.id DESC"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_int4(txn, limit);

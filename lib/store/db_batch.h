@@ -42,7 +42,8 @@ void db_batch_find(struct pg_txn *txn, int32_t tenant, const char *request_id);
 /* Batches with a number below `before`, newest first: at most `limit`, fewer when their commands take more than `bytes`
  * (then the batch that goes over is the last). `state`: muster.v1.BatchState, 0 for any. */
 void db_batch_list(struct pg_txn *txn, int32_t tenant, int64_t before, int state, int32_t limit, int64_t bytes);
-/* Open batches of the tenant, or (0) of all, newest first: id, tenant, its name, created_ms, blocks, held. */
+/* Open batches of the tenant, or (0) of all, newest first: id, tenant, its name, created_ms, blocks, held,
+ * and in each row how many there are without the limit. */
 void db_batch_open(struct pg_txn *txn, int32_t tenant, int32_t limit);
 void db_batch_read(const struct pg_result *r, int row, struct db_batch *out);
 /* Calls `each` for the unknown ids kept with the batch. */

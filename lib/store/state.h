@@ -63,6 +63,13 @@ static inline unsigned state_attempts(uint8_t byte)
 {
     return byte >> 4;
 }
+/* Whether it has been given to its device, perhaps for one that let it go since: it waits to be sent again, or was
+ * taken back before it was. A delivery that the device has put off (EVENT_NOT_NOW) is none. */
+static inline bool state_given(uint8_t byte)
+{
+    enum command_state state = state_of(byte);
+    return state_attempts(byte) > 0 || (state >= STATE_SENT && state <= STATE_TIMED_OUT);
+}
 static inline uint8_t state_byte(enum command_state state, unsigned attempts)
 {
     return (uint8_t)(state | (attempts > STATE_ATTEMPTS_MAX ? STATE_ATTEMPTS_MAX : attempts) << 4);

@@ -334,6 +334,33 @@ def test_a_cancel_with_only_exclusions_spares_those(api, cli, tmp_path):
     assert progress(api.watch(mine, int(batch))) == {"canceled": 3}
 
 
+def test_a_hold_says_how_many_batches_are_open(api, admin, cli):
+    """It lists the newest hundred."""
+    pb = api.pb
+    tenant = api.make_tenant(role=2)
+    mine, other = api.client(tenant), api.client(api.make_tenant(role=2))
+    api.register(mine, "a")
+    api.register(other, "o")
+    api.submit(other)
+    first = api.submit(mine).batch.id
+    batches = [api.submit(mine).batch.id for _ in range(100)]
+    held = mine.control.Hold(pb.HoldRequest())
+    assert held.open_batches == 101 and [b.batch_id for b in held.batches] == batches[::-1]
+    out = cli("hold", env=api.cli_env(tenant), check=0).stdout
+    assert "101 open batches; the newest 100 are these" in out and out.count(": 0 devices have got it; 1 QUEUED") == 100
+    told = json.loads(cli("hold", "--json", env=api.cli_env(tenant), check=0).stdout)
+    assert told["openBatches"] == 101 and len(told["batches"]) == 100
+    everything = admin.control.Hold(pb.HoldRequest(all=True))
+    assert everything.open_batches >= 102 and len(everything.batches) == 100
+    admin.control.Release(pb.ReleaseRequest(all=True))
+    mine.commands.CancelBatch(pb.CancelBatchRequest(batch_id=first))
+    api.watch(mine, first)
+    held = mine.control.Hold(pb.HoldRequest())
+    assert held.open_batches == 100 and len(held.batches) == 100
+    assert "open batches" not in cli("hold", env=api.cli_env(tenant), check=0).stdout
+    mine.control.Release(pb.ReleaseRequest())
+
+
 def test_the_command_line_says_that_a_hold_is_not_confirmed(make_stack, cli):
     """By its exit status too: a worker that does not answer may still send."""
     stack = make_stack(worker_flags=["--lease", lasting(60)]).start(1, 1)

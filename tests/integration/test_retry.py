@@ -1,10 +1,14 @@
 """Outcomes that are tried again: what is counted, what is kept, what waits; and what is put off."""
+import os
+import re
+import subprocess
 import time
 
 import grpc
 import pytest
 from harness.answers import progress
 from harness.patience import lasting
+from harness.stubs import ROOT
 from harness.until import until
 
 
@@ -99,6 +103,34 @@ def test_what_waits_keeps_nobody_back(api, client):
             client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=first))
             assert progress(api.watch(client, first)) == {"canceled": 1}
     assert len(answers.seen) == 3
+
+
+def test_what_waits_had_been_given_when_it_is_held(api, cli):
+    """The kill switch counts it, and the README's way to find the devices does."""
+    pb = api.pb
+    tenant = api.make_tenant(role=2)
+    client = api.client(tenant)
+    tokens = api.register(client, "waits", "silent", "offline", "puts-off", "done")
+    not_now = Patient(pb, pb.OUTCOME_NOT_NOW)
+    with api.device("waits", tokens["waits"], answer=Patient(pb, pb.OUTCOME_FAILED)) as waits, \
+            api.device("silent", tokens["silent"]) as silent, api.device("done", tokens["done"], answer=Patient(pb)) as done, \
+            api.device("puts-off", tokens["puts-off"], answer=not_now) as puts_off:
+        for device in (waits, silent, done, puts_off):
+            device.connect(api.workers[0].address)
+        batch = api.submit(client, retry=retry(pb, wait=60)).batch.id
+        api.watch(client, batch, until=lambda b: progress(b) == {"held": 1, "sent": 1, "queued": 2, "succeeded": 1})
+        held = client.control.Hold(pb.HoldRequest())
+        assert progress(held.batches[0]) == {"held": 1, "sent": 1, "queued": 2, "succeeded": 1}
+        assert held.batches[0].given == 3
+        env = api.cli_env(tenant)
+        assert ": 3 devices have got it; 1 SUCCEEDED, 1 SENT, 2 QUEUED, 1 HELD" in cli("hold", env=env, check=0).stdout
+        with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as readme:
+            condition = re.search(r"batch commands 1 --format csv \| awk -F, '(.*)'", readme.read()).group(1)
+        rows = cli("batch", "commands", batch, "--format", "csv", env=env, check=0).stdout
+        found = subprocess.run(["awk", "-F,", condition], input=rows, stdout=subprocess.PIPE, text=True, check=True).stdout
+        assert [line.split(",")[2] for line in found.splitlines()] == ["device_id", "waits", "silent", "done"]
+        client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
+        client.control.Release(pb.ReleaseRequest())
 
 
 def test_what_waits_when_the_batch_expires_has_failed(api, client):

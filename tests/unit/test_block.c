@@ -131,6 +131,18 @@ static void what_is_no_state_string_is_refused(void **unused)
     assert_true(state_string_parse(&s, (struct slice){beyond, 5}));
 }
 
+static void what_was_given_is_counted(void **unused)
+{
+    (void)unused;
+    const uint8_t given[] = {STATE_SENT | 0x10, STATE_SENT,         STATE_SUCCEEDED,     STATE_FAILED,
+                             STATE_REJECTED,    STATE_TIMED_OUT,    STATE_HELD | 0x10,   STATE_QUEUED | 0xf0,
+                             STATE_ROUTED | 16, STATE_EXPIRED | 16, STATE_CANCELED | 16, STATE_SUPERSEDED | 16};
+    const uint8_t not_given[] = {STATE_NONE,    STATE_HELD,     STATE_QUEUED,    STATE_ROUTED,
+                                 STATE_EXPIRED, STATE_CANCELED, STATE_SUPERSEDED};
+    assert_int_equal(state_count_given(given, sizeof given), sizeof given);
+    assert_int_equal(state_count_given(not_given, sizeof not_given), 0);
+}
+
 static void counting_ignores_what_is_no_state(void **unused)
 {
     (void)unused;
@@ -203,6 +215,7 @@ int main(void)
         cmocka_unit_test(a_state_string_covers_the_span_and_no_more),
         cmocka_unit_test(one_device_makes_a_string_of_length_one),
         cmocka_unit_test(what_is_no_state_string_is_refused),
+        cmocka_unit_test(what_was_given_is_counted),
         cmocka_unit_test(counting_ignores_what_is_no_state),
         cmocka_unit_test(counting_in_runs_is_counting),
         cmocka_unit_test(reversing_bytes_moves_each_slot_within_its_byte),
