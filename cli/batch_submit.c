@@ -148,7 +148,8 @@ int batch_submit(struct invocation *inv)
         {"dynamic", ARG_BOOL, &f.dynamic, "", "devices that are meant later get it too, until it is sealed or expires",
          0, 0},
         {"validate-only", ARG_BOOL, &f.validate_only, "", "say what would happen and do nothing", 0, 0},
-        {"require-all-known", ARG_BOOL, &f.require_all_known, "", "refuse when a listed id is unknown", 0, 0},
+        {"require-all-known", ARG_BOOL, &f.require_all_known, "",
+         "refuse when a listed id is unknown, excluded ones too", 0, 0},
         {"skip-full", ARG_BOOL, &f.skip_full, "", "leave out devices with too many open commands, and say which", 0, 0},
         {"watch", ARG_BOOL, &f.watch, "", "show progress until closed; exit 0 only if all succeeded", 0, 0},
     };

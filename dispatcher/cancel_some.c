@@ -73,13 +73,8 @@ static void on_resolved(struct resolution *res)
     struct request *r = &s->o.r;
     size_t n = s->res.set.count;
     int32_t *blocks = request_alloc(r, n, sizeof *blocks);
-    if (res->st.code == STATUS_OK &&
-        res->unknown_count) { /* a mistyped id must not be taken for one that is canceled */
-        for (size_t i = 0; i < s->res.unknown_kept; i++)
-            status_violation(&res->st, "target.devices.ids", "%s is not registered", s->res.unknown[i]);
-        status_set(&res->st, STATUS_INVALID_ARGUMENT, "UNKNOWN_DEVICES", "%u of the devices listed are not registered",
-                   s->res.unknown_count);
-    }
+    if (res->st.code == STATUS_OK) /* a mistyped id must not be taken for one that is canceled, or spared */
+        resolution_refuse_unknown(res, &res->st);
     s->o.r.d->figures.store_errors += res->store_failed;
     if (res->st.code != STATUS_OK) {
         request_fail(r, &res->st);

@@ -169,6 +169,13 @@ static void ask_groups(struct resolution *res)
 
 /* --- ids ---------------------------------------------------------------------------------------------------------- */
 
+/* Returns how many of the side's are kept. */
+static size_t find_unknown(struct resolution *res, const char *unknown[RESOLVE_UNKNOWN_KEPT], uint32_t *count)
+{
+    *count = (uint32_t)sorted_ids_missing(&res->list, res->seqs, unknown);
+    return *count < RESOLVE_UNKNOWN_KEPT ? *count : RESOLVE_UNKNOWN_KEPT;
+}
+
 /* A part less to wait for; with the last all are here. */
 static void part_done(struct resolution *res)
 {
@@ -179,10 +186,10 @@ static void part_done(struct resolution *res)
         return;
     }
     target_set_fill(&res->found, res->seqs, res->list.count);
-    if (res->side == res->target) {
-        res->unknown_count = (uint32_t)sorted_ids_missing(&res->list, res->seqs, res->unknown);
-        res->unknown_kept = res->unknown_count < RESOLVE_UNKNOWN_KEPT ? res->unknown_count : RESOLVE_UNKNOWN_KEPT;
-    }
+    if (res->side == res->target)
+        res->unknown_kept = find_unknown(res, res->unknown, &res->unknown_count);
+    else
+        res->excluded_unknown_kept = find_unknown(res, res->excluded_unknown, &res->excluded_unknown_count);
     side_done(res);
 }
 
@@ -249,4 +256,18 @@ void resolution_run(struct resolution *res)
 {
     res->side = res->target;
     ask_side(res);
+}
+
+bool resolution_refuse_unknown(const struct resolution *res, struct status *st)
+{
+    uint32_t count = res->unknown_count + res->excluded_unknown_count;
+    if (!count)
+        return false;
+    for (size_t i = 0; i < res->unknown_kept; i++)
+        status_violation(st, "target.devices.ids", "%s is not registered", res->unknown[i]);
+    for (size_t i = 0; i < res->excluded_unknown_kept; i++)
+        status_violation(st, "target.exclude.devices.ids", "%s is not registered", res->excluded_unknown[i]);
+    status_set(st, STATUS_INVALID_ARGUMENT, "UNKNOWN_DEVICES", "%u of the devices listed are not registered", count);
+    status_metadata(st, "unknown_count", "%u", count);
+    return true;
 }

@@ -42,6 +42,10 @@ struct resolution {
     uint32_t unknown_count;
     const char *unknown[RESOLVE_UNKNOWN_KEPT]; /* the first of them, borrowed from the target */
     size_t unknown_kept;
+    /* The same of what is excluded. */
+    uint32_t excluded_unknown_count;
+    const char *excluded_unknown[RESOLVE_UNKNOWN_KEPT];
+    size_t excluded_unknown_kept;
     uint32_t platforms[RESOLVE_PLATFORMS];
     /* Its own. */
     const Muster__V1__Target *side; /* the target, then what it excludes */
@@ -53,6 +57,9 @@ struct resolution {
 };
 
 void resolution_run(struct resolution *res);
+/* Where every id listed must be known: refuses in `st` (UNKNOWN_DEVICES) when some, of the target or of what it
+ * excludes, are not registered, and names the first. Whether it does. */
+bool resolution_refuse_unknown(const struct resolution *res, struct status *st);
 void resolution_free(struct resolution *res);
 
 #endif

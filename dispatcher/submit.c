@@ -174,13 +174,9 @@ static void check_target(struct submit *s, struct status *st)
 {
     if (st->code != STATUS_OK)
         return;
-    if (s->in->require_all_known && s->res.unknown_count) {
-        for (size_t i = 0; i < s->res.unknown_kept; i++)
-            status_violation(st, "target.devices.ids", "%s is not registered", s->res.unknown[i]);
-        status_set(st, STATUS_INVALID_ARGUMENT, "UNKNOWN_DEVICES", "%u of the devices listed are not registered",
-                   s->res.unknown_count);
-        status_metadata(st, "unknown_count", "%u", s->res.unknown_count);
-    } else if (*s->in->target_digest && strcmp(s->in->target_digest, s->digest) != 0) {
+    if (s->in->require_all_known && resolution_refuse_unknown(&s->res, st))
+        return;
+    if (*s->in->target_digest && strcmp(s->in->target_digest, s->digest) != 0) {
         status_set(st, STATUS_FAILED_PRECONDITION, "TARGET_CHANGED",
                    "the target now addresses other devices than those of the digest: %u of them",
                    s->job.batch.device_count);

@@ -188,6 +188,37 @@ def test_exclude(api, client, exclude, out):
             p.platform == n and not out(p) for p in FLEET)}
 
 
+def test_an_excluded_id_that_is_unknown_is_refused_where_all_must_be_known(api, client):
+    """A mistyped one would get what it was to be spared."""
+    pb = api.pb
+    bad = grpc.StatusCode.INVALID_ARGUMENT
+    mistyped = pb.Target(devices=pb.DeviceIds(ids=["t-00003", "t-0004x"]))
+    both = pb.Target(devices=pb.DeviceIds(ids=["t-00003", "t-00005", "nobody"]), exclude=mistyped)
+    (before,) = api.sql("SELECT count(*) FROM batch")
+    for extra in ({}, {"validate_only": True}):
+        fields, error = refused(api, bad, "UNKNOWN_DEVICES", lambda: api.submit(
+            client, require_all_known=True, target=pb.Target(all=True, exclude=mistyped), **extra))
+        assert fields == {"target.exclude.devices.ids": "t-0004x is not registered"}
+        assert "1 of the devices listed" in error.details()
+        fields, error = refused(api, bad, "UNKNOWN_DEVICES", lambda: api.submit(
+            client, require_all_known=True, target=both, **extra))
+        assert fields == {"target.devices.ids": "nobody is not registered",
+                          "target.exclude.devices.ids": "t-0004x is not registered"}
+        assert "2 of the devices listed" in error.details()
+    assert api.sql("SELECT count(*) FROM batch") == [before]
+    known = pb.Target(devices=pb.DeviceIds(ids=["t-00003"]))
+    assert api.submit(client, require_all_known=True, request_id="known", target=pb.Target(
+        all=True, exclude=known)).batch.device_count == N - 1
+    batch = api.submit(client, target=both).batch.id
+    for target in (pb.Target(all=True, exclude=mistyped), both):
+        fields, _ = refused(api, bad, "UNKNOWN_DEVICES", lambda: client.commands.CancelBatch(
+            pb.CancelBatchRequest(batch_id=batch, target=target)))
+        assert fields["target.exclude.devices.ids"] == "t-0004x is not registered"
+    assert not client.commands.GetBatch(pb.GetBatchRequest(batch_id=batch)).batch.HasField("control")
+    assert client.commands.CancelBatch(pb.CancelBatchRequest(
+        batch_id=batch, target=pb.Target(all=True, exclude=known))).devices == 1
+
+
 def test_groups_in_a_target_may_have_filters(api, client):
     names = api.pb.GroupNames(names=["odd-pilots", "first"])
     assert addressed(api, client, groups=names)[0] == [
