@@ -74,11 +74,12 @@ int batch_commands(struct invocation *inv)
 {
     struct pager_flags page = {0};
     struct arg_list states = {0};
-    const char *format = "table";
+    const char *format = NULL;
     const struct arg_flag flags[] = {
         PAGER_FLAG(page),
         {"state", ARG_LIST, &states, "STATE", "only commands in this state; may be repeated", 0, 0},
-        {"format", ARG_TEXT, &format, "FORMAT", "table, csv, or json: an object a line (default table)", 0, 0},
+        {"format", ARG_TEXT, &format, "FORMAT",
+         "table, csv, or json: an object a line (default table); goes before --json", 0, 0},
         {0},
     };
     struct args a = {.positional = "BATCH", .min = 1, .max = 1, .flags = flags};
@@ -88,8 +89,10 @@ int batch_commands(struct invocation *inv)
 
     args_parse(inv, &a);
     request.batch_id = args_number(inv, "batch", a.words.items[0]);
-    if (!row_format_read(format, &export.format))
+    if (format && !row_format_read(format, &export.format))
         args_refuse(inv, "--format %s: is none of table, csv, json", format);
+    if (format) /* what is asked for here, not what MUSTER_JSON asks of all */
+        inv->common.json = false;
     Muster__V1__CommandState *wanted = invocation_alloc(inv, (states.count + 1) * sizeof *wanted);
     for (size_t i = 0; i < states.count; i++) {
         int value;

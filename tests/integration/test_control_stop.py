@@ -356,6 +356,8 @@ def test_a_hold_says_how_many_batches_are_open(api, admin, cli):
     key = cli("key", "create", tenant.name, "--role", "read-only", env=boss, check=0).stdout.strip()
     assert ",a,QUEUED,0," in cli("batch", "commands", batches[0], "--format", "csv", env={**boss, "MUSTER_API_KEY": key},
                                  check=0).stdout
+    assert cli("batch", "commands", batches[0], "--format", "csv", env={**boss, "MUSTER_API_KEY": key, "MUSTER_JSON": "true"},
+               check=0).stdout.startswith("command_id,batch_id,device_id,state,attempts,")
     everything = admin.control.Hold(pb.HoldRequest(all=True))
     assert everything.open_batches >= 102 and len(everything.batches) == 100
     admin.control.Release(pb.ReleaseRequest(all=True))
