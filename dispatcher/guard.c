@@ -8,7 +8,6 @@
 #include "dispatcher/present.h"
 #include "dispatcher/request.h"
 #include "dispatcher/validate.h"
-#include "lib/base/clock.h"
 #include "lib/store/db_guard.h"
 #include "lib/store/live.h"
 
@@ -103,8 +102,7 @@ static void on_decided(struct request *r, const struct pg_result *const *results
 static void decide(struct decision *c, const char *digest, const char *command_hash, const char *reason)
 {
     struct pg_txn *txn = request_txn(&c->r);
-    db_guard_decide(txn, c->r.tenant, c->batch, c->r.caller->key, c->approve, digest, command_hash, reason,
-                    clock_wall_ms());
+    db_guard_decide(txn, c->r.tenant, c->batch, c->r.caller->key, c->approve, digest, command_hash, reason);
     db_batch_get(txn, c->r.tenant, c->batch);
     db_guard_approval(txn, c->batch);
     request_query(&c->r, txn, on_decided);

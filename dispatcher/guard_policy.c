@@ -5,7 +5,6 @@
 #include "dispatcher/present.h"
 #include "dispatcher/request.h"
 #include "dispatcher/validate.h"
-#include "lib/base/clock.h"
 #include "lib/store/db_guard.h"
 #include "muster/v1/admin_service.pb-c.h"
 #include "muster/v1/command.pb-c.h"
@@ -124,7 +123,7 @@ void get_guard_policy(struct grpc_call *call, void *service, const ProtobufCMess
         return;
     }
     struct pg_txn *txn = request_txn(&c->r);
-    db_guard_policy_get(txn, in->tenant, clock_wall_ms());
+    db_guard_policy_get(txn, in->tenant);
     request_query(&c->r, txn, on_policy);
 }
 
@@ -147,6 +146,6 @@ void set_guard_policy(struct grpc_call *call, void *service, const ProtobufCMess
     }
     c->set = true;
     struct pg_txn *txn = request_txn(&c->r);
-    db_guard_policy_set(txn, in->tenant, &policy, c->r.caller->key, clock_wall_ms());
+    db_guard_policy_set(txn, in->tenant, &policy, c->r.caller->key);
     request_query(&c->r, txn, on_policy);
 }

@@ -300,7 +300,7 @@ static void ask_guard(struct submit *s)
         return;
     }
     struct pg_txn *txn = request_txn(&s->r);
-    db_guard_would_hold(txn, s->r.tenant, (int)s->in->command->kind_case, s->job.batch.device_count, clock_wall_ms());
+    db_guard_would_hold(txn, s->r.tenant, (int)s->in->command->kind_case, s->job.batch.device_count);
     request_query(&s->r, txn, on_guard);
 }
 

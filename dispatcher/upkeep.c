@@ -58,7 +58,7 @@ static void look(struct upkeep *u)
     if (!txn)
         return;
     db_label_take_news(txn, NEWS_ROWS);
-    db_guard_release_due(txn, clock_wall_ms(), RELEASES);
+    db_guard_release_due(txn, RELEASES);
     if (hour != u->hour)
         db_seen_forget(txn, (int32_t)hour);
     u->hour = hour;

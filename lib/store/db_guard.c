@@ -25,16 +25,15 @@ void db_guard_accepted(struct pg_txn *txn, const struct db_accept *batch, const 
     pg_put_text(txn, guard->command_hash);
 }
 
-void db_guard_would_hold(struct pg_txn *txn, int32_t tenant, int kind, uint32_t devices, int64_t now_ms)
+void db_guard_would_hold(struct pg_txn *txn, int32_t tenant, int kind, uint32_t devices)
 {
     static const struct pg_stmt stmt = {
-        "guard_would_hold", "SELECT p.enabled AND (p.kinds >> $2::integer) & 1 = 1 AND $3::integer > guard_left(p,"
-                            " $4::bigint) FROM guard_policy_of($1::integer) AS p"};
+        "guard_would_hold", "SELECT p.enabled AND (p.kinds >> $2::integer) & 1 = 1 AND $3::integer > guard_left(p)"
+                            " FROM guard_policy_of($1::integer) AS p"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_int4(txn, kind);
     pg_put_int4(txn, (int32_t)devices);
-    pg_put_int8(txn, now_ms);
 }
 
 void db_guard_approval(struct pg_txn *txn, int64_t batch)
@@ -62,11 +61,11 @@ void db_guard_approval_read(const struct pg_result *r, int row, struct db_approv
 }
 
 void db_guard_decide(struct pg_txn *txn, int32_t tenant, int64_t batch, int64_t key, bool approve, const char *digest,
-                     const char *command_hash, const char *reason, int64_t now_ms)
+                     const char *command_hash, const char *reason)
 {
     static const struct pg_stmt stmt = {"guard_decide",
                                         "SELECT d.refused FROM decide_batch($1::integer, $2::bigint, $3::bigint,"
-                                        " $4::boolean, $5::text, $6::text, $7::text, $8::bigint) AS d"};
+                                        " $4::boolean, $5::text, $6::text, $7::text) AS d"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_int8(txn, batch);
@@ -75,33 +74,29 @@ void db_guard_decide(struct pg_txn *txn, int32_t tenant, int64_t batch, int64_t 
     pg_put_text(txn, digest);
     pg_put_text(txn, command_hash);
     pg_put_text(txn, reason);
-    pg_put_int8(txn, now_ms);
 }
 
-void db_guard_release_due(struct pg_txn *txn, int64_t now_ms, int32_t limit)
+void db_guard_release_due(struct pg_txn *txn, int32_t limit)
 {
-    static const struct pg_stmt stmt = {"guard_release_due", "SELECT d FROM release_due($1::bigint, $2::integer) AS d"};
+    static const struct pg_stmt stmt = {"guard_release_due", "SELECT d FROM release_due($1::integer) AS d"};
     pg_txn_add(txn, &stmt);
-    pg_put_int8(txn, now_ms);
     pg_put_int4(txn, limit);
 }
 
-void db_guard_policy_get(struct pg_txn *txn, const char *tenant, int64_t now_ms)
+void db_guard_policy_get(struct pg_txn *txn, const char *tenant)
 {
     static const struct pg_stmt stmt = {"guard_policy_get",
-                                        "SELECT " POLICY_COLUMNS ", guard_left(p, $2::bigint) FROM tenant t"
+                                        "SELECT " POLICY_COLUMNS ", guard_left(p) FROM tenant t"
                                         " CROSS JOIN LATERAL guard_policy_of(t.id) AS p WHERE t.name = $1::text"};
     pg_txn_add(txn, &stmt);
     pg_put_text(txn, tenant);
-    pg_put_int8(txn, now_ms);
 }
 
-void db_guard_policy_set(struct pg_txn *txn, const char *tenant, const struct db_guard_policy *policy, int64_t key,
-                         int64_t now_ms)
+void db_guard_policy_set(struct pg_txn *txn, const char *tenant, const struct db_guard_policy *policy, int64_t key)
 {
     static const struct pg_stmt stmt = {
         "guard_policy_set", "SELECT " POLICY_COLUMNS ", 0 FROM set_guard_policy($1::text, $2::boolean, $3::integer,"
-                            " $4::integer, $5::integer, $6::bigint, $7::bigint, $8::bigint, $9::bigint, $10::bigint)"
+                            " $4::integer, $5::integer, $6::bigint, $7::bigint, $8::bigint, $9::bigint)"
                             " AS p"};
     pg_txn_add(txn, &stmt);
     pg_put_text(txn, tenant);
@@ -113,7 +108,6 @@ void db_guard_policy_set(struct pg_txn *txn, const char *tenant, const struct db
     pg_put_int8(txn, policy->delay_ms);
     pg_put_int8(txn, policy->approval_ms);
     pg_put_int8(txn, key);
-    pg_put_int8(txn, now_ms);
 }
 
 void db_guard_policy_read(const struct pg_result *r, int row, struct db_guard_policy *out)

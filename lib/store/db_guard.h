@@ -1,6 +1,8 @@
 /* The blast radius in PostgreSQL: policies, budgets, batches that are held, and their approval.
  * Owns: statements over guard_policy, guard_use and batch_approval. May call: lib/store/pg, db_batch. Loop rule: as
- * pg.h. Adding and reading: see db_tenant.h. */
+ * pg.h. Adding and reading: see db_tenant.h.
+ *
+ * Its times are those of PostgreSQL's clock: nobody else's lets go, ends or gives back anything. */
 #ifndef MUSTER_STORE_DB_GUARD_H
 #define MUSTER_STORE_DB_GUARD_H
 
@@ -26,7 +28,7 @@ void db_guard_lock(struct pg_txn *txn, int32_t tenant, const char *address);
 void db_guard_accepted(struct pg_txn *txn, const struct db_accept *batch, const struct db_guard *guard);
 
 /* One row, a bool: so many devices more would need approval now. */
-void db_guard_would_hold(struct pg_txn *txn, int32_t tenant, int kind, uint32_t devices, int64_t now_ms);
+void db_guard_would_hold(struct pg_txn *txn, int32_t tenant, int kind, uint32_t devices);
 
 struct db_approval {
     int16_t state;
@@ -40,9 +42,9 @@ void db_guard_approval_read(const struct pg_result *r, int row, struct db_approv
 
 /* One row, a text: "" when it was done, else why not; none when there is no such batch. */
 void db_guard_decide(struct pg_txn *txn, int32_t tenant, int64_t batch, int64_t key, bool approve, const char *digest,
-                     const char *command_hash, const char *reason, int64_t now_ms);
+                     const char *command_hash, const char *reason);
 /* Lets go what has cooled off, cancels what nobody approved: rows of batches that changed. */
-void db_guard_release_due(struct pg_txn *txn, int64_t now_ms, int32_t limit);
+void db_guard_release_due(struct pg_txn *txn, int32_t limit);
 
 struct db_guard_policy {
     bool enabled;
@@ -52,9 +54,8 @@ struct db_guard_policy {
     int32_t left; /* db_guard_policy_get: of the budget */
 };
 /* By the tenant's name: a row unless there is no such tenant. */
-void db_guard_policy_get(struct pg_txn *txn, const char *tenant, int64_t now_ms);
-void db_guard_policy_set(struct pg_txn *txn, const char *tenant, const struct db_guard_policy *policy, int64_t key,
-                         int64_t now_ms);
+void db_guard_policy_get(struct pg_txn *txn, const char *tenant);
+void db_guard_policy_set(struct pg_txn *txn, const char *tenant, const struct db_guard_policy *policy, int64_t key);
 void db_guard_policy_read(const struct pg_result *r, int row, struct db_guard_policy *out);
 
 #endif

@@ -1,7 +1,5 @@
 """Time: not before, maintenance windows in the devices' zones, delivery and execution timeouts."""
 import datetime
-import glob
-import os
 import time
 
 import grpc
@@ -10,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from harness.answers import progress, refused
 from harness.device import good
+from harness.faketime import ahead, needs_faketime
 from harness.patience import patient
 
 UTC = datetime.timezone.utc
@@ -223,17 +222,14 @@ def test_a_window_where_the_device_is(api, client):
             d.close()
 
 
-FAKETIME = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
-
-
-@pytest.mark.skipif(not FAKETIME or "san" in os.environ.get("MUSTER_BUILD", ""), reason="libfaketime goes before everything")
+@needs_faketime
 def test_one_window_closes_while_another_opens(stack):
     """On the real clock of a dispatcher for which the minute ends in a few seconds."""
     pb = stack.pb
-    ahead = round(51 - time.time() % 60)
-    stack.start_dispatcher(under=("env", f"LD_PRELOAD={FAKETIME[0]}", f"FAKETIME={ahead:+d}s", "DONT_FAKE_MONOTONIC=1"))
+    off = round(51 - time.time() % 60)
+    stack.start_dispatcher(under=ahead(off))
     stack.start_worker()
-    edge = datetime.datetime.fromtimestamp((time.time() + ahead) // 60 * 60 + 60, UTC)
+    edge = datetime.datetime.fromtimestamp((time.time() + off) // 60 * 60 + 60, UTC)
     early, then, late = [(edge + datetime.timedelta(minutes=m)).strftime("%H:%M") for m in (-30, 0, 30)]
     client = stack.client(stack.make_tenant())
     tokens = make(stack, client, ["silent", "away", "there"])

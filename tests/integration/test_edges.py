@@ -1,8 +1,6 @@
 """Edges of time: clocks that step while something waits, a cancel that meets an acknowledgement, a device that goes while its
 command is held, queued or with it."""
 import datetime
-import glob
-import os
 import time
 
 import pytest
@@ -10,12 +8,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from harness.answers import progress
 from harness.device import good
+from harness.faketime import needs_faketime, under
 from harness.patience import patient
 from harness.until import until
-
-FAKETIME = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
-# The library goes before everything, which the sanitizers do not bear.
-needs_faketime = pytest.mark.skipif(not FAKETIME or "san" in os.environ.get("MUSTER_BUILD", ""), reason="libfaketime")
 
 
 @pytest.fixture
@@ -37,8 +32,7 @@ class Clock:
     def __init__(self, path):
         self.path = str(path)
         self.step(0)
-        self.under = ("env", f"LD_PRELOAD={FAKETIME[0]}", f"FAKETIME_TIMESTAMP_FILE={self.path}", "FAKETIME_CACHE_DURATION=1",
-                      "DONT_FAKE_MONOTONIC=1") if FAKETIME else ()
+        self.under = under(f"FAKETIME_TIMESTAMP_FILE={self.path}", "FAKETIME_CACHE_DURATION=1")
 
     def step(self, seconds):
         with open(self.path, "w", encoding="ascii") as f:

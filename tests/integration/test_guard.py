@@ -6,6 +6,7 @@ import time
 import grpc
 import pytest
 from harness.answers import refused
+from harness.faketime import ahead, needs_faketime
 from harness.stack import ADMIN, OPERATOR, READ_ONLY
 from harness.until import until
 
@@ -325,3 +326,44 @@ def test_devices_get_it_only_when_it_is_let_go(api):
     assert api.watch(f.operator, b.id).progress.succeeded == 1
     assert d.next().command.HasField("wipe")
     d.close()
+
+
+# --- clocks -----------------------------------------------------------------------------------------------------------
+
+def seconds_from_now(timestamp):
+    return timestamp.ToMilliseconds() / 1000 - time.time()
+
+
+@needs_faketime
+@pytest.mark.parametrize("hour", [3601, -3601])
+def test_the_clock_of_a_dispatcher_is_off_by_an_hour(make_stack, hour):
+    """Neither it nor those beside it let go, cancel or give back anything before its time, and what it does counts and waits."""
+    stack = make_stack()
+    pb = stack.pb
+    stack.start()
+    f = Fleet(stack, devices=10, cooling_ms=1800000, approval_ms=1800000)
+    wrong = stack.start_dispatcher(under=ahead(hour))
+    operator = stack.client(stack.make_key(f.tenant.number, OPERATOR), dispatcher=wrong)
+    approver = stack.client(stack.make_key(f.tenant.number, APPROVER), dispatcher=wrong)
+    looks = stack.client(stack.make_key(f.tenant.number, ADMIN), dispatcher=wrong).admin
+
+    def left():
+        return [api.GetGuardPolicy(pb.GetGuardPolicyRequest(tenant=f.tenant.name)).devices_left for api in (f.admin.admin, looks)]
+
+    assert not f.wipe(0, 6).batch.HasField("approval") and not f.wipe(6, 3, client=operator).batch.HasField("approval")
+    assert left() == [1, 1]
+    waits = [f.wipe(10 + 2 * i, 2, client=c).batch for i, c in enumerate((f.operator, operator))]
+    cools = [f.approve(f.wipe(20 + 2 * i, 2, client=f.operator).batch, client=c) for i, c in enumerate((f.approver, approver))]
+    assert f.wipe(0, 2, client=operator, validate_only=True).approval_needed
+    for b in waits:
+        assert b.approval.state == pb.APPROVAL_STATE_PENDING and 1700 < seconds_from_now(b.approval.expires_at) <= 1801
+    for b in cools:
+        assert b.approval.state == pb.APPROVAL_STATE_COOLING_OFF and 1700 < seconds_from_now(b.approval.release_at) <= 1801
+    # That time each of both looks at least twice for what is due.
+    time.sleep(2.5)
+    assert [f.get(b).approval.state for b in waits] == [pb.APPROVAL_STATE_PENDING] * 2
+    assert [f.get(b).approval.state for b in cools] == [pb.APPROVAL_STATE_COOLING_OFF] * 2
+    assert left() == [0, 0]
+    # And when it is time, they go.
+    stack.sql("UPDATE batch_approval SET release_ms = server_ms() WHERE batch_id = %s", cools[0].id)
+    until(lambda: f.get(cools[0]).approval.state == pb.APPROVAL_STATE_RELEASED)

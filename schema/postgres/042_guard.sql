@@ -1,0 +1,174 @@
+-- The guard goes by PostgreSQL's own clock, as the quotas do. By a dispatcher's, one of several that was an hour fast let go at once
+-- what had to cool off, ended approvals that others waited for and gave back a budget that was spent; with one that was an hour
+-- slow nothing cooled off, and what it took did not count.
+
+DROP FUNCTION guard_left(guard_policy, bigint);
+DROP FUNCTION guard_take(integer, bigint, integer, bigint);
+DROP FUNCTION decide_batch(integer, bigint, bigint, boolean, text, text, text, bigint);
+DROP FUNCTION release_batch(bigint, bigint);
+DROP FUNCTION release_due(bigint, integer);
+DROP FUNCTION set_guard_policy(text, boolean, integer, integer, integer, bigint, bigint, bigint, bigint, bigint);
+
+-- How many devices more may be reached now.
+CREATE FUNCTION guard_left(p_policy guard_policy) RETURNS integer LANGUAGE sql AS $$
+    SELECT greatest(0, least(p_policy.devices_per_hour::bigint,
+                             (t.devices::bigint * p_policy.percent_per_hour + 99) / 100)
+                       - coalesce((SELECT sum(u.devices) FROM guard_use u
+                                   WHERE u.tenant_id = p_policy.tenant_id AND u.at_ms > (SELECT server_ms()) - 3600000), 0))::integer
+    FROM tenant t WHERE t.id = p_policy.tenant_id
+$$;
+
+CREATE FUNCTION guard_take(p_tenant integer, p_batch bigint, p_devices integer) RETURNS void LANGUAGE sql AS $$
+    DELETE FROM guard_use u WHERE u.tenant_id = p_tenant AND u.at_ms <= (SELECT server_ms()) - 3600000;
+    INSERT INTO guard_use (tenant_id, at_ms, batch_id, devices) VALUES (p_tenant, server_ms(), p_batch, p_devices);
+$$;
+
+-- As before. Who is here has the lock.
+CREATE OR REPLACE FUNCTION guard_accepted(p_tenant integer, p_request_id text, p_kind integer, p_key bigint, p_digest text,
+                                          p_command_hash text) RETURNS smallint
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_policy guard_policy := guard_policy_of(p_tenant);
+    v_id bigint;
+    v_devices integer;
+    v_now_ms bigint := server_ms();
+    v_expires_ms bigint;
+    v_over boolean;
+    v_state smallint := 0;
+BEGIN
+    IF NOT v_policy.enabled OR (v_policy.kinds >> p_kind) & 1 = 0 THEN
+        RETURN 0;
+    END IF;
+    SELECT b.id, b.device_count, b.expires_ms INTO v_id, v_devices, v_expires_ms FROM batch b
+    WHERE b.tenant_id = p_tenant AND b.request_id = p_request_id AND b.xmin = pg_current_xact_id()::xid;
+    IF v_id IS NULL THEN
+        RETURN 0;
+    END IF;
+    v_over := v_devices > guard_left(v_policy);
+    IF v_over THEN
+        v_state := 1;
+    ELSE
+        PERFORM guard_take(p_tenant, v_id, v_devices);
+        v_state := CASE WHEN v_policy.delay_ms > 0 THEN 2 ELSE 0 END;
+    END IF;
+    IF v_state > 0 THEN
+        UPDATE batch b SET held_ms = v_now_ms WHERE b.id = v_id;
+        INSERT INTO batch_approval (batch_id, tenant_id, state, needed, requested_by, target_digest, command_hash, devices,
+                                    expires_ms, release_ms)
+        VALUES (v_id, p_tenant, v_state, v_over, p_key, p_digest, p_command_hash, v_devices,
+                least(v_expires_ms, v_now_ms + v_policy.approval_ms), CASE WHEN NOT v_over THEN v_now_ms + v_policy.delay_ms END);
+    END IF;
+    PERFORM audit_add(v_now_ms, p_tenant, p_key, 'guarded_batch', v_id::text, v_devices,
+                      CASE v_state WHEN 0 THEN 'within_budget' WHEN 1 THEN 'held_for_approval' ELSE 'delayed' END);
+    RETURN v_state;
+END $$;
+
+-- As before, and so are those below.
+CREATE FUNCTION decide_batch(p_tenant integer, p_batch bigint, p_key bigint, p_approve boolean, p_digest text,
+                             p_command_hash text, p_reason text)
+RETURNS TABLE (refused text)
+LANGUAGE plpgsql AS $$
+DECLARE
+    a batch_approval;
+    v_refused text;
+    v_cooling bigint;
+    v_now_ms bigint;
+BEGIN
+    IF NOT EXISTS (SELECT FROM batch b WHERE b.id = p_batch AND b.tenant_id = p_tenant) THEN
+        RETURN;
+    END IF;
+    -- The order of locks is that of a cancel: the batch, then its approval.
+    PERFORM FROM batch b WHERE b.id = p_batch FOR UPDATE;
+    SELECT x.* INTO a FROM batch_approval x WHERE x.batch_id = p_batch FOR UPDATE;
+    v_now_ms := server_ms();
+    v_refused := CASE WHEN a.batch_id IS NULL OR a.state <> 1 THEN 'NOT_AWAITING_APPROVAL'
+                      WHEN a.expires_ms <= v_now_ms THEN 'APPROVAL_EXPIRED'
+                      WHEN p_approve AND a.requested_by = p_key THEN 'SAME_KEY'
+                      WHEN p_approve AND a.target_digest <> p_digest THEN 'TARGET_CHANGED'
+                      WHEN p_approve AND a.command_hash <> p_command_hash THEN 'COMMAND_CHANGED'
+                      ELSE '' END;
+    IF v_refused = '' AND p_approve THEN
+        PERFORM FROM guard_policy p WHERE p.tenant_id = p_tenant FOR UPDATE;
+        v_cooling := (guard_policy_of(p_tenant)).cooling_off_ms;
+        UPDATE batch_approval x SET state = 2, decided_by = p_key, decided_ms = v_now_ms, release_ms = v_now_ms + v_cooling,
+                                    reason = p_reason
+        WHERE x.batch_id = p_batch;
+        PERFORM guard_take(p_tenant, p_batch, a.devices);
+        PERFORM FROM release_batch(p_batch);
+    ELSIF v_refused = '' THEN
+        UPDATE batch_approval x SET state = 4, decided_by = p_key, decided_ms = v_now_ms, reason = p_reason
+        WHERE x.batch_id = p_batch;
+        UPDATE batch b SET cancel_requested_ms = v_now_ms WHERE b.id = p_batch AND b.cancel_requested_ms IS NULL;
+    END IF;
+    PERFORM audit_add(v_now_ms, p_tenant, p_key, CASE WHEN p_approve THEN 'approve_batch' ELSE 'reject_batch' END, p_batch::text,
+                      a.devices, CASE WHEN v_refused = '' THEN 'done' ELSE v_refused END);
+    RETURN QUERY SELECT v_refused;
+END $$;
+
+CREATE FUNCTION release_batch(p_batch bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    v_now_ms bigint := server_ms();
+BEGIN
+    UPDATE batch b SET held_ms = NULL FROM batch_approval a
+    WHERE b.id = p_batch AND b.held_ms IS NOT NULL AND b.cancel_requested_ms IS NULL
+      AND a.batch_id = b.id AND a.state = 2 AND a.release_ms <= v_now_ms;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE batch_approval a SET state = 3 WHERE a.batch_id = p_batch;
+    -- Of devices deleted meanwhile the leader has looked for open commands, and did not see this batch: see accept_batch.
+    INSERT INTO device_cancel (tenant_id, seq)
+    SELECT d.tenant_id, d.seq FROM batch b JOIN device d ON d.tenant_id = b.tenant_id AND d.deleted_ms > b.created_ms - 10000
+    WHERE b.id = p_batch ORDER BY 1, 2
+    ON CONFLICT DO NOTHING;
+    PERFORM audit_add(v_now_ms, a.tenant_id, 0, 'release_batch', p_batch::text, a.devices, 'done') FROM batch_approval a
+    WHERE a.batch_id = p_batch;
+    RETURN true;
+END $$;
+
+CREATE FUNCTION release_due(p_limit integer) RETURNS SETOF bigint LANGUAGE plpgsql AS $$
+DECLARE
+    r record;
+    v_now_ms bigint := server_ms();
+BEGIN
+    FOR r IN SELECT a.batch_id, a.tenant_id, a.state, a.devices FROM batch_approval a
+             JOIN batch b ON b.id = a.batch_id
+             WHERE a.state IN (1, 2) AND least(a.expires_ms, a.release_ms) <= v_now_ms
+             ORDER BY a.batch_id LIMIT p_limit FOR UPDATE OF b SKIP LOCKED
+    LOOP
+        IF r.state = 2 THEN
+            IF release_batch(r.batch_id) THEN
+                RETURN NEXT r.batch_id;
+            END IF;
+        ELSE
+            UPDATE batch_approval a SET state = 5, decided_ms = v_now_ms WHERE a.batch_id = r.batch_id AND a.state = 1;
+            IF FOUND THEN
+                UPDATE batch b SET cancel_requested_ms = v_now_ms WHERE b.id = r.batch_id AND b.cancel_requested_ms IS NULL;
+                PERFORM audit_add(v_now_ms, r.tenant_id, 0, 'approval_expired', r.batch_id::text, r.devices, 'canceled');
+                RETURN NEXT r.batch_id;
+            END IF;
+        END IF;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION set_guard_policy(p_name text, p_enabled boolean, p_kinds integer, p_devices integer, p_percent integer,
+                                 p_cooling_off_ms bigint, p_delay_ms bigint, p_approval_ms bigint, p_key bigint)
+RETURNS SETOF guard_policy LANGUAGE plpgsql AS $$
+DECLARE
+    v_tenant integer;
+BEGIN
+    SELECT t.id INTO v_tenant FROM tenant t WHERE t.name = p_name;
+    IF v_tenant IS NULL THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    INSERT INTO guard_policy AS p VALUES (v_tenant, p_enabled, p_kinds, p_devices, p_percent, p_cooling_off_ms, p_delay_ms,
+                                          p_approval_ms)
+    ON CONFLICT (tenant_id) DO UPDATE SET enabled = p_enabled, kinds = p_kinds, devices_per_hour = p_devices,
+        percent_per_hour = p_percent, cooling_off_ms = p_cooling_off_ms, delay_ms = p_delay_ms, approval_ms = p_approval_ms
+    RETURNING p.*;
+    PERFORM audit_add(server_ms(), v_tenant, p_key, 'set_policy',
+                      format('kinds %s, %s devices, %s %% an hour, cooling off %s ms, delay %s ms, approval %s ms', p_kinds,
+                             p_devices, p_percent, p_cooling_off_ms, p_delay_ms, p_approval_ms),
+                      NULL, CASE WHEN p_enabled THEN 'on' ELSE 'off' END);
+END $$;
