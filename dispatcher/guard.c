@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "dispatcher/leader.h"
@@ -46,6 +47,21 @@ void guard_tell_leader(struct dispatcher *d, int64_t batch)
     leader_hint(d->leader, LEADER_HINT_RELEASED, (uint64_t)batch);
 }
 
+void guard_too_long(struct status *st, int64_t kept_ms)
+{
+    status_set(st, STATUS_FAILED_PRECONDITION, "EXPIRES_BEFORE_RELEASE",
+               "the policy keeps the batch for %" PRId64 " seconds, and it ends before", (kept_ms + 999) / 1000);
+    status_metadata(st, "seconds", "%" PRId64, (kept_ms + 999) / 1000);
+}
+
+bool guard_refused(struct status *st, enum err err, const struct pg_error *error)
+{
+    if (err != ERR_INVALID || !error || strcmp(error->sqlstate, DB_GUARD_TOO_LONG_STATE) != 0)
+        return false;
+    guard_too_long(st, strtoll(error->message, NULL, 10));
+    return true;
+}
+
 struct decision {
     struct request r;
     int64_t batch;
@@ -62,6 +78,7 @@ static void refuse(struct decision *c, const char *why)
     } table[] = {
         {"NOT_AWAITING_APPROVAL", STATUS_FAILED_PRECONDITION, "the batch does not wait for approval"},
         {"APPROVAL_EXPIRED", STATUS_FAILED_PRECONDITION, "the time to approve the batch is over"},
+        {"EXPIRES_BEFORE_RELEASE", STATUS_FAILED_PRECONDITION, "the batch ends before it would have cooled off"},
         {"SAME_KEY", STATUS_PERMISSION_DENIED, "the key that submitted the batch can't approve it"},
         {"TARGET_CHANGED", STATUS_FAILED_PRECONDITION, "the digest is not that of the batch's devices"},
         {"COMMAND_CHANGED", STATUS_FAILED_PRECONDITION, "the hash is not that of the batch's command"},

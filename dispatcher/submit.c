@@ -245,7 +245,8 @@ static void on_accepted(struct accept_job *job, enum err err, const struct pg_er
     struct submit *s = container_of(job, struct submit, job);
     if (err != ERR_OK) {
         struct status st = {0};
-        request_store_status(&st, err, error);
+        if (!guard_refused(&st, err, error))
+            request_store_status(&st, err, error);
         request_fail(&s->r, &st);
     } else if (job->created) {
         if (job->device)
@@ -290,7 +291,14 @@ static void describe_guard(struct submit *s)
 
 static void on_guard(struct request *r, const struct pg_result *const *results)
 {
-    submit_answer_validated((struct submit *)r, pg_bool(results[0], 0, 0));
+    struct submit *s = (struct submit *)r;
+    struct status st = {0};
+    if (pg_int(results[0], 0, 1)) {
+        guard_too_long(&st, pg_int(results[0], 0, 1));
+        request_fail(r, &st);
+    } else {
+        submit_answer_validated(s, pg_bool(results[0], 0, 0));
+    }
 }
 
 static void ask_guard(struct submit *s)
@@ -300,7 +308,11 @@ static void ask_guard(struct submit *s)
         return;
     }
     struct pg_txn *txn = request_txn(&s->r);
-    db_guard_would_hold(txn, s->r.tenant, (int)s->in->command->kind_case, s->job.batch.device_count);
+    const struct db_accept *b = &s->job.batch;
+    int64_t deliver_by_ms = b->steer.deliver_by_ms, ends_ms = b->expires_ms;
+    if (deliver_by_ms && deliver_by_ms < ends_ms)
+        ends_ms = deliver_by_ms;
+    db_guard_foresee(txn, s->r.tenant, (int)s->in->command->kind_case, b->device_count, ends_ms);
     request_query(&s->r, txn, on_guard);
 }
 

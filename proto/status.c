@@ -57,6 +57,7 @@ static const char *const known_reasons[] = {
     "NOT_AWAITING_APPROVAL",
     "APPROVAL_EXPIRED",
     "SAME_KEY",
+    "EXPIRES_BEFORE_RELEASE",
     "TOO_MANY_ATTRIBUTES",
     "TOO_MANY_GROUPS",
     "column",

@@ -25,15 +25,16 @@ void db_guard_accepted(struct pg_txn *txn, const struct db_accept *batch, const 
     pg_put_text(txn, guard->command_hash);
 }
 
-void db_guard_would_hold(struct pg_txn *txn, int32_t tenant, int kind, uint32_t devices)
+void db_guard_foresee(struct pg_txn *txn, int32_t tenant, int kind, uint32_t devices, int64_t ends_ms)
 {
     static const struct pg_stmt stmt = {
-        "guard_would_hold", "SELECT p.enabled AND (p.kinds >> $2::integer) & 1 = 1 AND $3::integer > guard_left(p)"
-                            " FROM guard_policy_of($1::integer) AS p"};
+        "guard_foresee",
+        "SELECT f.held, f.too_long_ms FROM guard_foresee($1::integer, $2::integer, $3::integer, $4::bigint) AS f"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_int4(txn, kind);
     pg_put_int4(txn, (int32_t)devices);
+    pg_put_int8(txn, ends_ms);
 }
 
 void db_guard_approval(struct pg_txn *txn, int64_t batch)

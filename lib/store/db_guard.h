@@ -14,6 +14,10 @@
 
 #define DB_GUARD_HASH_TEXT 65 /* a SHA-256 in hexadecimal, with the final NUL */
 
+/* The commands end before the policy would let them go: the error of db_guard_accepted's transaction. Its message is
+ * how many ms they would be kept. */
+#define DB_GUARD_TOO_LONG_STATE "MU007"
+
 /* What acceptance of a guarded command needs besides the batch. */
 struct db_guard {
     int kind;    /* field of muster.v1.Command */
@@ -27,8 +31,9 @@ struct db_guard {
 void db_guard_lock(struct pg_txn *txn, int32_t tenant, const char *address);
 void db_guard_accepted(struct pg_txn *txn, const struct db_accept *batch, const struct db_guard *guard);
 
-/* One row, a bool: so many devices more would need approval now. */
-void db_guard_would_hold(struct pg_txn *txn, int32_t tenant, int kind, uint32_t devices);
+/* Of so many devices more, whose commands end then. One row: a bool, they would need approval now; how many ms they
+ * would be kept if that is too long (see DB_GUARD_TOO_LONG_STATE), else 0. */
+void db_guard_foresee(struct pg_txn *txn, int32_t tenant, int kind, uint32_t devices, int64_t ends_ms);
 
 struct db_approval {
     int16_t state;

@@ -9,6 +9,26 @@ DROP FUNCTION release_batch(bigint, bigint);
 DROP FUNCTION release_due(bigint, integer);
 DROP FUNCTION set_guard_policy(text, boolean, integer, integer, integer, bigint, bigint, bigint, bigint, bigint);
 
+-- ends_ms: when its commands end that were not sent. due_ms: when there is something to do about it.
+CREATE FUNCTION guard_ends(p_batch bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT least(b.expires_ms, nullif(c.deliver_by_ms, 0)) FROM batch b LEFT JOIN batch_control c ON c.batch_id = b.id
+    WHERE b.id = p_batch
+$$;
+ALTER TABLE batch_approval ADD COLUMN ends_ms bigint;
+UPDATE batch_approval a SET ends_ms = coalesce(guard_ends(a.batch_id), a.expires_ms);
+ALTER TABLE batch_approval ALTER COLUMN ends_ms SET NOT NULL,
+    ADD COLUMN due_ms bigint GENERATED ALWAYS AS (CASE WHEN state = 1 THEN expires_ms ELSE least(release_ms, ends_ms) END) STORED;
+DROP INDEX batch_approval_due;
+CREATE INDEX batch_approval_due ON batch_approval (due_ms) WHERE state IN (1, 2);
+
+-- How long the policy would keep a batch from now on, if it is over by then; 0: in time. p_over: beyond the budget, so that it
+-- cools off after an approval.
+CREATE FUNCTION guard_too_long(p_policy guard_policy, p_over boolean, p_now_ms bigint, p_ends_ms bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN w.ms > 0 AND p_now_ms + w.ms >= p_ends_ms THEN w.ms ELSE 0 END
+    FROM (SELECT CASE WHEN p_over THEN p_policy.cooling_off_ms ELSE p_policy.delay_ms END AS ms) w
+$$;
+
 -- How many devices more may be reached now.
 CREATE FUNCTION guard_left(p_policy guard_policy) RETURNS integer LANGUAGE sql AS $$
     SELECT greatest(0, least(p_policy.devices_per_hour::bigint,
@@ -23,7 +43,22 @@ CREATE FUNCTION guard_take(p_tenant integer, p_batch bigint, p_devices integer) 
     INSERT INTO guard_use (tenant_id, at_ms, batch_id, devices) VALUES (p_tenant, server_ms(), p_batch, p_devices);
 $$;
 
--- As before. Who is here has the lock.
+-- What guard_accepted would say of so many devices more: whether it would hold them, and guard_too_long.
+CREATE FUNCTION guard_foresee(p_tenant integer, p_kind integer, p_devices integer, p_ends_ms bigint)
+RETURNS TABLE (held boolean, too_long_ms bigint) LANGUAGE plpgsql AS $$
+DECLARE
+    v_policy guard_policy := guard_policy_of(p_tenant);
+BEGIN
+    held := false;
+    too_long_ms := 0;
+    IF v_policy.enabled AND (v_policy.kinds >> p_kind) & 1 = 1 THEN
+        held := p_devices > guard_left(v_policy);
+        too_long_ms := guard_too_long(v_policy, held, server_ms(), p_ends_ms);
+    END IF;
+    RETURN NEXT;
+END $$;
+
+-- As before. What could not be let go before it is over is refused: MU007, the message is how long it would be kept, in ms.
 CREATE OR REPLACE FUNCTION guard_accepted(p_tenant integer, p_request_id text, p_kind integer, p_key bigint, p_digest text,
                                           p_command_hash text) RETURNS smallint
 LANGUAGE plpgsql AS $$
@@ -32,19 +67,24 @@ DECLARE
     v_id bigint;
     v_devices integer;
     v_now_ms bigint := server_ms();
-    v_expires_ms bigint;
+    v_ends_ms bigint;
+    v_too_long_ms bigint;
     v_over boolean;
     v_state smallint := 0;
 BEGIN
     IF NOT v_policy.enabled OR (v_policy.kinds >> p_kind) & 1 = 0 THEN
         RETURN 0;
     END IF;
-    SELECT b.id, b.device_count, b.expires_ms INTO v_id, v_devices, v_expires_ms FROM batch b
+    SELECT b.id, b.device_count, guard_ends(b.id) INTO v_id, v_devices, v_ends_ms FROM batch b
     WHERE b.tenant_id = p_tenant AND b.request_id = p_request_id AND b.xmin = pg_current_xact_id()::xid;
     IF v_id IS NULL THEN
         RETURN 0;
     END IF;
     v_over := v_devices > guard_left(v_policy);
+    v_too_long_ms := guard_too_long(v_policy, v_over, v_now_ms, v_ends_ms);
+    IF v_too_long_ms > 0 THEN
+        RAISE EXCEPTION '%', v_too_long_ms USING ERRCODE = 'MU007';
+    END IF;
     IF v_over THEN
         v_state := 1;
     ELSE
@@ -54,16 +94,17 @@ BEGIN
     IF v_state > 0 THEN
         UPDATE batch b SET held_ms = v_now_ms WHERE b.id = v_id;
         INSERT INTO batch_approval (batch_id, tenant_id, state, needed, requested_by, target_digest, command_hash, devices,
-                                    expires_ms, release_ms)
+                                    expires_ms, release_ms, ends_ms)
         VALUES (v_id, p_tenant, v_state, v_over, p_key, p_digest, p_command_hash, v_devices,
-                least(v_expires_ms, v_now_ms + v_policy.approval_ms), CASE WHEN NOT v_over THEN v_now_ms + v_policy.delay_ms END);
+                least(v_ends_ms, v_now_ms + v_policy.approval_ms), CASE WHEN NOT v_over THEN v_now_ms + v_policy.delay_ms END,
+                v_ends_ms);
     END IF;
     PERFORM audit_add(v_now_ms, p_tenant, p_key, 'guarded_batch', v_id::text, v_devices,
                       CASE v_state WHEN 0 THEN 'within_budget' WHEN 1 THEN 'held_for_approval' ELSE 'delayed' END);
     RETURN v_state;
 END $$;
 
--- As before, and so are those below.
+-- As before; neither is anything approved that is over before it has cooled off.
 CREATE FUNCTION decide_batch(p_tenant integer, p_batch bigint, p_key bigint, p_approve boolean, p_digest text,
                              p_command_hash text, p_reason text)
 RETURNS TABLE (refused text)
@@ -71,7 +112,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     a batch_approval;
     v_refused text;
-    v_cooling bigint;
+    v_policy guard_policy;
     v_now_ms bigint;
 BEGIN
     IF NOT EXISTS (SELECT FROM batch b WHERE b.id = p_batch AND b.tenant_id = p_tenant) THEN
@@ -80,18 +121,21 @@ BEGIN
     -- The order of locks is that of a cancel: the batch, then its approval.
     PERFORM FROM batch b WHERE b.id = p_batch FOR UPDATE;
     SELECT x.* INTO a FROM batch_approval x WHERE x.batch_id = p_batch FOR UPDATE;
+    IF p_approve AND a.state = 1 THEN
+        PERFORM FROM guard_policy p WHERE p.tenant_id = p_tenant FOR UPDATE;
+        v_policy := guard_policy_of(p_tenant);
+    END IF;
     v_now_ms := server_ms();
     v_refused := CASE WHEN a.batch_id IS NULL OR a.state <> 1 THEN 'NOT_AWAITING_APPROVAL'
                       WHEN a.expires_ms <= v_now_ms THEN 'APPROVAL_EXPIRED'
                       WHEN p_approve AND a.requested_by = p_key THEN 'SAME_KEY'
                       WHEN p_approve AND a.target_digest <> p_digest THEN 'TARGET_CHANGED'
                       WHEN p_approve AND a.command_hash <> p_command_hash THEN 'COMMAND_CHANGED'
+                      WHEN p_approve AND guard_too_long(v_policy, true, v_now_ms, a.ends_ms) > 0 THEN 'EXPIRES_BEFORE_RELEASE'
                       ELSE '' END;
     IF v_refused = '' AND p_approve THEN
-        PERFORM FROM guard_policy p WHERE p.tenant_id = p_tenant FOR UPDATE;
-        v_cooling := (guard_policy_of(p_tenant)).cooling_off_ms;
-        UPDATE batch_approval x SET state = 2, decided_by = p_key, decided_ms = v_now_ms, release_ms = v_now_ms + v_cooling,
-                                    reason = p_reason
+        UPDATE batch_approval x SET state = 2, decided_by = p_key, decided_ms = v_now_ms,
+                                    release_ms = v_now_ms + v_policy.cooling_off_ms, reason = p_reason
         WHERE x.batch_id = p_batch;
         PERFORM guard_take(p_tenant, p_batch, a.devices);
         PERFORM FROM release_batch(p_batch);
@@ -105,6 +149,7 @@ BEGIN
     RETURN QUERY SELECT v_refused;
 END $$;
 
+-- As before.
 CREATE FUNCTION release_batch(p_batch bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_now_ms bigint := server_ms();
@@ -126,31 +171,36 @@ BEGIN
     RETURN true;
 END $$;
 
+-- As before, what has been due for longest first, and nothing that there is nothing to do about. What is over before it is let go
+-- (of what was accepted before that was refused) is canceled then, not expired: no leader's clock must let it be sent.
 CREATE FUNCTION release_due(p_limit integer) RETURNS SETOF bigint LANGUAGE plpgsql AS $$
 DECLARE
     r record;
     v_now_ms bigint := server_ms();
 BEGIN
-    FOR r IN SELECT a.batch_id, a.tenant_id, a.state, a.devices FROM batch_approval a
+    FOR r IN SELECT a.batch_id, a.tenant_id, a.state, a.devices, a.release_ms FROM batch_approval a
              JOIN batch b ON b.id = a.batch_id
-             WHERE a.state IN (1, 2) AND least(a.expires_ms, a.release_ms) <= v_now_ms
-             ORDER BY a.batch_id LIMIT p_limit FOR UPDATE OF b SKIP LOCKED
+             WHERE a.state IN (1, 2) AND a.due_ms <= v_now_ms AND b.held_ms IS NOT NULL AND b.cancel_requested_ms IS NULL
+             ORDER BY a.due_ms, a.batch_id LIMIT p_limit FOR UPDATE OF b SKIP LOCKED
     LOOP
-        IF r.state = 2 THEN
+        IF r.state = 2 AND r.release_ms <= v_now_ms THEN
             IF release_batch(r.batch_id) THEN
                 RETURN NEXT r.batch_id;
             END IF;
         ELSE
-            UPDATE batch_approval a SET state = 5, decided_ms = v_now_ms WHERE a.batch_id = r.batch_id AND a.state = 1;
+            UPDATE batch_approval a SET state = 5, decided_ms = coalesce(a.decided_ms, v_now_ms)
+            WHERE a.batch_id = r.batch_id AND a.state = r.state;
             IF FOUND THEN
                 UPDATE batch b SET cancel_requested_ms = v_now_ms WHERE b.id = r.batch_id AND b.cancel_requested_ms IS NULL;
-                PERFORM audit_add(v_now_ms, r.tenant_id, 0, 'approval_expired', r.batch_id::text, r.devices, 'canceled');
+                PERFORM audit_add(v_now_ms, r.tenant_id, 0, CASE WHEN r.state = 1 THEN 'approval_expired' ELSE 'release_batch' END,
+                                  r.batch_id::text, r.devices, 'canceled');
                 RETURN NEXT r.batch_id;
             END IF;
         END IF;
     END LOOP;
 END $$;
 
+-- As before.
 CREATE FUNCTION set_guard_policy(p_name text, p_enabled boolean, p_kinds integer, p_devices integer, p_percent integer,
                                  p_cooling_off_ms bigint, p_delay_ms bigint, p_approval_ms bigint, p_key bigint)
 RETURNS SETOF guard_policy LANGUAGE plpgsql AS $$

@@ -5,7 +5,7 @@ import time
 
 import grpc
 import pytest
-from harness.answers import refused
+from harness.answers import refusal, refused
 from harness.faketime import ahead, needs_faketime
 from harness.stack import ADMIN, OPERATOR, READ_ONLY
 from harness.until import until
@@ -67,6 +67,12 @@ class Fleet:
     def routed(self, batch):
         (routed,), = self.api.sql("SELECT routed_ms FROM batch WHERE id = %s", batch.id)
         return routed is not None
+
+
+def in_seconds(api, seconds):
+    t = api.stubs.module("google.protobuf.timestamp_pb2").Timestamp()
+    t.FromMilliseconds(int((time.time() + seconds) * 1000))
+    return t
 
 
 def is_held(api, answer, count):
@@ -195,14 +201,75 @@ def test_nobody_approves_in_time(api):
 
 def test_a_batch_that_expires_while_it_is_held_ends(api):
     f = Fleet(api, devices=0)
-    expires = api.stubs.module("google.protobuf.timestamp_pb2").Timestamp()
-    expires.FromMilliseconds(int(time.time() * 1000) + 1200)
+    expires = in_seconds(api, 1.2)
     b = is_held(api, f.wipe(0, 2, expires_at=expires), 2)
     assert b.approval.expires_at.ToMilliseconds() == expires.ToMilliseconds()
     closed = api.watch(f.operator, b.id)
     # Unapproved and expired at the same moment: whichever is seen first. Nothing was sent.
     assert closed.progress.canceled + closed.progress.expired == 2
     assert {c.attempts for c in api.list_commands(f.operator, b.id)} == {0}
+
+
+@pytest.mark.parametrize("how", ["cooling off", "delayed"])
+def test_what_ends_before_it_would_be_let_go_is_refused(api, how):
+    """Whether it expires or is to be delivered by then; and takes nothing from the budget."""
+    f = Fleet(api, devices=10 if how == "delayed" else 0, cooling_ms=600000, delay_ms=600000)
+    pb = api.pb
+    short = {"expires_at": in_seconds(api, 590)}
+    timeouts = pb.Timeouts()
+    timeouts.delivery.FromSeconds(590)
+    late = {"steering": pb.Steering(timeouts=timeouts)}
+    for fields in (short, late):
+        for only in (False, True):
+            e = refusal(api, grpc.StatusCode.FAILED_PRECONDITION, "EXPIRES_BEFORE_RELEASE",
+                        lambda fields=fields, only=only: f.wipe(0, 5, validate_only=only, **fields))
+            assert "600 seconds" in e.details()
+    assert f.audit() == [("set_policy", None, "on")]
+    assert api.sql("SELECT count(*) FROM batch WHERE tenant_id = %s", f.tenant.number) == [(0,)]
+    # What is not guarded may be short, and what is may be long enough.
+    f.wipe(0, 5, command=pb.Command(lock=pb.LockCommand()), **short)
+    timeouts.delivery.FromSeconds(700)
+    for fields in ({"expires_at": in_seconds(api, 700)}, {"steering": pb.Steering(timeouts=timeouts)}):
+        assert f.wipe(0, 5, validate_only=True, **fields).approval_needed == (how != "delayed")
+        b = f.wipe(0, 5, **fields).batch
+        assert b.approval.state == (pb.APPROVAL_STATE_COOLING_OFF if how == "delayed" else pb.APPROVAL_STATE_PENDING)
+    # The same request once more is what it was, however little time is left.
+    f = Fleet(api, devices=0, cooling_ms=1000)
+    request = {"request_id": "once", "expires_at": in_seconds(api, 2)}
+    b = f.wipe(0, 2, **request).batch
+    time.sleep(1.2)
+    assert f.wipe(0, 2, **request).batch.id == b.id
+
+
+def test_nothing_is_approved_that_ends_before_it_has_cooled_off(api):
+    f = Fleet(api, devices=0)
+    b = is_held(api, f.wipe(0, 2, expires_at=in_seconds(api, 60)), 2)
+    f.set_policy(devices=0, cooling_ms=60000)
+    refused(api, grpc.StatusCode.FAILED_PRECONDITION, "EXPIRES_BEFORE_RELEASE", lambda: f.approve(b))
+    assert f.audit()[-1] == ("approve_batch", 2, "EXPIRES_BEFORE_RELEASE")
+    assert f.get(b).approval.state == api.pb.APPROVAL_STATE_PENDING and f.policy().devices_left == 0
+    assert api.sql("SELECT FROM guard_use WHERE tenant_id = %s", f.tenant.number) == []
+    f.set_policy(devices=0, cooling_ms=10000)
+    assert f.approve(b).approval.state == api.pb.APPROVAL_STATE_COOLING_OFF
+
+
+def test_what_waits_longer_than_approvals_do_keeps_nobody_waiting(api):
+    """More of them than are looked at together, and then one that is due."""
+    f = Fleet(api, count=101, devices=101, delay_ms=3600000, approval_ms=1000)
+    other = Fleet(api, devices=0, cooling_ms=500, approval_ms=1000)
+    held = [f.wipe(i, 1).batch for i in range(101)]
+    time.sleep(1.1)
+    due = other.approve(other.wipe(0, 3).batch)
+    until(lambda: other.get(due).approval.state == api.pb.APPROVAL_STATE_RELEASED)
+    late = other.wipe(5, 3).batch
+    until(lambda: other.get(late).approval.state == api.pb.APPROVAL_STATE_EXPIRED)
+    assert {f.get(b).approval.state for b in held} == {api.pb.APPROVAL_STATE_COOLING_OFF}
+    # Those that end before they are let go, of which there are none any more, end when they do.
+    api.sql("UPDATE batch_approval SET ends_ms = server_ms() WHERE tenant_id = %s", f.tenant.number)
+    for b in held:
+        assert api.watch(f.operator, b.id).progress.canceled == 1
+    assert {f.get(b).approval.state for b in held} == {api.pb.APPROVAL_STATE_EXPIRED}
+    assert f.audit()[-1] == ("release_batch", 1, "canceled")
 
 
 def test_two_at_once_do_not_both_take_the_budget(api):
