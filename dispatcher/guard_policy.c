@@ -2,10 +2,12 @@
 
 #include <stdio.h>
 
+#include "dispatcher/leader.h"
 #include "dispatcher/present.h"
 #include "dispatcher/request.h"
 #include "dispatcher/validate.h"
 #include "lib/store/db_guard.h"
+#include "lib/store/live.h"
 #include "muster/v1/admin_service.pb-c.h"
 #include "muster/v1/command.pb-c.h"
 
@@ -52,6 +54,10 @@ static void on_policy(struct request *r, const struct pg_result *const *results)
         return;
     }
     db_guard_policy_read(results[0], 0, &row);
+    if (c->set) { /* dynamic batches may have been sealed: whoever leads looks for what was asked */
+        live_publish(r->d->live, "steer 0");
+        leader_hint(r->d->leader, LEADER_HINT_CANCEL, 0);
+    }
     Muster__V1__GetGuardPolicyResponse get = MUSTER__V1__GET_GUARD_POLICY_RESPONSE__INIT;
     Muster__V1__SetGuardPolicyResponse set = MUSTER__V1__SET_GUARD_POLICY_RESPONSE__INIT;
     get.policy = set.policy = present_policy(r, &row);

@@ -3,10 +3,13 @@
 void db_dynamic_accept(struct pg_txn *txn, const struct db_accept *b)
 {
     static const struct pg_stmt stmt = {
-        "dynamic_accept", "INSERT INTO batch_control (batch_id, target) SELECT b.id, $3::bytea FROM batch b"
+        "dynamic_accept", "INSERT INTO batch_control AS c (batch_id, target, sealed, request)"
+                          " SELECT b.id, $3::bytea, g.guarded, g.guarded::integer FROM batch b"
+                          " CROSS JOIN LATERAL guard_mask_has(guard_mask(b.tenant_id), b.command) AS g (guarded)"
                           " WHERE b.tenant_id = $1::integer AND b.request_id = $2::text"
                           " AND b.xmin = pg_current_xact_id()::xid"
-                          " ON CONFLICT (batch_id) DO UPDATE SET target = excluded.target"};
+                          " ON CONFLICT (batch_id) DO UPDATE SET target = excluded.target, sealed = excluded.sealed,"
+                          " request = c.request + excluded.request"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, b->tenant);
     pg_put_text(txn, b->request_id);

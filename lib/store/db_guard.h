@@ -58,7 +58,7 @@ struct db_guard_policy {
     int64_t cooling_off_ms, delay_ms, approval_ms;
     int32_t left; /* db_guard_policy_get: of the budget */
 };
-/* By the tenant's name: a row unless there is no such tenant. */
+/* By the tenant's name: a row unless there is no such tenant. Setting it seals dynamic batches of what it guards. */
 void db_guard_policy_get(struct pg_txn *txn, const char *tenant);
 void db_guard_policy_set(struct pg_txn *txn, const char *tenant, const struct db_guard_policy *policy, int64_t key);
 void db_guard_policy_read(const struct pg_result *r, int row, struct db_guard_policy *out);

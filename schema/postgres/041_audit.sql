@@ -99,45 +99,6 @@ BEGIN
     RETURN QUERY SELECT g.* FROM gate g WHERE g.tenant_id = v_tenant;
 END $$;
 
-CREATE OR REPLACE FUNCTION decide_batch(p_tenant integer, p_batch bigint, p_key bigint, p_approve boolean, p_digest text,
-                                        p_command_hash text, p_reason text, p_now_ms bigint)
-RETURNS TABLE (refused text)
-LANGUAGE plpgsql AS $$
-DECLARE
-    a batch_approval;
-    v_refused text;
-    v_cooling bigint;
-BEGIN
-    IF NOT EXISTS (SELECT FROM batch b WHERE b.id = p_batch AND b.tenant_id = p_tenant) THEN
-        RETURN;
-    END IF;
-    -- The order of locks is that of a cancel: the batch, then its approval.
-    PERFORM FROM batch b WHERE b.id = p_batch FOR UPDATE;
-    SELECT x.* INTO a FROM batch_approval x WHERE x.batch_id = p_batch FOR UPDATE;
-    v_refused := CASE WHEN a.batch_id IS NULL OR a.state <> 1 THEN 'NOT_AWAITING_APPROVAL'
-                      WHEN a.expires_ms <= p_now_ms THEN 'APPROVAL_EXPIRED'
-                      WHEN p_approve AND a.requested_by = p_key THEN 'SAME_KEY'
-                      WHEN p_approve AND a.target_digest <> p_digest THEN 'TARGET_CHANGED'
-                      WHEN p_approve AND a.command_hash <> p_command_hash THEN 'COMMAND_CHANGED'
-                      ELSE '' END;
-    IF v_refused = '' AND p_approve THEN
-        PERFORM FROM guard_policy p WHERE p.tenant_id = p_tenant FOR UPDATE;
-        v_cooling := (guard_policy_of(p_tenant)).cooling_off_ms;
-        UPDATE batch_approval x SET state = 2, decided_by = p_key, decided_ms = p_now_ms, release_ms = p_now_ms + v_cooling,
-                                    reason = p_reason
-        WHERE x.batch_id = p_batch;
-        PERFORM guard_take(p_tenant, p_batch, a.devices, p_now_ms);
-        PERFORM FROM release_batch(p_batch, p_now_ms);
-    ELSIF v_refused = '' THEN
-        UPDATE batch_approval x SET state = 4, decided_by = p_key, decided_ms = p_now_ms, reason = p_reason
-        WHERE x.batch_id = p_batch;
-        UPDATE batch b SET cancel_requested_ms = p_now_ms WHERE b.id = p_batch AND b.cancel_requested_ms IS NULL;
-    END IF;
-    PERFORM audit_add(p_now_ms, p_tenant, p_key, CASE WHEN p_approve THEN 'approve_batch' ELSE 'reject_batch' END, p_batch::text,
-                      a.devices, CASE WHEN v_refused = '' THEN 'done' ELSE v_refused END, p_reason);
-    RETURN QUERY SELECT v_refused;
-END $$;
-
 -- A test sends something to an address outside: it is noted as well.
 DROP FUNCTION webhook_test(integer, bigint, bigint);
 CREATE FUNCTION webhook_test(p_tenant integer, p_id bigint, p_key bigint, p_now_ms bigint) RETURNS SETOF bigint

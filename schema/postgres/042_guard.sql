@@ -145,7 +145,7 @@ BEGIN
         UPDATE batch b SET cancel_requested_ms = v_now_ms WHERE b.id = p_batch AND b.cancel_requested_ms IS NULL;
     END IF;
     PERFORM audit_add(v_now_ms, p_tenant, p_key, CASE WHEN p_approve THEN 'approve_batch' ELSE 'reject_batch' END, p_batch::text,
-                      a.devices, CASE WHEN v_refused = '' THEN 'done' ELSE v_refused END);
+                      a.devices, CASE WHEN v_refused = '' THEN 'done' ELSE v_refused END, p_reason);
     RETURN QUERY SELECT v_refused;
 END $$;
 
@@ -200,14 +200,22 @@ BEGIN
     END LOOP;
 END $$;
 
--- As before.
+-- Whether a mask of commands has this one, encoded: it begins with its field's number, and those of masks are less than 32.
+CREATE FUNCTION guard_mask_has(p_mask integer, p_command bytea) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT length(p_command) > 0 AND (p_mask >> (get_byte(p_command, 0) >> 3)) & 1 = 1
+$$;
+
+-- As before, and seals the dynamic batches whose commands it guards: nobody joins them any more. Whoever accepts holds the tenant's
+-- row, so that what was accepted by the policy of before is seen here; what is accepted later is sealed from the beginning (see
+-- db_dynamic_accept). Newest first, as one that takes its key holds it before older ones.
 CREATE FUNCTION set_guard_policy(p_name text, p_enabled boolean, p_kinds integer, p_devices integer, p_percent integer,
                                  p_cooling_off_ms bigint, p_delay_ms bigint, p_approval_ms bigint, p_key bigint)
 RETURNS SETOF guard_policy LANGUAGE plpgsql AS $$
 DECLARE
     v_tenant integer;
+    v_batch bigint;
 BEGIN
-    SELECT t.id INTO v_tenant FROM tenant t WHERE t.name = p_name;
+    SELECT t.id INTO v_tenant FROM tenant t WHERE t.name = p_name FOR UPDATE;
     IF v_tenant IS NULL THEN
         RETURN;
     END IF;
@@ -221,4 +229,11 @@ BEGIN
                       format('kinds %s, %s devices, %s %% an hour, cooling off %s ms, delay %s ms, approval %s ms', p_kinds,
                              p_devices, p_percent, p_cooling_off_ms, p_delay_ms, p_approval_ms),
                       NULL, CASE WHEN p_enabled THEN 'on' ELSE 'off' END);
+    FOR v_batch IN SELECT b.id FROM batch_control c JOIN batch b ON b.id = c.batch_id
+                   WHERE p_enabled AND c.target IS NOT NULL AND NOT c.sealed AND b.tenant_id = v_tenant AND b.closed_ms IS NULL
+                     AND b.cancel_requested_ms IS NULL AND guard_mask_has(p_kinds, b.command)
+                   ORDER BY b.id DESC
+    LOOP
+        PERFORM FROM seal_batch(v_tenant, v_batch, server_ms(), p_key);
+    END LOOP;
 END $$;

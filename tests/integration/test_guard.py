@@ -325,6 +325,50 @@ def test_policy_off_and_other_commands(api):
     until(lambda: not f.wipe(0, 1, command=lock).batch.HasField("approval"))
 
 
+def test_what_comes_to_be_guarded_grows_no_more(api):
+    f = Fleet(api, count=4, commands=("wipe",))
+    pb = api.pb
+    lock, restart = pb.Command(lock=pb.LockCommand()), pb.Command(restart=pb.RestartCommand())
+    submit = lambda command, **fields: api.submit(f.operator, target=pb.Target(all=True), dynamic=True, command=command, **fields).batch.id
+    locks, restarts = [submit(lock), submit(lock, supersede_key="lock")], submit(restart)
+    api.import_devices(f.admin, ["early"])
+    for b in (*locks, restarts):
+        api.watch(f.operator, b, until=lambda b: b.device_count == 5)
+    f.set_policy(commands=("wipe", "lock"))
+    control = lambda b: f.operator.commands.GetBatch(pb.GetBatchRequest(batch_id=b)).batch.control
+    assert all(control(b).sealed and control(b).joined == 1 for b in locks) and not control(restarts).sealed
+    assert api.sql("SELECT action, detail, key_id IS NULL FROM audit WHERE tenant_id = %s AND action IN ('set_policy', 'seal_batch')"
+                   " ORDER BY id OFFSET 2", f.tenant.number) == [("seal_batch", str(b), False) for b in reversed(locks)]
+    api.import_devices(f.admin, ["late"])
+    api.watch(f.operator, restarts, until=lambda b: b.device_count == 6)
+    assert all(f.operator.commands.GetBatch(pb.GetBatchRequest(batch_id=b)).batch.device_count == 5 for b in locks)
+    # A dispatcher that does not know yet what is guarded accepts one that nobody joins.
+    soon = []
+
+    def accepted():
+        try:
+            soon.append(submit(lock))
+        except grpc.RpcError as e:
+            assert api.stubs.details(e)[0] == "DYNAMIC_GUARDED"
+            return False
+        return True
+
+    for _ in range(5):
+        until(lambda: not accepted(), what="the dispatcher knows")
+        f.set_policy(commands=("wipe",))
+        until(accepted, what="the dispatcher knows")
+        f.set_policy(commands=("wipe", "lock"))
+        if accepted():  # else that took it a second
+            break
+    else:
+        pytest.fail("the dispatcher always knew")
+    assert all(control(b).sealed for b in soon)
+    for b in (*locks, restarts, *soon):
+        f.cancel(pb.Batch(id=b))
+    for b in soon:
+        assert api.watch(f.operator, b).progress.canceled == 6
+
+
 def test_bad_policies_are_named(api):
     f = Fleet(api)
     pb = api.pb

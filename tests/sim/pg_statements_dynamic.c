@@ -197,6 +197,12 @@ void stmt_supersede_closed(struct stmt_call *c)
 /* --- dynamic batches ---------------------------------------------------------------------------------------------- */
 
 /* One that the transaction has made. */
+/* The default policy, which all tenants have. */
+static bool is_guarded(const struct row_batch *b)
+{
+    return b->command_len && ((1u << 3) | (1u << 8) | (1u << 10)) >> (b->command[0] >> 3) & 1;
+}
+
 void stmt_dynamic_accept(struct stmt_call *c)
 {
     struct row_batch *b = pg_model_made(c->m, param_int(c, 0), param_bytes(c, 1));
@@ -206,6 +212,8 @@ void stmt_dynamic_accept(struct stmt_call *c)
     free(b->control.target);
     b->control.target = pg_model_copy(param_bytes(c, 2));
     b->control.target_len = param_bytes(c, 2).len;
+    b->control.sealed = is_guarded(b);
+    b->control.request += is_guarded(b);
 }
 
 void stmt_dynamic_seal(struct stmt_call *c)
