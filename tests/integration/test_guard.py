@@ -153,6 +153,7 @@ def test_rejected_is_canceled(api):
     closed = api.watch(f.operator, b.id)
     assert closed.progress.canceled == 5 and {c.attempts for c in api.list_commands(f.operator, b.id)} == {0}
     assert f.get(b).approval.state == api.pb.APPROVAL_STATE_REJECTED
+    assert api.sql("SELECT FROM guard_use WHERE tenant_id = %s", f.tenant.number) == []
     refused(api, grpc.StatusCode.FAILED_PRECONDITION, "NOT_AWAITING_APPROVAL", lambda: f.approve(b))
 
 
@@ -172,6 +173,8 @@ def test_a_cancel_while_it_is_held_wins(api, how):
         assert 3500000 < wait <= 3600000
     canceled = f.cancel(b)
     assert canceled.approval.state == pb.APPROVAL_STATE_CANCELED
+    # What was taken is not given back.
+    assert api.sql("SELECT devices FROM guard_use WHERE tenant_id = %s", f.tenant.number) == ([] if how == "pending" else [(5,)])
     closed = api.watch(f.operator, b.id)
     assert closed.progress.canceled == 5 and closed.HasField("canceled_at")
     assert api.dispatchers[0].figures()["muster_dispatcher_routed_blocks_total"] == before
