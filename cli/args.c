@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/visible.h"
 #include "lib/base/config.h"
 
 /* More arguments than a shell passes on in practice; lists longer than this belong into a file. */
@@ -31,13 +32,17 @@ static const struct {
 
 void args_refuse(const struct invocation *inv, const char *fmt, ...)
 {
+    struct buf line = {0};
     va_list ap;
 
-    fprintf(stderr, "%s: ", inv->command);
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    buf_vprintf(&line, fmt, ap);
     va_end(ap);
+    char *text = buf_take_str(&line);
+    fprintf(stderr, "%s: ", inv->command);
+    visible_print(stderr, text ? text : "out of memory");
     fputc('\n', stderr);
+    free(text);
     exit(EXIT_USAGE);
 }
 

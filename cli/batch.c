@@ -82,7 +82,13 @@ int batch_commands(struct invocation *inv)
          "table, csv, or json: an object a line (default table); goes before --json", 0, 0},
         {0},
     };
-    struct args a = {.positional = "BATCH", .min = 1, .max = 1, .flags = flags};
+    struct args a = {.positional = "BATCH",
+                     .min = 1,
+                     .max = 1,
+                     .flags = flags,
+                     .notes = "In csv a device's text that a spreadsheet would take for a formula has an apostrophe "
+                              "before it;\nin tables, control characters are written out (\\n, \\x1b). json has "
+                              "all as it came.\n"};
     Muster__V1__ExportCommandsRequest request = MUSTER__V1__EXPORT_COMMANDS_REQUEST__INIT;
     struct command_export export = {.request = &request};
     struct session s;

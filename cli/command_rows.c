@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "cli/show.h"
+#include "cli/visible.h"
 #include "proto/json.h"
 
 static const char *state(const Muster__V1__CommandStatus *c)
@@ -67,20 +68,35 @@ static void put_quoted(struct buf *out, const char *text)
     buf_put_u8(out, '"');
 }
 
-/* A CSV field (RFC 4180, 2). */
-static void put_csv(struct buf *out, const char *text)
+/* What spreadsheets take a cell for a formula by, in full width too (OWASP, "CSV Injection"). */
+static bool begins_formula(const char *text)
 {
-    if (!strpbrk(text, ",\"\r\n")) {
-        buf_put_str(out, text);
-        return;
+    static const char *const signs[] = {"=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"};
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
+        if (strncmp(text, signs[i], strlen(signs[i])) == 0)
+            return true;
+    return false;
+}
+
+/* A CSV field (RFC 4180, 2). Of `words`, which a device chose, no spreadsheet makes a formula. */
+static void put_csv(struct buf *out, const char *text, bool words)
+{
+    bool quoted = strpbrk(text, ",\"\r\n");
+    if (quoted)
+        buf_put_u8(out, '"');
+    if (words && begins_formula(text))
+        buf_put_u8(out, '\'');
+    while (*text) {
+        size_t n = strcspn(text, "\"");
+        buf_put(out, text, n);
+        text += n;
+        if (*text) {
+            buf_put(out, "\"\"", 2);
+            text++;
+        }
     }
-    buf_put_u8(out, '"');
-    for (const char *p = text; *p; p++) {
-        if (*p == '"')
-            buf_put_u8(out, '"');
-        buf_put_u8(out, (uint8_t)*p);
-    }
-    buf_put_u8(out, '"');
+    if (quoted)
+        buf_put_u8(out, '"');
 }
 
 /* --- rows --------------------------------------------------------------------------------------------------------- */
@@ -101,8 +117,10 @@ static void put_table(struct row_writer *w, const Muster__V1__CommandStatus *c)
     } else {
         put_padded(out, "-", 25);
     }
-    if (has_words(c))
-        buf_printf(out, " %" PRId32 " %s", c->result->code, c->result->text);
+    if (has_words(c)) {
+        buf_printf(out, " %" PRId32 " ", c->result->code);
+        visible_put(out, c->result->text);
+    }
     buf_put_u8(out, '\n');
 }
 
@@ -112,7 +130,7 @@ static void put_csv_row(struct row_writer *w, const Muster__V1__CommandStatus *c
     char numbers[48];
     buf_put_str(out, c->command_id);
     buf_put(out, numbers, (size_t)snprintf(numbers, sizeof numbers, ",%" PRId64 ",", c->batch_id));
-    put_csv(out, c->device_id);
+    put_csv(out, c->device_id, false); /* [A-Za-z0-9._:@-], exact: others know it by that */
     buf_put_u8(out, ',');
     buf_put_str(out, state(c));
     buf_put(out, numbers, (size_t)snprintf(numbers, sizeof numbers, ",%" PRIu32 ",", c->attempts));
@@ -123,7 +141,7 @@ static void put_csv_row(struct row_writer *w, const Muster__V1__CommandStatus *c
     else
         buf_put_str(out, ",,");
     if (has_words(c))
-        put_csv(out, c->result->text);
+        put_csv(out, c->result->text, true);
     buf_put_u8(out, '\n');
 }
 
@@ -156,7 +174,8 @@ static void put_json_row(struct row_writer *w, const Muster__V1__CommandStatus *
         char *result = json_from_message(&c->result->base, false);
         if (result) {
             buf_put_str(out, ",\"result\":");
-            buf_put(out, result, strcspn(result, "\n"));
+            result[strcspn(result, "\n")] = '\0';
+            visible_put(out, result);
         }
         out->failed |= !result;
         free(result);

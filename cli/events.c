@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/session.h"
 #include "cli/show.h"
+#include "cli/visible.h"
 #include "lib/base/clock.h"
 #include "muster/v1/event_service.pb-c.h"
 
@@ -25,6 +26,12 @@ struct watch {
     struct status status;
 };
 
+static void print_behind(const char *mark, const char *text)
+{
+    fputs(mark, stdout);
+    visible_print(stdout, text);
+}
+
 static void show_event(const Muster__V1__Event *e)
 {
     char at[SHOW_TIME_BYTES], text[320] = "";
@@ -42,10 +49,12 @@ static void show_event(const Muster__V1__Event *e)
     if (e->webhook_id)
         printf("  web hook %" PRId64, e->webhook_id);
     for (size_t i = 0; i < e->n_device_ids && i < NAMED_MAX; i++)
-        printf("%s%s", i ? " " : ": ", e->device_ids[i]);
+        print_behind(i ? " " : ": ", e->device_ids[i]);
     if (e->n_device_ids > NAMED_MAX)
         printf(" …");
-    printf("%s%s%s%s\n", *text ? ": " : "", text, *e->reason ? ": " : "", e->reason);
+    printf("%s%s", *text ? ": " : "", text);
+    print_behind(*e->reason ? ": " : "", e->reason);
+    putchar('\n');
 }
 
 static void on_message(struct grpc_client_call *call, void *arg, const ProtobufCMessage *response)

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/visible.h"
 #include "lib/base/log.h"
+#include "lib/base/utf8.h"
 
 /* "127.0.0.1" of "127.0.0.1:7443", "::1" of "[::1]:7443"; NULL for a unix socket. Returns owned. */
 static char *host_of(const char *target)
@@ -79,6 +81,11 @@ ProtobufCMessage *session_call(struct session *s, const char *method, const Prot
     struct status status = {0};
     ProtobufCMessage *answer = session_try(s, method, request, response, &status);
 
+    if (answer && !s->common->json && !visible_message(answer)) {
+        session_free_message(answer);
+        answer = NULL;
+        status_set(&status, STATUS_INTERNAL, NULL, "out of memory");
+    }
     if (!answer)
         session_print_error(&status, s->common->json);
     return answer;
@@ -110,16 +117,24 @@ void session_pause(struct session *s, double seconds)
 /* Writes `text` as a JSON string. */
 static void print_quoted(const char *text)
 {
-    fputc('"', stderr);
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+    struct buf out = {0};
+
+    for (const uint8_t *p = (const uint8_t *)text; *p;) {
+        size_t n = utf8_sequence(p, 4); /* the NUL ends what is cut off */
         if (*p == '"' || *p == '\\')
-            fprintf(stderr, "\\%c", *p);
-        else if (*p < 0x20)
-            fprintf(stderr, "\\u%04x", *p);
+            buf_printf(&out, "\\%c", *p);
+        else if (*p < 0x20 || *p == 0x7f)
+            buf_printf(&out, "\\u%04x", *p);
         else
-            fputc(*p, stderr);
+            buf_put(&out, n ? (const void *)p : "\xef\xbf\xbd", n ? n : 3);
+        p += n ? n : 1;
     }
+    char *quoted = buf_take_str(&out);
     fputc('"', stderr);
+    if (quoted)
+        visible_print(stderr, quoted);
+    fputc('"', stderr);
+    free(quoted);
 }
 
 static void print_json(const struct status *st)
@@ -139,6 +154,13 @@ static void print_json(const struct status *st)
     fprintf(stderr, "]}\n");
 }
 
+static void print_between(const char *before, const char *text, const char *behind)
+{
+    fputs(before, stderr);
+    visible_print(stderr, text);
+    fputs(behind, stderr);
+}
+
 void session_print_error(const struct status *st, bool json)
 {
     if (json) {
@@ -147,10 +169,12 @@ void session_print_error(const struct status *st, bool json)
     }
     fprintf(stderr, "muster: %s", status_code_name(st->code));
     if (st->reason_text[0])
-        fprintf(stderr, " (%s)", st->reason_text);
-    fprintf(stderr, ": %s\n", st->message[0] ? st->message : "no message");
-    for (unsigned i = 0; i < st->violation_count && i < STATUS_VIOLATIONS_MAX; i++)
-        fprintf(stderr, "  %s: %s\n", st->violations[i].field, st->violations[i].description);
+        print_between(" (", st->reason_text, ")");
+    print_between(": ", st->message[0] ? st->message : "no message", "\n");
+    for (unsigned i = 0; i < st->violation_count && i < STATUS_VIOLATIONS_MAX; i++) {
+        print_between("  ", st->violations[i].field, ": ");
+        print_between("", st->violations[i].description, "\n");
+    }
     if (st->violation_count > STATUS_VIOLATIONS_MAX)
         fprintf(stderr, "  and %u more\n", st->violation_count - STATUS_VIOLATIONS_MAX);
     if (st->retry_ms > 0)

@@ -26,11 +26,11 @@ static inline bool session_stopped(const struct session *s)
 MUST_CHECK enum err session_open(struct session *s, const struct common *common);
 void session_close(struct session *s);
 
-/* Calls `method` ("CommandService/GetBatch"). Returns owned (session_free_message): the response; or NULL, the error
- * printed. */
+/* Calls `method` ("CommandService/GetBatch"). Returns owned (session_free_message): the response, without --json as
+ * visible_message makes it, for it is printed; or NULL, the error printed. */
 ProtobufCMessage *session_call(struct session *s, const char *method, const ProtobufCMessage *request,
                                const ProtobufCMessageDescriptor *response);
-/* The same without printing. */
+/* The same without printing, and as it came. */
 ProtobufCMessage *session_try(struct session *s, const char *method, const ProtobufCMessage *request,
                               const ProtobufCMessageDescriptor *response, struct status *status);
 void session_free_message(ProtobufCMessage *message);

@@ -9,6 +9,7 @@
 
 #include "cli/retry.h"
 #include "cli/steering.h"
+#include "cli/visible.h"
 #include "proto/json.h"
 
 void show_json(const ProtobufCMessage *message)
@@ -19,10 +20,9 @@ void show_json(const ProtobufCMessage *message)
         fprintf(stderr, "muster: the answer cannot be written as JSON\n");
         return;
     }
-    size_t len = strlen(text);
-    fwrite(text, 1, len, stdout);
-    if (len == 0 || text[len - 1] != '\n')
-        fputc('\n', stdout);
+    text[strcspn(text, "\n")] = '\0';
+    visible_print(stdout, text);
+    fputc('\n', stdout);
     free(text);
 }
 

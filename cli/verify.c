@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/session.h"
 #include "cli/show.h"
+#include "cli/visible.h"
 #include "muster/v1/admin_service.pb-c.h"
 
 struct run {
@@ -26,8 +27,11 @@ static void print_kind(Muster__V1__Difference kind)
 
 static void print_side(const char *name, const char *said)
 {
-    if (*said)
-        printf(" %s=\"%s\"", name, said);
+    if (!*said)
+        return;
+    printf(" %s=\"", name);
+    visible_print(stdout, said);
+    putchar('"');
 }
 
 static void print_finding(const Muster__V1__Finding *f)
