@@ -59,7 +59,10 @@ static Google__Protobuf__Timestamp *read_time(struct invocation *inv, const char
     if (!end || strcmp(end, "Z") != 0)
         args_refuse(inv, "--not-before %s: is neither a time such as 2026-12-01T22:00Z nor one from now such as 8h",
                     text);
+    int day = t.tm_mday, month = t.tm_mon;
     out->seconds = timegm(&t);
+    if (t.tm_mday != day || t.tm_mon != month)
+        args_refuse(inv, "--not-before %s: there is no such day", text);
     return out;
 }
 
@@ -96,13 +99,13 @@ static Muster__V1__Window *read_window(struct invocation *inv, const struct stee
     return w;
 }
 
-/* "95" or "95%" up to `end`; refuses anything else. */
-static uint32_t read_number(struct invocation *inv, const char *flag, const char *text, char **end)
+/* The number at `text`, in the flag's value `whole`, up to `end`; refuses anything else. */
+static uint32_t read_number(struct invocation *inv, const char *flag, const char *whole, const char *text, char **end)
 {
     unsigned long n = strtoul(text, end, 10);
 
     if (*end == text || *text == '-' || n > UINT32_MAX)
-        args_refuse(inv, "--%s %s: begins with no number", flag, text);
+        args_refuse(inv, "--%s %s: \"%s\" begins with no number", flag, whole, text);
     return (uint32_t)n;
 }
 
@@ -110,19 +113,23 @@ static void read_release(struct invocation *inv, const char *text, const char *w
 {
     long long n;
     char unit, rest;
+    int end = 0;
     static const int64_t seconds[] = {['s'] = 1, ['m'] = 60, ['h'] = 3600, ['d'] = 86400};
 
     if (strcmp(text, "hand") == 0) {
         w->release_case = MUSTER__V1__WAVE__RELEASE_BY_HAND;
         w->by_hand = true;
-    } else if (sscanf(text, "success=%lld%c", &n, &rest) >= 1 && n >= 0 && n <= 100) {
+    } else if (sscanf(text, "success=%lld%n", &n, &end) == 1 && (!text[end] || strcmp(text + end, "%") == 0) &&
+               n >= 0 && n <= 100) {
         w->release_case = MUSTER__V1__WAVE__RELEASE_SUCCESS_PERCENT;
         w->success_percent = (uint32_t)n;
     } else if (sscanf(text, "after=%lld%c%c", &n, &unit, &rest) == 2 && strchr("smhd", unit) && n >= 0 && n < 100000) {
         w->release_case = MUSTER__V1__WAVE__RELEASE_AFTER;
         w->after = invocation_duration(inv, n * seconds[(unsigned char)unit] * 1000);
     } else {
-        args_refuse(inv, "--wave %s: is released by none of success=PERCENT, after=TIME, hand", whole);
+        args_refuse(inv,
+                    "--wave %s: is released by none of success=PERCENT, after=TIME, hand; \"%s\" is not one of them",
+                    whole, text);
     }
 }
 
@@ -133,7 +140,7 @@ static Muster__V1__Wave *read_wave(struct invocation *inv, const char *text)
 
     muster__v1__wave__init(w);
     if (strncmp(text, "rest", 4) != 0) {
-        uint32_t n = read_number(inv, "wave", text, &end);
+        uint32_t n = read_number(inv, "wave", text, text, &end);
         w->size_case = *end == '%' ? MUSTER__V1__WAVE__SIZE_PERCENT : MUSTER__V1__WAVE__SIZE_DEVICES;
         if (*end == '%') {
             w->percent = n;
@@ -156,10 +163,10 @@ static void add_thresholds(struct invocation *inv, const char *flag, const struc
         Muster__V1__Threshold *t = invocation_alloc(inv, sizeof *t);
         char *end;
         muster__v1__threshold__init(t);
-        t->percent = read_number(inv, flag, list->items[i], &end);
+        t->percent = read_number(inv, flag, list->items[i], list->items[i], &end);
         end += *end == '%';
         if (*end == ':')
-            t->minimum = read_number(inv, flag, end + 1, &end);
+            t->minimum = read_number(inv, flag, list->items[i], end + 1, &end);
         if (*end)
             args_refuse(inv, "--%s %s: is not such as 5%%:100", flag, list->items[i]);
         t->action = action;
@@ -176,13 +183,13 @@ static Muster__V1__RateGrowth *read_growth(struct invocation *inv, const char *t
 
     muster__v1__rate_growth__init(g);
     for (int i = 0; i < 4 && (i < 3 || *end); i++) {
-        *numbers[i] = read_number(inv, "rate-growth", end, &end);
+        *numbers[i] = read_number(inv, "rate-growth", text, end, &end);
         end += *end == '%' && i != 1;
         if (i < 3 && *end && *end != (i ? ':' : '@'))
             break;
         end += i < 3 && *end;
     }
-    if (*end || !g->success_percent)
+    if (*end || end[-1] == ':' || !g->success_percent)
         args_refuse(inv, "--rate-growth %s: is not such as 150%%@1000:95", text);
     return g;
 }
@@ -193,7 +200,7 @@ static Muster__V1__Rate *read_rate(struct invocation *inv, const struct steering
     char *end;
 
     muster__v1__rate__init(rate);
-    rate->devices = read_number(inv, "rate", f->rate, &end);
+    rate->devices = read_number(inv, "rate", f->rate, f->rate, &end);
     if (strcmp(end, "/m") == 0)
         rate->per = invocation_duration(inv, 60 * 1000);
     else if (strcmp(end, "/h") == 0)

@@ -1,5 +1,6 @@
 #include "dispatcher/validate.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -191,7 +192,9 @@ static void validate_expiry(struct status *st, const Google__Protobuf__Timestamp
 static void validate_steering(struct status *st, const Muster__V1__SubmitBatchRequest *request, int64_t now_ms)
 {
     int64_t expires_ms = now_ms + BATCH_LIFE_DEFAULT_MS;
-    if (request->steering && (!request->expires_at || validate_timestamp(&expires_ms, request->expires_at)))
+    if (request->expires_at && !validate_timestamp(&expires_ms, request->expires_at))
+        assert(st->code != STATUS_OK); /* validate_expiry has said so, and what is compared with it is not looked at */
+    if (request->steering)
         steering_check(st, request->steering, now_ms, expires_ms);
 }
 

@@ -128,6 +128,14 @@ def test_the_table_of_subcommands_is_complete():
     (["batch", "submit", "--type", "install", "--app", "x", "--sha256", "12", "--all"], "--sha256"),
     (["batch", "submit", "--type", "lock", "--all", "--expires", "tomorrow"], "--expires"),
     (["batch", "submit", "--type", "lock", "--all", "--priority", "high"], "urgent, normal, bulk"),
+    *((["batch", "submit", "--type", "lock", "--all", f"--{flag}", text], f"--{flag} {text}") for flag, text in (
+        ("wave", "10%:success=95:after=2h"), ("wave", "10%:success=95xyz"), ("wave", "10%:success=95%%"),
+        ("wave", "10%:success="), ("wave", "10%:success=101"), ("wave", "10%:after=2h30m"), ("wave", "10%:after=2"),
+        ("wave", "10%:handy"), ("wave", "10%x"), ("wave", "10%:"), ("wave", "restless"), ("pause-at", "5%:100:3"),
+        ("pause-at", "5%:100x"), ("pause-at", "5%:x"), ("rate", "fast"), ("rate", "50/sec"), ("rate", "50x"), ("not-before", "2026-02-30T10:00Z"),
+        ("not-before", "2026-12-01T22:00Zulu"), ("not-before", "8hours"), ("not-before", "2026-12-01"))),
+    *((["batch", "submit", "--type", "lock", "--all", "--rate", "5", "--rate-growth", text], f"--rate-growth {text}")
+      for text in ("150%@1000:95x", "150%@1000:95:200:1", "150%@1000:95:", "150%@1000")),
     (["key", "create", "acme", "--role", "king"], "admin, operator, read-only"),
     (["device", "credentials"], "DEVICE"),
     (["dev", "--devices", "0"], "--devices"),

@@ -125,6 +125,37 @@ static void test_expiry(void **state)
     request.expires_at = NULL;
 }
 
+/* What is wrong with the steering is told beside what is wrong with the time that it is compared with. */
+static void test_expiry_and_steering(void **state)
+{
+    (void)state;
+    Google__Protobuf__Timestamp t = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+    Muster__V1__Steering steering = MUSTER__V1__STEERING__INIT;
+    Muster__V1__Rate rate = MUSTER__V1__RATE__INIT;
+    static const struct {
+        int64_t seconds;
+        int32_t nanos;
+    } wrong[] = {{NOW / 1000 + 60, -1}, {INT64_MAX, 0}, {NOW / 1000 - 1, 0}, {NOW / 1000 + 41 * 86400, 0}};
+    steering.rate = &rate;
+    request.steering = &steering;
+    bad("steering.rate.devices");
+    request.expires_at = &t;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        t.seconds = wrong[i].seconds;
+        t.nanos = wrong[i].nanos;
+        rate.devices = 0;
+        struct status st = check();
+        assert_int_equal(st.code, STATUS_INVALID_ARGUMENT);
+        assert_int_equal(st.violation_count, 2);
+        assert_string_equal(st.violations[0].field, "expires_at");
+        assert_string_equal(st.violations[1].field, "steering.rate.devices");
+        rate.devices = 1;
+        bad("expires_at");
+    }
+    request.expires_at = NULL;
+    request.steering = NULL;
+}
+
 static void test_target(void **state)
 {
     (void)state;
@@ -347,6 +378,7 @@ int main(void)
         cmocka_unit_test_setup(test_request_id, setup),
         cmocka_unit_test_setup(test_all_at_once, setup),
         cmocka_unit_test_setup(test_expiry, setup),
+        cmocka_unit_test_setup(test_expiry_and_steering, setup),
         cmocka_unit_test_setup(test_target, setup),
         cmocka_unit_test_setup(test_command_size, setup),
         cmocka_unit_test_setup(test_lock, setup),
