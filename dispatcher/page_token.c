@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/base/utf8.h"
 #include "muster/internal/v1/batch.pb-c.h"
 
 /* Encoded: method at most 64 bytes, name 128, numbers 10 and 5, tags. */
@@ -42,6 +43,13 @@ void page_token_write(char out[PAGE_TOKEN_MAX], const struct page_filter *f, int
     sodium_bin2base64(out, PAGE_TOKEN_MAX, bytes, n, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
 }
 
+/* What page_token_write can have been given, so that callers may reckon with it and ask PostgreSQL. */
+static bool in_range(const Muster__Internal__V1__PageToken *token)
+{
+    struct slice name = {(const uint8_t *)token->after_name, strlen(token->after_name)};
+    return token->after >= 0 && token->after < INT64_MAX && name.len < PAGE_TOKEN_NAME_MAX && utf8_good(name);
+}
+
 void page_token_read(struct page_token *out, struct status *st, const struct page_filter *f, const char *field,
                      const char *text, int64_t first)
 {
@@ -54,8 +62,7 @@ void page_token_read(struct page_token *out, struct status *st, const struct pag
     if (sodium_base642bin(bytes, sizeof bytes, text, strlen(text), NULL, &n, NULL,
                           sodium_base64_VARIANT_URLSAFE_NO_PADDING) == 0)
         token = muster__internal__v1__page_token__unpack(NULL, n, bytes);
-    bool ours = token && strcmp(token->method, f->method) == 0 && token->filters == f->hash &&
-                strlen(token->after_name) < sizeof out->after_name;
+    bool ours = token && strcmp(token->method, f->method) == 0 && token->filters == f->hash && in_range(token);
     if (ours) {
         out->after = token->after;
         snprintf(out->after_name, sizeof out->after_name, "%s", token->after_name);

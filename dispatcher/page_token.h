@@ -27,10 +27,11 @@ struct page_filter page_filter_new(const char *method, int32_t tenant);
 void page_filter_add(struct page_filter *f, const void *data, size_t len);
 void page_filter_add_int(struct page_filter *f, int64_t v);
 
-/* Writes NUL-terminated text; `after_name` may be NULL. */
+/* Writes NUL-terminated text. `after` is from 0 to INT64_MAX - 1; `after_name` is UTF-8, or NULL. */
 void page_token_write(char out[PAGE_TOKEN_MAX], const struct page_filter *f, int64_t after, const char *after_name);
-/* Reads a token, empty for the first page (then `first` counts, and an empty name). A token that is none, or of another
- * list, makes `st` INVALID_ARGUMENT with the reason PAGE_TOKEN_INVALID; `field` is the request's that holds it. */
+/* Reads a token, empty for the first page (then `first` counts, and an empty name). A token that is none, holds
+ * what none can, or is of another list, makes `st` INVALID_ARGUMENT with the reason PAGE_TOKEN_INVALID; `field` is the
+ * request's that holds it. */
 void page_token_read(struct page_token *out, struct status *st, const struct page_filter *f, const char *field,
                      const char *text, int64_t first);
 

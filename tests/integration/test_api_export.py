@@ -1,4 +1,5 @@
 """ExportCommands: all of it, parts of it, again from where it broke off, and readers that do not keep up."""
+import base64
 import time
 
 import grpc
@@ -80,6 +81,20 @@ def test_going_on_where_it_broke_off(api, client):
     assert commands_of([first] + export(api, client, b.id, resume_token=first.resume_token)) == commands_of(whole)
 
 
+def after_instead(token, after):
+    """The token of somebody who knows how they are made: field 2 is where to go on, 1 the method, and the rest binds it."""
+    raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    end = 2 + raw[1]
+    assert raw[0] == 0x0a and raw[end] == 0x10
+    rest = end + 1
+    while raw[rest] & 0x80:
+        rest += 1
+    n, number = after % 2**64, b""
+    while n > 0x7f:
+        number, n = number + bytes([n & 0x7f | 0x80]), n >> 7
+    return base64.urlsafe_b64encode(raw[:end + 1] + number + bytes([n]) + raw[rest + 1:]).decode().rstrip("=")
+
+
 def test_what_is_refused(api, client):
     pb = api.pb
     api.import_devices(client, [f"x{i:04d}" for i in range(1100)])
@@ -100,6 +115,8 @@ def test_what_is_refused(api, client):
     for fields in ({"resume_token": "x"}, {"resume_token": "ÿ" * 200}, {"resume_token": token[:-3]}, {"resume_token": page},
                    {"resume_token": token, "batch_id": other.id}, {"resume_token": token, "states": [2]}):
         assert refused(api, ask(**fields)) == bad_token, fields
+    for after in (2**63 - 1, -1, -2**63):
+        assert refused(api, ask(resume_token=after_instead(token, after))) == bad_token, after
     # The last token of all: nothing is left.
     assert not export(api, client, b.id, resume_token=export(api, client, b.id)[-1].resume_token)
 
