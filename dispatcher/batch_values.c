@@ -175,6 +175,7 @@ static void describe(struct batch_values *v)
 
 static void pack(struct batch_values *v)
 {
+    v->packed.secret = v->defaults.secret = true;
     v->blocks = calloc(v->set->count + 1, sizeof *v->blocks);
     for (size_t b = 0; v->blocks && b < v->set->count; b++) {
         size_t before = buf_len(&v->packed);

@@ -103,8 +103,10 @@ static void put_spec(struct reign *r, struct open_batch *batch, const struct con
     spec_untell(batch);
     if (first)
         tell(batch, bytes, len);
-    else
+    else {
+        explicit_bzero(bytes, len); /* defaults are in it */
         free(bytes);
+    }
     if (told)
         muster__v1__batch_values__free_unpacked(told, NULL);
 }

@@ -89,6 +89,7 @@ static struct batch *batch_add(struct batch_cache *cache, uint64_t id)
     batch->id = id;
     batch->load = BATCH_LOADING;
     batch->refs = 1;
+    batch->defaults.secret = true;
     list_init(&batch->idle);
     batch->next = *bucket_of(cache, id);
     *bucket_of(cache, id) = batch;
@@ -159,6 +160,8 @@ static bool read_places(struct batch *batch, const Muster__Internal__V1__BatchSp
     batch->fill = fill;
     buf_reset(&batch->defaults);
     buf_put(&batch->defaults, spec->default_values.data, spec->default_values.len);
+    if (spec->default_values.len)
+        explicit_bzero(spec->default_values.data, spec->default_values.len);
     return true;
 }
 

@@ -19,6 +19,7 @@
 #include "workers/session.h"
 #include "workers/session_table.h"
 #include "workers/strays.h"
+#include "workers/values.h"
 #include "workers/worker.h"
 
 #define TAKE_MAX          16  /* entries a take: up to 16 x 64 KiB, some hundred thousand commands */
@@ -96,6 +97,7 @@ static void on_cancel(struct worker *w, uint64_t id)
         abort();
     }
     *c = (struct cancel){.worker = w, .batch = id};
+    value_cache_drop(w->values, id);
     routed_cancel(w->routed, batch);
     session_table_each(w->sessions, take_back_from_session, batch);
     acks_barrier(w->acks, cancel_durable, c);

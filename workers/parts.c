@@ -51,7 +51,7 @@ bool worker_make(struct worker *w)
     live_take_as(w->live, w->instance);
     pool_init(&w->held_pool, sizeof(struct held));
     if (!w->clock || !(w->hub = stream_hub_new(w->loop)) || !(w->sessions = session_table_new()) ||
-        !(w->batches = batch_cache_new(w->live)) || !(w->values = value_cache_new(w->live)) ||
+        !(w->batches = batch_cache_new(w->live)) || !(w->values = value_cache_new(w->live, w->loop)) ||
         !(w->answers = answers_new(w)) || !(w->acks = acks_new(w->loop, w->live, w->pg, w->sessions, &acks)) ||
         !(w->attach = attach_new(w)) || !(w->strays = strays_new(w)) || !(w->routed = routed_new(w)) ||
         !(w->inbox = inbox_new(w)) || !(w->gates = gates_new(w)) ||

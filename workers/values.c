@@ -1,8 +1,10 @@
 #include "workers/values.h"
 
+#include <ev.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
 #include "lib/store/live.h"
@@ -10,6 +12,7 @@
 #include "workers/batch_cache.h"
 
 #define BUCKETS 1024
+#define LOOK_S  30.0 /* how often it looks for what is kept for too long */
 
 /* The values of one batch in one block. */
 struct entry {
@@ -18,9 +21,11 @@ struct entry {
     struct value_cache *cache;
     struct live_place place;
     unsigned variables;
-    bool loading;
+    bool loading, dropped; /* dropped: while loading, it is not kept */
+    int64_t used_us;       /* of the last tick when somebody asked for it, or it came */
     struct buf waiters;
     uint8_t *bytes; /* owned */
+    size_t len;
     struct value_block values;
 };
 
@@ -32,18 +37,32 @@ struct waiter {
 
 struct value_cache {
     struct live *live;
+    struct ev_loop *loop;
+    struct ev_timer timer;
     struct list kept;
     size_t bytes;
+    int64_t now_us; /* of the last tick */
     struct entry *buckets[BUCKETS];
 };
 
-struct value_cache *value_cache_new(struct live *live)
+static void on_timer(struct ev_loop *loop, struct ev_timer *timer, int revents)
+{
+    (void)loop, (void)revents;
+    value_cache_tick(timer->data, clock_mono_us());
+}
+
+struct value_cache *value_cache_new(struct live *live, struct ev_loop *loop)
 {
     struct value_cache *cache = calloc(1, sizeof *cache);
     if (!cache)
         return NULL;
     cache->live = live;
+    cache->loop = loop;
+    cache->now_us = clock_mono_us();
     list_init(&cache->kept);
+    ev_timer_init(&cache->timer, on_timer, LOOK_S, LOOK_S);
+    cache->timer.data = cache;
+    ev_timer_start(loop, &cache->timer);
     return cache;
 }
 
@@ -79,7 +98,7 @@ static void unlink_entry(struct entry *e)
 static void entry_free(struct entry *e)
 {
     if (e->bytes)
-        explicit_bzero(e->bytes, e->values.bytes.len);
+        explicit_bzero(e->bytes, e->len);
     value_block_free(&e->values);
     buf_free(&e->waiters);
     free(e->bytes);
@@ -97,6 +116,7 @@ void value_cache_free(struct value_cache **cache)
     struct value_cache *c = *cache;
     if (!c)
         return;
+    ev_timer_stop(c->loop, &c->timer);
     for (unsigned i = 0; i < BUCKETS; i++)
         while (c->buckets[i])
             forget(c->buckets[i]);
@@ -112,6 +132,7 @@ static enum err read_values(struct entry *e, struct slice value)
     if (!e->bytes)
         no_memory();
     memcpy(e->bytes, value.data, value.len);
+    e->len = value.len;
     enum err err = value_block_read(&e->values, (struct slice){e->bytes, value.len}, e->variables);
     if (err == ERR_NOMEM)
         no_memory();
@@ -123,6 +144,7 @@ static void keep(struct entry *e)
     struct value_cache *cache = e->cache;
     list_append(&cache->kept, &e->link);
     cache->bytes += cost_of(e);
+    e->used_us = cache->now_us;
     while (cache->bytes > VALUES_KEPT_MAX && !list_empty(&cache->kept))
         forget(container_of(cache->kept.next, struct entry, link));
 }
@@ -146,10 +168,13 @@ static void loaded(void *arg, enum err err, struct slice value)
         w.fn(w.arg, err ? NULL : &e->values, w.a);
     }
     buf_free(&waiters);
-    if (err)
-        entry_free(e);
-    else
+    if (!err && !e->dropped) {
         keep(e);
+        return;
+    }
+    if (!err)
+        unlink_entry(e);
+    entry_free(e);
 }
 
 static struct entry *entry_new(struct value_cache *cache, const struct batch *batch, uint32_t block)
@@ -177,6 +202,7 @@ void value_cache_get(struct value_cache *cache, const struct batch *batch, uint3
         if (!list_empty(&e->link)) {
             list_remove(&e->link);
             list_append(&cache->kept, &e->link);
+            e->used_us = cache->now_us;
         }
         fn(arg, &e->values, a);
         return;
@@ -189,6 +215,33 @@ void value_cache_get(struct value_cache *cache, const struct batch *batch, uint3
         no_memory();
     if (fresh)
         live_get_values(cache->live, e->place, loaded, e);
+}
+
+/* --- forgetting --------------------------------------------------------------------------------------------------- */
+
+void value_cache_drop(struct value_cache *cache, uint64_t batch)
+{
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        for (struct entry *e = cache->buckets[i], *next; e; e = next) {
+            next = e->next;
+            if (e->place.batch != batch)
+                continue;
+            e->dropped = true;
+            if (!list_empty(&e->link))
+                forget(e);
+        }
+    }
+}
+
+void value_cache_tick(struct value_cache *cache, int64_t now_us)
+{
+    cache->now_us = now_us;
+    while (!list_empty(&cache->kept)) {
+        struct entry *oldest = container_of(cache->kept.next, struct entry, link);
+        if (now_us - oldest->used_us < VALUES_KEPT_US)
+            return;
+        forget(oldest);
+    }
 }
 
 /* --- parts -------------------------------------------------------------------------------------------------------- */
@@ -228,6 +281,10 @@ struct value_part *value_part_new(const struct value_block *values, const struct
 
 void value_part_free(struct value_part **part)
 {
+    if (*part) {
+        const struct value_place *last = &(*part)->places[(*part)->count - 1]; /* there is one */
+        explicit_bzero(*part, (size_t)last->at + last->len);
+    }
     free(*part);
     *part = NULL;
 }

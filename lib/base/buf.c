@@ -5,10 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void free_data(struct buf *b)
+{
+    if (b->secret && b->data)
+        explicit_bzero(b->data, b->cap);
+    free(b->data);
+}
+
 void buf_free(struct buf *b)
 {
-    free(b->data);
-    *b = (struct buf){0};
+    free_data(b);
+    *b = (struct buf){.secret = b->secret};
 }
 
 void buf_reset(struct buf *b)
@@ -44,7 +51,7 @@ uint8_t *buf_reserve(struct buf *b, size_t n)
         }
         if (len)
             memcpy(data, b->data + b->start, len);
-        free(b->data);
+        free_data(b);
         b->data = data;
         b->cap = cap;
     }

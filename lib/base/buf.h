@@ -17,11 +17,12 @@ struct slice {
 };
 
 /* Unread bytes are data[start .. end). Zero-initialised is empty and valid.
- * `failed` is sticky: set when an allocation fails; later puts do nothing; check once at the end. */
+ * `failed` is sticky: set when an allocation fails; later puts do nothing; check once at the end.
+ * `secret` is set by the owner, for good: memory goes back zeroed, also when the buffer grows. */
 struct buf {
     uint8_t *data;
     size_t start, end, cap;
-    bool failed;
+    bool failed, secret;
 };
 
 static inline size_t buf_len(const struct buf *b)

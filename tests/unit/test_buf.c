@@ -27,6 +27,23 @@ static void test_empty(void **state)
     free(s);
 }
 
+/* It stays secret when it is freed and used again; that what it frees is zeroed is for the eye. */
+static void test_secret(void **state)
+{
+    (void)state;
+    struct buf b = {.secret = true};
+    buf_free(&b);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < 1000; i++)
+            buf_put_u8(&b, (uint8_t)i);
+        for (unsigned i = 0; i < 1000; i++)
+            assert_int_equal(buf_head(&b)[i], (uint8_t)i);
+        buf_free(&b);
+        assert_true(b.secret);
+        assert_null(b.data);
+    }
+}
+
 /* Puts and consumes of changing sizes keep the bytes in order, wherever the buffer slides or grows. */
 static void test_queue(void **state)
 {
@@ -154,13 +171,10 @@ static void test_list(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty),
-        cmocka_unit_test(test_queue),
-        cmocka_unit_test(test_integers_and_cuts),
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_failure_is_sticky),
-        cmocka_unit_test(test_error_names),
-        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_empty),       cmocka_unit_test(test_secret),
+        cmocka_unit_test(test_queue),       cmocka_unit_test(test_integers_and_cuts),
+        cmocka_unit_test(test_text),        cmocka_unit_test(test_failure_is_sticky),
+        cmocka_unit_test(test_error_names), cmocka_unit_test(test_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
