@@ -103,10 +103,11 @@ static void fuzz_page_token(struct slice s)
     char *text = copy_text(s), again[PAGE_TOKEN_MAX];
     struct page_token token, back;
     struct status st = {0};
-    page_token_read(&token, &st, &filter, "page_token", text, -1);
+    page_token_read(&token, &st, &filter, "page_token", text, 0);
     if (st.code == STATUS_OK) {
+        check(token.after >= 0 && token.after < INT64_MAX);
         page_token_write(again, &filter, token.after, token.after_name);
-        page_token_read(&back, &st, &filter, "page_token", again, -1);
+        page_token_read(&back, &st, &filter, "page_token", again, 0);
         check(st.code == STATUS_OK && back.after == token.after && strcmp(back.after_name, token.after_name) == 0);
     }
     free(text);
