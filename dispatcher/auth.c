@@ -108,7 +108,9 @@ static void note_denied(struct dispatcher *d, const struct grpc_call *call, stru
 
 void auth_denied(struct dispatcher *d, const struct grpc_call *call, const struct caller *caller)
 {
-    note_denied(d, call, find(d->auth, caller->key));
+    struct key_entry *e = find(d->auth, caller->key);
+    if (e)
+        note_denied(d, call, e);
 }
 
 /* Decides with what is known of the key. Returns true when the call may go on; else it has been finished. */
