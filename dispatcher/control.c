@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatcher/control_ended.h"
 #include "dispatcher/control_older.h"
 #include "dispatcher/control_retry.h"
 #include "dispatcher/control_rollout.h"
@@ -13,7 +14,6 @@
 #include "dispatcher/leader_walk.h"
 #include "dispatcher/leader_write.h"
 #include "dispatcher/route.h"
-#include "dispatcher/target_set.h"
 #include "dispatcher/tell.h"
 #include "lib/base/log.h"
 #include "proto/inbox.h"
@@ -49,7 +49,7 @@ struct control {
     struct control_time *time;       /* NULL: it may be sent at any time */
     struct control_rollout *rollout; /* NULL: to all at once, whatever becomes of it */
     struct control_retry *retry;     /* NULL: nothing is tried again */
-    struct target_set superseded;    /* devices for which newer batches have its key, as far as they are read */
+    struct control_ended ended;      /* devices for which it was canceled, or has been superseded */
     struct control_older *older;     /* NULL: it takes the place of no other */
 };
 
@@ -76,7 +76,7 @@ static void control_free(struct control *c)
     control_rollout_free(&c->rollout);
     control_older_free(&c->older);
     control_retry_free(&c->retry);
-    target_set_free(&c->superseded);
+    control_ended_free(&c->ended);
     c->batch->control = NULL;
     free(c);
 }
@@ -314,12 +314,9 @@ static void got_cancels(void *arg, enum err err, const struct pg_error *error, c
         if (!b || !b->remaining || bytes.len != sizeof slots.bytes)
             continue;
         memcpy(slots.bytes, bytes.data, sizeof slots.bytes);
-        if (pg_bool(results[0], i, 2))
-            target_set_add(&c->superseded, b->block, &slots);
+        control_ended_add(&c->ended, b->block, &slots, pg_bool(results[0], i, 2));
         drop_in_block(c, b, &slots, pg_bool(results[0], i, 2));
     }
-    if (c->superseded.failed)
-        abort();
     walker_pump(c->reign);
     if (!err)
         c->step = CONTROL_DROP; /* the walks have begun */
@@ -336,7 +333,7 @@ static void read_cancels(struct control *c)
     c->reading = c->request;
     struct pg_txn *txn = pg_txn_new(c->reign->pg, PG_ANY_LANE);
     if (txn)
-        db_control_cancels(txn, c->batch->id, c->reading);
+        db_control_cancels(txn, c->batch->id);
     pg_txn_submit(txn, got_cancels, m);
 }
 
@@ -499,6 +496,7 @@ enum control_way control_routes(struct control *c, const struct open_block *b, s
         control_rollout_mask(c->rollout, b, states);
     if (c->retry)
         control_retry_mask(b, states);
+    control_ended_mask(&c->ended, b, states);
     if (!routes(c, b, only) || !c->batch->partial)
         return CONTROL_ALL;
     if (!c->retry)
@@ -596,23 +594,10 @@ static bool somebody_is_let_go(const struct control *c)
     return (c->rollout && control_rollout_fresh(c->rollout)) || (c->retry && control_retry_fresh(c->retry));
 }
 
-/* What was sent when its device was superseded goes on to its own end; if it was put off, or is to be tried again, it
- * is unsent once more. */
-static bool superseded_came_back(struct control *c)
+static void ended(struct reign *r, struct open_batch *batch)
 {
-    for (size_t i = 0; i < c->superseded.count; i++) {
-        const struct target_block *t = &c->superseded.blocks[i];
-        struct open_block *b = open_batch_block(c->batch, t->block);
-        if (!b || !b->came_back)
-            continue;
-        b->came_back = false;
-        for (unsigned slot = bitmap_next(&t->slots, 0); slot < BLOCK_SLOTS; slot = bitmap_next(&t->slots, slot + 1)) {
-            uint8_t state = open_block_state(b, slot);
-            if (state && state_of(state) < STATE_SENT && state_attempts(state))
-                return true;
-        }
-    }
-    return false;
+    (void)r;
+    control_ended_walked(&batch->control->ended, batch);
 }
 
 /* Nothing of it is sent now, or may be. */
@@ -630,14 +615,15 @@ void control_tick(struct reign *r)
             news = true;
         if (c->older && c->batch->stage == OPEN_RUNNING && control_older_tick(c->older))
             news = true;
-        if (c->batch->stage == OPEN_RUNNING && c->step == CONTROL_RESTS && superseded_came_back(c)) {
+        if (c->batch->stage == OPEN_RUNNING && c->step == CONTROL_RESTS && !pointless(c) &&
+            control_ended_tick(&c->ended, r, c->batch, ended)) {
             c->read = c->request - 1; /* all is read again, and ends what it may */
             news = true;
         }
         if (news && c->step == CONTROL_RESTS)
             advance(c);
         if (c->retry && c->batch->stage == OPEN_RUNNING)
-            control_retry_tick(c->retry, c->held || c->step != CONTROL_RESTS);
+            control_retry_tick(c->retry, c->held || c->step != CONTROL_RESTS || control_ended_busy(&c->ended));
         if (c->step == CONTROL_RESTS && !c->held && somebody_is_let_go(c))
             router_some(r, c->batch);
         if (c->step == CONTROL_RESTS || c->left)

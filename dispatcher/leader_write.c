@@ -122,8 +122,8 @@ static void put_blocks(struct reign *r, struct write_job *job, struct pg_txn *tx
 
 static void put_closed(struct reign *r, struct write_job *job, struct pg_txn *txn)
 {
-    int64_t ids[WRITE_BATCHES], keyed[WRITE_BATCHES];
-    size_t n = 0, keyed_count = 0;
+    int64_t ids[WRITE_BATCHES], keyed[WRITE_BATCHES], steered[WRITE_BATCHES];
+    size_t n = 0, keyed_count = 0, steered_count = 0;
     if (list_empty(&r->closing))
         return;
     int32_t *counts = malloc(WRITE_BATCHES * STATE_COUNT * sizeof *counts);
@@ -136,10 +136,14 @@ static void put_closed(struct reign *r, struct write_job *job, struct pg_txn *tx
         ids[n] = (int64_t)batch->id;
         if (batch->keyed)
             keyed[keyed_count++] = ids[n];
+        if (batch->control)
+            steered[steered_count++] = ids[n];
         job->closed[n++] = batch;
     }
     if (keyed_count)
         db_supersede_closed(txn, keyed, keyed_count);
+    if (steered_count)
+        db_control_closed(txn, steered, steered_count);
     db_open_closed(txn, ids, counts, n, db_clock_ms(r->clock));
     size_t rollouts = 0;
     for (size_t i = 0; i < n; i++)

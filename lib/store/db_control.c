@@ -54,32 +54,39 @@ void db_control_asked_read(const struct pg_result *r, int row, struct db_control
                                .sealed = pg_bool(r, row, 4)};
 }
 
-void db_control_cancels(struct pg_txn *txn, uint64_t batch, int32_t request)
+void db_control_cancels(struct pg_txn *txn, uint64_t batch)
 {
-    static const struct pg_stmt stmt = {"control_cancels", "SELECT block, slots, superseded FROM batch_cancel"
-                                                           " WHERE batch_id = $1::bigint AND request <= $2::integer"};
+    static const struct pg_stmt stmt = {
+        "control_cancels", "SELECT block, slots, superseded FROM batch_cancel WHERE batch_id = $1::bigint"};
     pg_txn_add(txn, &stmt);
     pg_put_int8(txn, (int64_t)batch);
-    pg_put_int4(txn, request);
 }
 
 void db_control_handled(struct pg_txn *txn, const int64_t *batches, const int32_t *requests, size_t n, int64_t now_ms)
 {
     static const struct pg_stmt stmt = {
         /* In the order of numbers, as whoever supersedes several batches changes them (schema/postgres). */
-        "control_handled", "WITH u AS MATERIALIZED (SELECT c.batch_id AS batch, u.request FROM batch_control c JOIN"
+        "control_handled", "WITH u AS MATERIALIZED (SELECT c.batch_id AS batch, u.request, coalesce("
+                           " (SELECT b.closed_ms IS NOT NULL FROM batch b WHERE b.id = c.batch_id), true) AS closed"
+                           " FROM batch_control c JOIN"
                            " (SELECT batch, max(request) AS request FROM unnest($1::bigint[], $2::integer[])"
                            " AS u (batch, request) GROUP BY batch) u ON u.batch = c.batch_id"
                            " ORDER BY c.batch_id FOR NO KEY UPDATE OF c), gone AS"
-                           " (DELETE FROM batch_cancel x USING u WHERE x.batch_id = u.batch AND x.request <= u.request"
-                           " AND NOT (x.superseded AND EXISTS"
-                           " (SELECT FROM batch b WHERE b.id = x.batch_id AND b.closed_ms IS NULL)))"
+                           " (DELETE FROM batch_cancel x USING u WHERE x.batch_id = u.batch AND u.closed)"
                            " UPDATE batch_control c SET handled = u.request, handled_ms = $3::bigint FROM u"
                            " WHERE c.batch_id = u.batch AND c.handled < u.request"};
     pg_txn_add(txn, &stmt);
     pg_put_int8_array(txn, batches, n);
     pg_put_int4_array(txn, requests, n);
     pg_put_int8(txn, now_ms);
+}
+
+void db_control_closed(struct pg_txn *txn, const int64_t *batches, size_t n)
+{
+    static const struct pg_stmt stmt = {"control_closed",
+                                        "DELETE FROM batch_cancel WHERE batch_id = ANY ($1::bigint[])"};
+    pg_txn_add(txn, &stmt);
+    pg_put_int8_array(txn, batches, n);
 }
 
 void db_control_release_wave(struct pg_txn *txn, int32_t tenant, int64_t batch, int64_t now_ms, int64_t key)
@@ -192,10 +199,12 @@ void db_control_stop(struct pg_txn *txn, uint64_t batch, const struct db_stop *s
         " canceled = canceled | $3::integer, acted = acted | $4::integer,"
         " paused = paused OR $5::boolean, reason = $6::text, platform_acted = $7::bytea, request = request + 1"
         " WHERE batch_id = $1::bigint RETURNING batch_id, request)"
-        " INSERT INTO batch_cancel (batch_id, request, block, slots)"
-        " SELECT c.batch_id, c.request, d.block, d.slots FROM c JOIN batch b ON b.id = c.batch_id"
+        " INSERT INTO batch_cancel AS x (batch_id, request, block, slots)"
+        " SELECT c.batch_id, c.request, d.block, bitmap_union(d.slots) FROM c JOIN batch b ON b.id = c.batch_id"
         " JOIN batch_block k ON k.batch_id = b.id JOIN device_block d ON d.tenant_id = b.tenant_id"
-        " AND d.block = k.block WHERE $3::integer >> d.platform & 1 = 1"};
+        " AND d.block = k.block WHERE $3::integer >> d.platform & 1 = 1 GROUP BY 1, 2, 3"
+        " ON CONFLICT (batch_id, block) WHERE NOT superseded DO UPDATE"
+        " SET slots = bitmap_or(x.slots, excluded.slots), request = excluded.request"};
     static const struct pg_stmt noted = {
         "control_stop_noted", "INSERT INTO audit (at_ms, tenant_id, key_id, action, detail, devices, outcome, note)"
                               " SELECT $2::bigint, b.tenant_id, 0, 'stop_batch', b.id::text,"

@@ -32,11 +32,13 @@ struct db_control {
 /* What is asked for and not carried out, but of batches held for approval, which the leader does not know. */
 void db_control_asked(struct pg_txn *txn, int limit);
 void db_control_asked_read(const struct pg_result *r, int row, struct db_control *out);
-/* block, slots of the devices for which the batch is to be canceled or (third column) is superseded, asked for up to
- * `request`. */
-void db_control_cancels(struct pg_txn *txn, uint64_t batch, int32_t request);
+/* block, slots of the devices for which the batch is to be canceled or (third column) is superseded, whether or not
+ * that is carried out. */
+void db_control_cancels(struct pg_txn *txn, uint64_t batch);
 /* Fenced: all up to these requests is carried out; a batch may be there more than once. */
 void db_control_handled(struct pg_txn *txn, const int64_t *batches, const int32_t *requests, size_t n, int64_t now_ms);
+/* Fenced: the batches are closed: for whom they were canceled or superseded is of no use any more. */
+void db_control_closed(struct pg_txn *txn, const int64_t *batches, size_t n);
 
 /* Platforms that thresholds may act on: values of muster.v1.Platform fit below. */
 #define DB_PLATFORMS 16

@@ -28,10 +28,8 @@ void db_supersede_older(struct pg_txn *txn, uint64_t batch)
 void db_supersede_closed(struct pg_txn *txn, const int64_t *ids, size_t n)
 {
     static const struct pg_stmt stmt = {
-        "supersede_closed",
-        "WITH asked AS (DELETE FROM batch_cancel WHERE batch_id = ANY ($1::bigint[]) AND superseded),"
-        " barred AS (DELETE FROM batch_part WHERE batch_id = ANY ($1::bigint[]) AND kind = 4)"
-        " DELETE FROM batch_key WHERE batch_id = ANY ($1::bigint[])"};
+        "supersede_closed", "WITH barred AS (DELETE FROM batch_part WHERE batch_id = ANY ($1::bigint[]) AND kind = 4)"
+                            " DELETE FROM batch_key WHERE batch_id = ANY ($1::bigint[])"};
     pg_txn_add(txn, &stmt);
     pg_put_int8_array(txn, ids, n);
 }

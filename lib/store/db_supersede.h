@@ -15,8 +15,7 @@ void db_supersede_hold(struct pg_txn *txn, const int32_t *tenants, const char *c
 void db_supersede_accept(struct pg_txn *txn, const struct db_accept *batch);
 /* One row, one int8[]: the batches that it has superseded. */
 void db_supersede_older(struct pg_txn *txn, uint64_t batch);
-/* Fenced: batches that are being closed have their keys no longer, nor what is superseded of them, nor whom newer ones
- * have barred. */
+/* Fenced: batches that are being closed have their keys no longer, nor whom newer ones have barred. */
 void db_supersede_closed(struct pg_txn *txn, const int64_t *ids, size_t n);
 
 #endif

@@ -49,26 +49,6 @@ BEGIN
     RETURN QUERY SELECT v_changed;
 END $$;
 
-CREATE OR REPLACE FUNCTION cancel_some(p_tenant integer, p_batch bigint, p_blocks integer[], p_slots bytea[], p_now_ms bigint,
-                                       p_key bigint)
-RETURNS TABLE (changed boolean) LANGUAGE plpgsql AS $$
-DECLARE
-    v_request integer;
-BEGIN
-    PERFORM FROM batch b WHERE b.id = p_batch AND b.tenant_id = p_tenant AND b.closed_ms IS NULL
-                           AND b.cancel_requested_ms IS NULL FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    INSERT INTO batch_control AS c (batch_id, request) VALUES (p_batch, 1)
-    ON CONFLICT (batch_id) DO UPDATE SET request = c.request + 1 RETURNING c.request INTO v_request;
-    INSERT INTO batch_cancel (batch_id, request, block, slots)
-    SELECT p_batch, v_request, u.block, u.slots FROM unnest(p_blocks, p_slots) AS u (block, slots);
-    PERFORM audit_add(p_now_ms, p_tenant, p_key, 'cancel_batch_for_some', p_batch::text,
-                      (SELECT sum(bit_count(u.slots)) FROM unnest(p_slots) AS u (slots))::integer, '');
-    RETURN QUERY SELECT true;
-END $$;
-
 CREATE OR REPLACE FUNCTION set_gate(p_tenant integer, p_name text, p_closed boolean, p_reason text, p_now_ms bigint, p_key bigint)
 RETURNS SETOF gate LANGUAGE plpgsql AS $$
 DECLARE

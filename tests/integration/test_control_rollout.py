@@ -132,6 +132,37 @@ def test_several_platforms_are_canceled_at_once(api, client):
         assert list(seen.control.canceled_platforms) == [pb.PLATFORM_IOS, pb.PLATFORM_ANDROID]
 
 
+def test_where_it_is_canceled_nothing_is_tried_again(api, client):
+    """What was sent to the platform before fails, or is put off, later."""
+    pb = api.pb
+    retry = pb.Retry(failed=True, attempts=5, factor=1)
+    retry.initial.FromSeconds(1)
+    ids = [f"d{i}" for i in range(6)]
+    tokens = api.register(client, *ids, platforms=(1, 5))
+    devices = [api.device(d, tokens[d]) for d in ids]
+    for d in devices:
+        d.connect(api.workers[0].address)
+    batch = api.submit(client, retry=retry, steering=pb.Steering(
+        thresholds=[pb.Threshold(percent=50, action=pb.THRESHOLD_ACTION_ABORT, per_platform=True)])).batch.id
+    deliveries = [d.next() for d in devices]
+
+    def answer(i, outcome):
+        devices[i].wait_published(devices[i].ack(deliveries[i], outcome))
+    answer(1, pb.OUTCOME_REJECTED)
+    seen = api.watch(client, batch, until=lambda b: b.control.canceled_platforms and
+                     b.control.state == pb.CONTROL_STATE_RUNNING)
+    assert progress(seen) == {"rejected": 1, "sent": 5} and list(seen.control.canceled_platforms) == [pb.PLATFORM_ANDROID]
+    for i, outcome in ((3, pb.OUTCOME_FAILED), (5, pb.OUTCOME_NOT_NOW), (0, pb.OUTCOME_FAILED), (2, pb.OUTCOME_SUCCEEDED)):
+        answer(i, outcome)
+    assert devices[0].next().attempt == 2
+    answer(0, pb.OUTCOME_SUCCEEDED)
+    answer(4, pb.OUTCOME_SUCCEEDED)
+    assert progress(api.watch(client, batch)) == {"rejected": 1, "succeeded": 3, "canceled": 2}
+    assert all(d.deliveries.empty() for d in devices)
+    for d in devices:
+        d.close()
+
+
 def test_a_canary_group_goes_first(api, client):
     pb = api.pb
     with Crowd(api, client, 10) as crowd:

@@ -183,6 +183,139 @@ def test_cancel_for_some_while_paused_and_twice(api, client):
     assert progress(api.watch(client, batch)) == {"canceled": 20}
 
 
+def tried_again(pb, wait=1):
+    """Whatever FAILED is, five times."""
+    r = pb.Retry(failed=True, attempts=5, factor=1)
+    r.initial.FromSeconds(wait)
+    return r
+
+
+def devices_of(pb, *ids):
+    return pb.Target(devices=pb.DeviceIds(ids=ids))
+
+
+def kept(stack, batch):
+    """How many rows say whom the batch is canceled for."""
+    return stack.sql("SELECT count(*) FROM batch_cancel WHERE batch_id = %s", batch)[0][0]
+
+
+def test_what_comes_back_of_those_it_is_canceled_for_ends(api, client):
+    """What fails and would be tried again, and what is put off; the batch goes on, and is tried again, for others."""
+    pb = api.pb
+    tokens = api.register(client, "fails", "later", "other")
+    with api.device("fails", tokens["fails"]) as fails, api.device("later", tokens["later"]) as later, \
+            api.device("other", tokens["other"]) as other:
+        deliveries = {}
+        for d in (fails, later, other):
+            d.connect(api.workers[0].address)
+        batch = api.submit(client, retry=tried_again(pb)).batch.id
+        for d in (fails, later, other):
+            deliveries[d] = d.next()
+        for ids in [("fails",)] + [("later",)] * 3 + [("later", "fails")]:
+            client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch, target=devices_of(pb, *ids)))
+        settled(api, client, batch, pb.CONTROL_STATE_RUNNING)
+        assert kept(api, batch) == 1  # however often it was asked for
+        # To be resumed is nothing for them.
+        client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
+        settled(api, client, batch, pb.CONTROL_STATE_PAUSED)
+        client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch))
+        settled(api, client, batch, pb.CONTROL_STATE_RUNNING)
+        fails.wait_published(fails.ack(deliveries[fails], pb.OUTCOME_FAILED, text="no room"))
+        later.wait_published(later.ack(deliveries[later], pb.OUTCOME_NOT_NOW))
+        seen = api.watch(client, batch, until=lambda b: b.progress.canceled == 2)
+        assert progress(seen) == {"canceled": 2, "sent": 1} and seen.control.state == pb.CONTROL_STATE_RUNNING
+        until(lambda: {c.device_id: c.result.text for c in api.list_commands(client, batch)}["fails"] == "no room",
+              what="what it said is kept")
+        later.close()
+        with api.device("later", tokens["later"]) as again:
+            again.connect(api.workers[0].address)
+            other.wait_published(other.ack(deliveries[other], pb.OUTCOME_FAILED))
+            assert other.next().attempt == 2  # which would have been their time, too
+            assert fails.deliveries.empty() and later.deliveries.empty() and again.deliveries.empty()
+            other.ack(deliveries[other])
+            assert progress(api.watch(client, batch)) == {"canceled": 2, "succeeded": 1}
+            assert fails.deliveries.empty() and again.deliveries.empty()
+    until(lambda: not kept(api, batch), what="it is forgotten with the batch")
+
+
+def test_who_is_put_off_is_not_sent_a_plain_batch_again(api, client):
+    pb = api.pb
+    tokens = api.register(client, "a", "b")
+    with api.device("a", tokens["a"]) as a:
+        a.connect(api.workers[0].address)
+        batch = api.submit(client).batch.id
+        delivery = a.next()
+        client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch, target=devices_of(pb, "a")))
+        settled(api, client, batch, pb.CONTROL_STATE_RUNNING)
+        a.wait_published(a.ack(delivery, pb.OUTCOME_NOT_NOW))
+        api.watch(client, batch, until=lambda b: progress(b) == {"canceled": 1, "queued": 1})
+    with api.device("a", tokens["a"]) as a, api.device("b", tokens["b"], answer=good(pb)) as b:
+        a.connect(api.workers[0].address)
+        b.connect(api.workers[0].address)
+        assert progress(api.watch(client, batch)) == {"canceled": 1, "succeeded": 1}
+        assert a.deliveries.empty()
+
+
+def test_who_joins_gets_what_others_are_canceled_for(api, client):
+    pb = api.pb
+    tokens = api.register(client, "a")
+    with api.device("a", tokens["a"]) as a:
+        a.connect(api.workers[0].address)
+        batch = api.submit(client, target=pb.Target(all=True), dynamic=True, retry=tried_again(pb)).batch.id
+        delivery = a.next()
+        client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch, target=pb.Target(all=True)))
+        settled(api, client, batch, pb.CONTROL_STATE_RUNNING)
+        tokens.update(api.register(client, "b"))
+        with api.device("b", tokens["b"]) as b:
+            b.connect(api.workers[0].address)
+            joined = b.next()
+            a.wait_published(a.ack(delivery, pb.OUTCOME_FAILED))
+            b.wait_published(b.ack(joined, pb.OUTCOME_FAILED))
+            assert b.next().attempt == 2
+            b.ack(joined)
+            api.watch(client, batch, until=lambda b: progress(b) == {"canceled": 1, "succeeded": 1})
+            assert a.deliveries.empty()
+        client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))
+    assert progress(api.watch(client, batch)) == {"canceled": 1, "succeeded": 1}
+
+
+@pytest.mark.parametrize("what", ["leader", "redis"])
+def test_what_comes_back_ends_whatever_is_lost_since(make_stack, what):
+    stack = make_stack(worker_flags=["--lease", lasting(1), "--not-now-retry", "1s"])
+    pb = stack.pb
+    stack.start(dispatchers=2, workers=1)
+    client = stack.client(stack.make_tenant(), dispatcher=stack.dispatchers[1])
+    tokens = stack.register(client, "fails", "later", "other")
+    with stack.device("fails", tokens["fails"]) as fails, stack.device("later", tokens["later"]) as later, \
+            stack.device("other", tokens["other"]) as other:
+        for d in (fails, later, other):
+            d.connect(stack.workers[0].address)
+        batch = stack.submit(client, retry=tried_again(pb)).batch.id
+        deliveries = [d.next() for d in (fails, later, other)]
+        client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch, target=devices_of(pb, "fails", "later")))
+        settled(stack, client, batch, pb.CONTROL_STATE_RUNNING)
+        if what == "leader":
+            stack.dispatchers[0].kill()
+            stack.dispatchers[1].wait_event("leader_loaded")
+        else:
+            stack.redis.client().flushall()
+            until(lambda: any(d.events("redis_rebuilt") for d in stack.dispatchers), what="Redis is filled again")
+        client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
+        settled(stack, client, batch, pb.CONTROL_STATE_PAUSED)  # whoever leads has read what there is
+        client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch))
+        settled(stack, client, batch, pb.CONTROL_STATE_RUNNING)
+        for d, delivery, outcome in zip((fails, later), deliveries, (pb.OUTCOME_FAILED, pb.OUTCOME_NOT_NOW)):
+            # What Redis has lost may come once more, before the answer or beside it.
+            d.answer = lambda m, outcome=outcome: pb.Acknowledgement(command_id=m.command_id, outcome=outcome)
+            d.wait_published(d.ack(delivery, outcome))
+        assert progress(stack.watch(client, batch, until=lambda b: b.progress.canceled == 2)) == {"canceled": 2, "sent": 1}
+        other.wait_published(other.ack(deliveries[2], pb.OUTCOME_FAILED))
+        until(lambda: (c := [d.attempt for d in list(other.deliveries.queue)]) and c[-1] == 2, what="it is tried again")
+        assert what == "redis" or (fails.deliveries.empty() and later.deliveries.empty())
+        other.ack(deliveries[2])
+        assert progress(stack.watch(client, batch)) == {"canceled": 2, "succeeded": 1}
+
+
 def test_what_is_wrong_is_named(api, client):
     pb = api.pb
     api.register(client, "a", "b")

@@ -141,9 +141,9 @@ static void check_steering(struct world *w, const struct device *d, const struct
     if (b->paused_us && sent_us > b->paused_us)
         violated(w, "device %s is sent %" PRId64 " %.3f s after its pause was confirmed", d->id, row->id,
                  (double)(sent_us - b->paused_us) / 1e6);
-    /* What had been sent, or may have been, goes on to its own end. */
+    /* What had been sent, or may have been, goes on to its own end: what came back since has come to it. */
     if (c->canceled_us && sent_us > c->canceled_us &&
-        (c->ended_as == STATE_CANCELED || c->ended_as == STATE_SUPERSEDED))
+        (c->ended_as == STATE_CANCELED || c->ended_as == STATE_SUPERSEDED || retry_came_back(w, c, attempt, sent_us)))
         violated(w, "device %s is sent %" PRId64 " %.3f s after it was %s for it", d->id, row->id,
                  (double)(sent_us - c->canceled_us) / 1e6, c->superseded ? "superseded" : "canceled");
     for (uint32_t t = 0; t <= d->tenant; t += d->tenant)

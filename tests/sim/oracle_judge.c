@@ -109,6 +109,8 @@ static void judge_command(struct world *w, const struct row_batch *row, const st
         violated(w, "batch %" PRId64 " of %s is %s, and the device has got it", row->id, d->id, name);
     else if (state == STATE_EXPIRED && was_there(w, row, d) && !retry_was_tried(row, c))
         violated(w, "batch %" PRId64 " of %s is %s, and the device was there all the time", row->id, d->id, name);
+    else if (state == STATE_EXPIRED && retry_came_back_in_time(w, c))
+        violated(w, "batch %" PRId64 " of %s is EXPIRED, was canceled for it, and it had come back", row->id, d->id);
     else if (state == STATE_CANCELED && !row->cancel_requested_ms && !d->deleted && !c->some_request)
         violated(w, "batch %" PRId64 " of %s is CANCELED, and nobody asked for it", row->id, d->id);
     else if (state == STATE_SUPERSEDED && !c->superseded)

@@ -21,7 +21,9 @@ struct tries {
     uint8_t attempt, done; /* of the delivery that came last, and that was executed last */
     int64_t done_us;       /* when it was executed last */
     int64_t said_us;       /* the device had PUBACK of that, and it is to be tried again; 0: not yet */
-    uint8_t put_off;       /* attempt that was put off last, with PUBACK; 0: none, or not known any more */
+    bool sent_since;       /* then Redis had it as sent: by a worker that died it may have been */
+    uint8_t put_off;       /* attempt that was put off last, with PUBACK; 0: none, or not known any more, */
+    int64_t put_off_us;    /* and when */
     bool was_put_off;      /* once: with the next delivery, which counts no more, an outcome of that one may cross */
     bool resent;           /* since it was put off Redis had it as sent, whatever came */
     unsigned came_on, done_on, put_off_on; /* connections of the device */

@@ -6,6 +6,7 @@
 
 #define LEAST_WAIT_PERCENT 80 /* a wait is a fifth shorter, at most */
 #define MOST_WAIT_PERCENT  120
+#define HEARD_US           (2 * S)  /* until the leader has heard from PostgreSQL what is durable there, at most */
 #define AGAIN_US           (12 * S) /* from when it is due until it is on its way, at most, where nothing is wrong */
 
 static struct command *command_of(struct world *w, const struct device *d, uint64_t batch)
@@ -33,6 +34,23 @@ static bool is_routed_anew(const struct world *w, const struct row_batch *row)
     const struct row_control *k = &row->control;
     const struct oracle *o = w->oracle;
     return k->request || k->waves || k->not_before_ms || o->gates || o->leaders > 1 || o->redis_cuts;
+}
+
+bool retry_came_back(const struct world *w, const struct command *c, unsigned attempt, int64_t sent_us)
+{
+    const struct tries *t = &c->tries;
+    bool tried_again = t->said_us && !t->sent_since && attempt > t->done && sent_us > t->said_us;
+    int64_t put_off_us = t->put_off_us > c->canceled_us ? t->put_off_us : c->canceled_us;
+    bool put_off = t->put_off && w->oracle->leaders <= 1 && sent_us > put_off_us + HEARD_US;
+    return !w->oracle->redis_lost_us && (tried_again || put_off);
+}
+
+bool retry_came_back_in_time(const struct world *w, const struct command *c)
+{
+    const struct tries *t = &c->tries;
+    int64_t back_us = t->put_off ? t->put_off_us : t->said_us;
+    back_us = back_us && back_us < c->canceled_us ? c->canceled_us : back_us;
+    return c->canceled_us && back_us && back_us + AGAIN_US < c->over_us && !w->oracle->redis_lost_us;
 }
 
 void retry_delivered(struct world *w, const struct device *d, const struct row_batch *row, unsigned attempt,
@@ -80,7 +98,7 @@ void retry_resent(struct world *w, const struct device *d, uint64_t batch)
 {
     struct tries *t = &command_of(w, d, batch)->tries;
     t->put_off = 0;
-    t->resent = true;
+    t->resent = t->sent_since = true;
 }
 
 void retry_put_off(struct world *w, const struct device *d, uint64_t batch)
@@ -97,11 +115,13 @@ void retry_acknowledged(struct world *w, const struct device *d, const struct ro
         /* Else it was done since, or what another connection gave at its beginning may cross it. */
         bool counts = t->attempt > t->done && !t->resent && t->came_on == d->connections;
         t->put_off = counts ? t->attempt : 0;
+        t->put_off_us = w->now_us;
         t->was_put_off = true;
         t->put_off_on = d->connections;
     } else if (tried_after(row, outcome + OUTCOME_STATE)) {
         /* What is said on another connection than it came on may cross what that gave at its beginning. */
         t->said_us = t->done_on == d->connections && t->came_on == d->connections ? w->now_us : 0;
+        t->sent_since = false;
     } else if (!c->acknowledged) {
         c->acknowledged = outcome;
         c->acknowledged_us = w->now_us;

@@ -6,6 +6,11 @@
 
 #include "tests/sim/oracle_parts.h"
 
+/* The device had PUBACK of an outcome after which it would be tried again, before it was sent this, or of having put it
+ * off, and the leader has heard of that; but for what a lost Redis has forgotten. */
+bool retry_came_back(const struct world *w, const struct command *c, unsigned attempt, int64_t sent_us);
+/* That was so of a command its batch was canceled for, long before the command ended. */
+bool retry_came_back_in_time(const struct world *w, const struct command *c);
 void retry_delivered(struct world *w, const struct device *d, const struct row_batch *row, unsigned attempt,
                      int64_t sent_us);
 void retry_executed(struct world *w, const struct device *d, const struct row_batch *row, unsigned attempt,

@@ -7,10 +7,10 @@
 #include "tests/sim/pg_model.h"
 
 stmt_fn stmt_batch_accept_canary, stmt_gate_closed, stmt_gate_list, stmt_gate_confirm, stmt_gate_settle, stmt_gate_set,
-    stmt_control_asked, stmt_control_cancels, stmt_control_handled, stmt_control_pause, stmt_control_cancel_some,
-    stmt_control_release_wave, stmt_control_rollout, stmt_control_wave, stmt_control_stop, stmt_control_stop_noted,
-    stmt_control_abort, stmt_control_parts, stmt_control_let_go, stmt_control_forget, stmt_device_blocks,
-    stmt_guard_release_due;
+    stmt_control_asked, stmt_control_cancels, stmt_control_handled, stmt_control_closed, stmt_control_pause,
+    stmt_control_cancel_some, stmt_control_release_wave, stmt_control_rollout, stmt_control_wave, stmt_control_stop,
+    stmt_control_stop_noted, stmt_control_abort, stmt_control_parts, stmt_control_let_go, stmt_control_forget,
+    stmt_device_blocks, stmt_guard_release_due;
 
 /* --- gates ------------------------------------------------------------------------------------------------------- */
 
@@ -163,7 +163,7 @@ void stmt_control_cancels(struct stmt_call *c)
     out_columns(c, 3);
     for (size_t i = 0; i < c->m->cancels.count; i++) {
         const struct row_cancel_some *x = &c->m->cancels.v[i];
-        if (x->batch != param_int(c, 0) || x->request > param_int(c, 1))
+        if (x->batch != param_int(c, 0))
             continue;
         out_int4(c, 0, x->block);
         out_bytes(c, 1, x->slots, sizeof x->slots);
@@ -172,15 +172,20 @@ void stmt_control_cancels(struct stmt_call *c)
     }
 }
 
+static void forget_cancels(struct pg_model *m, int64_t batch)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < m->cancels.count; i++)
+        if (m->cancels.v[i].batch != batch)
+            m->cancels.v[kept++] = m->cancels.v[i];
+    m->cancels.count = kept;
+}
+
 static void handle(struct pg_model *m, int64_t id, int32_t request)
 {
     struct row_batch *b = pg_model_batch(m, id);
-    size_t kept = 0;
-    for (size_t i = 0; i < m->cancels.count; i++)
-        if (m->cancels.v[i].batch != id || m->cancels.v[i].request > request ||
-            (m->cancels.v[i].superseded && b && !b->closed_ms))
-            m->cancels.v[kept++] = m->cancels.v[i];
-    m->cancels.count = kept;
+    if (b && b->control.is && b->closed_ms)
+        forget_cancels(m, id);
     if (b && b->control.is && b->control.handled < request)
         b->control.handled = request;
 }
@@ -193,6 +198,15 @@ void stmt_control_handled(struct stmt_call *c)
         handle(c->m, int_of_slice(ids[i]), (int32_t)int_of_slice(requests[i]));
     free(ids);
     free(requests);
+}
+
+void stmt_control_closed(struct stmt_call *c)
+{
+    size_t n;
+    struct slice *ids = param_array(c, 0, &n);
+    for (size_t i = 0; i < n; i++)
+        forget_cancels(c->m, int_of_slice(ids[i]));
+    free(ids);
 }
 
 /* The batch, when something may be asked for of it. */
@@ -228,6 +242,17 @@ void stmt_control_pause(struct stmt_call *c)
     }
 }
 
+/* The row of the block, also when it has to be made. */
+static struct row_cancel_some *cancel_row(struct pg_model *m, int64_t batch, int32_t block)
+{
+    for (size_t i = 0; i < m->cancels.count; i++)
+        if (m->cancels.v[i].batch == batch && m->cancels.v[i].block == block && !m->cancels.v[i].superseded)
+            return &m->cancels.v[i];
+    struct row_cancel_some *x = table_add(&m->cancels);
+    *x = (struct row_cancel_some){.batch = batch, .block = block};
+    return x;
+}
+
 void stmt_control_cancel_some(struct stmt_call *c)
 {
     struct row_batch *b = steerable(c);
@@ -238,12 +263,12 @@ void stmt_control_cancel_some(struct stmt_call *c)
     b->control.is = true;
     b->control.request++;
     for (size_t i = 0; i < n; i++) {
-        struct row_cancel_some *x = table_add(&c->m->cancels);
-        *x = (struct row_cancel_some){
-            .batch = b->id, .request = b->control.request, .block = (int32_t)int_of_slice(blocks[i])};
+        struct row_cancel_some *x = cancel_row(c->m, b->id, (int32_t)int_of_slice(blocks[i]));
         if (slots[i].len != sizeof x->slots)
             abort();
-        memcpy(x->slots, slots[i].data, sizeof x->slots);
+        x->request = b->control.request;
+        for (size_t k = 0; k < sizeof x->slots; k++)
+            x->slots[k] |= slots[i].data[k];
     }
     answer(c, true);
     free(blocks);

@@ -169,11 +169,6 @@ void stmt_supersede_older(struct stmt_call *c)
 static void forget_key(struct pg_model *m, int64_t batch)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < m->cancels.count; i++)
-        if (m->cancels.v[i].batch != batch || !m->cancels.v[i].superseded)
-            m->cancels.v[kept++] = m->cancels.v[i];
-    m->cancels.count = kept;
-    kept = 0;
     for (size_t i = 0; i < m->keys.count; i++)
         if (m->keys.v[i].batch != batch)
             m->keys.v[kept++] = m->keys.v[i];

@@ -353,7 +353,7 @@ static void join(void)
 
 static void steer(void)
 {
-    static const uint8_t slots[128] = {1, 2, 3};
+    const uint8_t slots[128] = {(uint8_t)below(256), 2, [127] = (uint8_t)below(256)};
     const int32_t blocks[] = {0, 1};
     const struct slice all[] = {{slots, sizeof slots}, {slots, sizeof slots}};
     int32_t tenant = 1 + (int32_t)below(2);
@@ -410,6 +410,8 @@ static void carry_out(void)
         db_control_stop(txn, (uint64_t)ids[0], &stop, CREATED_MS);
     if (below(4) == 0)
         db_supersede_closed(txn, ids, 1);
+    if (below(8) == 0)
+        db_control_closed(txn, ids, 2);
     if (below(3) == 0)
         db_control_let_go(txn, (uint64_t)ids[0], &pace, blocks, all, 1);
     if (below(6) == 0)
@@ -421,7 +423,7 @@ static void read_control(void)
 {
     struct pg_txn *txn = pg_txn_new(NULL, 0);
     db_control_asked(txn, 1 + (int)below(50));
-    db_control_cancels(txn, (uint64_t)some_batch(), (int32_t)below(5));
+    db_control_cancels(txn, (uint64_t)some_batch());
     db_control_parts(txn, (uint64_t)some_batch());
     db_supersede_older(txn, (uint64_t)some_batch());
     db_dynamic_target(txn, (uint64_t)some_batch());
