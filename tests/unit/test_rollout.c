@@ -165,12 +165,10 @@ static void a_threshold_is_reached_at_its_edge(void **unused)
     }
 }
 
-static void what_is_canceled_is_not_stopped(void **unused)
+/* By platform: a pause at 10 %, and the second at 50. */
+static void two_thresholds(struct rollout *r, Muster__V1__ThresholdAction second)
 {
-    (void)unused;
     struct made m = {0};
-    struct rollout r;
-    struct rollout_counts counts = {{0}, {{0}}};
     make(&m, NULL, 0);
     m.in.n_thresholds = 2;
     for (int i = 0; i < 2; i++) {
@@ -178,10 +176,17 @@ static void what_is_canceled_is_not_stopped(void **unused)
         muster__v1__threshold__init(&m.threshold[i]);
         m.threshold[i].percent = i ? 50 : 10;
         m.threshold[i].per_platform = true;
-        m.threshold[i].action = i ? MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_ABORT
-                                  : MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE;
+        m.threshold[i].action = i ? second : MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE;
     }
-    rollout_read(&r, &m.in, 1000, 0);
+    rollout_read(r, &m.in, 1000, 0);
+}
+
+static void what_is_canceled_is_not_stopped(void **unused)
+{
+    (void)unused;
+    struct rollout r = {0};
+    struct rollout_counts counts = {{0}, {{0}}};
+    two_thresholds(&r, MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_ABORT);
     counts.platform[1][STATE_FAILED] = 1;
     counts.platform[1][STATE_SUCCEEDED] = 9;
     counts.platform[5][STATE_FAILED] = 5;
@@ -200,19 +205,9 @@ static void what_is_canceled_is_not_stopped(void **unused)
 static void the_next_threshold_stops_a_platform_again(void **unused)
 {
     (void)unused;
-    struct made m = {0};
-    struct rollout r;
+    struct rollout r = {0};
     struct rollout_counts counts = {{0}, {{0}}};
-    make(&m, NULL, 0);
-    m.in.n_thresholds = 2;
-    for (int i = 0; i < 2; i++) {
-        m.thresholds[i] = &m.threshold[i];
-        muster__v1__threshold__init(&m.threshold[i]);
-        m.threshold[i].percent = i ? 50 : 10;
-        m.threshold[i].per_platform = true;
-        m.threshold[i].action = MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE;
-    }
-    rollout_read(&r, &m.in, 1000, 0);
+    two_thresholds(&r, MUSTER__V1__THRESHOLD_ACTION__THRESHOLD_ACTION_PAUSE);
     counts.platform[3][STATE_FAILED] = 1;
     counts.platform[3][STATE_SUCCEEDED] = 9;
     struct rollout_verdict v = rollout_judge(&r, &counts, &none, 0);
