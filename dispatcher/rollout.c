@@ -18,7 +18,8 @@ void rollout_read(struct rollout *r, const Muster__V1__Steering *in, uint32_t de
     for (size_t i = 0; i < in->n_waves && i < ROLLOUT_WAVES; i++) {
         const Muster__V1__Wave *w = in->waves[i];
         struct rollout_wave *out = &r->wave[r->waves++];
-        limit += i + 1 == in->n_waves ? devices : size_of(w, devices, canary);
+        r->stated += size_of(w, devices, canary);
+        limit = i + 1 == in->n_waves ? devices : r->stated;
         out->limit = limit > devices ? devices : (uint32_t)limit;
         if (w->release_case == MUSTER__V1__WAVE__RELEASE_SUCCESS_PERCENT)
             out->success_percent = w->success_percent;
@@ -46,6 +47,11 @@ bool rollout_waits(const struct rollout *r)
 bool rollout_too_large(const struct rollout *r, uint32_t devices)
 {
     return r->waves > 1 && r->wave[r->waves - 2].limit >= devices;
+}
+
+bool rollout_too_small(const struct rollout *r, uint32_t devices)
+{
+    return r->waves && r->stated < devices;
 }
 
 /* --- waves -------------------------------------------------------------------------------------------------------- */

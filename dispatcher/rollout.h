@@ -15,7 +15,8 @@
 #define ROLLOUT_PLATFORMS  16 /* values of muster.v1.Platform fit below */
 
 struct rollout {
-    uint32_t waves; /* 0: all at once */
+    uint32_t waves;  /* 0: all at once */
+    uint64_t stated; /* devices that they say together: the last one takes all that are left all the same */
     struct rollout_wave {
         uint32_t limit;           /* devices of this wave and all before */
         uint32_t success_percent; /* 0: none */
@@ -34,6 +35,8 @@ void rollout_read(struct rollout *r, const Muster__V1__Steering *in, uint32_t de
 bool rollout_waits(const struct rollout *r);
 /* Whether a wave before the last reaches all devices, so that nothing is left for the next. */
 bool rollout_too_large(const struct rollout *r, uint32_t devices);
+/* Whether all together say less than all devices. */
+bool rollout_too_small(const struct rollout *r, uint32_t devices);
 
 /* Commands by state, of all waves; by platform where thresholds ask. */
 struct rollout_counts {

@@ -78,6 +78,10 @@ static void check_waves(struct steer_check *c)
     if (rollout_too_large(&plan, devices) && !c->batch->dynamic.len) /* who joins comes with the last wave */
         status_set(&c->st, STATUS_FAILED_PRECONDITION, "WAVES_TOO_LARGE",
                    "nothing of %u devices is left for the last wave", devices);
+    else if (rollout_too_small(&plan, devices))
+        status_set(&c->st, STATUS_FAILED_PRECONDITION, "WAVES_TOO_SMALL",
+                   "the waves are %" PRIu64 " of %u devices; one without a size, at the end, takes the rest",
+                   plan.stated, devices);
 }
 
 /* Whether everybody can have his turn in time. */

@@ -71,6 +71,7 @@ static const char *const known_reasons[] = {
     "NEVER_SENT",
     "NO_MORE_WAVES",
     "WAVES_TOO_LARGE",
+    "WAVES_TOO_SMALL",
     "VALUES_MISSING",
     "VALUES_OUTSIDE_TARGET",
     "TIMEOUT_AFTER_EXPIRY",

@@ -241,6 +241,12 @@ def test_what_contradicts_itself_is_refused(api, client):
                   [pb.Wave(percent=70), pb.Wave(by_hand=True)]):  # rounded up, it is all of them
         refused(api, pre, "WAVES_TOO_LARGE", lambda: api.submit(client, steering=pb.Steering(waves=waves)))
         refused(api, pre, "WAVES_TOO_LARGE", lambda: api.submit(client, steering=pb.Steering(waves=waves), validate_only=True))
+    for waves in ([pb.Wave(percent=1)], [pb.Wave(devices=2)], [pb.Wave(devices=1), pb.Wave(percent=10, success_percent=95)]):
+        refused(api, pre, "WAVES_TOO_SMALL", lambda: api.submit(client, steering=pb.Steering(waves=waves)))
+        refused(api, pre, "WAVES_TOO_SMALL", lambda: api.submit(client, steering=pb.Steering(waves=waves), validate_only=True))
+    # Together they are all of them.
+    api.submit(client, steering=pb.Steering(waves=[pb.Wave(percent=33), pb.Wave(percent=67, by_hand=True)]), validate_only=True)
+    api.submit(client, steering=pb.Steering(waves=[pb.Wave(devices=1), pb.Wave(devices=2, by_hand=True)]), validate_only=True)
     steering = pb.Steering(
         waves=[pb.Wave(percent=101, by_hand=True), pb.Wave(devices=1), pb.Wave(by_hand=True),
                pb.Wave(devices=1, success_percent=101), pb.Wave(after=Duration())],
