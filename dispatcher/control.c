@@ -597,7 +597,8 @@ static bool somebody_is_let_go(const struct control *c)
 static void ended(struct reign *r, struct open_batch *batch)
 {
     (void)r;
-    control_ended_walked(&batch->control->ended, batch);
+    if (batch->control)
+        control_ended_walked(&batch->control->ended, batch);
 }
 
 /* Nothing of it is sent now, or may be. */
