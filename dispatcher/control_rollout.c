@@ -185,7 +185,7 @@ static void take_pace(struct control_rollout *o, const Muster__V1__Rate *rate, c
 /* When the wave was released, by the clock that nobody sets: known, or as long ago as PostgreSQL's says. */
 static void take_wave(struct control_rollout *o, const struct db_rollout *row)
 {
-    if (o->known && row->wave <= o->wave && o->begun >= (row->wave_ms != 0))
+    if (o->known && row->wave <= o->wave && (o->begun || !row->wave_ms))
         return;
     int64_t since_ms = row->wave_ms ? row->now_ms - row->wave_ms : 0;
     o->wave = row->wave;
@@ -432,6 +432,14 @@ static struct pg_txn *fenced(const struct control_rollout *o)
     return txn;
 }
 
+static void write_wave(struct control_rollout *o, uint32_t wave, pg_done_fn *done)
+{
+    struct pg_txn *txn = fenced(o);
+    db_control_wave(txn, o->batch->id, wave);
+    o->writing = true;
+    submit(o, txn, done);
+}
+
 /* Behind what `text` says. */
 static void name_platforms(char *text, size_t size, const char *what, uint32_t platforms)
 {
@@ -593,19 +601,12 @@ static void look(struct control_rollout *o, bool held, int64_t now_us)
         return;
     }
     int64_t since_ms = (now_us - o->wave_us) / 1000;
-    if (!held && !o->begun) {
-        struct pg_txn *txn = fenced(o);
-        db_control_wave(txn, o->batch->id, 0);
-        o->writing = true;
-        submit(o, txn, begin_written);
-    } else if (!held && rollout_next(&o->plan, &counts, o->wave, since_ms, o->by_hand) != o->wave) {
-        struct pg_txn *txn = fenced(o);
-        db_control_wave(txn, o->batch->id, o->wave + 1);
-        o->writing = true;
-        submit(o, txn, wave_written);
-    } else if (o->go) {
+    if (!held && !o->begun)
+        write_wave(o, 0, begin_written);
+    else if (!held && rollout_next(&o->plan, &counts, o->wave, since_ms, o->by_hand) != o->wave)
+        write_wave(o, o->wave + 1, wave_written);
+    else if (o->go)
         give_turns(o, &counts, held);
-    }
 }
 
 bool control_rollout_tick(struct control_rollout *o, bool held, const struct control_time *time)

@@ -321,10 +321,10 @@ void loader_some(struct reign *r, const int64_t *ids, size_t n, load_done_fn *do
     r->loader->done = done;
     r->loader->fresh = false;
     struct pg_txn *txn = pg_txn_new(r->pg, r->lane);
-    if (txn)
+    if (txn) {
         db_open_some(txn, ids, n);
-    if (txn)
         db_closed_some(txn, ids, n);
+    }
     pg_txn_submit(txn, got_some, reign_hold(r));
 }
 

@@ -22,7 +22,7 @@ static int64_t begins_ms(const struct db_accept *b)
     return b->steer.not_before_ms > b->created_ms ? b->steer.not_before_ms : b->created_ms;
 }
 
-static int64_t ends_ms(const struct db_accept *b)
+int64_t steer_ends_ms(const struct db_accept *b)
 {
     return b->steer.deliver_by_ms ? b->steer.deliver_by_ms : b->expires_ms;
 }
@@ -41,7 +41,7 @@ static void on_windows(void *arg, enum err err, const struct pg_error *error, co
         status_violation(&c->st, "steering.window.time_zone", "%s is no time zone", c->batch->steer.zone);
     for (int i = 0; c->st.code == STATUS_OK && i < pg_rows(results[1]); i++) {
         int64_t opens = pg_null(results[1], i, 1) ? INT64_MAX : pg_int(results[1], i, 1);
-        if (opens < ends_ms(c->batch))
+        if (opens < steer_ends_ms(c->batch))
             continue;
         status_set(&c->st, STATUS_FAILED_PRECONDITION, "WINDOW_NEVER_OPENS",
                    "in %s the window does not open before the commands end", pg_text(results[1], i, 0));
@@ -90,7 +90,7 @@ static void check_rate(struct steer_check *c)
     struct pace pace;
     pace_read(&pace, c->in->rate);
     double takes_ms = pace_least_ms(&pace, c->batch->device_count);
-    double there_are_ms = (double)(ends_ms(c->batch) - begins_ms(c->batch));
+    double there_are_ms = (double)(steer_ends_ms(c->batch) - begins_ms(c->batch));
     if (c->st.code != STATUS_OK || !c->in->rate || takes_ms < there_are_ms)
         return;
     status_set(&c->st, STATUS_FAILED_PRECONDITION, "RATE_TOO_SLOW",

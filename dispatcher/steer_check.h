@@ -27,6 +27,8 @@ struct steer_check {
     uint32_t canary_devices; /* in the canary group */
 };
 
+/* When what was not sent ends: with the delivery timeout, which is not after the expiry, or with that. */
+int64_t steer_ends_ms(const struct db_accept *b);
 void steer_check_run(struct steer_check *c);
 
 #endif

@@ -309,10 +309,7 @@ static void ask_guard(struct submit *s)
     }
     struct pg_txn *txn = request_txn(&s->r);
     const struct db_accept *b = &s->job.batch;
-    int64_t deliver_by_ms = b->steer.deliver_by_ms, ends_ms = b->expires_ms;
-    if (deliver_by_ms && deliver_by_ms < ends_ms)
-        ends_ms = deliver_by_ms;
-    db_guard_foresee(txn, s->r.tenant, (int)s->in->command->kind_case, b->device_count, ends_ms);
+    db_guard_foresee(txn, s->r.tenant, (int)s->in->command->kind_case, b->device_count, steer_ends_ms(b));
     request_query(&s->r, txn, on_guard);
 }
 
