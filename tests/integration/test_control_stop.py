@@ -416,6 +416,9 @@ def test_a_hold_says_what_is_wrong(api, admin):
         pb.HoldRequest(all=False, reason="x" * 257)))) == {"all", "reason"}
     assert set(refused(api, bad, "INVALID_FIELD", lambda: admin.control.Hold(pb.HoldRequest(tenant="?")))) == {"tenant"}
     refused(api, missing, "TENANT_NOT_FOUND", lambda: admin.control.Hold(pb.HoldRequest(tenant="nobody")))
+    # Also at once after a release, when the leader has yet to route what waited behind it.
+    admin.control.Hold(pb.HoldRequest(all=True))
+    assert admin.control.Release(pb.ReleaseRequest(all=True)).HasField("confirmed_at")
     refused(api, missing, "NOT_HELD", lambda: admin.control.Release(pb.ReleaseRequest(all=True)))
     assert not admin.control.ListHolds(pb.ListHoldsRequest()).holds
 

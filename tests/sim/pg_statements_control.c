@@ -108,7 +108,7 @@ void stmt_gate_set(struct stmt_call *c)
         g->confirmed_ms = 0;
     }
     out_columns(c, 7);
-    if (g)
+    if (g && (g->closed || !g->confirmed_ms))
         put_gate(c, g);
 }
 
