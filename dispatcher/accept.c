@@ -111,12 +111,13 @@ static void put_back(struct acceptor *a, struct accept_job *job)
     a->figures.waiting = a->waiting.count;
 }
 
-/* Puts back what repeats the request id of another of the group, to find there what that one made. */
+/* Puts back what repeats the request id of another of the group, to find there what that one made: what a transaction
+ * writes of a batch behind the batch itself it writes to the one of this request id that it has made. */
 static void part_repeated(struct writer *writer)
 {
-    size_t n = 1;
-    for (size_t i = 1; i < writer->count; i++) {
-        if (compare(&writer->group[n - 1], &writer->group[i]) != 0)
+    size_t n = 0;
+    for (size_t i = 0; i < writer->count; i++) {
+        if (!n || compare(&writer->group[n - 1], &writer->group[i]) != 0)
             writer->group[n++] = writer->group[i];
         else
             put_back(writer->acceptor, writer->group[i]);
@@ -181,8 +182,7 @@ static void gather(struct writer *writer)
     } while (writer->count > before && !g.full);
     /* See accept_batch in schema/postgres: the order keeps two such transactions from waiting for each other. */
     qsort(writer->group, writer->count, sizeof *writer->group, compare);
-    if (g.devices)
-        part_repeated(writer);
+    part_repeated(writer);
     a->figures.waiting = a->waiting.count;
 }
 

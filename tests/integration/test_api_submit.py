@@ -6,6 +6,7 @@ import time
 import grpc
 import pytest
 from harness.answers import refused
+from harness.until import until
 
 IDS = [f"s-{i:05d}" for i in range(3000)]
 
@@ -121,6 +122,32 @@ def test_the_same_request_id_for_something_else(api, client):
                   {"expires_at": {"seconds": soon}}):
         refused(api, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED",
                 lambda o=other: api.submit(client, request_id="else", **o))
+
+
+def test_the_same_request_id_for_something_else_at_once(api):
+    """Of two that may be accepted together one makes the batch, as it alone wants it, and the other is refused."""
+    pb = api.pb
+    c = api.client(api.make_tenant())
+    api.import_devices(c, ["a", "b"])
+    wishes = [{}, {"retry": pb.Retry(failed=True, attempts=7)}, {"dynamic": True}]
+
+    def submit(i):
+        try:
+            return api.submit(c, request_id=f"r-{i // 3}", **wishes[i % 3]).batch.id
+        except grpc.RpcError as e:
+            assert (e.code(), api.stubs.details(e)[0]) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+            return None
+    with concurrent.futures.ThreadPoolExecutor(60) as pool:
+        made = {batch: i % 3 for i, batch in enumerate(pool.map(submit, range(90))) if batch}
+    assert len(made) == 30
+    rows = api.sql("SELECT b.id, coalesce(c.retry_attempts, 0), c.target IS NOT NULL FROM batch b LEFT JOIN batch_control c"
+                   " ON c.batch_id = b.id WHERE b.id = ANY (%s)", list(made))
+    assert {r[0]: r[1:] for r in rows} == {batch: [(0, False), (7, False), (0, True)][i] for batch, i in made.items()}
+    def audited():
+        entries = c.admin.ListAudit(pb.ListAuditRequest(action="submit_batch", page_size=1000)).entries
+        return sorted(int(e.detail) for e in entries)
+    until(lambda: set(audited()) == set(made))
+    assert audited() == sorted(made)  # each once
 
 
 def test_the_first_answer_stands_when_the_fleet_has_changed(api):
