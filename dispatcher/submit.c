@@ -508,6 +508,19 @@ static void release(struct request *r)
     mailbox_check_free(&s->full);
 }
 
+/* Nothing is wrong with the request but the time that it is: it may have come before, when that was not wrong. Then it
+ * gets its first answer, like one whose devices have gone since. */
+static bool may_have_come(const Muster__V1__SubmitBatchRequest *in, int64_t now_ms)
+{
+    struct status st = {0};
+    int64_t expires_ms;
+    if (in->validate_only || !in->expires_at || !validate_timestamp(&expires_ms, in->expires_at) ||
+        expires_ms - BATCH_LIFE_MAX_MS > now_ms)
+        return false;
+    validate_submit(&st, in, expires_ms - BATCH_LIFE_MAX_MS); /* the earliest it was allowed */
+    return st.code == STATUS_OK;
+}
+
 void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage *request)
 {
     struct submit *s = request_begin(call, service, sizeof *s);
@@ -517,14 +530,20 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
     s->r.release = release;
     s->in = (const Muster__V1__SubmitBatchRequest *)request;
     s->began_us = clock_mono_us();
-    validate_submit(&st, s->in, leader_now_ms(s->r.d->leader));
-    if (st.code != STATUS_OK) {
+    int64_t now_ms = leader_now_ms(s->r.d->leader);
+    validate_submit(&st, s->in, now_ms);
+    if (st.code != STATUS_OK && !may_have_come(s->in, now_ms)) {
         request_fail(&s->r, &st);
         return;
     }
     grpc_call_take_request(call);
     if (!describe(s)) {
         submit_no_memory(s);
+        return;
+    }
+    if (st.code != STATUS_OK) {
+        s->refusal = st;
+        find_earlier(s);
         return;
     }
     s->job.device = s->job.batch.steering.len || s->in->retry || *s->in->supersede_key ? NULL : only_device(s);

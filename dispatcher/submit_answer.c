@@ -7,6 +7,7 @@
 #include "dispatcher/guard.h"
 #include "dispatcher/present.h"
 #include "lib/store/db_control.h"
+#include "lib/store/db_guard.h"
 
 void submit_no_memory(struct submit *s)
 {
@@ -32,6 +33,7 @@ static Muster__V1__Batch *present_accepted(struct submit *s)
                            .dynamic = b->dynamic.len,
                            .steering = b->steering,
                            .not_before_ms = b->steer.not_before_ms,
+                           .waves_released = b->steer.waves > 0,
                            .described = s->values.values.described};
     if (!s->in->validate_only) {
         row.created_ms = b->created_ms;
@@ -112,10 +114,31 @@ static void keep_id(void *arg, struct slice id)
         list->ids[list->n++] = text;
 }
 
+/* How it stood when it was accepted. */
+static void put_approval(struct submit *s, const struct pg_result *row)
+{
+    Muster__V1__Batch *batch = s->replayed.batch;
+    Muster__V1__BatchApproval *a = guard_present(&s->r.arena, row);
+    if (!a || !batch)
+        return;
+    a->state = a->needed ? MUSTER__V1__APPROVAL_STATE__APPROVAL_STATE_PENDING
+                         : MUSTER__V1__APPROVAL_STATE__APPROVAL_STATE_COOLING_OFF;
+    a->release_at = a->needed ? NULL : a->release_at;
+    a->decided_at = NULL;
+    a->decided_by = 0;
+    a->reason = (char *)"";
+    batch->approval = a;
+    if (batch->progress) {
+        batch->progress->held = batch->device_count;
+        batch->progress->queued = 0;
+    }
+}
+
 /* Row by row: the batch's blocks. */
 static void on_replayed_targets(struct request *r, const struct pg_result *const *results)
 {
     struct submit *s = (struct submit *)r;
+    put_approval(s, results[3]);
     struct id_list skipped = {.arena = &r->arena, .ids = request_alloc(r, RESOLVE_UNKNOWN_KEPT, sizeof(char *))};
     s->replayed.target_digest = s->digest;
     if (pg_rows(results[2]) && skipped.ids) {
@@ -130,6 +153,18 @@ static void on_replayed_targets(struct request *r, const struct pg_result *const
         request_reply(&s->r, &s->replayed.base);
 }
 
+/* As it was when it was accepted, whatever was done to it since. */
+static void make_new(struct db_batch *row)
+{
+    row->device_count -= row->joined;
+    row->joined = row->stopped = row->cohorts_canceled = row->rate_steps = 0;
+    row->waves_released = row->waves_released > 0;
+    row->steered = row->steering.len || row->dynamic;
+    row->sealed = row->paused = row->asked = false;
+    row->handled_ms = row->cancel_requested_ms = row->canceled_ms = row->closed_ms = 0;
+    row->reason = "";
+}
+
 void submit_answer_replayed(struct submit *s, const struct pg_result *result)
 {
     struct db_batch row;
@@ -139,14 +174,11 @@ void submit_answer_replayed(struct submit *s, const struct pg_result *result)
         return;
     }
     uint32_t counts[STATE_COUNT] = {0};
-    row.device_count -= row.joined;
-    row.joined = 0;
-    row.sealed = false;
-    counts[row.held ? STATE_HELD : STATE_QUEUED] = row.device_count;
+    make_new(&row);
+    counts[STATE_QUEUED] = row.device_count;
     struct id_list unknown = {.arena = &s->r.arena, .ids = request_alloc(&s->r, RESOLVE_UNKNOWN_KEPT, sizeof(char *))};
     if (unknown.ids)
         db_batch_unknown(result, 0, keep_id, &unknown);
-    row.cancel_requested_ms = row.canceled_ms = row.closed_ms = 0;
     Muster__V1__SubmitBatchResponse *out = &s->replayed;
     muster__v1__submit_batch_response__init(out);
     out->batch = present_batch(&s->r.arena, &row, counts);
@@ -159,5 +191,6 @@ void submit_answer_replayed(struct submit *s, const struct pg_result *result)
     db_batch_addressed(txn, row.id);
     db_control_parts(txn, (uint64_t)row.id);
     db_batch_skipped(txn, row.id);
+    db_guard_approval(txn, row.id);
     request_query(&s->r, txn, on_replayed_targets);
 }

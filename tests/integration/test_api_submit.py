@@ -150,6 +150,48 @@ def test_the_same_request_id_for_something_else_at_once(api):
     assert audited() == sorted(made)  # each once
 
 
+def test_the_first_answer_stands_when_its_time_is_over(api):
+    pb = api.pb
+    c = api.client(api.make_tenant())
+    api.import_devices(c, ["a"])
+    duration = api.stubs.module("google.protobuf.duration_pb2").Duration
+    soon, later = int(time.time()) + 3, int(time.time()) + 61
+    requests = [dict(request_id="short", expires_at={"seconds": soon}),
+                dict(request_id="tight", expires_at={"seconds": later},
+                     steering=pb.Steering(timeouts=pb.Timeouts(delivery=duration(seconds=59))))]
+    first = [api.submit(c, **r).batch for r in requests]
+    api.watch(c, first[0].id)
+    again = [api.submit(c, **r) for r in requests]
+    assert all(a.replayed for a in again) and [a.batch for a in again] == first
+    # What was never accepted is told what is wrong, as is what is not the same.
+    for r, code, reason in zip(requests, (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION),
+                               ("INVALID_FIELD", "TIMEOUT_AFTER_EXPIRY")):
+        refused(api, code, reason, lambda q=r: api.submit(c, **{**q, "request_id": "new"}))
+        refused(api, code, reason, lambda q=r: api.submit(c, **{**q, "validate_only": True}))
+        refused(api, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED", lambda q=r: api.submit(c, **q, description="other"))
+        refused(api, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", lambda q=r: api.submit(c, **q, description="x" * 1025))
+    c.commands.CancelBatch(pb.CancelBatchRequest(batch_id=first[1].id))
+
+
+def test_the_first_answer_stands_whatever_was_done_to_the_batch(api):
+    pb = api.pb
+    c = api.client(api.make_tenant())
+    api.import_devices(c, ["a", "b"])
+    waves = [pb.Wave(devices=1), pb.Wave(by_hand=True)]
+    requests = [dict(request_id="plain"), dict(request_id="waves", steering=pb.Steering(waves=waves))]
+    first = [api.submit(c, **r) for r in requests]
+    assert [a.batch.control.waves_released for a in first] == [0, 1]
+    c.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=first[1].batch.id))
+    for a in first:
+        c.control.PauseBatch(pb.PauseBatchRequest(batch_id=a.batch.id, reason="a closer look"))
+    for r, a in zip(requests, first):
+        again = api.submit(c, **r)
+        assert again.replayed
+        again.replayed = False
+        assert again == a
+        c.commands.CancelBatch(pb.CancelBatchRequest(batch_id=a.batch.id))
+
+
 def test_the_first_answer_stands_when_the_fleet_has_changed(api):
     pb = api.pb
     c = api.client(api.make_tenant())

@@ -394,8 +394,27 @@ def test_a_repeated_request_is_the_same_batch(api):
     again = f.wipe(0, 3, request_id="same")
     assert again.replayed and again.batch.id == one.batch.id and f.policy().devices_left == 0
     held = f.wipe(5, 3, request_id="held")
-    again = f.wipe(5, 3, request_id="held")
-    assert again.replayed and again.batch.id == held.batch.id and again.batch.progress.held == 3
+
+    def is_the_first(answer):
+        assert answer.replayed
+        answer.replayed = False
+        assert answer == held  # with what an approval must quote
+    is_the_first(f.wipe(5, 3, request_id="held"))
+    f.approve(held.batch)
+    is_the_first(f.wipe(5, 3, request_id="held"))
+    f.cancel(held.batch)
+    is_the_first(f.wipe(5, 3, request_id="held"))
+
+
+def test_a_repeated_request_is_the_same_delayed_batch(api):
+    f = Fleet(api, devices=3, delay_ms=60000)
+    first = f.wipe(0, 3, request_id="delayed")
+    assert first.batch.approval.state == api.pb.APPROVAL_STATE_COOLING_OFF
+    f.cancel(first.batch)
+    again = f.wipe(0, 3, request_id="delayed")
+    assert again.replayed
+    again.replayed = False
+    assert again == first
 
 
 def test_devices_deleted_while_a_batch_is_held_get_nothing(api):
