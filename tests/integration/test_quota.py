@@ -96,6 +96,20 @@ def test_open_batches(api, count):
     assert f.get().open_batches == 2
 
 
+def test_a_dynamic_batch_that_nobody_has_joined_is_open_too(api):
+    f = Fleet(api, open_batches=2, commands_per_second=1, burst=10)
+    pb, client = api.pb, f.clients[0]
+    client.devices.CreateGroup(pb.CreateGroupRequest(name="nobody"))
+    dynamic = dict(target=pb.Target(groups=pb.GroupNames(names=["nobody"])), dynamic=True)
+    f.submit(10)  # all that is saved up, which such a batch does not take from
+    first = api.submit(client, request_id="first", **dynamic).batch.id
+    refused(api, "QUOTA_BATCHES", lambda: api.submit(client, **dynamic))
+    assert api.submit(client, request_id="first", **dynamic).replayed
+    assert f.get().open_batches == 2
+    f.cancel(first)
+    f.cancel(api.submit(client, **dynamic).batch.id)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_open_batches_of_all_dispatchers(api, count):
     f = Fleet(api, open_batches=20)
