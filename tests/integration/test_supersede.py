@@ -191,6 +191,30 @@ def test_an_older_one_that_is_being_canceled(api, client):
 
 # --- many at once, and with what breaks -----------------------------------------------------------------------------------
 
+def test_who_was_superseded_is_not_asked_for_again(api, client):
+    """While a device that was sent the first one does not answer, any number may come: of those only the devices that are new to it."""
+    pb = api.pb
+    tokens = api.register(client, "sent", "a", "b", "c")
+
+    def superseded(batch):
+        return [r[0] for r in api.sql("SELECT bit_count(bitmap_bits(slots)) FROM batch_cancel WHERE batch_id = %s ORDER BY request",
+                                      batch)]
+    with api.device("sent", tokens["sent"]) as sent:
+        sent.connect(api.workers[0].address)
+        first = api.submit(client, supersede_key="k").batch.id
+        delivery = sent.next()
+        newer = [api.submit(client, target=only(pb, *ids), supersede_key="k").batch.id
+                 for ids in (["a"], ["a"], ["a", "b"], ["b"], ["sent", "a", "b"], ["sent", "a"])]
+        until(lambda: all(api.sql("SELECT closed_ms IS NOT NULL FROM batch WHERE id = %s", b) == [(True,)] for b in newer[:3]))
+        assert superseded(first) == [1, 2, 3]
+        assert states(api, client, newer[4]) == {"sent": "SUPERSEDED", "a": "SUPERSEDED", "b": "QUEUED"}
+        assert states(api, client, first) == {"sent": "SENT", "a": "SUPERSEDED", "b": "SUPERSEDED", "c": "QUEUED"}
+        sent.ack(delivery)
+        assert batch_of(sent.next()) == newer[5]
+    client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=first))
+    api.watch(client, first)
+
+
 def test_two_dispatchers_accept_at_once(make_stack):
     """Of each device exactly the newest command is left, whoever accepted it."""
     stack = make_stack()

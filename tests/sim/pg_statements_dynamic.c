@@ -92,15 +92,35 @@ static void bar_older(struct pg_model *m, const struct row_batch *b, int32_t blo
     }
 }
 
-/* Asks that the older batch ends for these devices, as far as it is for them. The request; 0: it is for none. */
-static int32_t supersede(struct pg_model *m, struct row_batch *older, const struct row_batch *newer,
-                         const struct row_key *new, size_t count)
+/* Whether the batch has been superseded for all of these that it has its key for. */
+static bool is_superseded(const struct pg_model *m, const struct row_key *o, const struct row_key *new)
 {
-    int32_t request = 0;
+    uint8_t left[SLOT_BYTES], any = 0;
+    for (size_t at = 0; at < SLOT_BYTES; at++)
+        left[at] = o->slots[at] & new->slots[at];
+    for (size_t i = 0; i < m->cancels.count; i++) {
+        const struct row_cancel_some *x = &m->cancels.v[i];
+        for (size_t at = 0; x->superseded && x->batch == o->batch && x->block == o->block && at < SLOT_BYTES; at++)
+            left[at] &= (uint8_t)~x->slots[at];
+    }
+    for (size_t at = 0; at < SLOT_BYTES; at++)
+        any |= left[at];
+    return !any;
+}
+
+/* Asks that the older batch ends for these devices, as far as it is for them; `again`: whatever was asked before. The
+ * request, or an earlier one; 0: it is for none. */
+static int32_t supersede(struct pg_model *m, struct row_batch *older, const struct row_batch *newer,
+                         const struct row_key *new, size_t count, bool again)
+{
+    int32_t request = 0, before = 0;
     for (size_t i = 0; i < count; i++) {
         const struct row_key *o = find_key(m, older->id, new[i].block);
         if (!o || o->tenant != newer->tenant || strcmp(o->key, newer->control.key) != 0 ||
             !share_any(o->slots, new[i].slots))
+            continue;
+        before = older->control.request;
+        if (!again && is_superseded(m, o, &new[i]))
             continue;
         request = older->control.request + 1;
         struct row_cancel_some *x = table_add(&m->cancels);
@@ -111,7 +131,7 @@ static int32_t supersede(struct pg_model *m, struct row_batch *older, const stru
         older->control.is = true;
         older->control.request = request;
     }
-    return request;
+    return request ? request : before;
 }
 
 /* One that the transaction has made. */
@@ -133,7 +153,7 @@ void stmt_supersede_accept(struct stmt_call *c)
             bar_older(m, b, b->blocks[i].block);
         }
         for (size_t i = 0; i < m->batches.count && m->batches.v[i]->id < b->id; i++)
-            if (supersede(m, m->batches.v[i], b, new, b->block_count))
+            if (supersede(m, m->batches.v[i], b, new, b->block_count, false))
                 b->control.supersedes[older++] = m->batches.v[i]->id;
         b->control.supersedes_count = (size_t)older;
     }
@@ -299,7 +319,7 @@ static void take_key(struct stmt_call *c, const struct row_batch *b, const struc
         memcpy(wanted[i].slots, new->bits[i].data, SLOT_BYTES);
     }
     for (size_t i = 0; i < m->batches.count && m->batches.v[i]->id < b->id; i++) {
-        int32_t request = supersede(m, m->batches.v[i], b, wanted, new->count);
+        int32_t request = supersede(m, m->batches.v[i], b, wanted, new->count, true);
         if (request)
             put_older(c, m->batches.v[i]->id, request);
     }

@@ -99,3 +99,50 @@ WHERE q.open_batches > 0
 ON CONFLICT DO NOTHING;
 UPDATE quota q SET counted_open = (SELECT count(*) FROM quota_open o WHERE o.tenant_id = q.tenant_id), counted_ms = 0
 WHERE q.open_batches > 0;
+
+-- What an older batch has been superseded for already is not asked of it again. It was with each newer batch: where some device
+-- that had been sent an older one did not answer, so that this stayed open, each newer one to the fleet left a row a block there, for
+-- all that were open, had it taken back from the workers, and read all of the rows.
+CREATE INDEX batch_cancel_superseded ON batch_cancel (batch_id, block) WHERE superseded;
+
+-- Of a bitmap as in batch_cancel, to count in.
+CREATE FUNCTION bitmap_bits(p bytea) RETURNS bit(1024) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ('x' || encode(p, 'hex'))::bit(1024)
+$$;
+
+-- As before, but for that. All older ones are waited for still: what was asked of them may not have been carried out.
+CREATE OR REPLACE FUNCTION supersede_older(p_tenant integer, p_key text, p_batch bigint) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    r record;
+    v_request integer;
+    v_older bigint[] := '{}';
+BEGIN
+    PERFORM bar_older(p_tenant, p_key, p_batch, NULL);
+    FOR r IN
+        SELECT o.batch_id, array_agg(n.block) FILTER (WHERE f.more) AS blocks, array_agg(t.slots) FILTER (WHERE f.more) AS slots
+        FROM batch_key n
+        JOIN batch_key o ON o.tenant_id = p_tenant AND o.key = p_key AND o.block = n.block AND o.batch_id < p_batch
+        CROSS JOIN LATERAL (SELECT bitmap_whole(n.first, n.targets) AS slots, bitmap_bits(bitmap_whole(n.first, n.targets))
+                                   & bitmap_bits(bitmap_whole(o.first, o.targets)) AS both OFFSET 0) t
+        CROSS JOIN LATERAL (SELECT bit_count(t.both & ~coalesce(bit_or(bitmap_bits(c.slots)), repeat('0', 1024)::bit(1024))) > 0 AS more
+                            FROM batch_cancel c WHERE c.batch_id = o.batch_id AND c.block = o.block AND c.superseded) f
+        WHERE n.batch_id = p_batch
+          AND o.first < n.first + 8 * length(n.targets) AND n.first < o.first + 8 * length(o.targets)
+          AND bit_count(t.both) > 0
+        GROUP BY o.batch_id ORDER BY o.batch_id
+    LOOP
+        v_older := v_older || r.batch_id;
+        CONTINUE WHEN r.blocks IS NULL;
+        INSERT INTO batch_control AS c (batch_id, request) VALUES (r.batch_id, 1)
+        ON CONFLICT (batch_id) DO UPDATE SET request = c.request + 1 RETURNING c.request INTO v_request;
+        INSERT INTO batch_cancel (batch_id, request, block, slots, superseded)
+        SELECT r.batch_id, v_request, u.block, u.slots, true FROM unnest(r.blocks, r.slots) AS u (block, slots);
+    END LOOP;
+    IF v_older <> '{}' THEN
+        UPDATE batch_control c SET supersedes = v_older WHERE c.batch_id = p_batch;
+    END IF;
+    RETURN cardinality(v_older);
+END $$;
+ALTER FUNCTION supersede_older SET enable_seqscan = off;
+ALTER FUNCTION supersede_older SET enable_hashjoin = off;
+ALTER FUNCTION supersede_older SET enable_mergejoin = off;
