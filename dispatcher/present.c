@@ -75,7 +75,8 @@ static Muster__V1__BatchControl *present_control(struct arena *a, const struct d
 {
     Muster__V1__BatchControl *c;
     NEW(a, muster__v1__batch_control__init, c);
-    c->state = batch->asked    ? batch->paused ? MUSTER__V1__CONTROL_STATE__CONTROL_STATE_PAUSING
+    bool asked = batch->asked && !(batch->held && batch->paused); /* no worker has heard of what is held */
+    c->state = asked           ? batch->paused ? MUSTER__V1__CONTROL_STATE__CONTROL_STATE_PAUSING
                                                : MUSTER__V1__CONTROL_STATE__CONTROL_STATE_CHANGING
                : batch->paused ? MUSTER__V1__CONTROL_STATE__CONTROL_STATE_PAUSED
                : clock_wall_ms() < batch->not_before_ms ? MUSTER__V1__CONTROL_STATE__CONTROL_STATE_WAITING

@@ -182,6 +182,25 @@ def test_a_cancel_while_it_is_held_wins(api, how):
     device.close()
 
 
+def test_paused_and_canceled_for_some_while_it_is_held(api):
+    """Nobody can send it, so it is paused at once, and stays so when it is let go; for whom it was canceled then it ends."""
+    f = Fleet(api, devices=0)
+    pb = api.pb
+    batch = f.wipe(0, 3).batch
+    paused = f.operator.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch.id, reason="wait")).batch
+    assert paused.control.state == pb.CONTROL_STATE_PAUSED and paused.control.reason == "wait"
+    f.operator.commands.CancelBatch(pb.CancelBatchRequest(
+        batch_id=batch.id, target=pb.Target(devices=pb.DeviceIds(ids=f.ids[:1]))))
+    assert f.get(batch).control.state == pb.CONTROL_STATE_PAUSED and f.get(batch).progress.held == 3
+    f.approve(batch)
+    until(lambda: f.get(batch).progress.canceled == 1)
+    until(lambda: f.get(batch).control.state == pb.CONTROL_STATE_PAUSED)
+    assert f.get(batch).progress.held == 2
+    f.operator.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch.id))
+    until(lambda: f.get(batch).progress.queued == 2)
+    f.cancel(batch)
+
+
 def test_it_goes_when_it_has_cooled_off_and_not_before(api):
     f = Fleet(api, devices=0, cooling_ms=300)
     b = f.approve(f.wipe(0, 5).batch)
