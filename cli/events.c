@@ -20,9 +20,9 @@ struct watch {
     struct session *s;
     Muster__V1__WatchEventsRequest request;
     char token[64];
-    int64_t left; /* events until it ends; negative: it does not */
-    int64_t heard_us;
-    bool ended;
+    int64_t left;     /* events until it ends; negative: it does not */
+    int64_t heard_us; /* or when it was lost, having been there */
+    bool begun, ended;
     struct status status;
 };
 
@@ -62,7 +62,7 @@ static void on_message(struct grpc_client_call *call, void *arg, const ProtobufC
     struct watch *w = arg;
     const Muster__V1__WatchEventsResponse *answer = (const Muster__V1__WatchEventsResponse *)response;
 
-    w->heard_us = clock_mono_us();
+    w->begun = true;
     if (w->left == 0)
         return;
     snprintf(w->token, sizeof w->token, "%s", answer->resume_token);
@@ -82,6 +82,8 @@ static void on_status(struct grpc_client_call *call, void *arg, const struct sta
     struct watch *w = arg;
 
     (void)call;
+    if (w->begun) /* nothing may have happened for hours before */
+        w->heard_us = clock_mono_us();
     w->status = *status;
     w->ended = true;
     ev_break(w->s->loop, EVBREAK_ONE);
@@ -93,7 +95,7 @@ static void watch_once(struct watch *w)
     struct grpc_client_call *call = grpc_client_start(w->s->client, "/muster.v1.EventService/WatchEvents",
                                                       &muster__v1__watch_events_response__descriptor, 0, &handler, w);
 
-    w->ended = false;
+    w->begun = w->ended = false;
     if (!call) {
         status_set(&w->status, STATUS_INTERNAL, NULL, "out of memory");
         return;

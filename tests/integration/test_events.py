@@ -2,11 +2,15 @@
 import concurrent.futures
 import contextlib
 import json
+import os
+import subprocess
 import threading
+import time
 
 import grpc
 import pytest
-from harness.daemons import cli
+from harness.daemons import cli, program
+from harness.faketime import LIBRARY, needs_faketime
 from harness.until import until
 
 APPROVER = 4
@@ -246,3 +250,24 @@ def test_command_line(api):
     assert f"batch {later}" in cli("events", "watch", "--token", "1", "--count", 1, "--kind", "batch-accepted", env=env, check=0).stdout
     cli("events", "watch", "--kind", "nothing", env=env, check=2)
     assert cli("events", "watch", "--token", "12345", env=env).returncode == 3
+
+
+@needs_faketime
+def test_the_command_line_goes_on_after_a_quiet_time(stack):
+    """Its minute of trying again begins when the dispatcher is lost, however long ago it has told anything."""
+    stack.start(dispatchers=1, workers=0)
+    t = Tenant(stack)
+    dispatcher = stack.dispatchers[0]
+    # A minute of its own is four seconds.
+    env = dict(os.environ, **stack.cli_env(t.tenant), LD_PRELOAD=LIBRARY[0], FAKETIME="+0 x15")
+    watching = subprocess.Popen([program("muster"), "events", "watch", "--count", "1"], env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(6)
+        assert watching.poll() is None
+        dispatcher.stop()
+        stack.restart(dispatcher)
+        batch = stack.submit(stack.client(t.tenant)).batch.id
+        assert f"batch {batch}" in watching.communicate(timeout=30)[0] and watching.returncode == 0
+    finally:
+        watching.kill()
+        watching.wait()
