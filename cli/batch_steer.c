@@ -71,10 +71,17 @@ static void show_released(const ProtobufCMessage *answer)
 
 int batch_release(struct invocation *inv)
 {
-    struct args a = {.positional = "BATCH", .min = 1, .max = 1};
+    int64_t wave = 0;
+    const struct arg_flag flags[] = {
+        {"wave", ARG_INT, &wave, "N", "this one; nothing is done when it is out already (default the next one)", 1,
+         INT32_MAX},
+        {0},
+    };
+    struct args a = {.positional = "BATCH", .min = 1, .max = 1, .flags = flags};
     Muster__V1__ReleaseWaveRequest request = MUSTER__V1__RELEASE_WAVE_REQUEST__INIT;
 
     args_parse(inv, &a);
+    request.wave = (uint32_t)wave;
     request.batch_id = args_number(inv, "batch", a.words.items[0]);
     return call_once(inv, "ControlService/ReleaseWave", &request.base, &muster__v1__release_wave_response__descriptor,
                      show_released);

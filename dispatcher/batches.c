@@ -82,6 +82,21 @@ static void announce(struct one_batch *o, const struct pg_result *asked)
     leader_hint(d->leader, LEADER_HINT_CANCEL, (uint64_t)o->id);
 }
 
+/* One that is released already is answered as it is. */
+static bool wave_refused(struct one_batch *o, const struct pg_result *asked)
+{
+    uint32_t released = (uint32_t)pg_int(asked, 0, 1), waves = (uint32_t)pg_int(asked, 0, 2);
+    if (pg_bool(asked, 0, 0) || (o->wave && o->wave <= released))
+        return false;
+    if (o->wave > waves || released >= waves)
+        request_refuse(&o->r, STATUS_FAILED_PRECONDITION, "NO_MORE_WAVES", "batch %" PRId64 " has no %s wave", o->id,
+                       o->wave ? "such" : "further");
+    else
+        request_refuse(&o->r, STATUS_FAILED_PRECONDITION, "WAVE_NOT_NEXT",
+                       "of batch %" PRId64 " wave %" PRIu32 " is the next one", o->id, released + 1);
+    return true;
+}
+
 /* Results: [what was asked for,] the batch, its blocks, its approval. */
 static void on_batch(struct request *r, const struct pg_result *const *results)
 {
@@ -96,10 +111,8 @@ static void on_batch(struct request *r, const struct pg_result *const *results)
         request_refuse(r, STATUS_FAILED_PRECONDITION, "BATCH_ENDING", "batch %" PRId64 " is canceled or closed", o->id);
         return;
     }
-    if (o->kind == BATCH_WAVE && !pg_bool(results[0], 0, 0)) {
-        request_refuse(r, STATUS_FAILED_PRECONDITION, "NO_MORE_WAVES", "batch %" PRId64 " has no further wave", o->id);
+    if (o->kind == BATCH_WAVE && wave_refused(o, results[0]))
         return;
-    }
     if (o->kind == BATCH_SEAL && !pg_bool(results[0], 0, 1)) {
         request_refuse(r, STATUS_FAILED_PRECONDITION, "NOT_DYNAMIC", "batch %" PRId64 " is not dynamic", o->id);
         return;
@@ -218,8 +231,9 @@ void release_wave(struct grpc_call *call, void *service, const ProtobufCMessage 
     struct one_batch *o = one_batch(call, service, in->batch_id, BATCH_WAVE, "");
     if (!o)
         return;
+    o->wave = in->wave;
     struct pg_txn *txn = request_txn(&o->r);
-    db_control_release_wave(txn, o->r.tenant, o->id, clock_wall_ms(), o->r.caller->key);
+    db_control_release_wave(txn, o->r.tenant, o->id, in->wave, clock_wall_ms(), o->r.caller->key);
     one_batch_run(o, txn);
 }
 

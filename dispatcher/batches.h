@@ -31,6 +31,7 @@ struct one_batch {
         BATCH_SEAL
     } kind;
     uint32_t devices; /* BATCH_CANCEL_SOME: of the answer */
+    uint32_t wave;    /* BATCH_WAVE: the one asked for; 0: the next one */
     unsigned wishes;  /* BATCH_GET: enum breakdown_wish */
     struct db_batch row;
     Muster__V1__Batch *batch; /* presented, still without progress */

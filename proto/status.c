@@ -70,6 +70,7 @@ static const char *const known_reasons[] = {
     "OUTSIDE_BATCH",
     "NEVER_SENT",
     "NO_MORE_WAVES",
+    "WAVE_NOT_NEXT",
     "WAVES_TOO_LARGE",
     "WAVES_TOO_SMALL",
     "VALUES_MISSING",

@@ -89,14 +89,16 @@ void db_control_closed(struct pg_txn *txn, const int64_t *batches, size_t n)
     pg_put_int8_array(txn, batches, n);
 }
 
-void db_control_release_wave(struct pg_txn *txn, int32_t tenant, int64_t batch, int64_t now_ms, int64_t key)
+void db_control_release_wave(struct pg_txn *txn, int32_t tenant, int64_t batch, uint32_t wave, int64_t now_ms,
+                             int64_t key)
 {
     static const struct pg_stmt stmt = {"control_release_wave",
-                                        "SELECT r.changed FROM release_wave($1::integer, $2::bigint, $3::bigint,"
-                                        " $4::bigint) AS r"};
+                                        "SELECT r.changed, r.released, r.waves FROM release_wave($1::integer,"
+                                        " $2::bigint, $3::integer, $4::bigint, $5::bigint) AS r"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
     pg_put_int8(txn, batch);
+    pg_put_int4(txn, wave > INT32_MAX ? INT32_MAX : (int32_t)wave);
     pg_put_int8(txn, now_ms);
     pg_put_int8(txn, key);
 }

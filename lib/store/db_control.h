@@ -18,8 +18,10 @@ void db_control_pause(struct pg_txn *txn, int32_t tenant, int64_t batch, bool pa
 void db_control_cancel_some(struct pg_txn *txn, int32_t tenant, int64_t batch, const int32_t *blocks,
                             const struct slice *slots, size_t n, int64_t now_ms, int64_t key);
 
-/* One row, a bool: whether there was a further wave to release; none as above. */
-void db_control_release_wave(struct pg_txn *txn, int32_t tenant, int64_t batch, int64_t now_ms, int64_t key);
+/* Of the wave of this number, if it is the next one; 0: of the next one. One row: a bool, whether it is released by
+ * this; how many were released before, and how many there are; none as above. */
+void db_control_release_wave(struct pg_txn *txn, int32_t tenant, int64_t batch, uint32_t wave, int64_t now_ms,
+                             int64_t key);
 
 /* --- the leader -------------------------------------------------------------------------------------------------- */
 struct db_control {

@@ -1,4 +1,5 @@
 """Rollout: waves and thresholds, with real daemons and devices."""
+import concurrent.futures
 import time
 
 import grpc
@@ -57,6 +58,33 @@ def test_a_wave_can_be_released_before_it_is_due(api, client):
             lambda: client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=plain)))
     refused(api, grpc.StatusCode.NOT_FOUND, "BATCH_NOT_FOUND",
             lambda: client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=2 ** 40)))
+
+
+def test_a_wave_is_released_by_its_number_once(api, client):
+    pb = api.pb
+    api.import_devices(client, [f"n{i}" for i in range(4)])
+    batch = api.submit(client, steering=pb.Steering(waves=[
+        pb.Wave(devices=1), pb.Wave(devices=1, by_hand=True), pb.Wave(devices=1, by_hand=True), pb.Wave(by_hand=True)])).batch.id
+    api.watch(client, batch, until=lambda b: progress(b) == {"queued": 1, "held": 3})
+
+    def release(wave):
+        return client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=batch, wave=wave))
+    # Two at once, and whoever asks again because the answer was lost, release one.
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: release(2), range(8)))
+    api.watch(client, batch, until=lambda b: b.control.waves_released == 2 and b.control.state == pb.CONTROL_STATE_RUNNING)
+    release(1), release(2)
+    time.sleep(1)
+    seen = client.commands.GetBatch(pb.GetBatchRequest(batch_id=batch)).batch
+    assert progress(seen) == {"queued": 2, "held": 2} and seen.control.waves_released == 2
+    refused(api, grpc.StatusCode.FAILED_PRECONDITION, "WAVE_NOT_NEXT", lambda: release(4))
+    for wave in (5, 2 ** 32 - 1):
+        refused(api, grpc.StatusCode.FAILED_PRECONDITION, "NO_MORE_WAVES", lambda w=wave: release(w))
+    release(3)
+    api.watch(client, batch, until=lambda b: b.progress.queued == 3)
+    plain = api.submit(client).batch.id
+    refused(api, grpc.StatusCode.FAILED_PRECONDITION, "NO_MORE_WAVES",
+            lambda: client.control.ReleaseWave(pb.ReleaseWaveRequest(batch_id=plain, wave=2)))
 
 
 def test_a_threshold_pauses_and_resuming_goes_on(api, client):

@@ -378,7 +378,7 @@ static void ask_steering(struct wish *x, struct pg_txn *txn, int64_t now_ms)
     else if (x->kind == WISH_SEAL)
         db_dynamic_seal(txn, (int32_t)x->tenant, x->batch, now_ms, 1);
     else if (x->kind == WISH_WAVE)
-        db_control_release_wave(txn, (int32_t)x->tenant, x->batch, now_ms, 1);
+        db_control_release_wave(txn, (int32_t)x->tenant, x->batch, 0, now_ms, 1);
     else
         db_control_pause(txn, (int32_t)x->tenant, x->batch, x->kind == WISH_PAUSE, "", now_ms, 1);
     pg_txn_submit(txn, steered, x);

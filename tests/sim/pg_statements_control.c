@@ -210,11 +210,16 @@ void stmt_control_closed(struct stmt_call *c)
 }
 
 /* The batch, when something may be asked for of it. */
-static struct row_batch *steerable(struct stmt_call *c)
+static struct row_batch *steerable_to(struct stmt_call *c, int columns)
 {
     struct row_batch *b = pg_model_batch(c->m, param_int(c, 1));
-    out_columns(c, 1);
+    out_columns(c, columns);
     return b && b->tenant == param_int(c, 0) && !b->closed_ms && !b->cancel_requested_ms ? b : NULL;
+}
+
+static struct row_batch *steerable(struct stmt_call *c)
+{
+    return steerable_to(c, 1);
 }
 
 static void answer(struct stmt_call *c, bool changed)
@@ -277,12 +282,14 @@ void stmt_control_cancel_some(struct stmt_call *c)
 
 void stmt_control_release_wave(struct stmt_call *c)
 {
-    struct row_batch *b = steerable(c);
+    struct row_batch *b = steerable_to(c, 3);
     struct row_control *k = b ? &b->control : NULL;
     if (!b)
         return;
-    int32_t next = (k->by_hand > k->wave ? k->by_hand : k->wave) + 1;
-    bool changed = k->is && next < k->waves;
+    int32_t next = (k->by_hand > k->wave ? k->by_hand : k->wave) + 1, wave = (int32_t)param_int(c, 2);
+    bool changed = k->is && next < k->waves && (!wave || wave == next + 1);
+    out_int4(c, 1, k->is ? next : 1);
+    out_int4(c, 2, k->is ? k->waves : 0);
     answer(c, changed);
     if (!changed)
         return;

@@ -366,7 +366,7 @@ static void steer(void)
         db_control_cancel_some(txn, tenant, some_batch(), blocks, all, 1 + below(2), CREATED_MS, 1);
         break;
     case 1:
-        db_control_release_wave(txn, tenant, some_batch(), CREATED_MS, 1);
+        db_control_release_wave(txn, tenant, some_batch(), (uint32_t)below(4), CREATED_MS, 1);
         break;
     default:
         db_control_pause(txn, tenant, some_batch(), below(2), "", CREATED_MS, 1);
