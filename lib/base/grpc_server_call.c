@@ -9,6 +9,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/grpc_server_internal.h"
+#include "proto/zero_text.h"
 
 #define UNREAD "answers on this connection are not being read"
 
@@ -334,10 +335,28 @@ static bool may_take(const struct grpc_call *call)
     return call->admitted && !call->paused && !call->answered && !call->cancelled && !call->finished && !call->ready;
 }
 
+/* A text would end there, and what stands behind would be passed over: half a filter, the id of another device. */
+static bool has_zero_text(struct grpc_call *call, struct slice body)
+{
+    char field[ZERO_TEXT_FIELD];
+    struct status st = {0};
+    if (!zero_text_find(call->method->request, body, field))
+        return false;
+    status_violation(&st, field, "has a zero byte");
+    answer(call, &st, "200");
+    cancel(call);
+    return true;
+}
+
 static ProtobufCMessage *decode(struct grpc_call *call)
 {
     struct slice body = buf_slice(&call->in.body);
     size_t most = body.len * 8;
+    if (has_zero_text(call, body)) {
+        grpc_deframer_next(&call->in);
+        charge(call);
+        return NULL;
+    }
     call->request.limit = most > GRPC_DECODE_MIN ? most : GRPC_DECODE_MIN;
     ProtobufCMessage *m =
         protobuf_c_message_unpack(call->method->request, arena_allocator(&call->request), body.len, body.data);

@@ -7,11 +7,13 @@
 #include "lib/store/api_key.h"
 #include "lib/store/block.h"
 #include "lib/store/value_block.h"
+#include "muster/v1/command_service.pb-c.h"
 #include "proto/ack_log.h"
 #include "proto/command_id.h"
 #include "proto/credential.h"
 #include "proto/fill.h"
 #include "proto/inbox.h"
+#include "proto/zero_text.h"
 #include "tests/fuzz/input.h"
 
 static void fuzz_inbox(struct slice s)
@@ -131,7 +133,7 @@ static void fuzz_value_block(struct slice s)
     buf_free(&out);
 }
 
-/* What is parsed is filled as long as it said it would be. */
+/* What is parsed is filled as long as it said it would be. Which text has a zero byte can be told of anything. */
 static void fuzz_fill(struct slice s)
 {
     static const char *const names[] = {"a", "b"};
@@ -139,6 +141,9 @@ static void fuzz_fill(struct slice s)
     struct fill f;
     struct fill_error error;
     struct buf out = {0};
+    char field[ZERO_TEXT_FIELD];
+    bool found = zero_text_find(&muster__v1__submit_batch_request__descriptor, s, field);
+    check(found == (strlen(field) > 0));
     if (!fill_parse(&f, s, names, 2, &error))
         return;
     fill_put(&f, s, values, &out);

@@ -275,6 +275,31 @@ def test_bad_fields(api, client, field, make):
     assert set(fields) == {field}
 
 
+def test_texts_do_not_end_at_a_zero_byte(api, client):
+    """What stands behind it is passed over by nobody: an id would be that of another device, a filter half of one."""
+    pb = api.pb
+
+    def listed(*ids):
+        return pb.Target(devices=pb.DeviceIds(ids=ids))
+    for field, fields in {
+            "target.devices.ids[1]": {"target": listed(IDS[0], IDS[1] + "\0x")},
+            "target.filter": {"target": pb.Target(filter="platform = ios\0 and device_id = none")},
+            "target.exclude.devices.ids[0]": {"target": pb.Target(all=True, exclude=listed(IDS[1] + "\0x"))},
+            "command.lock.message": {"command": pb.Command(lock=pb.LockCommand(message="a\0b"))},
+            "steering.waves[1].filter": {"steering": pb.Steering(waves=[pb.Wave(percent=10), pb.Wave(filter="tag = a\0")])},
+            "request_id": {"request_id": "\0"}}.items():
+        fields = refused(api, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", lambda f=fields: api.submit(client, **f))
+        assert fields == {field: "has a zero byte"}
+    refused(api, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD",
+            lambda: client.devices.CreateGroup(pb.CreateGroupRequest(name="g\0", filter="tag = a")))
+    with pytest.raises(grpc.RpcError) as e:
+        client.devices.ImportDevices(iter([pb.ImportDevicesRequest(devices=[pb.Device(id="z")]),
+                                           pb.ImportDevicesRequest(devices=[pb.Device(id="z\0y")])]))
+    assert api.stubs.details(e.value) == ("INVALID_FIELD", {"devices[0].id": "has a zero byte"})
+    # Bytes may have them.
+    api.submit(client, command=pb.Command(custom=pb.CustomCommand(type="t", payload=b"a\0b")), target=listed(IDS[0]))
+
+
 def test_largest_command(api, client):
     pb = api.pb
     command = pb.Command(custom=pb.CustomCommand(type="x", payload=bytes(65536 - 13)))
