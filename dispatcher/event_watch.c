@@ -132,6 +132,11 @@ static void on_event(void *arg, int64_t id, struct slice text)
     protobuf_c_message_free_unpacked(&event->base, NULL);
 }
 
+static void gone_status(struct status *st)
+{
+    status_set(st, STATUS_FAILED_PRECONDITION, "EVENTS_GONE", "the events behind the token are not kept any more");
+}
+
 static void on_part(void *arg, enum err err, const struct pg_error *error, const struct pg_result *const *results,
                     size_t count)
 {
@@ -144,6 +149,12 @@ static void on_part(void *arg, enum err err, const struct pg_error *error, const
     }
     if (err)
         return; /* the next look tries again */
+    if (pg_rows(results[0]) && pg_int(results[0], 0, 0) > x->after + 1) {
+        struct status st = {0}; /* it was slower than they are kept */
+        gone_status(&st);
+        end(x, &st);
+        return;
+    }
     for (int row = 0; row < pg_rows(results[0]); row++)
         db_event_each(results[0], row, x->after, on_event, x);
     if (x->after > x->told && clock_mono_us() - x->told_us >= QUIET_US)
@@ -257,7 +268,7 @@ static void on_range(void *arg, enum err err, const struct pg_error *error, cons
     else if (x->after > last)
         status_violation(&st, "resume_token", "is of no event that there has been");
     else if (x->after < (first ? first - 1 : last))
-        status_set(&st, STATUS_FAILED_PRECONDITION, "EVENTS_GONE", "the events behind the token are not kept any more");
+        gone_status(&st);
     if (st.code != STATUS_OK) {
         end(x, &st);
         return;

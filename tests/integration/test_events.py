@@ -220,6 +220,24 @@ def test_slow_readers_miss_nothing_and_old_events_go(api):
     assert t.read(1)[0].event.id > 9000
 
 
+def test_who_is_slower_than_events_are_kept_is_told(api):
+    t, pb = Tenant(api), api.pb
+    api.sql("INSERT INTO ledger_inbox (event_tenants, events) SELECT array_agg(%s::integer), array_agg('15,0,1,{\"reason\":\"' || i"
+            " || '" + "x" * 200 + "\"}') FROM generate_series(1, 100000) i", t.tenant.number)
+    until(lambda: api.sql("SELECT last FROM event_head WHERE tenant_id = %s", t.tenant.number) == [(100000,)])
+    told = []
+    with pytest.raises(grpc.RpcError) as e, t.watch(from_beginning=True) as call:
+        told += [next(call).event.id for _ in range(3)]
+        time.sleep(1)  # so much as it takes unread is on its way
+        api.sql("DELETE FROM event_log WHERE tenant_id = %s AND last < 99000 RETURNING 1", t.tenant.number)
+        for m in call:
+            told.append(m.event.id)
+            if told[-1] == 100000:
+                break
+    assert api.stubs.details(e.value)[0] == "EVENTS_GONE"
+    assert told == list(range(len(told))) and len(told) < 98000
+
+
 def test_old_events_are_forgotten_and_another_leader_goes_on(stack):
     stack.dispatcher_flags += ["--event-retention", "1s"]
     stack.start(dispatchers=2, workers=0)
