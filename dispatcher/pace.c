@@ -78,6 +78,9 @@ bool pace_may_step(const struct pace *p, const uint32_t counts[STATE_COUNT])
 {
     if (p->factor <= 1 || pace_rate(p) >= p->most)
         return false;
+    /* What another leader has counted last may not be there again yet. */
+    if (outcomes(counts) < p->ended || counts[STATE_SUCCEEDED] < p->succeeded)
+        return false;
     uint32_t ended = outcomes(counts) - p->ended, succeeded = counts[STATE_SUCCEEDED] - p->succeeded;
     return ended >= p->step && (uint64_t)succeeded * 100 >= (uint64_t)ended * p->success_percent;
 }

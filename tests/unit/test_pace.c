@@ -145,6 +145,20 @@ static void the_rate_grows_with_success(void **unused)
     }
 }
 
+/* Outcomes that the leader before has counted, and that Redis has lost since, come once more. */
+static void what_was_lost_is_no_step(void **unused)
+{
+    (void)unused;
+    struct made m = {0};
+    struct pace *p = make(&m, 10, 1, 200, 100, 95, 50);
+    const uint32_t before[STATE_COUNT] = {[STATE_SUCCEEDED] = 200}, lost[STATE_COUNT] = {[STATE_SUCCEEDED] = 190},
+                   some[STATE_COUNT] = {[STATE_SUCCEEDED] = 195, [STATE_FAILED] = 110};
+    assert_true(pace_may_step(p, before));
+    pace_step(p, before);
+    assert_false(pace_may_step(p, lost));
+    assert_false(pace_may_step(p, some));
+}
+
 static void the_least_time_is_told(void **unused)
 {
     (void)unused;
@@ -244,9 +258,13 @@ static void a_write_that_failed_is_repeated(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(turns_follow_the_clock),          cmocka_unit_test(another_leader_goes_on),
-        cmocka_unit_test(nobody_there_saves_nothing_up),   cmocka_unit_test(the_rate_grows_with_success),
-        cmocka_unit_test(the_least_time_is_told),          cmocka_unit_test(each_has_one_turn),
+        cmocka_unit_test(turns_follow_the_clock),
+        cmocka_unit_test(another_leader_goes_on),
+        cmocka_unit_test(nobody_there_saves_nothing_up),
+        cmocka_unit_test(the_rate_grows_with_success),
+        cmocka_unit_test(what_was_lost_is_no_step),
+        cmocka_unit_test(the_least_time_is_told),
+        cmocka_unit_test(each_has_one_turn),
         cmocka_unit_test(a_write_that_failed_is_repeated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
