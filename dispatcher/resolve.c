@@ -264,7 +264,8 @@ bool resolution_refuse_unknown(const struct resolution *res, struct status *st)
     if (!count)
         return false;
     for (size_t i = 0; i < res->unknown_kept; i++)
-        status_violation(st, "target.devices.ids", "%s is not registered", res->unknown[i]);
+        status_violation(st, res->ids_field ? res->ids_field : "target.devices.ids", "%s is not registered",
+                         res->unknown[i]);
     for (size_t i = 0; i < res->excluded_unknown_kept; i++)
         status_violation(st, "target.exclude.devices.ids", "%s is not registered", res->excluded_unknown[i]);
     status_set(st, STATUS_INVALID_ARGUMENT, "UNKNOWN_DEVICES", "%u of the devices listed are not registered", count);

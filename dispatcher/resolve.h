@@ -30,6 +30,7 @@ struct resolution {
     int32_t tenant;
     const Muster__V1__Target *target; /* checked by validate_target; borrowed until freed */
     bool per_platform;                /* counts are wanted */
+    const char *ids_field;            /* where its listed ids stand; NULL: target.devices.ids */
     /* Called once, perhaps before resolution_run returns; resolution_free is the caller's. */
     void (*done)(struct resolution *res);
     void *arg;

@@ -476,6 +476,7 @@ static void resolve(struct submit *s)
     if (!s->target) {
         batch_values_target(&s->values);
         s->target = &s->values.target;
+        s->res.ids_field = "values.device_ids";
     }
     s->res.pg = d->pg;
     s->res.tenant = s->r.tenant;

@@ -197,6 +197,14 @@ def test_what_does_not_fit_is_refused(api, client):
                    " (SELECT tenant_id FROM device WHERE id = 'r-000')") == [(0,)]
 
 
+def test_an_unknown_device_of_those_listed_is_named_where_it_stands(api, client):
+    pb = api.pb
+    api.import_devices(client, ["listed"])
+    values = one(pb, codes(["listed", "mistyped"]))
+    fields = refused(api, BAD, "UNKNOWN_DEVICES", lambda: submit(api, client, values, require_all_known=True))
+    assert fields == {"values.device_ids": "mistyped is not registered"}
+
+
 def test_the_same_request_again(api, client):
     pb = api.pb
     ids = ["a", "b"]
