@@ -314,6 +314,8 @@ static void resolved(struct resolution *res)
     struct growing *g = look->of;
     if (res->st.code != STATUS_OK) {
         log_warn("target_unresolved", "batch=%" PRIu64 " why=%s", g ? g->batch->id : 0, res->st.reason);
+        if (g && res->store_failed)
+            g->wanted = true; /* who has come is not left to the next look by the clock */
         look_ended(r);
     } else if (!g || !may_join(g) || !anybody_new(look)) {
         look_ended(r);
