@@ -24,7 +24,8 @@ struct event_watcher {
     struct request r;
     struct list link;
     struct event_watches *of;
-    int64_t after;   /* the last event that was looked at */
+    int64_t after;   /* the last event that was looked at, */
+    uint32_t mark;   /* and what tells it from others of its number; 0: it is not known */
     int64_t told;    /* the token that was sent last */
     int64_t told_us; /* and when */
     int64_t head;    /* the tenant's last event, as far as is known */
@@ -97,13 +98,22 @@ static void end(struct event_watcher *x, const struct status *st)
         finish(x);
 }
 
+/* Numbers are alike in every tenant, and come again where the database is restored: FNV-1a over what the event is. */
+static uint32_t mark_of(int32_t tenant, struct slice text)
+{
+    uint32_t hash = 2166136261u ^ (uint32_t)tenant * 2654435761u;
+    for (size_t i = 0; i < text.len; i++)
+        hash = (hash ^ text.data[i]) * 16777619u;
+    return hash ? hash : 1;
+}
+
 /* --- telling ------------------------------------------------------------------------------------------------------ */
 
 static void tell(struct event_watcher *x, Muster__V1__Event *event)
 {
     Muster__V1__WatchEventsResponse out = MUSTER__V1__WATCH_EVENTS_RESPONSE__INIT;
-    char token[24];
-    snprintf(token, sizeof token, "%" PRId64, x->after);
+    char token[40];
+    snprintf(token, sizeof token, x->mark ? "%" PRId64 "-%08" PRIx32 : "%" PRId64, x->after, x->mark);
     out.event = event;
     out.resume_token = token;
     grpc_call_send(x->r.call, &out.base);
@@ -116,6 +126,7 @@ static void on_event(void *arg, int64_t id, struct slice text)
     struct event_watcher *x = arg;
     struct db_event e;
     x->after = id;
+    x->mark = mark_of(x->r.tenant, text);
     if (!db_event_read(text, &e)) {
         log_warn("event_unreadable", "tenant=%d id=%" PRId64, x->r.tenant, id);
         return;
@@ -262,13 +273,19 @@ static void on_range(void *arg, enum err err, const struct pg_error *error, cons
         return;
     }
     int64_t last = pg_int(results[0], 0, 0), first = pg_int(results[0], 0, 1);
+    uint32_t mark = pg_null(results[0], 0, 2) ? 0 : mark_of(x->r.tenant, pg_bytes(results[0], 0, 2));
+    bool another = x->mark && mark && x->mark != mark;
     x->head = last;
+    x->mark = x->after == -2 ? 0 : mark;
     if (x->after < 0)
         x->after = x->after == -1 ? last : first ? first - 1 : last;
     else if (x->after > last)
         status_violation(&st, "resume_token", "is of no event that there has been");
     else if (x->after < (first ? first - 1 : last))
         gone_status(&st);
+    else if (another)
+        status_set(&st, STATUS_FAILED_PRECONDITION, "EVENTS_GONE",
+                   "the token is of another tenant, or of events before the database was restored");
     if (st.code != STATUS_OK) {
         end(x, &st);
         return;
@@ -278,19 +295,22 @@ static void on_range(void *arg, enum err err, const struct pg_error *error, cons
     read_on(x);
 }
 
-static bool read_token(const char *text, int64_t *after)
+/* A number, of which there may be told what the event is. */
+static bool read_token(const char *text, int64_t *after, uint32_t *mark)
 {
-    size_t n = strlen(text);
-    if (!n || n > 18 || strspn(text, "0123456789") != n)
+    size_t n = strspn(text, "0123456789");
+    const char *rest = text + n + 1;
+    if (!n || n > 18 || (text[n] && (text[n] != '-' || strlen(rest) != 8 || strspn(rest, "0123456789abcdef") != 8)))
         return false;
     *after = strtoll(text, NULL, 10);
+    *mark = text[n] ? (uint32_t)strtoul(rest, NULL, 16) : 0;
     return true;
 }
 
 static void check(struct status *st, struct event_watcher *x, const Muster__V1__WatchEventsRequest *in)
 {
     x->after = in->from_beginning ? -2 : -1;
-    if (*in->resume_token && !read_token(in->resume_token, &x->after))
+    if (*in->resume_token && !read_token(in->resume_token, &x->after, &x->mark))
         status_violation(st, "resume_token", "is none");
     if (*in->resume_token && in->from_beginning)
         status_violation(st, "from_beginning", "does not go with a token");
@@ -340,7 +360,7 @@ void watch_events(struct grpc_call *call, void *service, const ProtobufCMessage 
     x->reading = true;
     struct pg_txn *txn = pg_txn_new(d->pg, PG_ANY_LANE);
     if (txn)
-        db_event_range(txn, x->r.tenant);
+        db_event_range(txn, x->r.tenant, x->after);
     pg_txn_submit(txn, on_range, x);
 }
 

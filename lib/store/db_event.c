@@ -4,14 +4,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-void db_event_range(struct pg_txn *txn, int32_t tenant)
+void db_event_range(struct pg_txn *txn, int32_t tenant, int64_t after)
 {
     static const struct pg_stmt stmt = {
-        "event_range", "SELECT coalesce((SELECT h.last FROM event_head h WHERE h.tenant_id = $1::integer), 0),"
-                       " coalesce((SELECT l.first FROM event_log l WHERE l.tenant_id = $1::integer"
-                       " ORDER BY l.last LIMIT 1), 0)"};
+        "event_range", "SELECT coalesce(h.last, 0), coalesce((SELECT l.first FROM event_log l"
+                       " WHERE l.tenant_id = $1::integer ORDER BY l.last LIMIT 1), 0),"
+                       " (SELECT l.events[x.after - l.first + 1] FROM event_log l WHERE l.tenant_id = $1::integer"
+                       " AND l.last >= x.after ORDER BY l.last LIMIT 1)"
+                       " FROM (SELECT 1) AS one LEFT JOIN event_head h ON h.tenant_id = $1::integer"
+                       " CROSS JOIN LATERAL (SELECT CASE WHEN $2::bigint < 0 THEN coalesce(h.last, 0)"
+                       " ELSE $2::bigint END AS after) AS x"};
     pg_txn_add(txn, &stmt);
     pg_put_int4(txn, tenant);
+    pg_put_int8(txn, after);
 }
 
 void db_event_heads(struct pg_txn *txn, const int32_t *tenants, size_t n)

@@ -9,8 +9,9 @@
 
 #include "lib/store/pg.h"
 
-/* One row: the numbers of the tenant's last event, and of the first one that is kept (0: none is). */
-void db_event_range(struct pg_txn *txn, int32_t tenant);
+/* One row: the numbers of the tenant's last event, and of the first one that is kept (0: none is); the text of the
+ * event of this number (negative: of the last one), null when it is not kept. */
+void db_event_range(struct pg_txn *txn, int32_t tenant, int64_t after);
 /* tenant, number of its last event, of those tenants that have any. */
 void db_event_heads(struct pg_txn *txn, const int32_t *tenants, size_t n);
 /* Rows of events with numbers above `after`, in order, at most `rows` of at most 256 events each. */

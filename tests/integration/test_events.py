@@ -202,6 +202,37 @@ def test_only_ones_own_and_what_is_asked_for(api):
         assert field in api.stubs.details(e.value)[1]
 
 
+def test_a_token_is_of_its_tenant_and_of_what_has_happened(api):
+    t, other, pb = Tenant(api), Tenant(api), api.pb
+    for tenant in (t, t, other, other):
+        api.submit(tenant.client)
+    mine, theirs = t.read(2), other.read(2)
+    assert [m.event.id for m in t.read(1, resume_token=mine[0].resume_token)] == [2]
+    assert [m.event.id for m in t.read(1, resume_token="1")] == [2]  # of before
+
+    def gone(tenant, token):
+        with pytest.raises(grpc.RpcError) as e, tenant.watch(resume_token=token) as call:
+            next(call)
+        assert api.stubs.details(e.value)[0] == "EVENTS_GONE"
+    gone(t, theirs[0].resume_token)
+    # The database is as it was after the first event, then something else happens.
+    api.sql("WITH h AS (UPDATE event_head SET last = 1 WHERE tenant_id = %s) DELETE FROM event_log WHERE tenant_id = %s AND last > 1"
+            " RETURNING 1", t.tenant.number, t.tenant.number)
+    api.submit(t.client)
+    until(lambda: api.sql("SELECT last FROM event_head WHERE tenant_id = %s", t.tenant.number) == [(2,)])
+    gone(t, mine[1].resume_token)
+    assert [m.event.id for m in t.read(1, resume_token=mine[0].resume_token)] == [2]
+    with t.watch() as call:  # what is told at the beginning is one, too
+        token = next(call).resume_token
+    assert token.startswith("2-") and token != mine[1].resume_token
+    api.submit(t.client)
+    assert t.read(1, resume_token=token)[0].event.id == 3
+    for bad in ("1-", "1-0", "1-0000000g", "-1", "1-000000000", "0x1"):
+        with pytest.raises(grpc.RpcError) as e, t.watch(resume_token=bad) as call:
+            next(call)
+        assert e.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_slow_readers_miss_nothing_and_old_events_go(api):
     t, pb = Tenant(api), api.pb
     text = "x" * 200
@@ -250,7 +281,7 @@ def test_old_events_are_forgotten_and_another_leader_goes_on(stack):
     left = next(d for d in stack.dispatchers if d is not leader)
     client = stack.client(t.tenant, dispatcher=left)
     with t.watch(client) as call:
-        assert next(call).resume_token == "1"
+        assert next(call).resume_token.startswith("1")
         leader.kill()
         second = stack.submit(client).batch.id
         assert next(call).event.batch_id == second > first
@@ -263,7 +294,7 @@ def test_command_line(api):
     shown = cli("events", "watch", "--from-beginning", "--count", 1, env=env, check=0).stdout
     assert "BATCH_ACCEPTED" in shown and f"batch {batch}, 3 devices" in shown
     line = json.loads(cli("events", "watch", "--from-beginning", "--count", 1, "--json", env=env, check=0).stdout)
-    assert line["event"]["kind"] == "EVENT_KIND_BATCH_ACCEPTED" and line["resumeToken"] == "1"
+    assert line["event"]["kind"] == "EVENT_KIND_BATCH_ACCEPTED" and line["resumeToken"].startswith("1-")
     later = api.submit(t.client).batch.id
     assert f"batch {later}" in cli("events", "watch", "--token", "1", "--count", 1, "--kind", "batch-accepted", env=env, check=0).stdout
     cli("events", "watch", "--kind", "nothing", env=env, check=2)
