@@ -108,6 +108,24 @@ def test_only_what_was_asked_for_and_only_ones_own(api, receivers):
     assert len(r.all) == 3
 
 
+def test_what_it_did_not_ask_for_keeps_nothing_back(api, receivers):
+    """Of a tenant to which much happens: thousands of events of other kinds before the one, however they lie in the log."""
+    t, r = Tenant(api), receivers()
+    number = t.add(r.url(), kinds=[t.pb.EVENT_KIND_BATCH_CANCELED])
+    rows = 1500
+    api.sql("WITH h AS (INSERT INTO event_head VALUES (%s, %s)) INSERT INTO event_log (tenant_id, last, first, at_ms, events)"
+            " SELECT %s, n, n, server_ms(), ARRAY['1,' || n || ',' || server_ms() || ',{}'] FROM generate_series(1, %s) n RETURNING 1",
+            t.tenant.number, rows, t.tenant.number, rows)
+    batch = t.submit()
+    t.cancel(batch)
+    began = time.monotonic()
+    hook, = r.take(1)
+    assert hook.batch == batch and hook.event > rows
+    assert time.monotonic() - began < 30  # four rows a look would be a minute and a half
+    until(lambda: t.hook(number).waiting == 0)
+    assert len(r.all) == 1
+
+
 def test_again_until_it_is_taken_and_in_the_order_of_each_batch(api, receivers):
     """Half of all attempts fail in some way; what is taken of a batch is in order, each under one id."""
     seen, lock = {}, threading.Lock()
