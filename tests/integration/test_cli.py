@@ -493,7 +493,7 @@ def test_the_exit_status_says_when_not_all_succeeded(fleet_env):
 @ALL
 def test_the_bar_on_a_terminal(fleet_env):
     env, start = fleet_env
-    start(100, "--think", "300ms")
+    fleet = start(100, "--hold")
     master, slave = pty.openpty()
     child = subprocess.Popen([program("muster"), "batch", "submit", "--type", "lock", "--all", "--watch"],
                              env=dict(os.environ, **env), stdout=subprocess.DEVNULL, stderr=slave)
@@ -501,6 +501,8 @@ def test_the_bar_on_a_terminal(fleet_env):
     drawn = b""
     try:
         while chunk := os.read(master, 4096):
+            if not drawn:
+                fleet.go()
             drawn += chunk
     except OSError:
         pass  # the terminal is gone with its last writer

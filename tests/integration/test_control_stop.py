@@ -8,6 +8,7 @@ import grpc
 import pytest
 from harness.answers import progress, refused
 from harness.device import good
+from harness.in_time import in_time
 from harness.oracle import check
 from harness.patience import fewer, lasting, patient
 from harness.until import until
@@ -118,12 +119,16 @@ def test_cancel_of_a_paused_batch(api, client):
 def test_a_paused_batch_expires(api, client):
     pb = api.pb
     api.register(client, "a")
-    at = pb.SubmitBatchRequest().expires_at
-    at.FromMilliseconds(int(time.time() * 1000) + 1500)
-    batch = api.submit(client, expires_at=at).batch.id
-    client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
-    settled(api, client, batch, pb.CONTROL_STATE_PAUSED)
-    assert progress(api.watch(client, batch)) == {"expired": 1}
+
+    def attempt(span):
+        at = pb.SubmitBatchRequest().expires_at
+        at.FromMilliseconds(int((time.time() + span.seconds) * 1000))
+        batch = api.submit(client, expires_at=at).batch.id
+        client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
+        settled(api, client, batch, pb.CONTROL_STATE_PAUSED)
+        span.kept()
+        assert progress(api.watch(client, batch)) == {"expired": 1}
+    in_time(attempt, 1.5)
 
 
 def test_a_device_deleted_while_its_command_is_held(api, client):
@@ -279,6 +284,15 @@ def test_who_joins_gets_what_others_are_canceled_for(api, client):
     assert progress(api.watch(client, batch)) == {"canceled": 1, "succeeded": 1}
 
 
+def lose_redis(stack):
+    """All that is in it, which the leader fills anew."""
+    def filled():
+        return sum(len(d.events("redis_rebuilt")) for d in stack.dispatchers)
+    before = filled()
+    stack.redis.client().flushall()
+    until(lambda: filled() > before, what="Redis is filled again")
+
+
 @pytest.mark.parametrize("what", ["leader", "redis"])
 def test_what_comes_back_ends_whatever_is_lost_since(make_stack, what):
     stack = make_stack(worker_flags=["--lease", lasting(1), "--not-now-retry", "1s"])
@@ -298,8 +312,7 @@ def test_what_comes_back_ends_whatever_is_lost_since(make_stack, what):
             stack.dispatchers[0].kill()
             stack.dispatchers[1].wait_event("leader_loaded")
         else:
-            stack.redis.client().flushall()
-            until(lambda: any(d.events("redis_rebuilt") for d in stack.dispatchers), what="Redis is filled again")
+            lose_redis(stack)
         client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
         settled(stack, client, batch, pb.CONTROL_STATE_PAUSED)  # whoever leads has read what there is
         client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch))
@@ -582,8 +595,7 @@ def test_held_stays_held_whatever_is_lost(make_stack, what):
         stack.workers[0] = stack.start_worker()
         stack.workers.pop()
     else:
-        stack.redis.client().flushall()
-        until(lambda: any(d.events("redis_rebuilt") for d in stack.dispatchers), what="Redis is filled again")
+        lose_redis(stack)
     fleet = stack.start_fleet(tokens, workers=[stack.workers[0]])
     # A worker that is still without its lease answers later than this call.
     assert client.control.Release(pb.ReleaseRequest()).HasField("confirmed_at") or what == "redis"

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from harness.answers import progress, refused
 from harness.device import good
 from harness.faketime import ahead, needs_faketime
-from harness.patience import patient
+from harness.in_time import in_time
 
 UTC = datetime.timezone.utc
 
@@ -136,21 +136,28 @@ def test_the_zone_of_a_device(api, client, cli, tmp_path):
 
 # --- not before -------------------------------------------------------------------------------------------------------
 
-def test_not_before(api, client):
+def test_not_before(api):
+    in_time(lambda span: not_before(api, api.client(api.make_tenant(role=2)), span), 2)
+
+
+def not_before(api, client, span):
     pb = api.pb
     tokens = make(api, client, ["a", "b"])
     with api.device("a", tokens["a"], answer=good(pb)) as a:
         a.connect(api.workers[0].address)
+        span.begin()
         begin = time.time()
-        b = api.submit(client, steering=pb.Steering(not_before=at(patient(2)))).batch
+        b = api.submit(client, steering=pb.Steering(not_before=at(span.seconds))).batch
         assert b.control.state == pb.CONTROL_STATE_WAITING and b.steering.HasField("not_before")
         seen = client.commands.GetBatch(pb.GetBatchRequest(batch_id=b.id)).batch
         assert progress(seen) == {"held": 2} and seen.control.state == pb.CONTROL_STATE_WAITING
         # What has no such wish goes first.
         api.watch(client, api.submit(client).batch.id, until=lambda x: x.progress.succeeded)
-        assert a.deliveries.qsize() == 1 and time.time() - begin < patient(2)
+        had = a.deliveries.qsize()
+        span.kept()
+        assert had == 1
         seen = api.watch(client, b.id, until=lambda x: x.progress.succeeded)
-        assert time.time() - begin >= patient(2) and progress(seen) == {"succeeded": 1, "queued": 1}
+        assert time.time() - begin >= span.seconds and progress(seen) == {"succeeded": 1, "queued": 1}
         assert seen.control.state == pb.CONTROL_STATE_RUNNING
 
 
@@ -179,14 +186,18 @@ def test_waiting_outlives_its_leader(make_stack):
     stack.start(dispatchers=2)
     client = stack.client(stack.make_tenant(), dispatcher=stack.dispatchers[1])
     tokens = make(stack, client, ["a"])
-    batch = stack.submit(client, steering=pb.Steering(not_before=at(7))).batch.id
+    told, begin = [], at(7)
+
+    def answer(delivery):
+        told.append(time.time())
+        return good(pb)(delivery)
+    batch = stack.submit(client, steering=pb.Steering(not_before=begin)).batch.id
     stack.dispatchers[0].kill()
-    with stack.device("a", tokens["a"], answer=good(pb)) as a:
+    with stack.device("a", tokens["a"], answer=answer) as a:
         a.connect(stack.workers[0].address)
         stack.dispatchers[1].wait_event("leader_loaded")
-        assert a.deliveries.empty()
         assert progress(stack.watch(client, batch)) == {"succeeded": 1}
-        assert a.next().attempt == 1
+        assert a.next().attempt == 1 and told[0] >= begin.ToMilliseconds() / 1000
 
 
 # --- windows ----------------------------------------------------------------------------------------------------------
@@ -291,14 +302,20 @@ def test_the_same_request_with_other_steering(api, client):
 
 # --- timeouts ---------------------------------------------------------------------------------------------------------
 
-def test_delivery_timeout(api, client):
+def test_delivery_timeout(api):
     """Unsent ends as EXPIRED; what is sent goes on."""
+    in_time(lambda span: delivery_timeout(api, api.client(api.make_tenant(role=2)), span), 1)
+
+
+def delivery_timeout(api, client, span):
     pb = api.pb
     tokens = make(api, client, ["silent", "away"])
     with api.device("silent", tokens["silent"]) as silent:
         silent.connect(api.workers[0].address)
-        batch = api.submit(client, steering=pb.Steering(timeouts=pb.Timeouts(delivery=seconds(1)))).batch.id
+        span.begin()
+        batch = api.submit(client, steering=pb.Steering(timeouts=pb.Timeouts(delivery=seconds(span.seconds)))).batch.id
         delivery = silent.next()
+        span.kept()
         api.watch(client, batch, until=lambda b: progress(b) == {"expired": 1, "sent": 1})
         silent.ack(delivery)
         assert progress(api.watch(client, batch)) == {"expired": 1, "succeeded": 1}

@@ -6,7 +6,9 @@ import threading
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from harness import oracle
+from harness.in_time import in_time
 from harness.patience import fewer, patient
 from harness.stack import Stack, have
 from harness.until import until
@@ -207,12 +209,16 @@ def test_what_is_not_done_in_time_ends(site, tenant):
     tokens = tenant.devices(12)
     ids = list(tokens)
     silent = tenant.device(ids[0], tokens[ids[0]])
-    from google.protobuf.timestamp_pb2 import Timestamp
-    expires = Timestamp()
-    expires.GetCurrentTime()
-    expires.seconds += 2
-    batch = tenant.submit(expires_at=expires).batch.id
-    silent.next()
+
+    def sent(span):
+        expires = Timestamp()
+        expires.GetCurrentTime()
+        expires.seconds += span.seconds
+        batch = tenant.submit(expires_at=expires).batch.id
+        silent.next()
+        span.kept()
+        return batch
+    batch = in_time(sent, 2)
     done = tenant.watch(batch)
     assert counts(done) == {"timed_out": 1, "expired": 11}
     assert dict(site.sql("SELECT state, count(*) FROM commands(%s) GROUP BY 1", batch)) == {"TIMED_OUT": 1, "EXPIRED": 11}
@@ -277,8 +283,7 @@ def test_devices_that_do_not_answer_hold_nobody_up(site, tenant):
     batch = tenant.submit(priority=site.pb.PRIORITY_BULK).batch
     until(lambda: fleet.stats()["received"] == count, what="every device has its command")
     assert fleet.stats()["answered"] == 0
-    fleet.popen.stdin.write(b"go\n")
-    fleet.popen.stdin.flush()
+    fleet.go()
     assert tenant.watch(batch.id).progress.succeeded == count
 
 

@@ -7,6 +7,7 @@ import grpc
 import pytest
 from harness.answers import refusal, refused
 from harness.faketime import ahead, needs_faketime
+from harness.in_time import in_time
 from harness.stack import ADMIN, OPERATOR, READ_ONLY
 from harness.until import until
 
@@ -143,6 +144,7 @@ def test_whoever_submits_cannot_approve_and_roles_are_kept(api):
         api.pb.ApproveBatchRequest(batch_id=b.id, target_digest="0" * 64, command_hash="0" * 64)))
     second = api.client(api.make_key(f.tenant.number, ADMIN))
     assert f.approve(b, client=second).approval.state == api.pb.APPROVAL_STATE_RELEASED
+    until(lambda: f.routed(b))  # others count what is routed
 
 
 def test_rejected_is_canceled(api):
@@ -223,8 +225,11 @@ def test_nobody_approves_in_time(api):
 
 def test_a_batch_that_expires_while_it_is_held_ends(api):
     f = Fleet(api, devices=0)
-    expires = in_seconds(api, 1.2)
-    b = is_held(api, f.wipe(0, 2, expires_at=expires), 2)
+
+    def wipe(span):
+        expires = in_seconds(api, span.seconds)
+        return expires, is_held(api, f.wipe(0, 2, expires_at=expires), 2)
+    expires, b = in_time(wipe, 1.2)
     assert b.approval.expires_at.ToMilliseconds() == expires.ToMilliseconds()
     closed = api.watch(f.operator, b.id)
     # Unapproved and expired at the same moment: whichever is seen first. Nothing was sent.
@@ -256,11 +261,16 @@ def test_what_ends_before_it_would_be_let_go_is_refused(api, how):
         b = f.wipe(0, 5, **fields).batch
         assert b.approval.state == (pb.APPROVAL_STATE_COOLING_OFF if how == "delayed" else pb.APPROVAL_STATE_PENDING)
     # The same request once more is what it was, however little time is left.
-    f = Fleet(api, devices=0, cooling_ms=1000)
-    request = {"request_id": "once", "expires_at": in_seconds(api, 2)}
-    b = f.wipe(0, 2, **request).batch
-    time.sleep(1.2)
-    assert f.wipe(0, 2, **request).batch.id == b.id
+    def again(span):
+        f = Fleet(api, devices=0, cooling_ms=span.seconds * 500)
+        request = {"request_id": "once", "expires_at": in_seconds(api, span.seconds)}
+        span.begin()
+        b = f.wipe(0, 2, **request).batch
+        time.sleep(0.6 * span.seconds)
+        repeated = f.wipe(0, 2, **request).batch
+        span.kept()
+        assert repeated.id == b.id
+    in_time(again, 2)
 
 
 def test_nothing_is_approved_that_ends_before_it_has_cooled_off(api):
@@ -278,11 +288,12 @@ def test_nothing_is_approved_that_ends_before_it_has_cooled_off(api):
 def test_what_waits_longer_than_approvals_do_keeps_nobody_waiting(api):
     """More of them than are looked at together, and then one that is due."""
     f = Fleet(api, count=101, devices=101, delay_ms=3600000, approval_ms=1000)
-    other = Fleet(api, devices=0, cooling_ms=500, approval_ms=1000)
+    other = Fleet(api, devices=0, cooling_ms=500)
     held = [f.wipe(i, 1).batch for i in range(101)]
     time.sleep(1.1)
     due = other.approve(other.wipe(0, 3).batch)
     until(lambda: other.get(due).approval.state == api.pb.APPROVAL_STATE_RELEASED)
+    other.set_policy(devices=0, cooling_ms=500, approval_ms=1000)
     late = other.wipe(5, 3).batch
     until(lambda: other.get(late).approval.state == api.pb.APPROVAL_STATE_EXPIRED)
     assert {f.get(b).approval.state for b in held} == {api.pb.APPROVAL_STATE_COOLING_OFF}

@@ -3,6 +3,7 @@
 services.py      PostgreSQL and Redis in a folder of their own, on unix sockets
 process.py       a child process whose lines can be waited for
 patience.py      how long tests wait, and what they ask of slow programs
+in_time.py       what must be done before a moment that comes by the clock
 reports.py       what sanitizers and valgrind find in any of the programs fails the test
 daemons.py       muster-dispatcher, muster-worker, muster-fleet and the command line
 stubs.py         Python stubs of the contract, and clients with a key

@@ -82,6 +82,11 @@ class Fleet(Process):
         self._say("dump", "recorded", timeout)
         return read_record(self.record_path)
 
+    def go(self):
+        """What it was to --hold is answered."""
+        self.popen.stdin.write(b"go\n")
+        self.popen.stdin.flush()
+
     def quit(self, timeout=60):
         """Ends it; its last counters."""
         self.popen.stdin.write(b"quit\n")
