@@ -221,10 +221,11 @@ def test_on_the_device_and_behind(api, client):
         d.wait_published(d.ack(delivery, pb.OUTCOME_NOT_NOW))
         c = until(lambda: (lambda c: c if c.state == pb.COMMAND_STATE_QUEUED else None)(ask(api, client, first, "d")))
         assert names(api, c)[-1] == "AGAIN" and c.pending[-1].worker == worker
+        assert d.next().command_id == command_id(api, client, urgent, "d")
     # It went away with what it had.
     until(lambda: names(api, ask(api, client, second, "d"))[0] == "OFFLINE")
-    sent = ask(api, client, urgent, "d")
-    assert sent.state == pb.COMMAND_STATE_SENT and names(api, sent) == ["OFFLINE", "IN_FLIGHT"] and not sent.pending[1].worker
+    sent = until(lambda: (lambda c: c if c.state == pb.COMMAND_STATE_SENT else None)(ask(api, client, urgent, "d")))
+    assert names(api, sent) == ["OFFLINE", "IN_FLIGHT"] and not sent.pending[1].worker
 
 
 def test_what_is_tried_again_says_when(api, client):

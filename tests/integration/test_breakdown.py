@@ -197,7 +197,7 @@ def test_command_line(api, client, tenant, cli):
         d.connect(api.workers[0].address)
         batch = api.submit(client, steering=pb.Steering(waves=[
             pb.Wave(devices=1), pb.Wave(after=Duration(seconds=3600))])).batch.id
-        until(lambda: get(api, client, batch).progress.succeeded)
+        until(lambda: get(api, client, batch, latency=True).latency.commands)  # it is durable
     shown = cli("batch", "show", str(batch), "--by", "platform", "--by", "wave", "--latency", env=env).stdout
     lines = [line.split() for line in shown.splitlines()]
     assert ["IOS", "2", "1", "SUCCEEDED,", "1", "HELD"] in lines and ["ANDROID", "1", "1", "HELD"] in lines

@@ -9,6 +9,7 @@ from harness.answers import progress, refused
 from harness.crowd import Crowd
 from harness.oracle import check
 from harness.patience import fewer
+from harness.until import until
 
 
 @pytest.fixture
@@ -36,10 +37,12 @@ def test_a_rate_goes_on_after_a_pause_without_what_it_missed(api, client):
         api.watch(client, batch, until=lambda b: b.progress.succeeded >= 3)
         client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
         seen = api.watch(client, batch, until=lambda b: b.control.state == pb.CONTROL_STATE_PAUSED)
-        paused, had = time.monotonic(), len(crowd.at)
+        had = 24 - seen.progress.held
+        until(lambda: len(crowd.at) >= had)  # what was sent has come
+        paused = time.monotonic()
         time.sleep(1)
         resumed = time.monotonic()
-        assert len(crowd.at) == had and seen.progress.held == 24 - had
+        assert len(crowd.at) == had
         client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch))
         assert progress(api.watch(client, batch)) == {"succeeded": 24}
         at = crowd.in_order()

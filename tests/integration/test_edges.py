@@ -159,6 +159,7 @@ def test_a_cancel_meets_an_acknowledgement(make_stack, order):
         else:
             until(lambda: stack.sql("SELECT count(*) FROM batch WHERE routed_ms IS NULL") == [(0,)])
             cancel(behind)
+            until(lambda: canceled(behind))
             cancel()
             stack.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
                       " AND pid <> pg_backend_pid()")

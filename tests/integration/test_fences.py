@@ -94,7 +94,7 @@ def stop_past_its_lease(router, worker):
 
 
 def test_a_paused_worker_sends_not_a_byte_more_and_takes_late_acknowledgements(stack, router):
-    worker = stack.start_worker("--lease", lasting(1), "--in-flight", "255", "--listen-plain", "127.0.0.1:0")
+    worker = stack.start_worker("--lease", lasting(4), "--in-flight", "255", "--listen-plain", "127.0.0.1:0")
     device = Slow(worker.ready["plain"], router, 1)
     until(lambda: router.presence(1))
     lock = router.pb.Command(lock=router.pb.LockCommand(message="x" * 60000))
@@ -121,7 +121,7 @@ def test_a_paused_worker_sends_not_a_byte_more_and_takes_late_acknowledgements(s
 
 def test_an_answer_that_was_long_on_its_way_is_no_lease(stack, router, wire):
     """The renewal's OK is read after the lease is over: the worker must not announce devices under the dead number."""
-    worker = stack.start_worker("--lease", lasting(1), "--redis", wire.url)
+    worker = stack.start_worker("--lease", lasting(4), "--redis", wire.url)
     number = int(worker.ready["worker"])
     device = router.device(1, protocol=mqtt.MQTTv5).connect(worker.address)
     until(lambda: router.presence(1) == number)

@@ -409,7 +409,6 @@ def test_an_idle_connection_is_told_to_go(session_folder, services, empty):
     server = GrpcServer(session_folder, args=["--idle", "1s"])
     with channel_to(server) as channel:
         stub = services.TestServiceStub(channel)
-        assert stub.EmptyCall(empty, timeout=patient(10)) == empty
         states, gone = [], threading.Event()
 
         def watch(state):
@@ -418,6 +417,7 @@ def test_an_idle_connection_is_told_to_go(session_folder, services, empty):
                 gone.set()
 
         channel.subscribe(watch)
+        assert stub.EmptyCall(empty, timeout=patient(10)) == empty
         assert gone.wait(patient(15)), states
         # And a new call makes a new connection.
         assert stub.EmptyCall(empty, timeout=patient(10)) == empty
