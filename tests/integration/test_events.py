@@ -126,7 +126,7 @@ def test_steering_thresholds_and_waves(api):
     t.client.control.Hold(pb.HoldRequest(reason="stop"))
     t.client.control.Release(pb.ReleaseRequest())
     with t.watch(from_beginning=True, kinds=[pb.EVENT_KIND_TENANT_HELD, pb.EVENT_KIND_TENANT_RELEASED]) as call:
-        told = [m.event for m in (next(call), next(call), next(call)) if m.HasField("event")]
+        told = [m.event for _, m in zip(range(2), (m for m in call if m.HasField("event")))]
     assert names(pb, told) == ["TENANT_HELD", "TENANT_RELEASED"] and told[0].reason == "stop"
 
 
