@@ -52,8 +52,8 @@ def test_it_goes_before_what_is_not_urgent(api, tenant):
     pb, client = api.pb, api.client(tenant)
     api.import_devices(client, ["away"])
     token = api.tokens(client, ["away"])["away"]
-    api.submit(client, command=pb.Command(restart=pb.RestartCommand()))
-    api.submit(client, command=pb.Command(lost_mode=pb.LostModeCommand(action=1, message="m")))
+    api.wait_routed(api.submit(client, command=pb.Command(restart=pb.RestartCommand())).batch.id,
+                    api.submit(client, command=pb.Command(lost_mode=pb.LostModeCommand(action=1, message="m"))).batch.id)
     with api.device("away", token, answer=good(pb)).connect(api.workers[0].address) as device:
         assert [device.next().command.WhichOneof("kind") for _ in range(2)] == ["lost_mode", "restart"]
 
@@ -67,6 +67,7 @@ def test_a_device_found_before_it_was_reached_only_leaves_it(api, tenant):
         api.submit(client, command=pb.Command(lost_mode=command), supersede_key="lost-mode").batch.id for command in (
             pb.LostModeCommand(action=pb.LOST_MODE_ACTION_ENABLE, phone_number="1"),
             pb.LostModeCommand(action=pb.LOST_MODE_ACTION_DISABLE)))
+    api.watch(client, enable, until=lambda b: b.progress.superseded)  # until the leader has, whoever comes gets it
     with api.device("away", token, answer=good(pb)).connect(api.workers[0].address) as device:
         assert device.next().command.lost_mode.action == pb.LOST_MODE_ACTION_DISABLE
         assert progress(api.watch(client, disable)) == {"succeeded": 1}

@@ -102,7 +102,7 @@ def test_a_crowd_does_not_stand_in_line_at_redis_one_by_one(stack, worker):
     def scripts():
         return crowd.redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
     before = scripts()
-    crowd.redis.client_pause(3000)
+    crowd.redis.client_pause(60000, all=False)  # what writes waits until all have come
     for seq, name in enumerate(crowd.ids):
         clients.append(RawClient(worker.ready["plain"]))
         clients[-1].send(connect(4, name, crowd.token(seq)), subscribe(4, topic(crowd, seq)))
@@ -267,7 +267,7 @@ def test_at_qos_0_a_device_does_not_fill_the_worker(stack, router, worker, login
     try:
         db.cursor().execute("LOCK TABLE ack_log IN ACCESS EXCLUSIVE MODE")
         c.send(*[publish(5, topic(router, 0, "acks"), ack(router, batch), qos=0) for _ in range(1000)], PINGREQ)
-        until(lambda: waiting(worker) > 32)
+        until(lambda: waiting(worker) == 64)
         assert {waiting(worker) for _ in range(20)} == {64}
     finally:
         db.close()
@@ -345,21 +345,33 @@ def test_unsubscribing_gives_back_what_was_there(router, login):
 
 def test_silence_past_the_keepalive_ends_the_connection(login):
     for version in (5, 4):
+        began = time.monotonic()  # the worker reckons from a CONNECT that comes later
         c = login(version, keepalive=1)
-        began = time.monotonic()
         if version == 5:
             assert c.expect(DISCONNECT) == b"\x8d"
         c.expect_end()
-        assert 1.4 < time.monotonic() - began < patient(5)
+        assert 1.4 < time.monotonic() - began < patient(9)
 
 
 def test_pings_keep_the_connection(login):
-    c = login(5, keepalive=1)
-    began = time.monotonic()
-    while time.monotonic() - began < 3:
-        c.send(PINGREQ)
-        c.expect(PINGRESP)
-        time.sleep(0.2)  # what is tested is the passing of time
+    def answered(c):
+        try:
+            c.send(PINGREQ)
+            return (c.read() or (None,))[0] == PINGRESP
+        except OSError:
+            return False
+    for _ in range(10):
+        began = sent = time.monotonic()
+        c, quick = login(5, keepalive=1), True
+        while quick and time.monotonic() - began < 3:
+            time.sleep(0.2)  # what is tested is the passing of time
+            before, sent = sent, time.monotonic()
+            kept = answered(c)
+            quick = time.monotonic() - before < 1
+            assert kept or not quick
+        if quick:
+            return
+    raise AssertionError("this machine is too slow to say")
 
 
 def test_a_large_result_comes_through(router, login):

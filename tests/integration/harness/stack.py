@@ -187,6 +187,11 @@ class Stack:
                 return last
         raise AssertionError(f"the watch ended early: {last}")
 
+    def wait_routed(self, *batch_ids):
+        """Until each of them stands in Redis: who connects from then on gets them in their order."""
+        until(lambda: not self.sql("SELECT 1 FROM batch WHERE id = ANY (%s) AND routed_ms IS NULL", list(batch_ids)),
+              what=f"{batch_ids} routed")
+
     def list_commands(self, client, batch_id, **fields):
         """Every command of a batch, over all pages."""
         out, token = [], ""
