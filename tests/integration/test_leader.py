@@ -15,6 +15,10 @@ HELD, QUEUED, ROUTED, SENT, SUCCEEDED, FAILED, REJECTED, TIMED_OUT, EXPIRED, CAN
 BLOCK = 1024
 
 
+# In so long something is to be done: where the machine stands still meanwhile, again with more.
+AT_LEAST_MS = 1500, 6000, 24000
+
+
 def now_ms():
     return int(time.time() * 1000)
 
@@ -58,16 +62,18 @@ class Field:
         self.sql("UPDATE batch SET cancel_requested_ms = %s WHERE id = %s", now_ms(), batch)
 
     # --- what workers do ---
-    def lease(self, *workers):
+    def lease(self, *workers, by=None):
+        redis = by or self.redis
         for w in workers:
-            self.redis.set(f"worker:{w}", f"played-{w}")
-            self.redis.sadd("workers", w)
+            redis.set(f"worker:{w}", f"played-{w}")
+            redis.sadd("workers", w)
 
-    def presence(self, worker_of):
+    def presence(self, worker_of, by=None):
+        redis = by or self.redis
         for b in self.blocks:
             seqs = range(b * BLOCK, (b + 1) * BLOCK)
-            self.redis.set(self.key(b, "presence"),
-                           b"".join(struct.pack("<H", worker_of(s) if s < self.devices else 0) for s in seqs))
+            redis.set(self.key(b, "presence"),
+                      b"".join(struct.pack("<H", worker_of(s) if s < self.devices else 0) for s in seqs))
 
     def flush(self, *groups, sql=None):
         """One row of the log: (batch, {seq: state byte}) …"""
@@ -226,12 +232,19 @@ def test_what_was_answered_before_it_was_accepted_is_sent(field):
 
 
 def test_expiry(field):
-    batch = field.submit(range(2000), expires_in_ms=1500)
-    field.wait_routed(batch)
-    state = bytearray(field.redis.get(field.key(0, f"state:{batch}")))
-    state[4 + 10], state[4 + 11] = SENT | 16, SUCCEEDED | 16  # the second's row of the log is still on its way
-    field.redis.set(field.key(0, f"state:{batch}"), bytes(state))
-    assert field.wait_closed(batch) == {EXPIRED: 1998, TIMED_OUT: 1, SUCCEEDED: 1}
+    for ms in AT_LEAST_MS:
+        ends = now_ms() + ms
+        batch = field.submit(range(2000), expires_in_ms=ms)
+        state = until(lambda b=batch: field.redis.get(field.key(0, f"state:{b}")) or now_ms() >= ends, timeout=2 * ms / 1000)
+        if now_ms() < ends:
+            state = bytearray(state)
+            state[4 + 10], state[4 + 11] = SENT | 16, SUCCEEDED | 16  # the second's row of the log is still on its way
+            field.redis.set(field.key(0, f"state:{batch}"), bytes(state), xx=True)
+        in_time = now_ms() < ends
+        counts = field.wait_closed(batch, timeout=2 * ms / 1000 + 20)
+        if in_time:
+            break
+    assert counts == {EXPIRED: 1998, TIMED_OUT: 1, SUCCEEDED: 1}
     field.check_nothing_left()
 
 
@@ -243,7 +256,7 @@ def test_a_cancel_waits_for_every_living_worker(field):
     field.inbox(1), field.inbox(2)
     field.cancel(batch)
     for worker in (1, 2):
-        assert until(lambda: field.inbox(worker)[1], what=f"worker {worker} told") == [batch]
+        assert set(until(lambda: field.inbox(worker)[1], what=f"worker {worker} told")) == {batch}
     assert field.live_states(batch) == {QUEUED: 1000, ROUTED: 2000}
     field.redis.sadd(f"cancel:{batch}", 1)
     # Both look again and again; that the answer stays no is all there is to see.
@@ -292,7 +305,7 @@ def test_a_cancel_that_was_lost_on_its_way_is_told_again(field):
     field.wait_routed(batch)
     field.cancel(batch)
     for telling in ("told", "told again"):
-        assert until(lambda: field.inbox(1)[1], what=telling) == [batch]
+        assert set(until(lambda: field.inbox(1)[1], what=telling)) == {batch}
     field.redis.sadd(f"cancel:{batch}", 1)
     assert field.wait_closed(batch) == {CANCELED: 10}
     field.check_nothing_left()
@@ -356,9 +369,11 @@ def test_an_emptied_redis_is_filled_again(field):
     field.wait_routed(batch), field.wait_routed(done)
     field.flush((batch, {s: SUCCEEDED | 16 for s in range(100)}), (batch, {100: SENT | 32}), (done, {1: FAILED | 16}))
     field.wait_closed(done)
-    field.redis.flushall()
-    field.lease(1)
-    field.presence(lambda s: 1 if s < 1000 else 0)
+    with field.redis.pipeline() as at_once:  # before the leader looks
+        at_once.flushall()
+        field.lease(1, by=at_once)
+        field.presence(lambda s: 1 if s < 1000 else 0, by=at_once)
+        at_once.execute()
     until(field.stack.filled, what="Redis filled")
     assert field.live_states(batch) == {SUCCEEDED: 100, ROUTED: 899, QUEUED: 2000, SENT: 1}
     assert field.redis.get(field.key(0, f"state:{batch}"))[4 + 100] == SENT | 32  # it may have been executed
@@ -386,7 +401,7 @@ def test_an_emptied_redis_is_filled_with_what_the_log_has_been_told_since(stack)
 
 def test_what_was_sent_does_not_end_unsent_when_redis_was_filled_before_that_was_known(field):
     field.sql("INSERT INTO worker_lease VALUES (4000)")  # so long it is waited for those who may have to tell
-    batch = field.submit(range(100), expires_in_ms=int(patient(2500)))
+    batch = field.submit(range(100), expires_in_ms=int(patient(4000)))
     field.wait_routed(batch)
     field.redis.flushall()
     until(field.stack.filled, what="Redis filled")
@@ -397,14 +412,30 @@ def test_what_was_sent_does_not_end_unsent_when_redis_was_filled_before_that_was
 def test_nothing_is_ended_in_a_redis_that_was_emptied_before_the_batch_was_routed_there_again(field):
     """It knows of it what the leader knew then, not what was sent: first the leader asks whether it is the one that it filled."""
     leader, routed = field.stack.dispatchers[0], {QUEUED: 100}
-    batch = field.submit(range(100), expires_in_ms=int(patient(2500)))
-    until(lambda: field.live_states(batch) == routed, what="routed")
-    field.hide_generation()
-    field.redis.flushall()
-    field.sql("INSERT INTO gate VALUES (%s, false, 1, '', 0, 1)", field.tenant)  # opened: what was behind it is routed anew
-    field.redis.publish("muster:events", "gates 0")
-    until(lambda: field.live_states(batch) == routed, what="routed anew")
-    until(lambda: leader.figures()["muster_dispatcher_expired_batches_total"], what="expired")
+
+    def expired():
+        return leader.figures()["muster_dispatcher_expired_batches_total"]
+    for ms in AT_LEAST_MS:
+        before, ends = expired(), now_ms() + ms
+
+        def is_routed(batch):
+            return until(lambda: field.live_states(batch) == routed or now_ms() >= ends, timeout=2 * ms / 1000) and now_ms() < ends
+        batch, anew = field.submit(range(100), expires_in_ms=ms), False
+        if is_routed(batch):
+            field.hide_generation()
+            field.redis.flushall()
+            # Opened: what was behind it is routed anew.
+            field.sql("INSERT INTO gate VALUES (%s, false, 1, '', 0, 1)", field.tenant)
+            field.redis.publish("muster:events", "gates 0")
+            anew = is_routed(batch)
+        if anew:
+            break
+        field.hide_generation(False)
+        field.sql("DELETE FROM gate")
+        field.wait_closed(batch)
+        until(field.stack.filled, what="Redis filled")
+    assert anew, "this machine is too slow to say"
+    until(lambda: expired() > before, what="expired")
     field.wait_asked_in_vain(2)
     assert field.live_states(batch) == routed
     field.flush((batch, {5: SENT | 16}))
@@ -539,15 +570,14 @@ def test_the_log_is_written_anew_when_little_of_it_is_alive(field):
 
 
 def test_a_leader_that_resigns_is_followed_at_once(stack):
+    stack.dispatcher_flags += ["--leader-lease", "600s"]
     stack.start(dispatchers=2, workers=0)
     until(lambda: stack.sql("SELECT 1 FROM lease"), what="a leader")
     (holder, epoch), = stack.sql("SELECT holder, epoch FROM lease")
     leads = next(d for d in stack.dispatchers if d.events("leading"))
     follows = next(d for d in stack.dispatchers if d is not leads)
-    began = time.monotonic()
     assert leads.stop() == 0
     follows.wait_event("leading", timeout=10)
-    assert time.monotonic() - began < patient(3)  # the lease would have lasted 4 seconds
     (holder2, epoch2), = stack.sql("SELECT holder, epoch FROM lease")
     assert holder2 != holder and epoch2 > epoch
 
@@ -557,12 +587,13 @@ def test_a_leader_whose_lease_was_taken_writes_nothing_more(stack):
     field = Field(stack, 100)
     batch = field.submit(range(10))
     field.wait_routed(batch)
-    field.sql("UPDATE lease SET holder = 'another', epoch = epoch + 1, expires_ms = %s", now_ms() + 3000)
+    field.sql("UPDATE lease SET holder = 'another', epoch = epoch + 1, expires_ms = %s", now_ms() + 3600000)
     field.flush((batch, {s: SUCCEEDED | 16 for s in range(10)}))
     lost = stack.dispatchers[0].wait_line(lambda l: "event=leader_starts_over" in l or "event=lease_lost" in l)
     assert "why=fenced" in lost or "reason=taken" in lost
     assert field.stored(batch) == {} and field.sql("SELECT count(*) FROM ack_log") == [(1,)]
     # The other one's lease runs out, and all is read again.
+    field.sql("UPDATE lease SET expires_ms = 0")
     assert field.wait_closed(batch) == {SUCCEEDED: 10}
 
 
