@@ -4,12 +4,15 @@ import time
 
 import pytest
 from harness.hand_router import SUCCEEDED, HandRouter, command_id
-from harness.patience import fewer
+from harness.patience import fewer, patient
 from harness.until import until
 from test_leader import BLOCK, ROUTED, Field
 
 # Of dispatcher/leader_room.h, leader_queue.h, moves.h and route.h.
 ROOM, LYING, TURN, MOVES, ENTRY = 65536, 1024, 4096 + BLOCK + 64, 17 * BLOCK, 8192 + BLOCK
+
+# A worker that takes nothing for so long keeps nobody waiting. A machine that stands still looks like one: then it is tried again.
+JAM_S, TRIES = 2, 8
 
 
 class Inbox:
@@ -61,19 +64,26 @@ def submit_together(fields, priority):
 def test_a_workers_inbox_is_bounded_and_tenants_take_turns(stack):
     """What does not fit waits QUEUED; as the worker takes, tenants go on in turns; what is urgent waits for nothing of it."""
     stack.start(workers=0)
-    a, b = tenants(stack, 2, 200)
-    bulk = Inbox(a, 1, "bulk")
-    batches = submit_together([a, b], 3)
-    until(lambda: bulk.commands() >= LYING, what="an inbox that is full, or will be")
-    urgent, taken, most, passed = b.submit([5], priority=1), [], bulk.commands(), None
-    deadline = time.monotonic() + 60
-    while sum(n for _, _, n in taken) < 2 * 200 * BLOCK or not passed:
-        assert time.monotonic() < deadline, "not routed on"
-        if not passed and (passed := Inbox(a, 1, "urgent").take()):
-            assert passed == [(b.tenant, urgent, 1)]
-        elif passed:
-            taken += bulk.take()
-            most = max(most, bulk.commands())
+    for _ in range(TRIES):
+        a, b = tenants(stack, 2, 200)
+        bulk = Inbox(a, 1, "bulk")
+        moved, quick = time.monotonic(), True
+        batches = submit_together([a, b], 3)
+        until(lambda: bulk.commands() >= LYING, what="an inbox that is full, or will be")
+        urgent, taken, most, passed = b.submit([5], priority=1), [], bulk.commands(), None
+        deadline = time.monotonic() + patient(60)
+        while sum(n for _, _, n in taken) < 2 * 200 * BLOCK or not passed:
+            assert time.monotonic() < deadline, "not routed on"
+            if not passed and (passed := Inbox(a, 1, "urgent").take()):
+                assert passed == [(b.tenant, urgent, 1)]
+            elif passed and (more := bulk.take()):
+                taken += more
+                most = max(most, bulk.commands())
+                now = time.monotonic()
+                quick, moved = quick and now - moved < JAM_S, now
+        if quick:
+            break
+    assert quick, "this machine is too slow to say"
     assert most <= ROOM + MOVES + ENTRY
     assert [batch for _, batch, _ in taken].count(batches[0]) == 200
     # One may have begun a little earlier.
@@ -91,13 +101,20 @@ def test_a_workers_inbox_is_bounded_and_tenants_take_turns(stack):
 def test_what_waits_is_queued(stack):
     """While the inbox is full; a worker that takes nothing for two seconds keeps nobody waiting, though."""
     stack.start(workers=0)
-    (a,) = tenants(stack, 1, 300)
-    (batch,) = submit_together([a], 3)
-    bulk = Inbox(a, 1, "bulk")
-    until(lambda: bulk.commands() >= LYING, what="an inbox that is full, or will be")
-    assert bulk.commands() <= ROOM + MOVES + ENTRY
-    assert not a.sql("SELECT 1 FROM batch WHERE id = %s AND routed_ms IS NOT NULL", batch)
-    a.wait_routed(batch)
+    for _ in range(TRIES):
+        (a,) = tenants(stack, 1, 300)
+        began = time.monotonic()
+        (batch,) = submit_together([a], 3)
+        bulk = Inbox(a, 1, "bulk")
+        until(lambda: bulk.commands() >= LYING, what="an inbox that is full, or will be")
+        lying, routed = bulk.commands(), a.sql("SELECT 1 FROM batch WHERE id = %s AND routed_ms IS NOT NULL", batch)
+        quick = time.monotonic() - began < JAM_S
+        a.wait_routed(batch)
+        if quick:
+            break
+        a.redis.delete(bulk.key)
+    assert quick, "this machine is too slow to say"
+    assert lying <= ROOM + MOVES + ENTRY and not routed
     assert a.live_states(batch) == {ROUTED: 300 * BLOCK} and bulk.commands() == 300 * BLOCK
 
 
@@ -137,11 +154,11 @@ def alone(stack):
     return HandRouter(stack, devices=4), stack.start_worker()
 
 
-def take(device, router, *batches):
-    """Its next deliveries, which are of these batches; nothing else comes."""
+def take(device, router, *batches, last=True):
+    """Its next deliveries, which are of these batches; when they are the last, nothing else comes."""
     out = [device.next() for _ in batches]
     assert [d.command_id for d in out] == [command_id(b, router.tenant, 1) for b in batches]
-    assert device.deliveries.empty()
+    assert not last or device.deliveries.empty()
     return out
 
 
@@ -162,19 +179,20 @@ def limited(router, ms, priority=2):
 def test_an_unanswered_command_keeps_others_back_for_its_time(alone, waiting):
     router, worker = alone
     first = limited(router, 2000)
+    began = time.monotonic()  # it is sent later
     with router.device(1).connect(worker.address) as device:
-        began = time.monotonic()
         silent = take(device, router, first)
         behind = [limited(router, ms, priority) for priority, ms in waiting]
         for batch, (priority, _) in zip(behind, waiting):
             router.route(batch, [1], {1: "urgent", 2: "normal", 3: "bulk"}[priority])
-        silent += take(device, router, behind[0])
+        silent += take(device, router, behind[0], last=waiting[0][1] == 0)
         assert time.monotonic() - began >= 1.9
         if waiting[0][1] == 0:  # this one keeps the others back until it is answered
             assert device.deliveries.empty()
             device.wait_published(device.ack(silent.pop()))
         for batch in behind[1:]:
             silent += take(device, router, batch)
+            assert time.monotonic() - began >= 1.9 + waiting[0][1] / 1000
         # Late outcomes count, and nothing comes twice.
         for delivery in silent:
             device.wait_published(device.ack(delivery))
@@ -187,10 +205,12 @@ def test_what_is_behind_in_redis_is_fetched_past_an_unanswered_command(alone):
     router, worker = alone
     first = limited(router, 2000)
     behind = [limited(router, 0) for _ in range(40)]
+    began = time.monotonic()
     with router.device(1).connect(worker.address) as device:
-        (silent,) = take(device, router, first)
+        (silent,) = take(device, router, first, last=False)
         for batch in behind:
             device.wait_published(device.ack(take(device, router, batch)[0]))
+            assert time.monotonic() - began >= 1.9
         late = limited(router, 0)
         router.route(late, [1])
         device.ack(take(device, router, late)[0])
