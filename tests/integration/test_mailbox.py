@@ -47,7 +47,8 @@ def test_full_mailboxes(stack):
     batches.append(first)
     # Whoever is asked knows it a moment later, of one device and of many; nothing is half done.
     for c in clients:
-        until(lambda c=c: refused(stack, c, target=only(pb, ids[0]), validate_only=True), what="a mailbox is full")
+        for of_a_block in (ids[0], ids[1050]):
+            until(lambda: refused(stack, c, target=only(pb, of_a_block), validate_only=True), what="a mailbox is full")
         code, violations = stack.stubs.details(refused(stack, c, target=only(pb, ids[50], ids[51])))
         assert code == "MAILBOX_FULL" and list(violations.items()) == [("target", "d0050 has as many open commands as it may")]
         error = refused(stack, c)
@@ -87,8 +88,8 @@ def test_full_ones_are_left_out(stack):
     full = ids[::10]
     for _ in range(MOST):
         stack.submit(client, target=only(pb, *full))
-    for c in (client, other):
-        until(lambda c=c: refused(stack, c, validate_only=True), what="mailboxes are full")
+    for c in (client, other):  # it is told of each block
+        until(lambda: all(refused(stack, c, target=only(pb, i), validate_only=True) for i in (full[0], full[-1])), what="mailboxes are full")
     said = stack.submit(other, validate_only=True, skip_full=True)
     assert said.batch.device_count == 990 and sum(p.devices for p in said.platforms) == 990
     assert said.skipped_count == 110 and list(said.skipped_device_ids) == full[:100]

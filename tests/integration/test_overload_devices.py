@@ -108,7 +108,8 @@ def test_half_a_hello_takes_no_handshakes_place(stack):
         fleet = stack.start_fleet(tokens)
         assert worker.rss() - before < (12 << 20) * memory_factor()
         assert figure(worker, "muster_worker_handshakes_dropped_total") == 0
-        assert figure(worker, "muster_worker_strangers") == 1500
+        # Some of them for too long where the machine is slow.
+        assert figure(worker, "muster_worker_strangers") + figure(worker, "muster_worker_handshakes_timed_out_total") == 1500
         assert (fleet.stats()["failures"], fleet.stats()["ready"]) == (0, 20)
 
 
@@ -134,14 +135,14 @@ def test_a_device_that_reads_nothing_is_not_read(stack):
         c.send(raw_mqtt.connect(4, device, token, keepalive=0)).expect(raw_mqtt.CONNACK)
         before, sent = worker.rss(), 0
         c.socket.settimeout(2)
-        try:
-            while sent < most:
+        while sent < most:
+            try:
                 sent += c.socket.send(pings)
-        except socket.timeout:
-            pass
+            except socket.timeout:
+                if figure(worker, "muster_worker_deaf_total"):
+                    break
         assert sent < most // 2, "all of it is taken, and answered into the worker's memory"
         assert worker.rss() - before < 4 * 1024 * 1024
-        until(lambda: figure(worker, "muster_worker_deaf_total") >= 1, what="it is taken for deaf")
         c.socket.settimeout(patient(20))
         # One packet may have been sent by half.
         rest = threading.Thread(target=c.socket.sendall, args=(b"\0" * (sent % 2) + raw_mqtt.packet(0xc0),))

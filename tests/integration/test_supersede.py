@@ -331,6 +331,7 @@ def test_whatever_is_lost_in_between(make_stack, what):
         stack.workers[0].kill()
         stack.workers[0] = stack.start_worker()
         stack.workers.pop()
+        stack.watch(client, first, until=lambda b: b.progress.superseded)  # before, whoever comes gets the older one
     fleet = stack.start_fleet(tokens, workers=[stack.workers[0]])
     assert progress(stack.watch(client, second)) == {"succeeded": len(some)}
     seen = progress(stack.watch(client, first))
@@ -429,15 +430,15 @@ def test_who_joins_waits_until_nobody_can_send_the_older_one(make_stack):
     client = stack.client(stack.make_tenant())
     with behind_a_stopped_worker(stack, client, "a", "b") as (plain, first):
         stack.watch(client, first, until=lambda x: x.device_count == 1)
-        got = states(stack, client, plain)
-        assert got["b"] == "SUPERSEDED" and got["a"] != "SUPERSEDED"
+        until(lambda: states(stack, client, plain)["b"] == "SUPERSEDED", what="b has lost the older one")
+        assert states(stack, client, plain)["a"] != "SUPERSEDED"
         stack.workers[0].popen.send_signal(signal.SIGCONT)
     assert states(stack, client, first) == {"b": "QUEUED"}
 
 
 def test_who_has_lost_the_older_one_joins_though_it_is_sealed(make_stack):
     """Or he would be left with neither."""
-    stack = make_stack().start(1, 1)
+    stack = make_stack(worker_flags=["--lease", "60s"]).start(1, 1)
     pb = stack.pb
     client = stack.client(stack.make_tenant())
     with behind_a_stopped_worker(stack, client, "a", "b", "c") as (plain, first):
@@ -454,17 +455,19 @@ def test_who_has_lost_the_older_one_joins_though_it_is_sealed(make_stack):
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "open"])
 def test_who_has_lost_the_older_one_joins_with_whoever_leads_next(make_stack, sealed):
     """Also when the batch was sealed before he leads, and whatever the devices are meant to have since."""
-    stack = make_stack().start(2, 1)
+    stack = make_stack(worker_flags=["--lease", "60s"]).start(2, 1)
     pb = stack.pb
     client = stack.client(stack.make_tenant(), dispatcher=stack.dispatchers[1])
     with behind_a_stopped_worker(stack, client, "a", "b", "c", joining=2) as (plain, first):
         has_its_key(stack, first)
         stack.dispatchers[0].kill()
+        stack.sql("UPDATE lease SET expires_ms = expires_ms + 3600000")
         client.devices.UpdateGroup(pb.UpdateGroupRequest(name="first", remove_device_ids=["c"]))
         if sealed:
             client.control.SealBatch(pb.SealBatchRequest(batch_id=first))
         assert not client.commands.GetBatch(pb.GetBatchRequest(batch_id=first)).batch.device_count, "they have joined before"
         assert not any("leader_loaded" in line for line in stack.dispatchers[1].lines)
+        stack.sql("UPDATE lease SET expires_ms = 0")
         stack.dispatchers[1].wait_event("leader_loaded")
         stack.workers[0].popen.send_signal(signal.SIGCONT)
         stack.watch(client, first, until=lambda x: progress(x) == {"queued": 2}, timeout=30)
@@ -482,7 +485,7 @@ def test_who_has_lost_the_older_one_joins_with_whoever_leads_next(make_stack, se
 
 def test_a_newer_one_comes_while_they_join_a_sealed_one(make_stack):
     """Who is in it joins no more; the others do."""
-    stack = make_stack().start(1, 1)
+    stack = make_stack(worker_flags=["--lease", "60s"]).start(1, 1)
     pb = stack.pb
     client = stack.client(stack.make_tenant())
     with behind_a_stopped_worker(stack, client, "a", "b", "c", joining=2) as (_, first):
@@ -508,25 +511,25 @@ def test_many_join_and_many_supersede_at_once(api, client):
             plain.append(api.submit(client, supersede_key="wifi", target=only(pb, *ids[i::7])).batch.id)
     thread = threading.Thread(target=submits)
     thread.start()
+    meant = set()
     for i in range(0, 60, 4):
         for k in range(3):
             grow(client, pb, f"g{(i + k) % 3}", *ids[i + k:i + k + 2])
+            meant |= {(grown[(i + k) % 3], device) for device in ids[i + k:i + k + 2]}
     thread.join()
     batches = sorted(grown + plain)
 
     def settled():
-        live = {}
+        live, newest = {}, {}
         for batch in batches:
             for device, state in states(api, client, batch).items():
                 assert state in ("QUEUED", "SUPERSEDED"), state
+                newest[device] = batch
                 if state == "QUEUED":
                     live.setdefault(device, []).append(batch)
-        return live if all(len(b) == 1 for b in live.values()) else None
-    live = until(settled)
-    addressed = {}
-    for batch in batches:
-        for device in states(api, client, batch):
-            addressed[device] = batch
-    assert {d: b[0] for d, b in live.items()} == addressed
+        joined = all(newest.get(device, 0) >= batch for batch, device in meant)
+        return (live, newest) if joined and all(len(b) == 1 for b in live.values()) else None
+    live, newest = until(settled)
+    assert {d: b[0] for d, b in live.items()} == newest
     for batch in batches:
         client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=batch))

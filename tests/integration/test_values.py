@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import secrets
+import time
 
 import grpc
 import paho.mqtt.client as mqtt
@@ -305,8 +306,9 @@ def test_redis_is_emptied_and_values_come_back(make_stack, cli):
     ids = list(tokens)
     values = codes(ids)
     batch = submit(stack, client, one(pb, values)).batch.id
-    later = submit(stack, client, one(pb, values), steering=pb.Steering(window=pb.Window(**{
-        "from": "00:00", "until": "23:59"}))).batch.id
+    now = time.time()
+    open_now = {name: time.strftime("%H:%M", time.gmtime(now + h * 3600)) for name, h in (("from", -6), ("until", 6))}
+    later = submit(stack, client, one(pb, values), steering=pb.Steering(window=pb.Window(**open_now))).batch.id
     key = f"{{t{tenant.number}.b0}}:values:{batch}"
     redis = stack.redis.client()
     until(lambda: redis.exists(key))
