@@ -102,6 +102,7 @@ static const struct pg_stmt stmt_bad = {"bad", "SELECT 1 / $1::int"};
 static const struct pg_stmt stmt_nonsense = {"nonsense", "SELECT nothing FROM nowhere"};
 static const struct pg_stmt stmt_server = {"server", "SELECT pg_backend_pid()::bigint"};
 static const struct pg_stmt stmt_sleep = {"sleep", "SELECT pg_sleep($1::int)"};
+static const struct pg_stmt stmt_unlimited = {"unlimited", "SELECT set_config('statement_timeout', '0', true)"};
 
 static void add_one(struct pg_txn *txn, int64_t v)
 {
@@ -392,8 +393,9 @@ static void the_server_goes_and_returns(void **state)
     struct outcome sleeping = {0};
     bool down = true;
     struct pg_txn *txn = pg_txn_new(f->pg, 0);
+    pg_txn_add(txn, &stmt_unlimited);
     pg_txn_add(txn, &stmt_sleep);
-    pg_put_int4(txn, 1);
+    pg_put_int4(txn, 60); /* longer than it takes to stop the server */
     pg_txn_submit(txn, note, &sleeping);
     assert_int_equal(ask_one(f).err, ERR_OK);
     pg_on_change(f->pg, on_up, &down);
