@@ -11,9 +11,12 @@
 #include "lib/store/db_open.h"
 #include "proto/inbox.h"
 
-#define AGAIN_S  1.5 /* until the next look: longer than anything is in transit */
+#define LOOKS    3   /* that a difference is at, until it is named */
 #define REPAIR_S 2.0 /* until a repair shows; the sweep for dead workers comes each second */
 #define REPAIRS  5   /* looks after a repair until what is left counts as left */
+
+/* Between these looks, s: longer than anything is in transit, and than a busy machine lets a process stand still. */
+static const double pauses[LOOKS - 1] = {1.5, 3};
 
 static struct verify_finding nowhere;
 
@@ -281,24 +284,22 @@ static void remember(struct verify *v)
 static void looked(struct verify *v)
 {
     v->looks++;
-    if (v->looks == 1) {
+    if (v->looks == 1)
         qsort(findings(&v->found), count_of(&v->found), sizeof(struct verify_finding), compare);
-        if (!count_of(&v->found)) {
-            tell_summary(v);
-            return;
-        }
+    else
+        keep_confirmed(v);
+    v->left = (uint32_t)count_of(&v->found);
+    if (v->looks < LOOKS && v->left) {
         remember(v);
-        verify_after(v, AGAIN_S, look);
+        verify_after(v, pauses[v->looks - 1], look);
         return;
     }
-    keep_confirmed(v);
-    v->left = (uint32_t)count_of(&v->found);
-    if (v->looks == 2) {
+    if (v->looks == LOOKS) {
         v->told = v->left;
         for (size_t i = 0; i < v->left; i++)
             tell(v, &findings(&v->found)[i]);
     }
-    if (!v->repair || !v->left || v->looks == 2 + REPAIRS) {
+    if (!v->repair || !v->left || v->looks == LOOKS + REPAIRS) {
         tell_summary(v);
         return;
     }

@@ -154,6 +154,21 @@ def test_each_injury_is_named_and_repaired(stack, cli):
     assert not [k for k in redis.scan_iter("*") if b":state:" in k or k.startswith(b"batch:")]
 
 
+def test_what_is_put_right_by_itself_is_not_named(stack, cli):
+    """Also when that takes longer than from one look to the next, as when a process has stood still."""
+    stack.start()
+    tenant = stack.make_tenant()
+    stack.make_devices(stack.client(tenant), 2)
+    hand, verify = Injured(stack, tenant), Verify(cli, stack, tenant)
+    hand.presence(1, NOBODY)
+    mended = threading.Timer(3, hand.presence, (1, 0))
+    mended.start()
+    assert not verify() and "found" not in verify.summary
+    mended.join()
+    hand.presence(1, NOBODY)
+    assert set(verify(check=1)) == {"presence_of_nobody"}
+
+
 def test_without_a_leader_what_only_it_repairs_is_named(stack, cli):
     stack.start()
     tenant = stack.make_tenant()
