@@ -131,6 +131,8 @@ static void check_byte(struct world *w, uint8_t before, uint8_t after, uint64_t 
     struct device *d = device_at(w, tenant, seq);
     if (b == STATE_FAILED && a != STATE_HELD && slice_is(w->oracle->what, "apply"))
         violated(w, "%s gives up %" PRIu64 " of %u/%u, which is %s", actor(w), batch, tenant, seq, state_name(a));
+    if (d && b == STATE_SENT && !oracle_seen(w, batch)->commands[d->index].noted_us)
+        oracle_seen(w, batch)->commands[d->index].noted_us = w->now_us;
     if (d && b == STATE_SENT &&
         (w->oracle->redis_cuts || w->oracle->leaders > 1 || !slice_is(w->oracle->what, "route")))
         retry_resent(w, d, batch);

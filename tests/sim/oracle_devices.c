@@ -48,6 +48,21 @@ static void check_order(struct world *w, const struct device *d, const struct ro
     }
 }
 
+/* What takes the place of others goes when nobody can send these any more; what may have been sent before goes on. */
+static void check_newer(struct world *w, const struct device *d, const struct row_batch *row, int64_t sent_us)
+{
+    const struct pg_model *m = w->pg;
+    int64_t noted_us = oracle_seen(w, (uint64_t)row->id)->commands[d->index].noted_us;
+    for (size_t i = 0; *row->control.key && i < m->batches.count; i++) {
+        const struct row_batch *newer = m->batches.v[i];
+        const struct command *c = &oracle_seen(w, (uint64_t)newer->id)->commands[d->index];
+        if (newer->id > row->id && newer->tenant == row->tenant && strcmp(newer->control.key, row->control.key) == 0 &&
+            c->first_us && c->sent_us < sent_us && (!noted_us || noted_us > c->sent_us))
+            violated(w, "device %s is sent %" PRId64 " after %" PRId64 ", which takes its place", d->id, row->id,
+                     newer->id);
+    }
+}
+
 /* Delivered on this connection and not answered, but for those that are over by now, those that a worker may take to be
  * tried again since Redis, lost, has forgotten that they were sent once more, and what is tried again anyway and comes
  * by a late hint under an attempt that was answered. */
@@ -198,6 +213,8 @@ void oracle_delivered(struct world *w, struct device *d, uint64_t batch, unsigne
     b->commands[d->index].by = d->worker;
     if (!b->commands[d->index].first_us) {
         check_order(w, d, row, sent_us);
+        if (attempt == 1)
+            check_newer(w, d, row, sent_us);
         b->commands[d->index].first_us = w->now_us;
         b->commands[d->index].sent_us = sent_us;
     }

@@ -34,6 +34,7 @@ struct command {
     int64_t addressed_us; /* since when PostgreSQL has the device among those of the batch; 0: it has not */
     int64_t first_us;     /* delivered first; 0: never */
     int64_t sent_us;      /* and sent */
+    int64_t noted_us;     /* Redis first had it as sent: it was, or by a worker that died it may have been; 0: never */
     int64_t ended_us;     /* a store first said that it has ended without the device */
     uint8_t ended_as;     /* in that state */
     int64_t over_us;      /* a store first said that it has ended at all, in that state */

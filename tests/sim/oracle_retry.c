@@ -36,12 +36,21 @@ static bool is_routed_anew(const struct world *w, const struct row_batch *row)
     return k->request || k->waves || k->not_before_ms || o->gates || o->leaders > 1 || o->redis_cuts;
 }
 
+/* By a leader that has led all the while. */
+static bool is_led(const struct world *w)
+{
+    for (int i = 0; i < w->dispatcher_count; i++)
+        if (!w->dispatchers[i].running || w->dispatchers[i].lives > 1 || w->dispatchers[i].stopped)
+            return false;
+    return w->oracle->leaders <= 1;
+}
+
 bool retry_came_back(const struct world *w, const struct command *c, unsigned attempt, int64_t sent_us)
 {
     const struct tries *t = &c->tries;
     bool tried_again = t->said_us && !t->sent_since && attempt > t->done && sent_us > t->said_us;
     int64_t put_off_us = t->put_off_us > c->canceled_us ? t->put_off_us : c->canceled_us;
-    bool put_off = t->put_off && w->oracle->leaders <= 1 && sent_us > put_off_us + HEARD_US;
+    bool put_off = t->put_off && is_led(w) && sent_us > put_off_us + HEARD_US;
     return !w->oracle->redis_lost_us && (tried_again || put_off);
 }
 

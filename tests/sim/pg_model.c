@@ -295,6 +295,15 @@ static bool is_named(const struct pg_txn *txn, int index, const char *name)
     return strcmp(txn->calls[index].stmt->name, name) == 0;
 }
 
+/* Who holds the keys first draws none before: hold_keys waits for those that hold them. */
+static bool holds_keys(const struct pg_txn *txn)
+{
+    bool holds = false;
+    for (int i = 0; i < txn->call_count; i++)
+        holds = holds || is_named(txn, i, "supersede_hold");
+    return holds;
+}
+
 int64_t pg_model_draws(const struct pg_txn *txn, int index)
 {
     const struct stmt_call c = {.txn = txn, .call = &txn->calls[index]};
@@ -309,7 +318,7 @@ int64_t pg_model_draws(const struct pg_txn *txn, int index)
 
 int64_t pg_model_draw(struct pg_model *m, const struct pg_txn *txn, int index)
 {
-    int64_t n = pg_model_draws(txn, index);
+    int64_t n = holds_keys(txn) ? 0 : pg_model_draws(txn, index);
     bool stream = is_named(txn, index, "ack_stream_open") || is_named(txn, index, "open_new_stream");
     int64_t *sequence = stream ? &m->next_stream : &m->next_batch, first = *sequence;
     *sequence += n;
