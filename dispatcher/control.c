@@ -39,6 +39,7 @@ struct control {
     enum control_step step;
     bool paused;              /* as it is asked for */
     int32_t request, handled; /* the last one asked for, and carried out */
+    int32_t heard;            /* one that is asked for, and begins when who joins now has joined */
     int32_t reading, read;    /* up to which cancels are being carried out, and have been */
     bool held;                /* nobody has it */
     bool fresh;               /* loaded, and nothing is done about it yet */
@@ -440,11 +441,12 @@ void control_asked(struct reign *r, const struct db_control *asked)
             write_handled(r, asked->batch, asked->request);
         return; /* it will be loaded */
     }
-    if (joiner_submits(r, batch))
-        return; /* it may be about who is joining now: comes again */
     struct control *c = batch->control ? batch->control : make(r, batch);
     if (c->request >= asked->request)
         return;
+    c->heard = asked->request;
+    if (joiner_submits(r, batch))
+        return; /* it may be about who is joining now: comes again */
     c->paused = asked->paused;
     c->request = asked->request;
     if (asked->sealed)
@@ -545,7 +547,7 @@ bool control_settled(const struct open_batch *batch)
     const struct control *c = batch->control;
     if (batch->canceling)
         return batch->canceled;
-    return !c || c->read == c->request || pointless(c);
+    return !c || (c->read == c->request && c->heard <= c->request) || pointless(c);
 }
 
 bool control_settled_to(const struct open_batch *batch, int32_t request)
