@@ -6,6 +6,7 @@ import time
 import grpc
 import pytest
 from harness.answers import refused
+from harness.in_time import in_time
 from harness.until import until
 
 IDS = [f"s-{i:05d}" for i in range(3000)]
@@ -155,11 +156,15 @@ def test_the_first_answer_stands_when_its_time_is_over(api):
     c = api.client(api.make_tenant())
     api.import_devices(c, ["a"])
     duration = api.stubs.module("google.protobuf.duration_pb2").Duration
-    soon, later = int(time.time()) + 3, int(time.time()) + 61
-    requests = [dict(request_id="short", expires_at={"seconds": soon}),
-                dict(request_id="tight", expires_at={"seconds": later},
-                     steering=pb.Steering(timeouts=pb.Timeouts(delivery=duration(seconds=59))))]
-    first = [api.submit(c, **r).batch for r in requests]
+
+    def submitted(span):
+        soon, later = (int(time.time() + s) + 1 for s in (span.seconds, span.seconds + 58))
+        requests = [dict(request_id=f"short-{soon}", expires_at={"seconds": soon}),
+                    dict(request_id=f"tight-{soon}", expires_at={"seconds": later},
+                         steering=pb.Steering(timeouts=pb.Timeouts(delivery=duration(seconds=58))))]
+        return requests, [api.submit(c, **r).batch for r in requests]
+    requests, first = in_time(submitted, 2)
+    time.sleep(max(requests[1]["expires_at"]["seconds"] - 58 - time.time(), 0))
     api.watch(c, first[0].id)
     again = [api.submit(c, **r) for r in requests]
     assert all(a.replayed for a in again) and [a.batch for a in again] == first

@@ -307,11 +307,11 @@ def test_the_command_line_goes_on_after_a_quiet_time(stack):
     stack.start(dispatchers=1, workers=0)
     t = Tenant(stack)
     dispatcher = stack.dispatchers[0]
-    # A minute of its own is four seconds.
-    env = dict(os.environ, **stack.cli_env(t.tenant), LD_PRELOAD=LIBRARY[0], FAKETIME="+0 x15")
+    # A minute of its own is ten seconds.
+    env = dict(os.environ, **stack.cli_env(t.tenant), LD_PRELOAD=LIBRARY[0], FAKETIME="+0 x6")
     watching = subprocess.Popen([program("muster"), "events", "watch", "--count", "1"], env=env, stdout=subprocess.PIPE, text=True)
     try:
-        time.sleep(6)
+        time.sleep(11)
         assert watching.poll() is None
         dispatcher.stop()
         stack.restart(dispatcher)

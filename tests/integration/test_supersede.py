@@ -207,8 +207,8 @@ def test_who_was_superseded_is_not_asked_for_again(api, client):
                  for ids in (["a"], ["a"], ["a", "b"], ["b"], ["sent", "a", "b"], ["sent", "a"])]
         until(lambda: all(api.sql("SELECT closed_ms IS NOT NULL FROM batch WHERE id = %s", b) == [(True,)] for b in newer[:3]))
         assert superseded(first) == [1, 2, 3]
-        assert states(api, client, newer[4]) == {"sent": "SUPERSEDED", "a": "SUPERSEDED", "b": "QUEUED"}
-        assert states(api, client, first) == {"sent": "SENT", "a": "SUPERSEDED", "b": "SUPERSEDED", "c": "QUEUED"}
+        until(lambda: states(api, client, newer[4]) == {"sent": "SUPERSEDED", "a": "SUPERSEDED", "b": "QUEUED"})
+        until(lambda: states(api, client, first) == {"sent": "SENT", "a": "SUPERSEDED", "b": "SUPERSEDED", "c": "QUEUED"})
         sent.ack(delivery)
         assert batch_of(sent.next()) == newer[5]
     client.commands.CancelBatch(pb.CancelBatchRequest(batch_id=first))
