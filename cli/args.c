@@ -6,8 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/visible.h"
+#include "lib/base/clock.h"
 #include "lib/base/config.h"
 
 /* More arguments than a shell passes on in practice; lists longer than this belong into a file. */
@@ -123,6 +125,31 @@ static bool parse_int(const char *text, int64_t *out)
     errno = 0;
     *out = strtoll(text, &end, 10);
     return end != text && !*end && !errno && !isspace((unsigned char)*text);
+}
+
+Google__Protobuf__Timestamp *invocation_time(struct invocation *inv, const char *flag, const char *text)
+{
+    Google__Protobuf__Timestamp *out = invocation_alloc(inv, sizeof *out);
+    struct tm t = {0};
+    int64_t ms;
+
+    google__protobuf__timestamp__init(out);
+    if (parse_duration(text, &ms) && !__builtin_add_overflow(ms, clock_wall_ms(), &ms)) {
+        out->seconds = ms / 1000;
+        out->nanos = (int32_t)(ms % 1000) * 1000000;
+        return out;
+    }
+    const char *end = strptime(text, "%Y-%m-%dT%H:%M", &t);
+    if (end && *end == ':')
+        end = strptime(end, ":%S", &t);
+    if (!end || strcmp(end, "Z") != 0)
+        args_refuse(inv, "--%s %s: is neither a time such as 2026-12-01T22:00Z nor one from now such as 8h", flag,
+                    text);
+    int day = t.tm_mday, month = t.tm_mon;
+    out->seconds = timegm(&t);
+    if (t.tm_mday != day || t.tm_mon != month)
+        args_refuse(inv, "--%s %s: there is no such day", flag, text);
+    return out;
 }
 
 static void set(struct invocation *inv, const struct arg_flag *f, const char *text)

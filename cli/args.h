@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "google/protobuf/duration.pb-c.h"
+#include "google/protobuf/timestamp.pb-c.h"
 #include "lib/base/arena.h"
 
 /* What `muster` ends with. */
@@ -80,6 +81,8 @@ void invocation_free(struct invocation *inv);
 /* Zeroed memory that lives as long as the call; without memory the program ends. */
 void *invocation_alloc(struct invocation *inv, size_t size);
 Google__Protobuf__Duration *invocation_duration(struct invocation *inv, int64_t ms);
+/* A moment such as 2026-12-01T22:00Z, or so long from now, such as 8h; or refuses. */
+Google__Protobuf__Timestamp *invocation_time(struct invocation *inv, const char *flag, const char *text);
 char *invocation_copy(struct invocation *inv, const void *data, size_t len);
 
 /* Prints "muster batch submit: ..." on one line and exits 2. */

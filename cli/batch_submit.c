@@ -12,7 +12,6 @@
 #include "cli/steering.h"
 #include "cli/target.h"
 #include "cli/values.h"
-#include "lib/base/clock.h"
 
 struct submit {
     struct command_flags command;
@@ -21,12 +20,11 @@ struct submit {
     struct retry_flags retry;
     bool validate_only, require_all_known, watch, dynamic, skip_full;
     const char *priority, *request_id, *description, *digest, *supersede_key, *values;
-    int64_t expires_ms; /* from now; 0: the service's default */
+    const char *expires; /* NULL: the service's default */
 };
 
 /* Messages the request points to. */
 struct parts {
-    Google__Protobuf__Timestamp expires_at;
     char request_id[40];
 };
 
@@ -67,13 +65,8 @@ static void fill(struct invocation *inv, struct submit *f, struct parts *p, Must
     r->skip_full = f->skip_full;
     r->target_digest = (char *)(f->digest ? f->digest : "");
     r->supersede_key = (char *)f->supersede_key;
-    if (f->expires_ms) {
-        int64_t at = clock_wall_ms() + f->expires_ms;
-        google__protobuf__timestamp__init(&p->expires_at);
-        p->expires_at.seconds = at / 1000;
-        p->expires_at.nanos = (int32_t)(at % 1000) * 1000000;
-        r->expires_at = &p->expires_at;
-    }
+    if (f->expires)
+        r->expires_at = invocation_time(inv, "expires", f->expires);
     r->steering = steering_from_flags(inv, &f->steering);
     r->retry = retry_from_flags(inv, &f->retry);
     if (f->digest && !*f->digest) /* an unset variable: "these devices or none" would be whoever is meant now */
@@ -139,8 +132,9 @@ int batch_submit(struct invocation *inv)
         TARGET_FLAGS(f.target),
         {"values", ARG_TEXT, &f.values, "FILE", "a value per device for {{NAME}} in the command: CSV, see below", 0, 0},
         {"priority", ARG_TEXT, &f.priority, "CLASS", "urgent, normal or bulk; by the type when absent", 0, 0},
-        {"expires", ARG_DURATION, &f.expires_ms, "TIME", "when what is not done ends (default 7d)", 1, 3456000000},
-        {"request-id", ARG_TEXT, &f.request_id, "ID", "makes a repeated call harmless; random when absent", 0, 0},
+        {"expires", ARG_TEXT, &f.expires, "TIME", "when what is not done ends: as --not-before (default 7d)", 0, 0},
+        {"request-id", ARG_TEXT, &f.request_id, "ID",
+         "a repeated call is harmless, if its times are moments; random when absent", 0, 0},
         {"description", ARG_TEXT, &f.description, "TEXT", "free text", 0, 0},
         {"digest", ARG_TEXT, &f.digest, "DIGEST", "refuse when the target means others than it did for this", 0, 0},
         {"supersede-key", ARG_TEXT, &f.supersede_key, "KEY", "older unsent commands with this key are superseded", 0,

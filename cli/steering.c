@@ -4,10 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/show.h"
-#include "lib/base/clock.h"
 
 void steering_flags_table(struct steering_flags *f, struct arg_flag out[STEERING_FLAG_COUNT])
 {
@@ -38,32 +36,6 @@ void steering_flags_table(struct steering_flags *f, struct arg_flag out[STEERING
         {"timeouts", ARG_BOOL, &f->timeouts, "", "limit the execution as is usual for the type", 0, 0},
     };
     memcpy(out, flags, sizeof flags);
-}
-
-static Google__Protobuf__Timestamp *read_time(struct invocation *inv, const char *text)
-{
-    Google__Protobuf__Timestamp *out = invocation_alloc(inv, sizeof *out);
-    struct tm t = {0};
-    long long n;
-    char unit, rest;
-
-    google__protobuf__timestamp__init(out);
-    if (sscanf(text, "%lld%c%c", &n, &unit, &rest) == 2 && strchr("smhd", unit) && n >= 0 && n < 100000) {
-        static const int64_t seconds[] = {['s'] = 1, ['m'] = 60, ['h'] = 3600, ['d'] = 86400};
-        out->seconds = clock_wall_ms() / 1000 + n * seconds[(unsigned char)unit];
-        return out;
-    }
-    const char *end = strptime(text, "%Y-%m-%dT%H:%M", &t);
-    if (end && *end == ':')
-        end = strptime(end, ":%S", &t);
-    if (!end || strcmp(end, "Z") != 0)
-        args_refuse(inv, "--not-before %s: is neither a time such as 2026-12-01T22:00Z nor one from now such as 8h",
-                    text);
-    int day = t.tm_mday, month = t.tm_mon;
-    out->seconds = timegm(&t);
-    if (t.tm_mday != day || t.tm_mon != month)
-        args_refuse(inv, "--not-before %s: there is no such day", text);
-    return out;
 }
 
 static void read_days(struct invocation *inv, const char *list, Muster__V1__Window *w)
@@ -263,7 +235,7 @@ Muster__V1__Steering *steering_from_flags(struct invocation *inv, const struct s
     if (f->rate)
         s->rate = read_rate(inv, f);
     if (f->not_before)
-        s->not_before = read_time(inv, f->not_before);
+        s->not_before = invocation_time(inv, "not-before", f->not_before);
     if (f->window)
         s->window = read_window(inv, f);
     if (timeouts) {

@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 from harness.daemons import cli, program
@@ -451,6 +452,18 @@ def test_batches(tenant_env):
     assert len(cli("batch", "commands", number, "--state", "canceled", env=env, check=DONE).stdout.splitlines()) == 3
     nobody = cli("batch", "submit", "--type", "lock", "--platform", "tvos", env=env, check=RPC)
     assert "FAILED_PRECONDITION (EMPTY_TARGET)" in nobody.stderr
+
+
+@SERVED
+def test_a_batch_with_times_is_submitted_once(tenant_env):
+    """As moments these are the same in a repeated call."""
+    cli("device", "import", env=tenant_env, stdin="a,ios\n", check=DONE)
+    day, hour = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + s)) for s in (86400, 3600))
+    args = ["batch", "submit", "--type", "lock", "--all", "--request-id", "once", "--expires", day, "--not-before", hour, "--json"]
+    first, second = (json.loads(cli(*args, env=tenant_env, check=DONE).stdout) for _ in range(2))
+    assert first["batch"]["expiresAt"] == day and first["batch"]["id"] == second["batch"]["id"] and second["replayed"]
+    args[args.index(day)] = "1d"
+    assert "REQUEST_ID_REUSED" in cli(*args, env=tenant_env, check=RPC).stderr
 
 
 # --- with a fleet ---
