@@ -61,6 +61,7 @@ static size_t place_of(struct slice message, uint32_t number, const uint8_t *end
 static void write_path(const struct step *steps, size_t n, char text[ZERO_TEXT_FIELD])
 {
     size_t len = 0;
+    text[0] = 0;
     for (size_t i = 0; i < n && len < ZERO_TEXT_FIELD; i++) {
         const struct step *s = &steps[i];
         len += (size_t)snprintf(text + len, ZERO_TEXT_FIELD - len, "%s%s", i ? "." : "", s->field->name);

@@ -11,7 +11,7 @@
 #define ZERO_TEXT_FIELD 160 /* bytes of a path */
 
 /* Whether a string field of the message, or of one in it, has a zero byte; `field` is the path of the first one then,
- * such as "target.devices.ids[3]". False of what is no encoded message. */
+ * such as "target.devices.ids[3]", else "". False of what is no encoded message. */
 MUST_CHECK bool zero_text_find(const ProtobufCMessageDescriptor *type, struct slice encoded,
                                char field[ZERO_TEXT_FIELD]);
 

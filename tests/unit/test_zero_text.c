@@ -29,7 +29,10 @@ static void put_message(struct buf *out, uint32_t number, struct buf *inner)
 static const char *found(const struct buf *b)
 {
     static char field[ZERO_TEXT_FIELD];
-    return zero_text_find(&muster__v1__submit_batch_request__descriptor, buf_slice(b), field) ? field : NULL;
+    memset(field, 'x', sizeof field);
+    bool any = zero_text_find(&muster__v1__submit_batch_request__descriptor, buf_slice(b), field);
+    assert_true(memchr(field, 0, sizeof field) && any == (field[0] != 0));
+    return any ? field : NULL;
 }
 
 static void test_where(void **state)
