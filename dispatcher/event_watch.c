@@ -9,6 +9,7 @@
 #include "dispatcher/request.h"
 #include "dispatcher/validate.h"
 #include "lib/base/clock.h"
+#include "lib/base/fnv.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
 
@@ -101,9 +102,7 @@ static void end(struct event_watcher *x, const struct status *st)
 /* Numbers are alike in every tenant, and come again where the database is restored: FNV-1a over what the event is. */
 static uint32_t mark_of(int32_t tenant, struct slice text)
 {
-    uint32_t hash = 2166136261u ^ (uint32_t)tenant * 2654435761u;
-    for (size_t i = 0; i < text.len; i++)
-        hash = (hash ^ text.data[i]) * 16777619u;
+    uint32_t hash = fnv_add(FNV_BEGIN ^ (uint32_t)tenant * 2654435761u, text.data, text.len);
     return hash ? hash : 1;
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/base/fnv.h"
 #include "lib/base/utf8.h"
 #include "muster/internal/v1/batch.pb-c.h"
 
@@ -12,8 +13,7 @@
 
 void page_filter_add(struct page_filter *f, const void *data, size_t len)
 {
-    for (size_t i = 0; i < len; i++)
-        f->hash = (f->hash ^ ((const uint8_t *)data)[i]) * 16777619u;
+    f->hash = fnv_add(f->hash, data, len);
 }
 
 void page_filter_add_int(struct page_filter *f, int64_t v)
@@ -23,7 +23,7 @@ void page_filter_add_int(struct page_filter *f, int64_t v)
 
 struct page_filter page_filter_new(const char *method, int32_t tenant)
 {
-    struct page_filter f = {method, 2166136261u};
+    struct page_filter f = {method, FNV_BEGIN};
     page_filter_add_int(&f, tenant);
     return f;
 }

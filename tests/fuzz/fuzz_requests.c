@@ -21,6 +21,7 @@
 #include "dispatcher/verify.h"
 #include "dispatcher/watch.h"
 #include "lib/base/clock.h"
+#include "lib/base/fnv.h"
 #include "lib/store/live.h"
 #include "lib/store/live_look.h"
 #include "muster/v1/admin_service.pb-c.h"
@@ -276,9 +277,7 @@ static void answer(struct slice *in)
 /* FNV-1a, folded. */
 static uint16_t hash_of(const char *path)
 {
-    uint32_t h = 2166136261u;
-    for (; *path; path++)
-        h = (h ^ (uint8_t)*path) * 16777619u;
+    uint32_t h = fnv_add(FNV_BEGIN, path, strlen(path));
     return (uint16_t)(h ^ h >> 16);
 }
 

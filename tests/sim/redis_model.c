@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/fnv.h"
 #include "tests/sim/mutation.h"
 
 static void *must(void *p)
@@ -76,9 +77,7 @@ uint64_t slice_number(struct slice s)
 
 static struct value **bucket_of(struct redis_model *m, struct slice key)
 {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < key.len; i++)
-        h = (h ^ key.data[i]) * 16777619u;
+    uint32_t h = fnv_add(FNV_BEGIN, key.data, key.len);
     return &m->buckets[(h ^ h >> 13) % 256];
 }
 
