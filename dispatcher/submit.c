@@ -527,14 +527,14 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
     struct submit *s = request_begin(call, service, sizeof *s);
     if (!s)
         return;
-    struct status st = {0};
     s->r.release = release;
     s->in = (const Muster__V1__SubmitBatchRequest *)request;
     s->began_us = clock_mono_us();
     int64_t now_ms = leader_now_ms(s->r.d->leader);
-    validate_submit(&st, s->in, now_ms);
-    if (st.code != STATUS_OK && !may_have_come(s->in, now_ms)) {
-        request_fail(&s->r, &st);
+    validate_submit(&s->refusal, s->in, now_ms);
+    bool valid = s->refusal.code == STATUS_OK;
+    if (!valid && !may_have_come(s->in, now_ms)) {
+        request_fail(&s->r, &s->refusal);
         return;
     }
     grpc_call_take_request(call);
@@ -542,8 +542,7 @@ void submit_batch(struct grpc_call *call, void *service, const ProtobufCMessage 
         submit_no_memory(s);
         return;
     }
-    if (st.code != STATUS_OK) {
-        s->refusal = st;
+    if (!valid) {
         find_earlier(s);
         return;
     }

@@ -188,12 +188,17 @@ static void answer(struct grpc_call *call, const struct status *status, const ch
 }
 
 /* The server's own refusal. */
+static void refuse_as(struct grpc_call *call, const char *http_status, const struct status *st)
+{
+    answer(call, st, http_status);
+    cancel(call);
+}
+
 static void refuse_http(struct grpc_call *call, const char *http_status, enum status_code code, const char *reason,
                         const char *why)
 {
     struct status st = {0};
-    answer(call, status_set(&st, code, reason, "%s", why), http_status);
-    cancel(call);
+    refuse_as(call, http_status, status_set(&st, code, reason, "%s", why));
 }
 
 static void refuse(struct grpc_call *call, enum status_code code, const char *reason, const char *why)
@@ -343,8 +348,7 @@ static bool has_zero_text(struct grpc_call *call, struct slice body)
     if (!zero_text_find(call->method->request, body, field))
         return false;
     status_violation(&st, field, "has a zero byte");
-    answer(call, &st, "200");
-    cancel(call);
+    refuse_as(call, "200", &st);
     return true;
 }
 
