@@ -80,7 +80,7 @@ def test_a_wave_is_released_by_its_number_once(api, client):
         list(pool.map(lambda _: release(2), range(8)))
     api.watch(client, batch, until=lambda b: b.control.waves_released == 2 and b.control.state == pb.CONTROL_STATE_RUNNING)
     release(1), release(2)
-    time.sleep(1)
+    api.wait_routed(api.submit(client).batch.id)  # the leader has looked at what was asked before
     seen = client.commands.GetBatch(pb.GetBatchRequest(batch_id=batch)).batch
     assert progress(seen) == {"queued": 2, "held": 2} and seen.control.waves_released == 2
     refused(api, grpc.StatusCode.FAILED_PRECONDITION, "WAVE_NOT_NEXT", lambda: release(4))

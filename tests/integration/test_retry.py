@@ -7,13 +7,10 @@ import time
 import grpc
 import pytest
 from harness.answers import progress
+from harness.in_time import Late, in_time
 from harness.patience import lasting
 from harness.stubs import ROOT
 from harness.until import until
-
-
-# In so long something is to be done: where the machine stands still meanwhile, again with more.
-IN_TIME_MS = 2500, 10000, 40000
 
 
 @pytest.fixture
@@ -141,12 +138,15 @@ def test_what_waits_when_the_batch_expires_has_failed(api, client):
     at = pb.SubmitBatchRequest().expires_at
     with api.device("a", tokens["a"]) as a:
         a.connect(api.workers[0].address)
-        for ms in IN_TIME_MS:
+
+        def waits(span):
             a.answer = Patient(pb, pb.OUTCOME_FAILED)
-            at.FromMilliseconds(int(time.time() * 1000) + ms)
+            at.FromMilliseconds(int((time.time() + span.seconds) * 1000))
             batch = api.submit(client, retry=retry(pb, wait=60), expires_at=at).batch.id
-            if api.watch(client, batch, until=lambda b: b.progress.held or b.state == pb.BATCH_STATE_CLOSED).progress.held:
-                break
+            if not api.watch(client, batch, until=lambda b: b.progress.held or b.state == pb.BATCH_STATE_CLOSED).progress.held:
+                raise Late("it expired before it was tried")
+            return batch
+        batch = in_time(waits, 2.5, told=True)
         assert progress(api.watch(client, batch)) == {"failed": 1, "expired": 1}
 
 
@@ -174,17 +174,20 @@ def test_paused_while_it_waits(api, client):
     tokens = api.register(client, "a")
     with api.device("a", tokens["a"]) as a:
         a.connect(api.workers[0].address)
-        for ms in IN_TIME_MS:
+
+        def paused(span):
             answers = a.answer = Patient(pb, pb.OUTCOME_FAILED)
-            batch = api.submit(client, retry=retry(pb, wait=ms // 1000)).batch.id
+            batch = api.submit(client, retry=retry(pb, wait=span.seconds)).batch.id
             ended = lambda b: b.state == pb.BATCH_STATE_CLOSED  # noqa: E731
             if ended(api.watch(client, batch, until=lambda b: b.progress.held or ended(b))):
-                continue
+                raise Late("it was tried again before it was seen to wait")
             client.control.PauseBatch(pb.PauseBatchRequest(batch_id=batch))
             api.watch(client, batch, until=lambda b: b.control.state == pb.CONTROL_STATE_PAUSED or ended(b))
-            if len(answers.seen) == 1:
-                break
-        time.sleep(ms / 1000)  # it would be due
+            if len(answers.seen) != 1:
+                raise Late("it was tried again before it was paused")
+            return batch, answers, span.seconds
+        batch, answers, wait = in_time(paused, 2, told=True)
+        time.sleep(1.25 * wait)  # it would be due
         assert len(answers.seen) == 1
         client.control.ResumeBatch(pb.ResumeBatchRequest(batch_id=batch))
         assert progress(api.watch(client, batch)) == {"succeeded": 1}

@@ -6,7 +6,7 @@ import grpc
 
 
 class Late(Exception):
-    """The moment came first."""
+    """The moment came first: what an attempt says that has seen it."""
 
 
 class Span:
@@ -29,14 +29,18 @@ class Span:
         self.was_kept = True
 
 
-def in_time(attempt, seconds):
+def in_time(attempt, seconds, told=False):
     """Calls attempt(Span(seconds)), which says when it has kept it. One that was late, or failed before that when its time was
-    over, has shown nothing: it is made anew, from the beginning, with four times the time, and then with sixteen times."""
+    over, has shown nothing: it is made anew, from the beginning, with four times the time, and then with sixteen times. `told`: only
+    one that says that it was Late is."""
     for last in (False, False, True):
         span = Span(seconds)
         try:
             return attempt(span)
-        except (Late, AssertionError, grpc.RpcError, queue.Empty):
-            if last or span.was_kept or not span.over():
+        except Late:
+            if last:
+                raise
+        except (AssertionError, grpc.RpcError, queue.Empty):
+            if last or told or span.was_kept or not span.over():
                 raise
         seconds *= 4
